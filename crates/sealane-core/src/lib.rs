@@ -1,0 +1,49 @@
+//! The vocabulary and the decisions of sealane.
+//!
+//! Everything here is a pure function of its arguments: no clock, no entropy,
+//! no I/O, no async runtime. The monitor feeds [`Observation`]s into a
+//! [`TopologyReducer`]; the adapter makes a [`Plan`] from the [`Topology`] that
+//! comes out. That both can be replayed from data is what lets the tests (and
+//! one day a simulator) check every decision.
+//!
+//! ```
+//! use sealane_core::{Access, Consistency, Demand, Endpoint, Moment, Plan, Topology};
+//!
+//! let topology = Topology::new(vec![Endpoint::new("primary", "db-1:5432")]);
+//! let demand = Demand::new(Access::Write, Consistency::default(), Moment::ZERO);
+//! let plan = Plan::new(&topology, &demand);
+//! assert_eq!(plan.primary(), topology.primary());
+//! ```
+
+mod balance;
+mod consistency;
+mod endpoint;
+mod event;
+mod failure;
+mod fence;
+mod history;
+mod intent;
+mod load;
+mod moment;
+mod observation;
+mod plan;
+mod position;
+mod role;
+mod session;
+mod topology;
+
+pub use balance::{Balancer, RoundRobin, TwoChoices};
+pub use consistency::Consistency;
+pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
+pub use event::Event;
+pub use failure::{Engine, ErrorCode, Remedy};
+pub use fence::{WriteClock, WriteStamp};
+pub use intent::Intent;
+pub use load::{InFlight, Loads};
+pub use moment::Moment;
+pub use observation::{Failure, Incarnation, Observation, Outcome, Replication, Report};
+pub use plan::{Access, Demand, Plan, Refusal, Verdict};
+pub use position::{Lsn, ParseLsnError, Position};
+pub use role::Role;
+pub use session::{Session, SessionView};
+pub use topology::{EndpointState, Health, Topology, TopologyReducer};

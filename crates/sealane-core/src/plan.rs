@@ -1,0 +1,291 @@
+//! Where one statement may run, in which order, and why not elsewhere.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    Balancer, Consistency, EndpointId, EndpointSet, EndpointState, Health, Loads, Moment,
+    Replication, Role, SessionView, Topology, WriteStamp,
+};
+
+/// What the statement needs of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// A proved read.
+    Read,
+    /// Anything else.
+    Write,
+}
+
+/// Everything that a plan depends on besides the topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Demand {
+    /// What the statement needs.
+    pub access: Access,
+    /// How fresh a read must be.
+    pub consistency: Consistency,
+    /// What the session has written and seen.
+    pub session: SessionView,
+    /// The longest lag behind the primary at which a replica still serves
+    /// [`Consistency::ReadYourWrites`]; `None` for any lag.
+    pub max_lag: Option<Duration>,
+    /// The time of the read, for [`Consistency::BoundedStaleness`].
+    pub now: Moment,
+}
+
+impl Demand {
+    /// A demand outside any session, with any lag.
+    #[must_use]
+    pub fn new(access: Access, consistency: Consistency, now: Moment) -> Self {
+        Demand { access, consistency, session: SessionView::default(), max_lag: None, now }
+    }
+
+    /// The same demand by `session`.
+    #[must_use]
+    pub fn with_session(self, session: SessionView) -> Self {
+        Demand { session, ..self }
+    }
+
+    /// The same demand with a bound on the lag behind the primary.
+    #[must_use]
+    pub fn with_max_lag(self, max_lag: Option<Duration>) -> Self {
+        Demand { max_lag, ..self }
+    }
+}
+
+/// Why an endpoint may not serve a statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "refusal")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The statement is for the primary, and this is not it.
+    NotPrimary,
+    /// It has not been observed yet.
+    NotObserved,
+    /// It does not answer.
+    Down,
+    /// It holds another system's data.
+    Foreign,
+    /// It was seen to be a primary, but is not the one in charge.
+    StalePrimary,
+    /// It does not receive from a primary, and how far it is behind is unknown.
+    NotReplicating,
+    /// It is not proved to be fresh enough.
+    TooStale {
+        /// What is proved, if anything.
+        staleness: Option<Duration>,
+        /// What was asked for.
+        bound: Duration,
+    },
+    /// It has not replayed what the session wrote or saw.
+    BehindSession {
+        /// The newest stamp it covers.
+        covered: WriteStamp,
+        /// The stamp the session needs.
+        needed: WriteStamp,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotPrimary => f.write_str("is not the primary"),
+            Refusal::NotObserved => f.write_str("has not been observed yet"),
+            Refusal::Down => f.write_str("is down"),
+            Refusal::Foreign => f.write_str("holds another system's data"),
+            Refusal::StalePrimary => f.write_str("is a primary that was replaced"),
+            Refusal::NotReplicating => f.write_str("does not replicate"),
+            Refusal::TooStale { staleness: Some(staleness), bound } => {
+                write!(f, "may be {staleness:?} behind, {bound:?} is allowed")
+            }
+            Refusal::TooStale { staleness: None, bound } => {
+                write!(f, "is behind by an unknown time, {bound:?} is allowed")
+            }
+            Refusal::BehindSession { covered, needed } => write!(
+                f,
+                "has not replayed what the session wrote or saw (write {} of {})",
+                covered.number(),
+                needed.number()
+            ),
+        }
+    }
+}
+
+/// Whether an endpoint may serve a statement.
+pub type Verdict = Result<(), Refusal>;
+
+/// The endpoints that may serve one statement, consumed one attempt at a time.
+///
+/// It lives on the stack and orders lazily: the balancer is asked only for as
+/// many endpoints as are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    replicas: EndpointSet,
+    primary: Option<EndpointId>,
+    awaited: Option<WriteStamp>,
+    unproved: bool,
+}
+
+impl Plan {
+    /// Plans one statement on one snapshot.
+    #[must_use]
+    pub fn new(topology: &Topology, demand: &Demand) -> Plan {
+        let mut plan = Plan {
+            replicas: EndpointSet::EMPTY,
+            primary: topology.primary(),
+            awaited: None,
+            unproved: false,
+        };
+        if demand.access == Access::Write || demand.consistency == Consistency::Strong {
+            return plan;
+        }
+        for (id, state) in topology.iter() {
+            if topology.primary() == Some(id) {
+                continue;
+            }
+            match judge_replica(topology, id, state, demand) {
+                Ok(()) => plan.replicas.insert(id),
+                Err(Refusal::BehindSession { covered, needed }) => {
+                    plan.unproved |= covered >= demand.session.written();
+                    plan.awaited = plan.awaited.max(Some(needed));
+                }
+                Err(_) => {}
+            }
+        }
+        plan
+    }
+
+    /// The verdict on one endpoint, for explanations: the same rules as in
+    /// [`Plan::new`].
+    pub fn judge(topology: &Topology, id: EndpointId, demand: &Demand) -> Verdict {
+        if topology.primary() == Some(id) {
+            return Ok(());
+        }
+        if demand.access == Access::Write || demand.consistency == Consistency::Strong {
+            return Err(Refusal::NotPrimary);
+        }
+        match topology.get(id) {
+            Some(state) => judge_replica(topology, id, state, demand),
+            None => Err(Refusal::NotObserved),
+        }
+    }
+
+    /// The next endpoint to try and the part it is to play: replicas as the
+    /// balancer likes, then the primary. Each is given once.
+    pub fn next(
+        &mut self,
+        balancer: &dyn Balancer,
+        loads: &Loads,
+        random: u64,
+    ) -> Option<(EndpointId, Role)> {
+        if self.replicas.is_empty() {
+            return self.primary.take().map(|id| (id, Role::Primary));
+        }
+        let picked = balancer
+            .pick(self.replicas, loads, random)
+            .filter(|id| self.replicas.contains(*id))
+            // A balancer that declines, or invents an endpoint, must not cost the read.
+            .or_else(|| self.replicas.nth(0))?;
+        self.replicas.remove(picked);
+        Some((picked, Role::Replica))
+    }
+
+    /// Gives the primary once more: its connection was broken, not itself.
+    pub fn retry_primary(&mut self, primary: EndpointId) {
+        self.primary = Some(primary);
+    }
+
+    /// Leaves only the primary, for a statement that a replica refused.
+    pub fn only_primary(&mut self) {
+        self.replicas = EndpointSet::EMPTY;
+    }
+
+    /// The replicas that have not been tried.
+    #[must_use]
+    pub fn replicas(&self) -> EndpointSet {
+        self.replicas
+    }
+
+    /// The primary, if it may be tried and has not been.
+    #[must_use]
+    pub fn primary(&self) -> Option<EndpointId> {
+        self.primary
+    }
+
+    /// Whether another endpoint is left to try.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        !self.replicas.is_empty() || self.primary.is_some()
+    }
+
+    /// Whether a replica has all that the session wrote, and only the proof is
+    /// missing that it also has what the session has seen elsewhere. It comes
+    /// with the next probes.
+    #[must_use]
+    pub fn awaits_proof_only(&self) -> bool {
+        self.replicas.is_empty() && self.unproved
+    }
+
+    /// The stamp for which a replica was refused, if one was: the monitor
+    /// should look more often.
+    #[must_use]
+    pub fn awaited(&self) -> Option<WriteStamp> {
+        self.awaited
+    }
+}
+
+fn judge_replica(
+    topology: &Topology,
+    id: EndpointId,
+    state: &EndpointState,
+    demand: &Demand,
+) -> Verdict {
+    match state.health {
+        Health::Up => {}
+        Health::Unknown => return Err(Refusal::NotObserved),
+        Health::Down { .. } => return Err(Refusal::Down),
+    }
+    if state.foreign {
+        return Err(Refusal::Foreign);
+    }
+    match state.role {
+        Role::Replica => {}
+        Role::Primary => return Err(Refusal::StalePrimary),
+        Role::Unknown => return Err(Refusal::NotObserved),
+    }
+    match demand.consistency {
+        Consistency::Strong => Err(Refusal::NotPrimary),
+        Consistency::Eventual => Ok(()),
+        Consistency::BoundedStaleness(bound) => {
+            let staleness = topology.staleness(id, demand.now);
+            within(staleness, bound)
+        }
+        Consistency::ReadYourWrites => {
+            let (covered, needed) = (state.covered, demand.session.needs(id));
+            if covered < needed {
+                return Err(Refusal::BehindSession { covered, needed });
+            }
+            let lag = topology.lag(id);
+            match demand.max_lag {
+                Some(bound) => within(lag, bound),
+                None if lag.is_none() && state.replication == Replication::Stopped => {
+                    Err(Refusal::NotReplicating)
+                }
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn within(staleness: Option<Duration>, bound: Duration) -> Verdict {
+    match staleness {
+        Some(staleness) if staleness <= bound => Ok(()),
+        staleness => Err(Refusal::TooStale { staleness, bound }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    Endpoint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session, TopologyReducer,
+    TwoChoices, WriteClock,
+};
+
+fn id(index: usize) -> EndpointId {
+    EndpointId::from_index(index).unwrap()
+}
+
+fn ms(ms: u64) -> Moment {
+    Moment::from_origin(Duration::from_millis(ms))
+}
+
+fn observe(reducer: &mut TopologyReducer, index: usize, at: u64, stamp: u64, role: Role, lsn: u64) {
+    reducer.apply(&Observation {
+        endpoint: id(index),
+        started: ms(at),
+        finished: ms(at),
+        stamp: WriteStamp::from_number(stamp),
+        outcome: Outcome::Answered(Report {
+            role,
+            position: Some(Position::Wal { system: 1, timeline: 1, lsn: Lsn::from_bytes(lsn) }),
+            replication: Replication::Running,
+            incarnation: Incarnation::new("run"),
+        }),
+    });
+}
+
+/// A primary at 200 since 100 ms; one replica level with it, one at 100 that is
+/// proved only up to the sample of moment 0.
+fn topology() -> Topology {
+    let endpoints = ["primary", "level", "behind"].map(|name| Endpoint::new(name, name));
+    let mut reducer = TopologyReducer::new(Topology::new(endpoints.to_vec()));
+    observe(&mut reducer, 0, 0, 1, Role::Primary, 100);
+    observe(&mut reducer, 0, 100, 2, Role::Primary, 200);
+    observe(&mut reducer, 1, 100, 0, Role::Replica, 200);
+    observe(&mut reducer, 2, 100, 0, Role::Replica, 100);
+    reducer.topology().clone()
+}
+
+fn replicas(demand: &Demand) -> Vec<usize> {
+    Plan::new(&topology(), demand).replicas().iter().map(EndpointId::index).collect()
+}
+
+fn read(consistency: Consistency) -> Demand {
+    Demand::new(Access::Read, consistency, ms(110))
+}
+
+#[rstest]
+#[case::eventual(Consistency::Eventual, &[1, 2])]
+#[case::tight_bound(Consistency::BoundedStaleness(Duration::from_millis(10)), &[1])]
+#[case::wide_bound(Consistency::BoundedStaleness(Duration::from_millis(110)), &[1, 2])]
+#[case::impossible_bound(Consistency::BoundedStaleness(Duration::from_millis(9)), &[])]
+#[case::own_writes_of_a_new_session(Consistency::ReadYourWrites, &[1, 2])]
+#[case::strong(Consistency::Strong, &[])]
+fn a_read_goes_to_the_replicas_that_are_fresh_enough(
+    #[case] consistency: Consistency,
+    #[case] expected: &[usize],
+) {
+    assert_eq!(replicas(&read(consistency)), expected);
+}
+
+#[test]
+fn a_session_reads_only_where_its_write_is_replayed() {
+    let (clock, session) = (WriteClock::default(), Session::own());
+    clock.tick();
+    session.wrote(&clock); // stamp 2
+    let demand = read(Consistency::ReadYourWrites).with_session(session.view());
+    assert_eq!(replicas(&demand), [1]);
+    assert_eq!(Plan::new(&topology(), &demand).awaited(), Some(WriteStamp::from_number(2)));
+}
+
+#[test]
+fn a_replica_far_behind_does_not_serve_sessions() {
+    let demand = read(Consistency::ReadYourWrites).with_max_lag(Some(Duration::from_millis(50)));
+    assert_eq!(replicas(&demand), [1]);
+}
+
+#[test]
+fn a_write_has_one_place() {
+    let demand = Demand::new(Access::Write, Consistency::Eventual, ms(0));
+    let mut plan = Plan::new(&topology(), &demand);
+    let loads = Loads::new(3);
+    assert_eq!(plan.next(&TwoChoices, &loads, 0), Some((id(0), Role::Primary)));
+    assert_eq!(plan.next(&TwoChoices, &loads, 0), None);
+}
+
+#[test]
+fn every_endpoint_is_given_once_and_the_primary_last() {
+    let mut plan = Plan::new(&topology(), &read(Consistency::Eventual));
+    let loads = Loads::new(3);
+    let mut order = Vec::new();
+    while let Some((next, _)) = plan.next(&TwoChoices, &loads, 1 << 32) {
+        order.push(next.index());
+    }
+    order[..2].sort_unstable();
+    assert_eq!(order, [1, 2, 0]);
+}
+
+#[test]
+fn a_balancer_that_invents_endpoints_costs_nothing() {
+    #[derive(Debug)]
+    struct Inventor;
+    impl Balancer for Inventor {
+        fn name(&self) -> &'static str {
+            "inventor"
+        }
+        fn pick(&self, _: EndpointSet, _: &Loads, _: u64) -> Option<EndpointId> {
+            EndpointId::from_index(42)
+        }
+    }
+    let mut plan = Plan::new(&topology(), &read(Consistency::Eventual));
+    assert_eq!(plan.next(&Inventor, &Loads::new(3), 0), Some((id(1), Role::Replica)));
+}
+
+#[test]
+fn explanation_and_plan_agree() {
+    let topology = topology();
+    for consistency in [
+        Consistency::Eventual,
+        Consistency::BoundedStaleness(Duration::from_millis(20)),
+        Consistency::ReadYourWrites,
+        Consistency::Strong,
+    ] {
+        for access in [Access::Read, Access::Write] {
+            let demand = Demand::new(access, consistency, ms(110));
+            let plan = Plan::new(&topology, &demand);
+            for (id, _) in topology.iter() {
+                let planned = plan.replicas().contains(id) || plan.primary() == Some(id);
+                assert_eq!(Plan::judge(&topology, id, &demand).is_ok(), planned);
+            }
+        }
+    }
+}

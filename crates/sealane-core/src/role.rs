@@ -1,0 +1,17 @@
+//! What a server was last seen to be.
+
+use serde::{Deserialize, Serialize};
+
+/// The part that a server plays, as observed; never as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Role {
+    /// Not observed yet.
+    #[default]
+    Unknown,
+    /// Accepts writes.
+    Primary,
+    /// Replays what a primary wrote.
+    Replica,
+}

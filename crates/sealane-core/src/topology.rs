@@ -1,0 +1,194 @@
+//! What is known of all endpoints: an immutable value, and its one reducer.
+
+mod reducer;
+
+use std::time::Duration;
+
+pub use reducer::TopologyReducer;
+use serde::Serialize;
+
+use crate::{
+    Endpoint, EndpointId, Failure, Incarnation, MAX_ENDPOINTS, Moment, Position, Replication, Role,
+    WriteStamp,
+};
+
+/// Whether an endpoint answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+#[non_exhaustive]
+pub enum Health {
+    /// Not observed yet.
+    Unknown,
+    /// Answered the last time it was asked.
+    Up,
+    /// Did not, or answers for another system.
+    Down {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What is known of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointState {
+    /// What was configured.
+    pub endpoint: Endpoint,
+    /// Whether it answers.
+    pub health: Health,
+    /// What it was last seen to be.
+    pub role: Role,
+    /// Whether it still receives from its primary.
+    pub replication: Replication,
+    /// How far it has got, if known.
+    pub position: Option<Position>,
+    /// Which run of the server the position is of.
+    pub incarnation: Option<Incarnation>,
+    /// Counts the runs seen. A read that was planned on one run and served by
+    /// another proves nothing.
+    pub run: u32,
+    /// Whether it holds another system's data.
+    pub foreign: bool,
+    /// The newest write stamp proved to be contained in its data.
+    pub covered: WriteStamp,
+    /// Its data contain all that the primary had committed at this moment.
+    /// `None` while nothing is proved.
+    pub fresh_at: Option<Moment>,
+}
+
+impl EndpointState {
+    fn new(endpoint: Endpoint) -> Self {
+        EndpointState {
+            endpoint,
+            health: Health::Unknown,
+            role: Role::Unknown,
+            replication: Replication::NotApplicable,
+            position: None,
+            incarnation: None,
+            run: 0,
+            foreign: false,
+            covered: WriteStamp::NONE,
+            fresh_at: None,
+        }
+    }
+
+    /// Whether it answers and holds our system's data.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.health == Health::Up && !self.foreign
+    }
+}
+
+/// What is known of all endpoints at one moment.
+///
+/// Readers hold a snapshot; only a [`TopologyReducer`] makes new ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    endpoints: Vec<EndpointState>,
+    primary: Option<EndpointId>,
+    /// When the newest sample of the primary was taken.
+    sampled_at: Option<Moment>,
+}
+
+impl Topology {
+    /// The topology before any observation: the first endpoint counts as the
+    /// primary. Endpoints beyond [`MAX_ENDPOINTS`] are left out; configuration
+    /// refuses so many.
+    #[must_use]
+    pub fn new(endpoints: Vec<Endpoint>) -> Self {
+        let endpoints: Vec<_> =
+            endpoints.into_iter().take(MAX_ENDPOINTS).map(EndpointState::new).collect();
+        let primary = (!endpoints.is_empty()).then_some(EndpointId::FIRST);
+        Topology { endpoints, primary, sampled_at: None }
+    }
+
+    /// A topology that needs no probes: connections to one SQLite file, the
+    /// first for writing and the others read-only, which see every commit at
+    /// once; or one server alone.
+    #[must_use]
+    pub fn always_current(endpoints: Vec<Endpoint>) -> Self {
+        let mut topology = Topology::new(endpoints);
+        for (index, state) in topology.endpoints.iter_mut().enumerate() {
+            state.health = Health::Up;
+            state.role = if index == 0 { Role::Primary } else { Role::Replica };
+            state.position = Some(Position::Current);
+            state.covered = WriteStamp::from_number(u64::MAX);
+        }
+        topology
+    }
+
+    /// The endpoint that takes writes; `None` while none may.
+    #[must_use]
+    pub fn primary(&self) -> Option<EndpointId> {
+        self.primary
+    }
+
+    /// How many endpoints were configured.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether none was.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// What is known of `id`, `None` if it is not in this topology.
+    #[must_use]
+    pub fn get(&self, id: EndpointId) -> Option<&EndpointState> {
+        self.endpoints.get(id.index())
+    }
+
+    /// All endpoints, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = (EndpointId, &EndpointState)> {
+        self.endpoints
+            .iter()
+            .enumerate()
+            .filter_map(|(index, state)| Some((EndpointId::from_index(index)?, state)))
+    }
+
+    /// What a read on `id` may miss at most, at `now`: it contains all that the
+    /// primary had committed that long ago. `None` if nothing is proved.
+    #[must_use]
+    pub fn staleness(&self, id: EndpointId, now: Moment) -> Option<Duration> {
+        let state = self.get(id)?;
+        match state.position {
+            // One file: a read sees every commit.
+            Some(Position::Current) => Some(Duration::ZERO),
+            _ if self.primary == Some(id) => Some(Duration::ZERO),
+            _ => state.fresh_at.map(|at| now.since(at)),
+        }
+    }
+
+    /// How far `id` is behind the newest that is known of the primary. Unlike
+    /// [`Topology::staleness`] it does not grow while the primary is away.
+    #[must_use]
+    pub fn lag(&self, id: EndpointId) -> Option<Duration> {
+        let state = self.get(id)?;
+        match (&state.position, self.sampled_at) {
+            (Some(Position::Current), _) => Some(Duration::ZERO),
+            _ if self.primary == Some(id) => Some(Duration::ZERO),
+            (_, Some(sampled_at)) => state.fresh_at.map(|at| sampled_at.since(at)),
+            // The primary was never reached: nothing newer is known anywhere.
+            (Some(_), None) => Some(Duration::ZERO),
+            (None, None) => None,
+        }
+    }
+
+    /// The least stamp that all replicas in use are proved to cover: a session
+    /// that waits for a newer one is worth quick probing.
+    #[must_use]
+    pub fn covered_by_replicas(&self) -> WriteStamp {
+        self.iter()
+            .filter(|(id, state)| {
+                self.primary != Some(*id)
+                    && state.is_usable()
+                    && state.role == Role::Replica
+                    && state.replication != Replication::Stopped
+            })
+            .map(|(_, state)| state.covered)
+            .min()
+            .unwrap_or(WriteStamp::from_number(u64::MAX))
+    }
+}

@@ -1,0 +1,182 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{Endpoint, Incarnation, Lsn, Replication};
+
+const PRIMARY: usize = 0;
+const REPLICA: usize = 1;
+
+fn id(index: usize) -> EndpointId {
+    EndpointId::from_index(index).unwrap()
+}
+
+fn at(ms: u64) -> Moment {
+    Moment::from_origin(Duration::from_millis(ms))
+}
+
+fn reducer() -> TopologyReducer {
+    let endpoints = ["primary", "replica-1", "replica-2"].map(|name| Endpoint::new(name, name));
+    TopologyReducer::new(Topology::new(endpoints.to_vec()))
+}
+
+/// A report, to be varied with struct update syntax.
+fn report(role: Role, timeline: u32, lsn: u64) -> Report {
+    Report {
+        role,
+        position: Some(Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) }),
+        replication: match role {
+            Role::Replica => Replication::Running,
+            Role::Primary | Role::Unknown => Replication::NotApplicable,
+        },
+        incarnation: Incarnation::new("first"),
+    }
+}
+
+fn seen(endpoint: usize, ms: u64, stamp: u64, report: Report) -> Observation {
+    Observation {
+        endpoint: id(endpoint),
+        started: at(ms),
+        finished: at(ms + 1),
+        stamp: WriteStamp::from_number(stamp),
+        outcome: Outcome::Answered(report),
+    }
+}
+
+fn failed(endpoint: usize, ms: u64) -> Observation {
+    Observation {
+        endpoint: id(endpoint),
+        started: at(ms),
+        finished: at(ms + 1),
+        stamp: WriteStamp::NONE,
+        outcome: Outcome::Failed(Failure::Timeout),
+    }
+}
+
+fn primary(ms: u64, stamp: u64, lsn: u64) -> Observation {
+    seen(PRIMARY, ms, stamp, report(Role::Primary, 1, lsn))
+}
+
+fn replica(ms: u64, lsn: u64) -> Observation {
+    seen(REPLICA, ms, 0, report(Role::Replica, 1, lsn))
+}
+
+fn after(observations: &[Observation]) -> TopologyReducer {
+    let mut reducer = reducer();
+    for observation in observations {
+        reducer.apply(observation);
+    }
+    reducer
+}
+
+#[test]
+fn a_replica_covers_the_stamps_of_the_samples_it_has_replayed() {
+    let reducer = after(&[primary(0, 3, 100), primary(10, 5, 200), replica(20, 150)]);
+    let state = reducer.topology().get(id(REPLICA)).unwrap();
+    assert_eq!(state.covered, WriteStamp::from_number(3));
+    assert_eq!(state.fresh_at, Some(at(0)));
+}
+
+#[test]
+fn a_sample_taken_after_the_replicas_answer_can_still_prove_it() {
+    let reducer = after(&[replica(0, 100), primary(10, 7, 100)]);
+    assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().covered, WriteStamp::from_number(7));
+}
+
+#[test]
+fn a_replica_that_went_back_covers_less() {
+    let reducer =
+        after(&[primary(0, 3, 100), primary(10, 5, 200), replica(20, 200), replica(30, 120)]);
+    assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().covered, WriteStamp::from_number(3));
+}
+
+#[test]
+fn an_idle_primary_shows_no_staleness_beyond_the_last_sample() {
+    let reducer = after(&[primary(0, 0, 100), replica(1, 100), primary(60_000, 0, 100)]);
+    let staleness = reducer.topology().staleness(id(REPLICA), at(60_010));
+    assert_eq!(staleness, Some(Duration::from_millis(10)));
+}
+
+#[test]
+fn staleness_grows_while_nothing_is_proved_but_lag_waits_for_the_primary() {
+    let reducer = after(&[primary(0, 0, 100), replica(1, 100), failed(PRIMARY, 2)]);
+    let topology = reducer.topology();
+    assert_eq!(topology.staleness(id(REPLICA), at(9_000)), Some(Duration::from_secs(9)));
+    assert_eq!(topology.lag(id(REPLICA)), Some(Duration::ZERO));
+}
+
+#[test]
+fn a_failure_takes_the_proof_away_until_the_next_answer() {
+    let mut reducer = after(&[primary(0, 3, 100), replica(1, 100), failed(REPLICA, 5)]);
+    assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().covered, WriteStamp::NONE);
+    let events = reducer.apply(&replica(7, 100));
+    assert_eq!(events, [Event::Up { endpoint: id(REPLICA) }]);
+    assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().covered, WriteStamp::from_number(3));
+}
+
+#[test]
+fn an_answer_to_a_question_older_than_the_failure_does_not_bring_it_back() {
+    let mut reducer = after(&[primary(0, 0, 100), failed(REPLICA, 5)]);
+    assert_eq!(reducer.apply(&replica(4, 100)), []);
+    assert!(!reducer.topology().get(id(REPLICA)).unwrap().is_usable());
+}
+
+#[test]
+fn the_last_primary_stays_while_it_does_not_answer() {
+    let reducer = after(&[primary(0, 0, 100), replica(1, 100), failed(PRIMARY, 5)]);
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
+}
+
+#[test]
+fn a_promotion_is_followed_and_the_old_primary_ignored_when_it_returns() {
+    let mut reducer = after(&[primary(0, 0, 100), replica(1, 100), failed(PRIMARY, 5)]);
+    let events = reducer.apply(&seen(REPLICA, 10, 0, report(Role::Primary, 2, 120)));
+    assert!(
+        events.contains(&Event::PrimaryChanged { from: Some(id(PRIMARY)), to: Some(id(REPLICA)) })
+    );
+    reducer.apply(&primary(20, 0, 500));
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}
+
+#[test]
+fn two_claims_of_one_timeline_stop_writes() {
+    let mut reducer = after(&[primary(0, 0, 100)]);
+    let events = reducer.apply(&seen(REPLICA, 10, 0, report(Role::Primary, 1, 120)));
+    assert!(events.contains(&Event::PrimaryConflict { first: id(PRIMARY), second: id(REPLICA) }));
+    assert_eq!(reducer.topology().primary(), None);
+}
+
+#[test]
+fn a_primary_that_became_a_replica_takes_no_writes() {
+    let reducer = after(&[primary(0, 0, 100), seen(PRIMARY, 9, 0, report(Role::Replica, 1, 100))]);
+    assert_eq!(reducer.topology().primary(), None);
+}
+
+#[test]
+fn a_server_of_another_system_is_foreign_and_proves_nothing() {
+    let other = Report {
+        position: Some(Position::Wal { system: 2, timeline: 9, lsn: Lsn::from_bytes(999) }),
+        ..report(Role::Primary, 9, 999)
+    };
+    let mut reducer = after(&[primary(0, 3, 100), failed(PRIMARY, 2)]);
+    let events = reducer.apply(&seen(REPLICA, 10, 0, other));
+    assert!(events.contains(&Event::Foreign { endpoint: id(REPLICA) }));
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)), "an empty clone gets no writes");
+    assert!(!reducer.topology().get(id(REPLICA)).unwrap().is_usable());
+}
+
+#[test]
+fn a_restart_that_nobody_noticed_is_told() {
+    let mut reducer = after(&[primary(0, 0, 100), replica(1, 100)]);
+    let second = Report { incarnation: Incarnation::new("second"), ..report(Role::Replica, 1, 90) };
+    let events = reducer.apply(&seen(REPLICA, 10, 0, second));
+    assert_eq!(events, [Event::Restarted { endpoint: id(REPLICA) }]);
+}
+
+#[test]
+fn a_configured_primary_that_is_a_replica_gives_way_to_the_real_one() {
+    let reducer = after(&[
+        seen(PRIMARY, 0, 0, report(Role::Replica, 1, 100)),
+        seen(REPLICA, 1, 0, report(Role::Primary, 1, 100)),
+    ]);
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}

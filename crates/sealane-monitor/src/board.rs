@@ -1,0 +1,196 @@
+//! What everybody looks at: the snapshot, the write clock, and who waits.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use sealane_core::{
+    EndpointId, Event, Failure, Moment, Observation, Outcome, Topology, TopologyReducer,
+    WriteClock, WriteStamp,
+};
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
+
+/// How many events a listener may be behind before it misses some. A slow
+/// listener loses events; it never delays the monitor.
+const EVENTS_KEPT: usize = 256;
+
+/// The shared state of one cluster: written by probes, read by statements.
+#[derive(Debug)]
+pub struct Board {
+    origin: Instant,
+    clock: WriteClock,
+    topology: ArcSwap<Topology>,
+    /// Behind the lock is the one writer of `topology`; readers never take it.
+    reducer: Mutex<TopologyReducer>,
+    events: broadcast::Sender<Event>,
+    published: Notify,
+    awaited: AtomicU64,
+    /// Milliseconds from `origin` to the last refusal, plus one; 0 before any.
+    refused_at_ms: AtomicU64,
+    wake_all: Notify,
+    wake_one: Box<[Notify]>,
+    unanswered: Box<[Notify]>,
+}
+
+impl Board {
+    /// A board that begins with `topology`.
+    #[must_use]
+    pub fn new(topology: Topology) -> Arc<Self> {
+        let each = || (0..topology.len()).map(|_| Notify::new()).collect();
+        let (wake_one, unanswered) = (each(), each());
+        Arc::new(Board {
+            origin: Instant::now(),
+            clock: WriteClock::default(),
+            topology: ArcSwap::from_pointee(topology.clone()),
+            reducer: Mutex::new(TopologyReducer::new(topology)),
+            events: broadcast::channel(EVENTS_KEPT).0,
+            published: Notify::new(),
+            awaited: AtomicU64::new(0),
+            refused_at_ms: AtomicU64::new(0),
+            wake_all: Notify::new(),
+            wake_one,
+            unanswered,
+        })
+    }
+
+    /// The time on the clock that observations and demands use.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        Moment::from_origin(self.origin.elapsed())
+    }
+
+    /// The clock that stamps finished writes.
+    #[must_use]
+    pub fn clock(&self) -> &WriteClock {
+        &self.clock
+    }
+
+    /// The snapshot: one atomic load, no lock, no allocation.
+    #[must_use]
+    pub fn topology(&self) -> Guard<Arc<Topology>> {
+        self.topology.load()
+    }
+
+    /// Changes from now on. A listener that falls behind is told how many it
+    /// missed and goes on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// A read was refused by a replica that does not cover `stamp`: look often
+    /// until one does.
+    pub fn await_stamp(&self, stamp: WriteStamp) {
+        let since_origin = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.refused_at_ms.store(since_origin.saturating_add(1), Ordering::Relaxed);
+        if self.awaited.fetch_max(stamp.number(), Ordering::AcqRel) < stamp.number() {
+            // Wakes only those that are idle; quick ones are not interrupted, so that
+            // many refusals are answered by one probe.
+            self.wake_all.notify_waiters();
+        }
+    }
+
+    /// A statement that was sent at `started` failed for the endpoint's own
+    /// reason: no more statements go there until a probe has answered, and one
+    /// is sent at once.
+    pub fn suspect(&self, endpoint: EndpointId, started: Moment, failure: Failure) {
+        self.apply(&Observation {
+            endpoint,
+            started,
+            finished: self.now(),
+            stamp: WriteStamp::NONE,
+            outcome: Outcome::Failed(failure),
+        });
+        self.nudge(endpoint);
+    }
+
+    /// Has `endpoint` probed now.
+    pub fn nudge(&self, endpoint: EndpointId) {
+        if let Some(wake) = self.wake_one.get(endpoint.index()) {
+            wake.notify_one();
+        }
+    }
+
+    /// Completes when a probe of `endpoint` fails: a statement that is waiting
+    /// there may wait for ever. Cancel safe.
+    pub async fn unanswered(&self, endpoint: EndpointId) {
+        match self.unanswered.get(endpoint.index()) {
+            Some(unanswered) => unanswered.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A probe of `endpoint` has failed. Not for statements that failed: one
+    /// broken connection says nothing about the others.
+    pub(crate) fn note_unanswered(&self, endpoint: EndpointId) {
+        if let Some(unanswered) = self.unanswered.get(endpoint.index()) {
+            unanswered.notify_waiters();
+        }
+    }
+
+    /// Takes in an observation and publishes the topology that follows.
+    pub fn apply(&self, observation: &Observation) {
+        let mut reducer = self.lock();
+        let events = reducer.apply(observation);
+        self.topology.store(Arc::new(reducer.topology().clone()));
+        drop(reducer);
+        for event in events {
+            tracing::info!(target: "sealane::topology", "{event}");
+            // An error only says that nobody listens.
+            let _ = self.events.send(event);
+        }
+        self.published.notify_waiters();
+    }
+
+    /// Waits until `holds` of a snapshot. Cancel safe; bounded by the caller.
+    pub async fn until(&self, mut holds: impl FnMut(&Topology) -> bool) {
+        loop {
+            let published = self.published.notified();
+            tokio::pin!(published);
+            // Registered before looking, so that no publication slips in between.
+            published.as_mut().enable();
+            if holds(&self.topology()) {
+                return;
+            }
+            published.await;
+        }
+    }
+
+    /// Whether a session was refused within `patience` for a stamp that some
+    /// replica in use does not cover yet.
+    pub(crate) fn somebody_waits(&self, patience: Duration) -> bool {
+        let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
+        if refused_at_ms == 0 {
+            return false;
+        }
+        let since = self.origin.elapsed().saturating_sub(Duration::from_millis(refused_at_ms - 1));
+        let awaited = WriteStamp::from_number(self.awaited.load(Ordering::Acquire));
+        since < patience && self.topology().covered_by_replicas() < awaited
+    }
+
+    /// Woken when a first session begins to wait.
+    pub(crate) fn woken(&self) -> tokio::sync::futures::Notified<'_> {
+        self.wake_all.notified()
+    }
+
+    /// Woken when `endpoint` alone is to be probed.
+    pub(crate) async fn nudged(&self, endpoint: EndpointId) {
+        match self.wake_one.get(endpoint.index()) {
+            Some(wake) => wake.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TopologyReducer> {
+        // The reducer does not panic half-way; and a stale topology is safer than none.
+        self.reducer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,20 @@
+//! Probes of health, role, position and lag, and the topology they make.
+//!
+//! One task per endpoint asks its server over a connection of its own, so that
+//! an exhausted application pool is not mistaken for a dead server. All of them
+//! feed the one reducer on the [`Board`], whose snapshot statements read with
+//! one atomic load. When the [`Monitor`] is dropped its tasks end.
+
+mod board;
+mod guard;
+mod monitor;
+mod pace;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod probe;
+
+pub use board::Board;
+pub use guard::RunGuard;
+pub use monitor::Monitor;
+pub use pace::Pace;
+pub use probe::Probe;

@@ -1,0 +1,167 @@
+use std::sync::Mutex;
+
+use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role};
+
+use super::*;
+
+/// A server made of numbers.
+#[derive(Clone)]
+struct Server(Arc<Mutex<State>>);
+
+struct State {
+    role: Role,
+    lsn: u64,
+    answers: bool,
+    asked: u64,
+    run: &'static str,
+}
+
+impl Server {
+    fn new(role: Role, lsn: u64) -> Self {
+        Server(Arc::new(Mutex::new(State { role, lsn, answers: true, asked: 0, run: "first" })))
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn asked(&self) -> u64 {
+        self.0.lock().unwrap().asked
+    }
+}
+
+impl Probe for Server {
+    async fn ask(&mut self) -> Result<Report, Failure> {
+        let (report, answers) = {
+            let mut state = self.0.lock().unwrap();
+            state.asked += 1;
+            let report = Report {
+                role: state.role,
+                position: Some(Position::Wal {
+                    system: 1,
+                    timeline: 1,
+                    lsn: Lsn::from_bytes(state.lsn),
+                }),
+                replication: Replication::Running,
+                incarnation: Incarnation::new(state.run),
+            };
+            (report, state.answers)
+        };
+        if !answers {
+            std::future::pending::<()>().await;
+        }
+        Ok(report)
+    }
+
+    fn disconnect(&mut self) {}
+}
+
+struct Bench {
+    monitor: Monitor,
+    primary: Server,
+    replica: Server,
+}
+
+const REPLICA: usize = 1;
+
+fn replica_id() -> EndpointId {
+    EndpointId::from_index(REPLICA).unwrap()
+}
+
+async fn bench() -> Bench {
+    let (primary, replica) = (Server::new(Role::Primary, 100), Server::new(Role::Replica, 100));
+    let endpoints = vec![Endpoint::new("primary", "a"), Endpoint::new("replica", "b")];
+    let board = Board::new(Topology::new(endpoints));
+    let monitor = Monitor::spawn(board, vec![primary.clone(), replica.clone()], Pace::default());
+    monitor.first_round(Duration::from_secs(5)).await;
+    Bench { monitor, primary, replica }
+}
+
+fn covered(board: &Board) -> WriteStamp {
+    board.topology().get(replica_id()).unwrap().covered
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_session_is_served_within_a_few_quick_probes() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    bench.primary.set(|state| state.lsn = 200);
+    let stamp = board.clock().tick();
+    board.await_stamp(stamp);
+    let begun = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(covered(board) < stamp, "the replica has not replayed the write");
+
+    bench.replica.set(|state| state.lsn = 200);
+    let resumed = tokio::time::Instant::now();
+    board.until(|topology| topology.get(replica_id()).unwrap().covered >= stamp).await;
+    assert!(resumed.elapsed() <= Duration::from_millis(25), "{:?}", resumed.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_so_nobody_asks_more_than_once_a_second() {
+    let bench = bench().await;
+    let (primary, replica) = (bench.primary.asked(), bench.replica.asked());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(bench.primary.asked() - primary <= 67, "{}", bench.primary.asked());
+    assert!(bench.replica.asked() - replica <= 67, "{}", bench.replica.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_refusals_are_answered_by_few_probes() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let (before, begun) = (bench.primary.asked(), tokio::time::Instant::now());
+    for _ in 0..1_000 {
+        board.await_stamp(board.clock().tick());
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+    let most = begun.elapsed().as_millis() / 5 + 1;
+    let asked = bench.primary.asked() - before;
+    assert!(u128::from(asked) <= most, "{asked} probes where {most} are allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_is_down_and_comes_back() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let mut events = board.events();
+    bench.replica.set(|state| state.answers = false);
+    let down = Event::Down { endpoint: replica_id(), failure: Failure::Timeout };
+    assert_eq!(events.recv().await.unwrap(), down);
+    bench.replica.set(|state| state.answers = true);
+    assert_eq!(events.recv().await.unwrap(), Event::Up { endpoint: replica_id() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_is_probed_at_once() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    board.suspect(replica_id(), board.now(), Failure::Connection("reset".into()));
+    assert!(!board.topology().get(replica_id()).unwrap().is_usable());
+    let begun = tokio::time::Instant::now();
+    board.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
+    assert!(begun.elapsed() <= Duration::from_millis(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_an_unknown_run_waits_for_the_board_to_learn_of_it() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let guard = crate::RunGuard::new(Arc::clone(board), replica_id());
+    assert!(guard.admit(&Incarnation::new("first")).await);
+    bench.replica.set(|state| state.run = "second");
+    assert!(guard.admit(&Incarnation::new("second")).await);
+    assert!(!guard.admit(&Incarnation::new("first")).await, "the old run is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tasks_end_with_the_monitor() {
+    let Bench { monitor, primary, .. } = bench().await;
+    drop(monitor);
+    tokio::task::yield_now().await;
+    let asked = primary.asked();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(primary.asked(), asked);
+}

@@ -1,0 +1,18 @@
+//! The seam between the probing tasks and the engines.
+
+use std::future::Future;
+
+use sealane_core::{Failure, Report};
+
+/// Asks one server what it is and how far it has got.
+///
+/// Cancel safety: the future is dropped when it takes too long; the next call
+/// must then begin anew, on a new connection if need be.
+pub trait Probe: Send + 'static {
+    /// One round trip on a connection that the probe keeps; a first call, or
+    /// one after a failure, connects.
+    fn ask(&mut self) -> impl Future<Output = Result<Report, Failure>> + Send;
+
+    /// Gives up the connection: the last answer did not come in time.
+    fn disconnect(&mut self);
+}

@@ -1,0 +1,184 @@
+//! Which functions a proved read may call.
+//!
+//! An allow-list per dialect, kept as data with its source beside this file: a
+//! name that is not listed is not pure, whatever it sounds like. A deny-list
+//! would be shorter and wrong the day a server or an extension adds a function.
+//!
+//! Names are all that is compared. A user's function that overloads a listed
+//! name, or hides behind a view, an operator, a cast or a domain, is beyond what
+//! the text shows; sealane relies on read-only sessions to refuse it.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+
+use crate::dialect::Dialect;
+
+static POSTGRES: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| names(include_str!("functions/postgres.txt")));
+static MYSQL: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| names(include_str!("functions/mysql.txt")));
+static SQLITE: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| names(include_str!("functions/sqlite.txt")));
+
+/// Names that MySQL takes for a built-in only when the parenthesis follows at
+/// once; after a space they may be a stored function (manual, section 11.2.5).
+const MYSQL_TIGHT: &[&str] = &[
+    "adddate",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "cast",
+    "count",
+    "curdate",
+    "curtime",
+    "date_add",
+    "date_sub",
+    "extract",
+    "group_concat",
+    "max",
+    "mid",
+    "min",
+    "now",
+    "position",
+    "session_user",
+    "std",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "subdate",
+    "substr",
+    "substring",
+    "sum",
+    "sysdate",
+    "system_user",
+    "trim",
+    "variance",
+    "var_pop",
+    "var_samp",
+];
+
+/// Whether calling `name` is known to have no side effect.
+pub(crate) fn is_pure(name: &ObjectName, dialect: Dialect) -> bool {
+    let Some(function) = built_in(name, dialect) else {
+        return false;
+    };
+    let set = match dialect {
+        Dialect::PostgreSql => &*POSTGRES,
+        Dialect::MySql => &*MYSQL,
+        Dialect::Sqlite => &*SQLITE,
+    };
+    match function.quote_style {
+        // A quoted name is itself, letter by letter; in MySQL it may be a stored function.
+        Some(_) => dialect != Dialect::MySql && set.contains(function.value.as_str()),
+        None => set.contains(function.value.to_ascii_lowercase().as_str()),
+    }
+}
+
+/// Whether MySQL may take `word` for a stored function when a space follows it.
+pub(crate) fn needs_tight_parenthesis(word: &str) -> bool {
+    MYSQL_TIGHT.iter().any(|name| name.eq_ignore_ascii_case(word))
+}
+
+/// The last part of a name that can only be the server's own function.
+fn built_in(name: &ObjectName, dialect: Dialect) -> Option<&Ident> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(function)] => Some(function),
+        [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(function)]
+            if dialect == Dialect::PostgreSql && is_pg_catalog(schema) =>
+        {
+            Some(function)
+        }
+        _ => None,
+    }
+}
+
+fn is_pg_catalog(schema: &Ident) -> bool {
+    match schema.quote_style {
+        Some(_) => schema.value == "pg_catalog",
+        None => schema.value.eq_ignore_ascii_case("pg_catalog"),
+    }
+}
+
+fn names(text: &'static str) -> HashSet<&'static str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_hold_lower_case_names_only_once_each() {
+        for text in [
+            include_str!("functions/postgres.txt"),
+            include_str!("functions/mysql.txt"),
+            include_str!("functions/sqlite.txt"),
+        ] {
+            let lines: Vec<&str> =
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+            for name in &lines {
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                assert!(name.chars().all(plain), "{name:?}");
+            }
+            assert_eq!(lines.len(), names(text).len(), "a name is listed twice");
+        }
+    }
+
+    #[test]
+    fn functions_that_write_wait_or_ask_the_session_are_in_no_list() {
+        for name in [
+            "nextval",
+            "setval",
+            "currval",
+            "lastval",
+            "set_config",
+            "setseed",
+            "pg_sleep",
+            "pg_notify",
+            "pg_advisory_lock",
+            "pg_try_advisory_lock",
+            "pg_read_file",
+            "lo_create",
+            "lo_get",
+            "txid_current",
+            "pg_current_xact_id",
+            "query_to_xml",
+            "table_to_xml",
+            "ts_stat",
+            "ts_rewrite",
+            "pg_export_snapshot",
+            "pg_terminate_backend",
+            "pg_promote",
+            "pg_switch_wal",
+            "dblink",
+            "get_lock",
+            "release_lock",
+            "last_insert_id",
+            "row_count",
+            "found_rows",
+            "sleep",
+            "benchmark",
+            "load_file",
+            "master_pos_wait",
+            "wait_for_executed_gtid_set",
+            "master_gtid_wait",
+            "uuid_short",
+            "last_insert_rowid",
+            "changes",
+            "total_changes",
+            "load_extension",
+            "writefile",
+            "pg_cancel_backend",
+            "pg_logical_emit_message",
+            "pg_reload_conf",
+            "pg_stat_reset",
+            "brin_summarize_range",
+        ] {
+            for set in [&*POSTGRES, &*MYSQL, &*SQLITE] {
+                assert!(!set.contains(name), "{name} must never be listed");
+            }
+        }
+    }
+}

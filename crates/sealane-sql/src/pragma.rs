@@ -1,0 +1,75 @@
+//! SQLite's `PRAGMA`, read from the tokens.
+//!
+//! The parser takes only literals for an argument, and `PRAGMA table_info(cake)`
+//! is how schemas are discovered. The grammar is small enough to follow here.
+
+use sqlparser::ast::ObjectNamePart;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use crate::classification::Classification;
+use crate::prover::Proof;
+
+/// Pragmas that read, with or without an argument (sqlite.org/pragma.html).
+const PRAGMAS_WITH_ARGUMENT: &[&str] = &[
+    "foreign_key_check",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+
+/// Pragmas that read only when they have no argument: with one they set.
+const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
+    "application_id",
+    "collation_list",
+    "compile_options",
+    "database_list",
+    "encoding",
+    "foreign_key_check",
+    "freelist_count",
+    "function_list",
+    "module_list",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "schema_version",
+    "table_list",
+    "user_version",
+];
+
+/// Takes a whole `PRAGMA` off `parser` and judges it; `None` if there is none.
+///
+/// # Errors
+/// If what follows `PRAGMA` is not of its grammar.
+pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Proof>, ParserError> {
+    if !parser.parse_keyword(Keyword::PRAGMA) {
+        return Ok(None);
+    }
+    let name = parser.parse_object_name(false)?;
+    let pragma = match name.0.last() {
+        Some(ObjectNamePart::Identifier(pragma)) => pragma.value.to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let refused = Err(Classification::session("PRAGMA"));
+    let has_argument = parser.consume_token(&Token::LParen);
+    if has_argument {
+        parser.next_token();
+        // A sign, as in `PRAGMA x(-1)`, sets a value; it is refused below.
+        parser.next_token();
+        if parser.get_current_token().token != Token::RParen {
+            parser.expect_token(&Token::RParen)?;
+        }
+    } else if parser.consume_token(&Token::Eq) {
+        while !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
+            parser.next_token();
+        }
+        return Ok(Some(refused));
+    }
+    let listed = if has_argument { PRAGMAS_WITH_ARGUMENT } else { PRAGMAS_WITHOUT_ARGUMENT };
+    Ok(Some(if listed.contains(&pragma.as_str()) { Ok(()) } else { refused }))
+}

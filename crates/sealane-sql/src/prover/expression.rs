@@ -1,0 +1,236 @@
+//! Scalar expressions.
+
+use sqlparser::ast::{
+    AccessExpr, Array, CaseWhen, Expr, Ident, Interval, MemberOf, Subscript, TypedString,
+};
+
+use crate::classification::{Classification, Reason};
+use crate::dialect::Dialect;
+
+use super::{Proof, Prover, require};
+
+impl<'a> Prover<'a> {
+    pub(super) fn expression(&mut self, expr: &'a Expr) -> Proof {
+        match expr {
+            Expr::Identifier(name) => self.name(name),
+            Expr::CompoundIdentifier(parts) => match parts.last() {
+                Some(column) => self.name(column),
+                None => Err(Classification::not_listed("an empty name")),
+            },
+            Expr::Value(value) => self.value(&value.value),
+            Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
+                require(!uses_odbc_syntax, "ODBC syntax")?;
+                self.data_type(data_type)?;
+                self.value(&value.value)
+            }
+            Expr::BinaryOp { left, op, right } => {
+                self.binary(op)?;
+                self.push_all([&**left, &**right]);
+                Ok(())
+            }
+            Expr::UnaryOp { op, expr } => {
+                self.unary(op)?;
+                self.push(expr);
+                Ok(())
+            }
+            Expr::Function(call) => self.call(call),
+            Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => {
+                self.push_query(subquery);
+                Ok(())
+            }
+            Expr::InSubquery { expr, subquery, negated: _ } => {
+                self.push(expr);
+                self.push_query(subquery);
+                Ok(())
+            }
+            Expr::Nested(expr)
+            | Expr::IsFalse(expr)
+            | Expr::IsNotFalse(expr)
+            | Expr::IsTrue(expr)
+            | Expr::IsNotTrue(expr)
+            | Expr::IsNull(expr)
+            | Expr::IsNotNull(expr)
+            | Expr::IsUnknown(expr)
+            | Expr::IsNotUnknown(expr)
+            | Expr::Collate { expr, collation: _ } => {
+                self.push(expr);
+                Ok(())
+            }
+            _ => match self.comparison(expr) {
+                Some(proof) => proof,
+                None => self.conversion(expr),
+            },
+        }
+    }
+
+    /// Comparisons with a syntax of their own. `None` if `expr` is something else.
+    fn comparison(&mut self, expr: &'a Expr) -> Option<Proof> {
+        match expr {
+            Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+                self.push_all([&**left, &**right]);
+            }
+            Expr::InList { expr, list, negated: _ } => {
+                self.push(expr);
+                self.push_all(list);
+            }
+            Expr::Between { expr, negated: _, low, high } => {
+                self.push_all([&**expr, &**low, &**high]);
+            }
+            Expr::AnyOp { left, compare_op, right, is_some: _ }
+            | Expr::AllOp { left, compare_op, right } => {
+                self.push_all([&**left, &**right]);
+                return Some(self.binary(compare_op));
+            }
+            Expr::IsJson { expr, kind: _, unique_keys: _, negated: _ }
+            | Expr::IsNormalized { expr, form: _, negated: _ } => self.push(expr),
+            Expr::MatchAgainst { columns: _, match_value, opt_search_modifier: _ } => {
+                return Some(self.value(&match_value.value));
+            }
+            Expr::MemberOf(MemberOf { value, array }) => self.push_all([&**value, &**array]),
+            _ => return self.pattern(expr),
+        }
+        Some(Ok(()))
+    }
+
+    /// Matching against a pattern. `None` if `expr` is something else.
+    fn pattern(&mut self, expr: &'a Expr) -> Option<Proof> {
+        match expr {
+            Expr::Like { negated: _, any: _, expr, pattern, escape_char }
+            | Expr::ILike { negated: _, any: _, expr, pattern, escape_char }
+            | Expr::SimilarTo { negated: _, expr, pattern, escape_char } => {
+                self.push_all([&**expr, &**pattern]);
+                self.push_all(escape_char.as_deref());
+            }
+            Expr::RLike { negated: _, expr, pattern, regexp: _ } => {
+                self.push_all([&**expr, &**pattern]);
+            }
+            _ => return None,
+        }
+        Some(Ok(()))
+    }
+
+    /// Casts, and functions on times and numbers with a syntax of their own.
+    fn conversion(&mut self, expr: &'a Expr) -> Proof {
+        match expr {
+            Expr::Cast { kind: _, expr, data_type, format } => {
+                require(format.is_none(), "FORMAT in a cast")?;
+                self.data_type(data_type)?;
+                self.push(expr);
+            }
+            Expr::Convert {
+                is_try,
+                expr,
+                data_type,
+                charset: _,
+                target_before_value: _,
+                styles,
+            } => {
+                require(!is_try && styles.is_empty(), "a conversion of another dialect")?;
+                if let Some(data_type) = data_type {
+                    self.data_type(data_type)?;
+                }
+                self.push(expr);
+            }
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                self.push_all([&**timestamp, &**time_zone]);
+            }
+            Expr::Extract { field: _, syntax: _, expr }
+            | Expr::Ceil { expr, field: _ }
+            | Expr::Floor { expr, field: _ } => self.push(expr),
+            Expr::Interval(interval) => {
+                let Interval {
+                    value,
+                    leading_field: _,
+                    leading_precision: _,
+                    last_field: _,
+                    fractional_seconds_precision: _,
+                } = interval;
+                self.push(value);
+            }
+            // `_utf8mb4'text'`: the prefix names a character set.
+            Expr::Prefixed { prefix: _, value } => self.push(value),
+            _ => return self.text_function(expr),
+        }
+        Ok(())
+    }
+
+    /// Functions on text with a syntax of their own.
+    fn text_function(&mut self, expr: &'a Expr) -> Proof {
+        match expr {
+            Expr::Position { expr, r#in } => self.push_all([&**expr, &**r#in]),
+            Expr::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
+                self.push(expr);
+                self.push_all(substring_from.as_deref());
+                self.push_all(substring_for.as_deref());
+            }
+            Expr::Trim { trim_where: _, trim_what, expr, trim_characters } => {
+                self.push(expr);
+                self.push_all(trim_what.as_deref());
+                self.push_all(trim_characters.iter().flatten());
+            }
+            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                self.push_all([&**expr, &**overlay_what, &**overlay_from]);
+                self.push_all(overlay_for.as_deref());
+            }
+            _ => return self.compound(expr),
+        }
+        Ok(())
+    }
+
+    /// Expressions made of several others.
+    fn compound(&mut self, expr: &'a Expr) -> Proof {
+        match expr {
+            Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+                self.push_all(operand.as_deref());
+                for CaseWhen { condition, result } in conditions {
+                    self.push_all([condition, result]);
+                }
+                self.push_all(else_result.as_deref());
+            }
+            Expr::Tuple(parts) => self.push_all(parts),
+            Expr::Array(Array { elem, named: _ }) => self.push_all(elem),
+            Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
+                self.push_all(sets.iter().flatten());
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.push(root);
+                for access in access_chain {
+                    self.access(access);
+                }
+            }
+            // `(row).*` and `count(t.*)` name columns.
+            Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {}
+            _ => {
+                return Err(Classification::not_listed("an expression of another dialect"));
+            }
+        }
+        Ok(())
+    }
+
+    fn access(&mut self, access: &'a AccessExpr) {
+        match access {
+            AccessExpr::Dot(expr) | AccessExpr::Subscript(Subscript::Index { index: expr }) => {
+                self.push(expr);
+            }
+            AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) => {
+                self.push_all(lower_bound);
+                self.push_all(upper_bound);
+                self.push_all(stride);
+            }
+        }
+    }
+
+    /// A column; or a variable, or a sequence in the Oracle mode of MariaDB.
+    fn name(&self, name: &Ident) -> Proof {
+        if self.dialect == Dialect::MySql && name.value.starts_with('@') {
+            return Err(Classification::session("a variable"));
+        }
+        let sequence = ["nextval", "currval", "lastval"]
+            .iter()
+            .any(|word| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(word));
+        if sequence {
+            return Err(Classification::unknown(Reason::Function(name.value.clone())));
+        }
+        Ok(())
+    }
+}

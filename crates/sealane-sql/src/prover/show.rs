@@ -1,0 +1,100 @@
+//! `SHOW`: reads about the schema, and little else.
+
+use sqlparser::ast::{
+    Ident, ShowCharset, ShowStatementFilter, ShowStatementFilterPosition, ShowStatementOptions,
+    Statement,
+};
+
+use crate::classification::Classification;
+use crate::dialect::Dialect;
+
+use super::{Proof, Prover, require};
+
+/// Settings of PostgreSQL whose answer on a replica says nothing about the primary.
+const ASKED_OF_THE_PRIMARY: &[&str] =
+    &["transaction", "in_hot_standby", "default_transaction", "is_superuser", "all"];
+
+impl<'a> Prover<'a> {
+    /// `None` if the statement is no `SHOW`.
+    pub(super) fn show(&mut self, statement: &'a Statement) -> Option<Proof> {
+        Some(match statement {
+            Statement::ShowVariable { variable } => self.show_variable(variable),
+            Statement::ShowCreate { obj_type: _, obj_name: _ } => self.mysql_only(),
+            Statement::ShowColumns { extended: _, full: _, show_options }
+            | Statement::ShowDatabases { terse: _, history: _, show_options }
+            | Statement::ShowSchemas { terse: _, history: _, show_options }
+            | Statement::ShowTables {
+                terse: _,
+                history: _,
+                extended: _,
+                full: _,
+                external: _,
+                show_options,
+            } => self.show_options(show_options),
+            Statement::ShowCharset(ShowCharset { is_shorthand: _, filter })
+            | Statement::ShowCollation { filter } => {
+                self.show_filter(filter.as_ref());
+                self.mysql_only()
+            }
+            Statement::ShowVariables { filter: _, global: _, session: _ }
+            | Statement::ShowStatus { filter: _, global: _, session: _ } => {
+                Err(Classification::session("SHOW VARIABLES or STATUS"))
+            }
+            _ => return None,
+        })
+    }
+
+    fn show_variable(&mut self, words: &[Ident]) -> Proof {
+        let word = |at: usize| words.get(at).map(|word| word.value.to_ascii_lowercase());
+        let first = word(0).unwrap_or_default();
+        let reads = match self.dialect {
+            // A name of two parts is a setting of the application's own.
+            Dialect::PostgreSql => {
+                words.len() == 1 && !ASKED_OF_THE_PRIMARY.iter().any(|name| first.starts_with(name))
+            }
+            Dialect::MySql => match words.len() {
+                1 => matches!(first.as_str(), "engines" | "plugins" | "privileges"),
+                3 => {
+                    matches!(first.as_str(), "index" | "indexes" | "keys")
+                        && matches!(word(1).as_deref(), Some("from" | "in"))
+                }
+                _ => false,
+            },
+            Dialect::Sqlite => false,
+        };
+        if reads { Ok(()) } else { Err(Classification::session("SHOW")) }
+    }
+
+    fn show_options(&mut self, options: &'a ShowStatementOptions) -> Proof {
+        let ShowStatementOptions { show_in: _, starts_with, limit, limit_from, filter_position } =
+            options;
+        match filter_position {
+            Some(
+                ShowStatementFilterPosition::Infix(filter)
+                | ShowStatementFilterPosition::Suffix(filter),
+            ) => self.show_filter(Some(filter)),
+            None => {}
+        }
+        require(
+            starts_with.is_none() && limit.is_none() && limit_from.is_none(),
+            "an option of SHOW",
+        )?;
+        self.mysql_only()
+    }
+
+    fn show_filter(&mut self, filter: Option<&'a ShowStatementFilter>) {
+        match filter {
+            Some(ShowStatementFilter::Where(condition)) => self.push(condition),
+            Some(
+                ShowStatementFilter::Like(_)
+                | ShowStatementFilter::ILike(_)
+                | ShowStatementFilter::NoKeyword(_),
+            )
+            | None => {}
+        }
+    }
+
+    fn mysql_only(&self) -> Proof {
+        require(self.dialect == Dialect::MySql, "SHOW")
+    }
+}

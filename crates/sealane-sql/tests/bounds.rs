@@ -1,0 +1,116 @@
+//! Hostile sizes and shapes: an answer, in bounded time, on a small stack.
+
+use rstest::rstest;
+use sealane_sql::{Dialect, Intent, classify};
+
+const DIALECTS: [Dialect; 3] = [Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
+
+/// Smaller than any stack a runtime gives its threads.
+const STACK_BYTES: usize = 1024 * 1024;
+
+fn on_small_stack(sql: String) -> Vec<Intent> {
+    std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(move || DIALECTS.map(|dialect| classify(&sql, dialect).intent).to_vec())
+        .expect("a thread")
+        .join()
+        .expect("no panic")
+}
+
+fn chain(count: usize, unit: &str, rest: &str) -> String {
+    format!("SELECT {}{rest}", unit.repeat(count))
+}
+
+#[rstest]
+#[case::parentheses(100_000, "(", "1")]
+#[case::balanced_parentheses_are_too_long_as_well(140_000, "(", "1)")]
+#[case::ors(100_000, "a OR ", "b")]
+#[case::unary_minuses(100_000, "- ", "1")]
+#[case::nots(60_000, "NOT ", "a")]
+#[case::casts(30_000, "CAST(", "1")]
+#[case::unions(100_000, "1 UNION SELECT ", "1")]
+#[case::additions(100_000, "1+", "1")]
+#[case::cases(30_000, "CASE WHEN 1 THEN ", "1")]
+#[case::subqueries(20_000, "(SELECT ", "1")]
+#[case::brackets(100_000, "a[", "1")]
+#[case::is_null(20_000, "a IS NULL IS NULL ", "")]
+#[case::joins(100_000, "1 FROM (", "a")]
+fn a_hostile_shape_is_unknown(#[case] count: usize, #[case] unit: &str, #[case] rest: &str) {
+    // Once past the bound on the text's length, and once below it.
+    for count in [count, count.min(200_000 / unit.len())] {
+        let intents = on_small_stack(chain(count, unit, rest));
+        assert_eq!(intents, [Intent::Unknown; 3], "{count} times {unit:?}");
+    }
+}
+
+#[rstest]
+#[case::or("a OR ", "b")]
+#[case::minus("- ", "1")]
+#[case::not("NOT ", "a")]
+#[case::union("1 UNION SELECT ", "1")]
+#[case::union_after_commas("1, 2 UNION SELECT ", "1, 2")]
+#[case::cast("a::", "int")]
+#[case::between("a BETWEEN 1 AND ", "2")]
+#[case::case("CASE WHEN 1 THEN ", "1")]
+#[case::parenthesis("(", "1")]
+#[case::function("abs(", "1")]
+#[case::types("int(date(", "1")]
+#[case::division("a DIV ", "1")]
+#[case::interval("INTERVAL ", "1")]
+#[case::from("1 FROM ((", "a")]
+#[case::subquery("1 FROM (SELECT ", "a")]
+#[case::exists("EXISTS(SELECT ", "1")]
+#[case::arrow("a->", "b")]
+fn every_length_up_to_the_bounds_is_answered(#[case] unit: &str, #[case] rest: &str) {
+    for count in [1, 5, 10, 20, 23, 30, 45, 47, 100, 250, 330, 499, 500, 700, 999, 1_000, 1_100] {
+        let open = unit.matches('(').count() * count;
+        let sql = chain(count, unit, rest);
+        let started = std::time::Instant::now();
+        on_small_stack(format!("{sql}{}", ")".repeat(open)));
+        assert!(started.elapsed().as_secs() < 5, "{count} times {unit:?} took too long");
+    }
+}
+
+#[test]
+fn many_statements_are_unknown_and_a_few_are_a_read() {
+    assert_eq!(on_small_stack("SELECT 1; ".repeat(100_000)), [Intent::Unknown; 3]);
+    assert_eq!(on_small_stack("SELECT 1; ".repeat(20_000)), [Intent::Unknown; 3]);
+    assert_eq!(on_small_stack("SELECT 1; ".repeat(50)), [Intent::Read; 3]);
+}
+
+#[test]
+fn a_long_list_is_a_read() {
+    let list = vec!["?"; 10_000].join(", ");
+    let sql = format!("SELECT a FROM t WHERE a IN ({list})");
+    assert_eq!(classify(&sql, Dialect::MySql).intent, Intent::Read);
+    assert_eq!(classify(&sql, Dialect::Sqlite).intent, Intent::Read);
+
+    let list: Vec<String> = (1..=10_000).map(|n| format!("${n}")).collect();
+    let sql = format!("SELECT a FROM t WHERE a IN ({})", list.join(", "));
+    assert_eq!(on_small_stack(sql)[0], Intent::Read);
+
+    let list = vec!["(-1, 'a')"; 10_000].join(", ");
+    let sql = format!("SELECT a FROM t WHERE (a, b) IN ({list})");
+    assert_eq!(on_small_stack(sql), [Intent::Read; 3]);
+}
+
+#[test]
+fn conditions_as_long_as_people_write_them_are_reads() {
+    let sql = format!("SELECT a FROM t WHERE {}a = 1", "a = 1 OR ".repeat(300));
+    assert_eq!(on_small_stack(sql), [Intent::Read; 3]);
+}
+
+#[test]
+fn a_text_cut_or_garbled_anywhere_gets_an_answer() {
+    let sql =
+        r#"WITH a AS (SELECT "x" -> 'é' FROM t /* c */ WHERE b IN (?, $1)) SELECT * FROM a -- x"#;
+    for dialect in DIALECTS {
+        for at in (0..sql.len()).filter(|at| sql.is_char_boundary(*at)) {
+            for filler in ["", "'", "\"", "`", "$", "\\", "/*", "*/", "--", "\0", "é", ";", "("] {
+                let garbled = format!("{}{filler}{}", &sql[..at], &sql[at..]);
+                let _ = classify(&garbled, dialect);
+                let _ = classify(&sql[..at], dialect);
+            }
+        }
+    }
+}

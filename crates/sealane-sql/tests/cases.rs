@@ -1,0 +1,155 @@
+//! The cases in `tests/cases/*.toml`, and what follows from them.
+
+use sealane_sql::{Dialect, Intent, classify};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    sql: String,
+    intent: Intent,
+    why: String,
+}
+
+fn cases() -> Vec<(Dialect, Case)> {
+    [
+        (Dialect::PostgreSql, include_str!("cases/postgres.toml")),
+        (Dialect::MySql, include_str!("cases/mysql.toml")),
+        (Dialect::Sqlite, include_str!("cases/sqlite.toml")),
+    ]
+    .into_iter()
+    .flat_map(|(dialect, text)| {
+        let file: File = toml::from_str(text).expect("a file of cases");
+        file.case.into_iter().map(move |case| (dialect, case))
+    })
+    .collect()
+}
+
+fn report(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_case_is_classified_as_its_file_says() {
+    let cases = cases();
+    assert!(cases.len() >= 200);
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|(dialect, case)| {
+            let found = classify(&case.sql, *dialect);
+            (found.intent != case.intent).then(|| {
+                format!(
+                    "{dialect:?}: {:?}\n    expected {:?} ({}), found {found}",
+                    case.sql, case.intent, case.why
+                )
+            })
+        })
+        .collect();
+    report(&failures);
+}
+
+#[test]
+fn nothing_wrapped_around_a_statement_makes_it_a_read() {
+    let mut failures = Vec::new();
+    for (dialect, case) in cases() {
+        if case.intent.is_read() || case.sql.trim_end_matches([' ', ';', '\n']).is_empty() {
+            continue;
+        }
+        let sql = case.sql.as_str();
+        for wrapped in [
+            format!("WITH w AS ({sql}) SELECT * FROM w"),
+            format!("WITH w AS (SELECT 1) {sql}"),
+            format!("SELECT * FROM ({sql}) AS w"),
+            format!("SELECT 1 WHERE EXISTS ({sql})"),
+            format!("SELECT ({sql})"),
+            format!("EXPLAIN ANALYZE {sql}"),
+            format!("EXPLAIN (ANALYZE, VERBOSE) {sql}"),
+            format!("EXPLAIN {sql}"),
+            format!("SELECT 1; {sql}"),
+            format!("{sql}\n; SELECT 1"),
+            format!("/* SELECT */ {sql}"),
+            format!("-- SELECT\n{sql}"),
+            format!("  \n\t{sql}"),
+            format!("({sql})"),
+        ] {
+            let found = classify(&wrapped, dialect);
+            // `SELECT (BEGIN)` reads a column of that name.
+            let is_column = !sql.contains([' ', '(']) && wrapped.starts_with("SELECT (");
+            if found.intent.is_read() && !is_column && !is_nothing_but_comment(sql) {
+                failures.push(format!("{dialect:?}: {wrapped:?} is no read"));
+            }
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn a_lock_after_a_read_is_never_a_read() {
+    let mut failures = Vec::new();
+    for (dialect, case) in cases() {
+        if !case.intent.is_read() || dialect == Dialect::Sqlite {
+            continue;
+        }
+        let sql = case.sql.trim_end_matches([' ', ';', '\n']);
+        // On a line of its own, or a comment at the end would swallow it.
+        for lock in ["FOR UPDATE", "FOR SHARE", "FOR NO KEY UPDATE", "LOCK IN SHARE MODE"] {
+            let locked = format!("{sql}\n{lock}");
+            if classify(&locked, dialect).intent.is_read() {
+                failures.push(format!("{dialect:?}: {locked:?} locks"));
+            }
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn a_call_put_anywhere_into_a_read_is_seen() {
+    let mut failures = Vec::new();
+    for (dialect, case) in cases() {
+        // Blanks inside literals and comments are not between tokens. The argument is a
+        // sum, or after a name it would be a list of columns or the size of a type.
+        let is_plain = !["'", "--", "/*", "#", "$$"].iter().any(|it| case.sql.contains(it));
+        if !case.intent.is_read() || !is_plain {
+            continue;
+        }
+        for (at, _) in case.sql.match_indices([' ', '(', ')', ',']) {
+            for call in
+                ["nextval(1 + 1)", ", nextval(1 + 1) ", "; DELETE FROM t ;", "INTO t", "FOR UPDATE"]
+            {
+                let (head, tail) = case.sql.split_at(at);
+                let sql = format!("{head} {call} {tail}");
+                if classify(&sql, dialect).intent.is_read() {
+                    failures.push(format!("{dialect:?}: {sql:?}"));
+                }
+            }
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn a_classification_explains_itself_without_literals() {
+    let secret = "correct horse battery staple";
+    for (dialect, _) in cases() {
+        for sql in [
+            format!("SELECT nextval('{secret}')"),
+            format!("SELECT '{secret}' '{secret}' FROM"),
+            format!("INSERT INTO t VALUES ('{secret}')"),
+            format!("GRIBBLE '{secret}'"),
+        ] {
+            let found = classify(&sql, dialect);
+            let json = serde_json::to_string(&found).unwrap();
+            assert!(!json.contains(secret) && !found.to_string().contains(secret), "{json}");
+        }
+    }
+}
+
+fn is_nothing_but_comment(sql: &str) -> bool {
+    sql.trim_start_matches([' ', ';']).starts_with("-- nothing")
+}

@@ -1,0 +1,123 @@
+//! The endpoints of one configuration, and everything that their statements
+//! share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sea_orm::{DatabaseConnection, DbErr};
+use sealane_core::{
+    Balancer, Endpoint, EndpointId, Engine, Failure, Intent, Loads, Role, Topology, TwoChoices,
+};
+use sealane_monitor::{Board, Monitor};
+use sealane_sql::Classifier;
+
+use crate::{error, pool::Pools};
+
+/// Shared by all handles of one [`connect`](crate::connect); the monitor's
+/// tasks and the pools end with it.
+pub(crate) struct Cluster {
+    pub(crate) engine: Engine,
+    pub(crate) monitor: Monitor,
+    pub(crate) pools: Box<[Pools]>,
+    pub(crate) loads: Arc<Loads>,
+    pub(crate) balancer: Arc<dyn Balancer>,
+    /// `None` with one endpoint: there is nothing to decide.
+    pub(crate) classifier: Option<Classifier>,
+    pub(crate) max_lag: Option<Duration>,
+    /// How long a read may wait for a proof that is about to come.
+    pub(crate) proof_patience: Duration,
+}
+
+impl Cluster {
+    /// A cluster of one connection, which serves everything.
+    pub(crate) fn alone(
+        name: &str,
+        address: &str,
+        engine: Engine,
+        only: DatabaseConnection,
+    ) -> Self {
+        let topology = Topology::always_current(vec![Endpoint::new(name, address)]);
+        Cluster {
+            engine,
+            loads: Arc::new(Loads::new(topology.len())),
+            monitor: Monitor::idle(Board::new(topology)),
+            pools: Box::new([Pools::same(only)]),
+            balancer: Arc::new(TwoChoices),
+            classifier: None,
+            max_lag: None,
+            proof_patience: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        self.monitor.board()
+    }
+
+    /// What the statement wants; with one endpoint nobody asks.
+    pub(crate) fn intent(&self, sql: &str) -> Intent {
+        self.classifier.as_ref().map_or(Intent::Unknown, |classifier| classifier.intent(sql))
+    }
+
+    /// The pool for a statement on `id`, which was planned in `role`: what the
+    /// primary serves may write, what a replica serves may not.
+    pub(crate) fn pool(&self, id: EndpointId, role: Role) -> Option<&DatabaseConnection> {
+        let pools = self.pools.get(id.index())?;
+        Some(match role {
+            Role::Primary => &pools.writes,
+            Role::Replica | Role::Unknown => &pools.reads,
+            // Core may learn of more roles; none of them takes writes.
+            _ => &pools.reads,
+        })
+    }
+
+    /// Where writes go now.
+    ///
+    /// # Errors
+    /// There is no primary, or two.
+    pub(crate) fn primary(&self) -> Result<(EndpointId, &DatabaseConnection), DbErr> {
+        let id = self.board().topology().primary().ok_or_else(error::no_primary)?;
+        let pool = self.pool(id, Role::Primary).ok_or_else(error::no_primary)?;
+        Ok((id, pool))
+    }
+
+    /// The primary's connection, or that of the configured primary while there
+    /// is none.
+    pub(crate) fn primary_or_first(&self) -> &DatabaseConnection {
+        let id = self.board().topology().primary().unwrap_or(EndpointId::FIRST);
+        &self.pools[id.index()].writes
+    }
+
+    /// Has the topology looked at again if an error on the primary says that it
+    /// may be the primary no more.
+    pub(crate) fn note_primary_error(
+        &self,
+        id: EndpointId,
+        sent: sealane_core::Moment,
+        error: &DbErr,
+    ) {
+        if self.classifier.is_none() {
+            return;
+        }
+        error::with_code(error, |code| {
+            if code == sealane_core::ErrorCode::Connection {
+                self.board().suspect(id, sent, Failure::Connection(error.to_string()));
+            } else if error::is_read_only_refusal(self.engine, code) {
+                let topology = self.board().topology();
+                topology.iter().for_each(|(id, _)| self.board().nudge(id));
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topology = self.board().topology();
+        f.debug_struct("Cluster")
+            .field("engine", &self.engine)
+            .field(
+                "endpoints",
+                &topology.iter().map(|(_, s)| s.endpoint.name()).collect::<Vec<_>>(),
+            )
+            .field("balancer", &self.balancer.name())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,229 @@
+//! What to connect to, and how to route.
+
+mod file;
+
+use std::{env, fmt, path::Path, sync::Arc, time::Duration};
+
+use sea_orm::ConnectOptions;
+use sealane_core::{Balancer, Consistency, TwoChoices};
+use sealane_monitor::Pace;
+
+use crate::ConnectError;
+
+/// The primary's URL.
+const PRIMARY_VARIABLE: &str = "DATABASE_URL";
+/// The replicas' URLs, separated by commas or white space.
+const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
+
+/// A primary, its replicas, and how to route between them.
+///
+/// Roles are observed: if a replica was promoted, writes follow it, whichever
+/// was configured as the primary.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let config = sealane::Config::new("postgres://app@db-1/shop")
+///     .replica("postgres://app@db-2/shop")
+///     .replica("postgres://app@db-3/shop")
+///     .max_lag(Duration::from_secs(5));
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) primary: EndpointConfig,
+    pub(crate) replicas: Vec<EndpointConfig>,
+    pub(crate) consistency: Consistency,
+    pub(crate) balancer: Arc<dyn Balancer>,
+    pub(crate) max_lag: Option<Duration>,
+    pub(crate) pace: Pace,
+}
+
+/// One endpoint of a [`Config`].
+#[derive(Clone)]
+pub(crate) struct EndpointConfig {
+    pub(crate) name: String,
+    pub(crate) options: ConnectOptions,
+}
+
+impl Config {
+    /// A primary alone: a URL, or SeaORM's `ConnectOptions`.
+    pub fn new(primary: impl Into<ConnectOptions>) -> Self {
+        let primary = EndpointConfig { name: "primary".to_owned(), options: primary.into() };
+        Config {
+            primary,
+            replicas: Vec::new(),
+            // What an application expects that has never heard of replicas.
+            consistency: Consistency::ReadYourWrites,
+            // Even without knowing the load of other processes, and never all on one.
+            balancer: Arc::new(TwoChoices),
+            // A replica further behind than this has a problem; its readers should not.
+            max_lag: Some(Duration::from_secs(30)),
+            pace: Pace::default(),
+        }
+    }
+
+    /// Adds a replica: a URL, or SeaORM's `ConnectOptions` with pool sizes and
+    /// timeouts of its own. It is called `replica-1`, `replica-2` and so on in
+    /// everything that people read. It may be down at start.
+    ///
+    /// Of the hooks in `ConnectOptions`, an `after_connect` inside
+    /// `map_sqlx_postgres_pool_opts` is replaced on connections for reading.
+    #[must_use]
+    pub fn replica(self, replica: impl Into<ConnectOptions>) -> Self {
+        let name = format!("replica-{}", self.replicas.len() + 1);
+        self.named_replica(name, replica)
+    }
+
+    /// Adds a replica with a name of its own.
+    #[must_use]
+    pub fn named_replica(
+        mut self,
+        name: impl Into<String>,
+        replica: impl Into<ConnectOptions>,
+    ) -> Self {
+        self.replicas.push(EndpointConfig { name: name.into(), options: replica.into() });
+        self
+    }
+
+    /// One SQLite file with one writing and several reading connections. The
+    /// file is created if it is not there.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(path: impl AsRef<Path>) -> Self {
+        Config::new(crate::pool::sqlite::url(path.as_ref()))
+    }
+
+    /// The primary's URL from `DATABASE_URL`, and those of replicas, if any,
+    /// from `DATABASE_REPLICA_URLS`, separated by commas or white space.
+    ///
+    /// # Errors
+    /// `DATABASE_URL` is not set, or one of the two is not text.
+    pub fn from_env() -> Result<Self, ConnectError> {
+        let variable =
+            |name| env::var(name).map_err(|source| ConnectError::Environment { name, source });
+        let primary = variable(PRIMARY_VARIABLE)?;
+        let replicas = match variable(REPLICAS_VARIABLE) {
+            Err(ConnectError::Environment { source: env::VarError::NotPresent, .. }) => {
+                String::new()
+            }
+            other => other?,
+        };
+        Ok(replica_urls(&replicas).fold(Config::new(primary), Config::replica))
+    }
+
+    /// A configuration from a TOML file; see the README for its keys. Unknown
+    /// keys are refused.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not valid.
+    pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConnectError::File { path: path.to_owned(), source })?;
+        file::parse(&text, path)
+    }
+
+    /// How fresh reads must be, unless a handle says otherwise. Default:
+    /// [`Consistency::ReadYourWrites`].
+    #[must_use]
+    pub fn consistency(self, consistency: Consistency) -> Self {
+        Config { consistency, ..self }
+    }
+
+    /// How reads are spread over the replicas that may serve them. Default:
+    /// [`TwoChoices`].
+    #[must_use]
+    pub fn balancer(self, balancer: impl Balancer + 'static) -> Self {
+        Config { balancer: Arc::new(balancer), ..self }
+    }
+
+    /// A replica that is further behind the primary than this serves no
+    /// [`Consistency::ReadYourWrites`], not even for sessions that wrote
+    /// nothing. `None`: any lag will do. Default: 30 seconds.
+    #[must_use]
+    pub fn max_lag(self, max_lag: impl Into<Option<Duration>>) -> Self {
+        Config { max_lag: max_lag.into(), ..self }
+    }
+
+    /// The time between probes of an endpoint when no session waits for a
+    /// replica. Default: one second.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.pace.idle = interval;
+        self
+    }
+
+    /// The time between probes of an endpoint while a session waits for a
+    /// replica to catch up with its write. Default: 5 milliseconds.
+    #[must_use]
+    pub fn quick_probe_interval(mut self, interval: Duration) -> Self {
+        self.pace.quick = interval;
+        self
+    }
+
+    /// A probe that has no answer after this time counts as failed. Default:
+    /// one second.
+    #[must_use]
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.pace.timeout = timeout;
+        self
+    }
+
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &EndpointConfig> {
+        std::iter::once(&self.primary).chain(&self.replicas)
+    }
+}
+
+fn replica_urls(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|url| !url.is_empty())
+}
+
+impl From<&str> for Config {
+    fn from(primary: &str) -> Self {
+        Config::new(primary)
+    }
+}
+
+impl From<String> for Config {
+    fn from(primary: String) -> Self {
+        Config::new(primary)
+    }
+}
+
+impl From<ConnectOptions> for Config {
+    fn from(primary: ConnectOptions) -> Self {
+        Config::new(primary)
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Names only: URLs may hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoints", &self.endpoints().map(|e| &e.name).collect::<Vec<_>>())
+            .field("consistency", &self.consistency)
+            .field("balancer", &self.balancer.name())
+            .field("max_lag", &self.max_lag)
+            .field("pace", &self.pace)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_urls_are_separated_by_commas_or_space() {
+        let urls: Vec<_> = replica_urls(" postgres://a,\n postgres://b postgres://c ,").collect();
+        assert_eq!(urls, ["postgres://a", "postgres://b", "postgres://c"]);
+    }
+
+    #[test]
+    fn the_debug_form_shows_no_password() {
+        let config =
+            Config::new("postgres://app:tide@db-1/shop").replica("postgres://a:ebb@db-2/s");
+        let text = format!("{config:?}");
+        assert!(text.contains("replica-1"));
+        assert!(!text.contains("tide") && !text.contains("ebb"), "{text}");
+    }
+}

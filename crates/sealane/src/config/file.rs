@@ -1,0 +1,219 @@
+//! The TOML form of a configuration.
+
+use std::{path::Path, time::Duration};
+
+use sea_orm::ConnectOptions;
+use sealane_core::{Consistency, RoundRobin};
+use serde::Deserialize;
+
+use super::Config;
+use crate::ConnectError;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    primary: Endpoint,
+    #[serde(default)]
+    replicas: Vec<Endpoint>,
+    #[serde(default)]
+    routing: Routing,
+    #[serde(default)]
+    probes: Probes,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Endpoint {
+    url: String,
+    name: Option<String>,
+    max_connections: Option<u32>,
+    min_connections: Option<u32>,
+    acquire_timeout_ms: Option<u64>,
+    idle_timeout_ms: Option<u64>,
+    max_lifetime_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Routing {
+    consistency: Option<Level>,
+    max_staleness_ms: Option<u64>,
+    max_lag_ms: Option<u64>,
+    balancer: Option<BalancerName>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Level {
+    Eventual,
+    BoundedStaleness,
+    ReadYourWrites,
+    Strong,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BalancerName {
+    TwoChoices,
+    RoundRobin,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Probes {
+    interval_ms: Option<u64>,
+    quick_interval_ms: Option<u64>,
+    timeout_ms: Option<u64>,
+}
+
+/// Reads `text`, which came from `path`.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
+    let invalid = |message: String| ConnectError::Toml { path: path.to_owned(), message };
+    let file: File = toml::from_str(text).map_err(|error| {
+        // The error's own text quotes the line, which may hold a password.
+        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let at = line.map_or_else(String::new, |line| format!("line {line}: "));
+        invalid(format!("{at}{}", error.message()))
+    })?;
+    let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
+
+    let mut config = Config::new(file.primary.options());
+    if let Some(name) = file.primary.name {
+        config.primary.name = name;
+    }
+    for replica in file.replicas {
+        let options = replica.options();
+        config = match replica.name {
+            Some(name) => config.named_replica(name, options),
+            None => config.replica(options),
+        };
+    }
+    config = config.consistency(consistency);
+    if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
+        config = config.max_lag(max_lag);
+    }
+    if let Some(BalancerName::RoundRobin) = file.routing.balancer {
+        config = config.balancer(RoundRobin::default());
+    }
+    Ok(file.probes.apply(config))
+}
+
+impl Endpoint {
+    fn options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new(self.url.as_str());
+        if let Some(connections) = self.max_connections {
+            options.max_connections(connections);
+        }
+        if let Some(connections) = self.min_connections {
+            options.min_connections(connections);
+        }
+        if let Some(timeout) = self.acquire_timeout_ms.map(Duration::from_millis) {
+            options.acquire_timeout(timeout);
+        }
+        if let Some(timeout) = self.idle_timeout_ms.map(Duration::from_millis) {
+            options.idle_timeout(timeout);
+        }
+        if let Some(lifetime) = self.max_lifetime_ms.map(Duration::from_millis) {
+            options.max_lifetime(lifetime);
+        }
+        options
+    }
+}
+
+impl Routing {
+    fn consistency(&self) -> Result<Consistency, &'static str> {
+        match (self.consistency, self.max_staleness_ms) {
+            (Some(Level::BoundedStaleness), Some(bound_ms)) => {
+                Ok(Consistency::BoundedStaleness(Duration::from_millis(bound_ms)))
+            }
+            (Some(Level::BoundedStaleness), None) => {
+                Err("consistency \"bounded-staleness\" needs max_staleness_ms")
+            }
+            (_, Some(_)) => Err("max_staleness_ms needs consistency = \"bounded-staleness\""),
+            (Some(Level::Eventual), None) => Ok(Consistency::Eventual),
+            (Some(Level::Strong), None) => Ok(Consistency::Strong),
+            (Some(Level::ReadYourWrites) | None, None) => Ok(Consistency::ReadYourWrites),
+        }
+    }
+}
+
+impl Probes {
+    fn apply(&self, mut config: Config) -> Config {
+        if let Some(interval) = self.interval_ms.map(Duration::from_millis) {
+            config = config.probe_interval(interval);
+        }
+        if let Some(interval) = self.quick_interval_ms.map(Duration::from_millis) {
+            config = config.quick_probe_interval(interval);
+        }
+        if let Some(timeout) = self.timeout_ms.map(Duration::from_millis) {
+            config = config.probe_timeout(timeout);
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConnectError> {
+        super::parse(text, Path::new("sealane.toml"))
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let config = parse(
+            r#"
+            [primary]
+            url = "postgres://app@db-1/shop"
+            max_connections = 10
+
+            [[replicas]]
+            name = "near"
+            url = "postgres://app@db-2/shop"
+            max_connections = 50
+            min_connections = 1
+            acquire_timeout_ms = 500
+            idle_timeout_ms = 60000
+            max_lifetime_ms = 600000
+
+            [[replicas]]
+            url = "postgres://app@db-3/shop"
+
+            [routing]
+            consistency = "bounded-staleness"
+            max_staleness_ms = 250
+            max_lag_ms = 5000
+            balancer = "round-robin"
+
+            [probes]
+            interval_ms = 500
+            quick_interval_ms = 2
+            timeout_ms = 300
+            "#,
+        )
+        .unwrap();
+        let names: Vec<_> = config.endpoints().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["primary", "near", "replica-2"]);
+        assert_eq!(config.replicas[0].options.get_max_connections(), Some(50));
+        assert_eq!(config.consistency, Consistency::BoundedStaleness(Duration::from_millis(250)));
+        assert_eq!(config.balancer.name(), "round-robin");
+        assert_eq!(config.max_lag, Some(Duration::from_secs(5)));
+        assert_eq!(config.pace.quick, Duration::from_millis(2));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_without_the_password() {
+        let text =
+            "[primary]\nurl = \"postgres://app:tide@db-1/shop\"\n\n[routing]\nlevel = \"strong\"\n";
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("line 5") && error.contains("level"), "{error}");
+        assert!(!error.contains("tide"), "{error}");
+    }
+
+    #[test]
+    fn a_bound_without_its_level_is_refused() {
+        let error = parse("primary.url = \"a\"\nrouting.max_staleness_ms = 5").unwrap_err();
+        assert!(error.to_string().contains("bounded-staleness"), "{error}");
+    }
+}

@@ -1,0 +1,238 @@
+//! From a configuration to a connection.
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DbBackend, DbErr};
+use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
+use url::Url;
+
+use crate::{Config, ConnectError, RoutedConnection, cluster::Cluster, config::EndpointConfig};
+
+/// Connects to the primary and observes all endpoints once.
+///
+/// A replica that is down does not fail it: it joins when it comes up. The
+/// primary must answer.
+///
+/// # Errors
+/// The configuration is not valid, or no primary can be used; see
+/// [`ConnectError`]. It turns into SeaORM's `DbErr` with `?`.
+///
+/// # Cancel safety
+/// Dropping the future leaves nothing behind.
+pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, ConnectError> {
+    let config = config.into();
+    let consistency = config.consistency;
+    let addresses = check(&config)?;
+    let cluster = match addresses.engine {
+        Engine::Postgres if config.replicas.is_empty() => alone(&config, &addresses).await?,
+        Engine::Postgres => postgres(config, addresses).await?,
+        Engine::Sqlite => sqlite(&config, &addresses).await?,
+        _ => alone(&config, &addresses).await?,
+    };
+    Ok(RoutedConnection::new(cluster, consistency))
+}
+
+/// The endpoints of a configuration that has been looked through.
+struct Addresses {
+    engine: Engine,
+    endpoints: Vec<Endpoint>,
+}
+
+pub(crate) fn engine_of(backend: DbBackend) -> Engine {
+    match backend {
+        DbBackend::Postgres => Engine::Postgres,
+        DbBackend::MySql => Engine::MySql,
+        // SQLite, and whatever SeaORM may learn to speak: alone on its endpoint.
+        _ => Engine::Sqlite,
+    }
+}
+
+fn check(config: &Config) -> Result<Addresses, ConnectError> {
+    let count = 1 + config.replicas.len();
+    if count > MAX_ENDPOINTS {
+        return Err(ConnectError::TooManyEndpoints { count });
+    }
+    let engine = read_url(&config.primary)?.0;
+    let mut endpoints = Vec::with_capacity(count);
+    for endpoint in config.endpoints() {
+        let (its_engine, address) = read_url(endpoint)?;
+        if its_engine != engine {
+            return Err(ConnectError::MixedEngines { endpoint: endpoint.name.clone() });
+        }
+        endpoints.push(Endpoint::new(&endpoint.name, address));
+    }
+    let unsupported = match engine {
+        Engine::Postgres => None,
+        Engine::MySql => Some("MySQL and MariaDB"),
+        Engine::Sqlite => Some("SQLite (its file is split into a writer and readers by itself)"),
+        _ => Some("this database"),
+    };
+    match unsupported {
+        Some(engine) if count > 1 => Err(ConnectError::ReplicasUnsupported { engine }),
+        _ => Ok(Addresses { engine, endpoints }),
+    }
+}
+
+/// The engine that a URL names, and its address without credentials.
+fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError> {
+    let name = || endpoint.name.clone();
+    let text = endpoint.options.get_url();
+    let invalid = |reason: String| ConnectError::InvalidUrl { endpoint: name(), reason };
+    let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
+    let (engine, feature, enabled, port) = match url.scheme() {
+        "postgres" | "postgresql" => {
+            (Engine::Postgres, "postgres", cfg!(feature = "postgres"), 5432)
+        }
+        "mysql" | "mariadb" => (Engine::MySql, "mysql", cfg!(feature = "mysql"), 3306),
+        "sqlite" => (Engine::Sqlite, "sqlite", cfg!(feature = "sqlite"), 0),
+        scheme => {
+            let scheme = scheme.to_owned();
+            return Err(ConnectError::UnknownScheme { endpoint: name(), scheme });
+        }
+    };
+    if !enabled {
+        return Err(ConnectError::DriverMissing { endpoint: name(), feature });
+    }
+    let address = match engine {
+        Engine::Sqlite => {
+            let path = text.trim_start_matches("sqlite:").trim_start_matches("//");
+            path.split('?').next().unwrap_or_default().to_owned()
+        }
+        _ => {
+            let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
+            format!("{host}:{}", url.port().unwrap_or(port))
+        }
+    };
+    Ok((engine, address))
+}
+
+fn open_error(endpoint: &EndpointConfig) -> impl FnOnce(DbErr) -> ConnectError {
+    let endpoint = endpoint.name.clone();
+    move |source| ConnectError::Open { endpoint, source }
+}
+
+/// One endpoint without replicas: as SeaORM, with our defaults.
+async fn alone(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
+    let options = crate::pool::routed(&config.primary.options);
+    let only = sea_orm::Database::connect(options).await.map_err(open_error(&config.primary))?;
+    Ok(cluster_alone(addresses, only))
+}
+
+fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
+    let endpoint = &addresses.endpoints[0];
+    Cluster::alone(endpoint.name(), endpoint.address(), addresses.engine, only)
+}
+
+/// What the first probes need beyond the timeout of the others: they connect.
+#[cfg(feature = "postgres")]
+const HANDSHAKE: std::time::Duration = std::time::Duration::from_millis(500);
+
+#[cfg(feature = "postgres")]
+async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
+    use sealane_core::{EndpointId, Loads, Topology};
+    use sealane_monitor::{Board, Monitor, RunGuard, postgres::PostgresProbe};
+    use sealane_sql::{Classifier, Dialect};
+
+    let board = Board::new(Topology::new(addresses.endpoints));
+    let (mut pools, mut probes) = (Vec::new(), Vec::new());
+    for (index, endpoint) in config.endpoints().enumerate() {
+        // `check` has counted them.
+        let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
+        let guard = RunGuard::new(Arc::clone(&board), id);
+        let (its_pools, connect_options) = crate::pool::postgres::open(&endpoint.options, guard)
+            .await
+            .map_err(open_error(endpoint))?;
+        pools.push(its_pools);
+        probes.push(PostgresProbe::new(connect_options));
+    }
+    let monitor = Monitor::spawn(board, probes, config.pace);
+    // Whoever has not answered by then joins later.
+    monitor.first_round(config.pace.timeout + HANDSHAKE).await;
+    primary_answers(&monitor.board().topology())?;
+    Ok(Cluster {
+        engine: Engine::Postgres,
+        loads: Arc::new(Loads::new(pools.len())),
+        monitor,
+        pools: pools.into(),
+        balancer: config.balancer,
+        classifier: Some(Classifier::new(Dialect::PostgreSql)),
+        max_lag: config.max_lag,
+        // One quick probe of the primary, one of the replica, and their round trips.
+        proof_patience: config.pace.quick * 3,
+    })
+}
+
+/// Whether some endpoint may take writes, or else why not.
+#[cfg(feature = "postgres")]
+fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError> {
+    use sealane_core::{EndpointId, Failure, Health, Role};
+
+    if topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable()) {
+        return Ok(());
+    }
+    let claims: Vec<_> = topology
+        .iter()
+        .filter(|(_, state)| state.is_usable() && state.role == Role::Primary)
+        .map(|(_, state)| state.endpoint.name())
+        .collect();
+    if claims.len() > 1 {
+        return Err(ConnectError::PrimaryConflict { endpoints: claims.join(", ") });
+    }
+    let id = topology.primary().unwrap_or(EndpointId::FIRST);
+    let Some(state) = topology.get(id) else {
+        return Ok(());
+    };
+    let (endpoint, address) =
+        (state.endpoint.name().to_owned(), state.endpoint.address().to_owned());
+    match &state.health {
+        Health::Up => Err(ConnectError::NoPrimary { endpoint, address }),
+        Health::Down { failure } => {
+            let failure = failure.clone();
+            Err(ConnectError::PrimaryUnreachable { endpoint, address, failure })
+        }
+        _ => Err(ConnectError::PrimaryUnreachable { endpoint, address, failure: Failure::Timeout }),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
+    // `check` has refused it.
+    alone(&config, &addresses).await
+}
+
+#[cfg(feature = "sqlite")]
+async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
+    use sealane_core::{Loads, Topology};
+    use sealane_monitor::{Board, Monitor};
+    use sealane_sql::{Classifier, Dialect};
+
+    let options = &config.primary.options;
+    if crate::pool::sqlite::is_private(options.get_url()) {
+        let only = crate::pool::sqlite::open_private(options).await;
+        return Ok(cluster_alone(addresses, only.map_err(open_error(&config.primary))?));
+    }
+    let (writer, readers) =
+        crate::pool::sqlite::open(options).await.map_err(open_error(&config.primary))?;
+    let address = addresses.endpoints[0].address();
+    let topology = Topology::always_current(vec![
+        Endpoint::new("writer", address),
+        Endpoint::new("readers", address),
+    ]);
+    Ok(Cluster {
+        engine: Engine::Sqlite,
+        loads: Arc::new(Loads::new(topology.len())),
+        monitor: Monitor::idle(Board::new(topology)),
+        pools: Box::new([writer, readers]),
+        balancer: Arc::clone(&config.balancer),
+        classifier: Some(Classifier::new(Dialect::Sqlite)),
+        max_lag: config.max_lag,
+        // One quick probe of the primary, one of the replica, and their round trips.
+        proof_patience: config.pace.quick * 3,
+    })
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
+    // `check` has refused it.
+    alone(config, addresses).await
+}

@@ -1,0 +1,167 @@
+//! The connection that applications hold.
+
+mod compat;
+mod traits;
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DbErr};
+use sealane_core::{Consistency, Engine, Session};
+
+use crate::{Events, Explanation, Status, cluster::Cluster, connect, events, explain};
+
+/// A SeaORM connection that sends each statement where it belongs.
+///
+/// It stands wherever a `DatabaseConnection` stood: entities, raw statements,
+/// streams, paginators, loaders, transactions. Cloning it copies two pointers.
+///
+/// # Sessions
+/// A handle reads its own writes: after a write through it, its reads stay on
+/// the primary until a replica has replayed that write. Clones share this. The
+/// handle that [`connect`](crate::connect) gives is one session for everybody;
+/// give each request or user its own with [`session`](Self::session), so that
+/// one user's write does not send another's reads to the primary.
+///
+/// # Cancel safety
+/// A statement's future may be dropped at any time. A read has then no effect.
+/// A write may or may not have happened, as with SeaORM itself; the session
+/// counts it as one that did.
+#[derive(Debug, Clone)]
+pub struct RoutedConnection {
+    cluster: Arc<Cluster>,
+    session: Arc<Session>,
+    consistency: Consistency,
+}
+
+impl RoutedConnection {
+    pub(crate) fn new(cluster: Cluster, consistency: Consistency) -> Self {
+        RoutedConnection {
+            cluster: Arc::new(cluster),
+            session: Arc::new(Session::shared()),
+            consistency,
+        }
+    }
+
+    /// A handle with a session of its own: it reads its own writes, and never
+    /// something older than it has already read. Other sessions do not affect
+    /// it. Cheap enough for every request.
+    #[must_use]
+    pub fn session(&self) -> Self {
+        RoutedConnection { session: Arc::new(Session::own()), ..self.clone() }
+    }
+
+    /// The same session with another consistency for its reads.
+    #[must_use]
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        RoutedConnection { consistency, ..self.clone() }
+    }
+
+    /// The same session with all reads on the primary.
+    #[must_use]
+    pub fn on_primary(&self) -> Self {
+        self.with_consistency(Consistency::Strong)
+    }
+
+    /// The plain connection to the primary of this moment (to the first
+    /// endpoint while there is none).
+    ///
+    /// What is written through it is not seen by any session: a read that
+    /// follows may be served by a replica that has not replayed it. Say
+    /// [`note_write`](Self::note_write) when such a write has ended.
+    #[must_use]
+    pub fn primary(&self) -> &DatabaseConnection {
+        self.cluster.primary_or_first()
+    }
+
+    /// Notes that something was written on behalf of this session by other
+    /// means, so that its reads wait for it as for its own writes.
+    pub fn note_write(&self) {
+        self.session.wrote(self.cluster.board().clock());
+    }
+
+    /// What would become of `sql` now, and why. Nothing is sent anywhere.
+    #[must_use]
+    pub fn explain(&self, sql: &str) -> Explanation {
+        explain::explain(self, sql)
+    }
+
+    /// What is known of all endpoints, and how the load is spread.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.cluster)
+    }
+
+    /// Changes of the topology from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        events::Events::new(self.cluster.board().events())
+    }
+
+    /// The consistency of this handle's reads.
+    #[must_use]
+    pub fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    pub(crate) fn session_ref(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Default for RoutedConnection {
+    /// Disconnected, like SeaORM's: every statement fails.
+    fn default() -> Self {
+        // Any engine will do: nothing is ever sent.
+        let disconnected = DatabaseConnection::default();
+        let cluster = Cluster::alone("disconnected", "nowhere", Engine::Sqlite, disconnected);
+        RoutedConnection::new(cluster, Consistency::default())
+    }
+}
+
+impl From<DatabaseConnection> for RoutedConnection {
+    /// A connection that serves everything: for tests over SeaORM's mock, and
+    /// for applications that have no replica yet.
+    ///
+    /// # Panics
+    /// If `connection` is disconnected, as SeaORM does when asked for its
+    /// backend.
+    fn from(connection: DatabaseConnection) -> Self {
+        let engine = connect::engine_of(connection.get_database_backend());
+        let cluster = Cluster::alone("primary", "as given", engine, connection);
+        RoutedConnection::new(cluster, Consistency::default())
+    }
+}
+
+impl RoutedConnection {
+    /// Checks that the primary answers.
+    ///
+    /// # Errors
+    /// The primary does not answer, or there is none.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        self.cluster.primary()?.1.ping().await
+    }
+
+    /// Closes all pools of all endpoints, for every handle.
+    ///
+    /// # Errors
+    /// As SeaORM's connections do; every pool is closed even so.
+    pub async fn close(self) -> Result<(), DbErr> {
+        self.close_by_ref().await
+    }
+
+    /// Closes all pools of all endpoints, for every handle.
+    ///
+    /// # Errors
+    /// As SeaORM's connections do; every pool is closed even so.
+    pub async fn close_by_ref(&self) -> Result<(), DbErr> {
+        let mut result = Ok(());
+        for pools in &self.cluster.pools {
+            result = result.and(pools.close().await);
+        }
+        result
+    }
+}

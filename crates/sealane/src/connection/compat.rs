@@ -1,0 +1,201 @@
+//! What SeaORM's own connection offers beside its traits, so that code written
+//! for `DatabaseConnection` compiles over ours.
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseExecutor, DbBackend, IntoDatabaseExecutor, IsolationLevel,
+    Schema, SchemaBuilder, TransactionError, TransactionTrait,
+};
+
+use crate::{RoutedConnection, RoutedTransaction};
+
+impl RoutedConnection {
+    /// The backend of all endpoints.
+    ///
+    /// # Panics
+    /// If disconnected, as SeaORM does.
+    #[must_use]
+    pub fn get_database_backend(&self) -> DbBackend {
+        self.cluster().primary_or_first().get_database_backend()
+    }
+
+    /// A builder of schemas for this backend.
+    #[must_use]
+    pub fn get_schema_builder(&self) -> SchemaBuilder {
+        Schema::new(self.get_database_backend()).builder()
+    }
+
+    /// Builds the schema of the entities that were registered under `prefix`.
+    #[cfg(feature = "entity-registry")]
+    #[must_use]
+    pub fn get_schema_registry(&self, prefix: &str) -> SchemaBuilder {
+        self.cluster().primary_or_first().get_schema_registry(prefix)
+    }
+
+    /// Runs `callback` in a transaction, which is committed on `Ok` and rolled
+    /// back on `Err`.
+    ///
+    /// # Errors
+    /// The callback's, or that of beginning or ending the transaction.
+    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin().await?.run_async(callback).await
+    }
+
+    /// Runs `callback` in a transaction of this isolation level and access
+    /// mode, which is committed on `Ok` and rolled back on `Err`.
+    ///
+    /// # Errors
+    /// The callback's, or that of beginning or ending the transaction.
+    pub async fn transaction_with_config_async<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin_with_config(isolation_level, access_mode).await?.run_async(callback).await
+    }
+
+    /// The primary's pool.
+    ///
+    /// # Panics
+    /// If this is no MySQL connection, as SeaORM does.
+    #[cfg(feature = "mysql")]
+    #[must_use]
+    pub fn get_mysql_connection_pool(&self) -> &sea_orm::sqlx::MySqlPool {
+        self.cluster().primary_or_first().get_mysql_connection_pool()
+    }
+
+    /// The primary's pool.
+    ///
+    /// # Panics
+    /// If this is no PostgreSQL connection, as SeaORM does.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn get_postgres_connection_pool(&self) -> &sea_orm::sqlx::PgPool {
+        self.cluster().primary_or_first().get_postgres_connection_pool()
+    }
+
+    /// The writer's pool.
+    ///
+    /// # Panics
+    /// If this is no SQLite connection, as SeaORM does.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn get_sqlite_connection_pool(&self) -> &sea_orm::sqlx::SqlitePool {
+        self.cluster().primary_or_first().get_sqlite_connection_pool()
+    }
+}
+
+/// Migrations and the like run on the primary. Their writes are not seen by
+/// sessions; see [`RoutedConnection::note_write`].
+impl<'c> From<&'c RoutedConnection> for DatabaseExecutor<'c> {
+    fn from(connection: &'c RoutedConnection) -> Self {
+        DatabaseExecutor::Connection(connection.primary())
+    }
+}
+
+impl<'c> IntoDatabaseExecutor<'c> for &'c RoutedConnection {
+    fn into_database_executor(self) -> DatabaseExecutor<'c> {
+        self.into()
+    }
+}
+
+impl<'c> From<&'c RoutedTransaction> for DatabaseExecutor<'c> {
+    fn from(transaction: &'c RoutedTransaction) -> Self {
+        DatabaseExecutor::Transaction(transaction)
+    }
+}
+
+impl<'c> IntoDatabaseExecutor<'c> for &'c RoutedTransaction {
+    fn into_database_executor(self) -> DatabaseExecutor<'c> {
+        self.into()
+    }
+}
+
+/// Schema discovery reads the catalog of the primary: a replica may not have
+/// replayed the last change yet.
+#[cfg(feature = "schema-sync")]
+#[async_trait::async_trait]
+impl sea_schema::Connection for RoutedConnection {
+    async fn query_all(
+        &self,
+        select: sea_orm::sea_query::SelectStatement,
+    ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
+        sea_schema::Connection::query_all(self.primary(), select).await
+    }
+
+    async fn query_all_raw(
+        &self,
+        sql: String,
+    ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
+        sea_schema::Connection::query_all_raw(self.primary(), sql).await
+    }
+}
+
+#[cfg(feature = "schema-sync")]
+#[async_trait::async_trait]
+impl sea_schema::Connection for RoutedTransaction {
+    async fn query_all(
+        &self,
+        select: sea_orm::sea_query::SelectStatement,
+    ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
+        sea_schema::Connection::query_all(&**self, select).await
+    }
+
+    async fn query_all_raw(
+        &self,
+        sql: String,
+    ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
+        sea_schema::Connection::query_all_raw(&**self, sql).await
+    }
+}
+
+impl RoutedTransaction {
+    /// The backend of the transaction.
+    #[must_use]
+    pub fn get_database_backend(&self) -> DbBackend {
+        ConnectionTrait::get_database_backend(&**self)
+    }
+
+    /// Runs `callback` in a nested transaction, which is committed on `Ok` and
+    /// rolled back on `Err`.
+    ///
+    /// # Errors
+    /// The callback's, or that of beginning or ending the transaction.
+    pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin().await?.run_async(callback).await
+    }
+
+    /// Runs `callback` in a nested transaction of this isolation level and
+    /// access mode, which is committed on `Ok` and rolled back on `Err`.
+    ///
+    /// # Errors
+    /// The callback's, or that of beginning or ending the transaction.
+    pub async fn transaction_with_config_async<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin_with_config(isolation_level, access_mode).await?.run_async(callback).await
+    }
+}

@@ -1,0 +1,140 @@
+//! SeaORM's traits over the routed connection.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
+    Statement, StatementBuilder, StreamTrait, TransactionError, TransactionOptions,
+    TransactionTrait,
+};
+
+use crate::{
+    RoutedConnection, RoutedStream, RoutedTransaction, lane::BoxFuture, stream, transaction,
+    writing::Writing,
+};
+
+#[async_trait]
+impl ConnectionTrait for RoutedConnection {
+    fn get_database_backend(&self) -> DbBackend {
+        self.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.run(statement, None, |db, statement| db.execute_raw(statement)).await
+    }
+
+    async fn execute<S: StatementBuilder>(&self, builder: &S) -> Result<ExecResult, DbErr> {
+        let backend = self.get_database_backend();
+        let rebuild = || backend.build(builder);
+        self.run(rebuild(), Some(&rebuild), |db, statement| db.execute_raw(statement)).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        // Several statements in one text, DDL, `SET`: whatever needs this call is for the
+        // primary; and its result carries no rows, so that no read is lost by it.
+        let (writing, primary) = Writing::start(self, sql)?;
+        writing.looked_at(primary.execute_unprepared(sql).await)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.run(statement, None, |db, statement| db.query_one_raw(statement)).await
+    }
+
+    async fn query_one<S: StatementBuilder>(
+        &self,
+        builder: &S,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        let backend = self.get_database_backend();
+        let rebuild = || backend.build(builder);
+        self.run(rebuild(), Some(&rebuild), |db, statement| db.query_one_raw(statement)).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.run(statement, None, |db, statement| db.query_all_raw(statement)).await
+    }
+
+    async fn query_all<S: StatementBuilder>(&self, builder: &S) -> Result<Vec<QueryResult>, DbErr> {
+        let backend = self.get_database_backend();
+        let rebuild = || backend.build(builder);
+        self.run(rebuild(), Some(&rebuild), |db, statement| db.query_all_raw(statement)).await
+    }
+
+    fn support_returning(&self) -> bool {
+        self.cluster().primary_or_first().support_returning()
+    }
+
+    fn is_mock_connection(&self) -> bool {
+        self.cluster().primary_or_first().is_mock_connection()
+    }
+}
+
+impl StreamTrait for RoutedConnection {
+    type Stream<'a> = RoutedStream;
+
+    fn get_database_backend(&self) -> DbBackend {
+        self.get_database_backend()
+    }
+
+    fn stream_raw<'a>(
+        &'a self,
+        statement: Statement,
+    ) -> BoxFuture<'a, Result<RoutedStream, DbErr>> {
+        Box::pin(stream::open(self.clone(), statement))
+    }
+}
+
+#[async_trait]
+impl TransactionTrait for RoutedConnection {
+    type Transaction = RoutedTransaction;
+
+    async fn begin(&self) -> Result<RoutedTransaction, DbErr> {
+        self.begin_with_options(TransactionOptions::default()).await
+    }
+
+    async fn begin_with_config(
+        &self,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<RoutedTransaction, DbErr> {
+        let options =
+            TransactionOptions { isolation_level, access_mode, sqlite_transaction_mode: None };
+        self.begin_with_options(options).await
+    }
+
+    async fn begin_with_options(
+        &self,
+        options: TransactionOptions,
+    ) -> Result<RoutedTransaction, DbErr> {
+        transaction::begin(self, options).await
+    }
+
+    async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(
+                &'c RoutedTransaction,
+            ) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin().await?.run(callback).await
+    }
+
+    async fn transaction_with_config<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(
+                &'c RoutedTransaction,
+            ) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin_with_config(isolation_level, access_mode).await?.run(callback).await
+    }
+}

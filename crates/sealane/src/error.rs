@@ -1,0 +1,189 @@
+//! Errors of connecting, and what a failed statement says about its endpoint.
+
+use std::{env::VarError, path::PathBuf};
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
+use sealane_core::{Engine, ErrorCode, Failure, MAX_ENDPOINTS};
+
+/// Why [`connect`](crate::connect) or the reading of a configuration failed.
+/// No variant carries a URL or a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A URL could not be read.
+    #[error("the URL of {endpoint} is not valid: {reason}")]
+    InvalidUrl {
+        /// The endpoint's name.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The scheme of a URL is of no known database.
+    #[error(
+        "the URL of {endpoint} begins with {scheme}:, which is none of postgres:, mysql:, sqlite:"
+    )]
+    UnknownScheme {
+        /// The endpoint's name.
+        endpoint: String,
+        /// The scheme found.
+        scheme: String,
+    },
+    /// The driver of a database was left out at compile time.
+    #[error("{endpoint} needs sealane's feature `{feature}`, which is not enabled")]
+    DriverMissing {
+        /// The endpoint's name.
+        endpoint: String,
+        /// The feature to enable in `Cargo.toml`.
+        feature: &'static str,
+    },
+    /// Endpoints of different databases in one configuration.
+    #[error("{endpoint} is another kind of database than the primary")]
+    MixedEngines {
+        /// The endpoint's name.
+        endpoint: String,
+    },
+    /// Replicas of an engine whose lag cannot be observed yet.
+    #[error(
+        "replicas of {engine} are not supported yet: without a monitor for it, a stale read could \
+         not be ruled out; configure the primary alone"
+    )]
+    ReplicasUnsupported {
+        /// The engine.
+        engine: &'static str,
+    },
+    /// More endpoints than one topology can hold.
+    #[error("{count} endpoints are configured, {MAX_ENDPOINTS} are possible")]
+    TooManyEndpoints {
+        /// How many were configured.
+        count: usize,
+    },
+    /// The primary did not answer at start.
+    #[error("the primary {endpoint} at {address} cannot be used: {failure}")]
+    PrimaryUnreachable {
+        /// Its name.
+        endpoint: String,
+        /// Where it is.
+        address: String,
+        /// What happened.
+        failure: Failure,
+    },
+    /// No endpoint accepts writes.
+    #[error(
+        "none of the endpoints is a primary: {endpoint} at {address} is a replica; check which URL \
+         is which, or whether a promotion is under way"
+    )]
+    NoPrimary {
+        /// The endpoint configured as the primary.
+        endpoint: String,
+        /// Where it is.
+        address: String,
+    },
+    /// Two endpoints accept writes on the same timeline.
+    #[error("more than one endpoint claims to be the primary: {endpoints}; fence one of them off")]
+    PrimaryConflict {
+        /// Their names.
+        endpoints: String,
+    },
+    /// An environment variable is missing or not text.
+    #[error("environment variable {name}: {source}")]
+    Environment {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with it.
+        source: VarError,
+    },
+    /// A configuration file could not be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// A configuration file is not valid.
+    #[error("{path} is not a valid configuration: {message}")]
+    Toml {
+        /// The file, or `text`.
+        path: PathBuf,
+        /// What is wrong, and on which line. The line itself is left out: it
+        /// may hold a password.
+        message: String,
+    },
+    /// The driver could not open a pool.
+    #[error("cannot open {endpoint}: {source}")]
+    Open {
+        /// The endpoint's name.
+        endpoint: String,
+        /// What the driver said.
+        source: DbErr,
+    },
+}
+
+impl From<ConnectError> for DbErr {
+    /// So that `sealane::connect(..).await?` fits where
+    /// `Database::connect(..).await?` stood.
+    fn from(error: ConnectError) -> DbErr {
+        DbErr::Conn(RuntimeErr::Internal(error.to_string()))
+    }
+}
+
+/// The error of a statement that found no endpoint to run on.
+pub(crate) fn no_primary() -> DbErr {
+    DbErr::Conn(RuntimeErr::Internal(
+        "no endpoint may take this statement: there is no primary now (see RoutedConnection::status)"
+            .to_owned(),
+    ))
+}
+
+/// The error of a read that waited for an endpoint which does not answer probes.
+pub(crate) fn hung() -> DbErr {
+    DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
+}
+
+/// What a failed statement says about its endpoint, in core's terms.
+pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
+    match error {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => judge(ErrorCode::PoolExhausted),
+        DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => judge(ErrorCode::Connection),
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => sqlx_code(error, judge),
+        _ => judge(ErrorCode::Other),
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
+    use sea_orm::sqlx::Error;
+    match error {
+        Error::Database(answer) => {
+            #[cfg(feature = "mysql")]
+            if let Some(answer) =
+                answer.try_downcast_ref::<sea_orm::sqlx::mysql::MySqlDatabaseError>()
+            {
+                return judge(ErrorCode::Server(&answer.number().to_string()));
+            }
+            match answer.code() {
+                Some(code) => judge(ErrorCode::Server(&code)),
+                None => judge(ErrorCode::Other),
+            }
+        }
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::Protocol(_)
+        | Error::WorkerCrashed
+        | Error::PoolClosed => judge(ErrorCode::Connection),
+        Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
+        _ => judge(ErrorCode::Other),
+    }
+}
+
+/// Whether a primary refused a statement because it takes no writes.
+pub(crate) fn is_read_only_refusal(engine: Engine, code: ErrorCode<'_>) -> bool {
+    matches!(
+        (engine, code),
+        (Engine::Postgres, ErrorCode::Server("25006"))
+            | (Engine::MySql, ErrorCode::Server("1290" | "1836"))
+    )
+}

@@ -1,0 +1,28 @@
+//! What changed in the topology, as it happens.
+
+use sealane_core::Event;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// A listener to the changes of one cluster. It can never delay the monitor: a
+/// listener that is more than a few hundred events behind misses the oldest.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    pub(crate) fn new(receiver: broadcast::Receiver<Event>) -> Self {
+        Events(receiver)
+    }
+
+    /// The next change; `None` once the cluster has been closed. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(target: "sealane::topology", missed, "a listener missed events");
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}

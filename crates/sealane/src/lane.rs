@@ -1,0 +1,269 @@
+//! The life of one statement: its plan, its attempts, what they teach.
+
+use std::{pin::Pin, sync::Arc};
+
+use sea_orm::{DatabaseConnection, DbErr, Statement};
+use sealane_core::{
+    Access, Consistency, Demand, EndpointId, Failure, InFlight, Moment, Plan, Remedy, Role,
+    SessionView, Topology,
+};
+
+use crate::{cluster::Cluster, connection::RoutedConnection, error, writing::Writing};
+
+/// A future as SeaORM's traits return it.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A method of `ConnectionTrait` that takes a finished statement.
+pub(crate) type Verb<T> =
+    for<'a> fn(&'a DatabaseConnection, Statement) -> BoxFuture<'a, Result<T, DbErr>>;
+
+/// Makes the statement once more, for another attempt.
+pub(crate) type Rebuild<'a> = &'a (dyn Fn() -> Statement + Sync);
+
+/// A read on its way: what it was planned with, and what is left to try.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    plan: Plan,
+    view: SessionView,
+    planned_at: Moment,
+    /// A primary's connection may have died in the pool; one more try finds out.
+    primary_retried: bool,
+}
+
+/// One attempt of a read.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) guard: InFlight,
+    pub(crate) role: Role,
+    run: u32,
+}
+
+/// What follows an attempt that failed.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Give the error to the caller.
+    GiveUp,
+    /// Take the next attempt.
+    Retry,
+    /// It is a write: run it as one.
+    Write,
+}
+
+impl Lane {
+    /// Plans a read for `connection`, on the snapshot of this moment; or on one
+    /// a few milliseconds later, where that takes a busy reader off the primary.
+    pub(crate) async fn plan(connection: &RoutedConnection) -> Lane {
+        let board = connection.cluster().board();
+        let lane = Lane::plan_now(connection);
+        if !lane.plan.awaits_proof_only() || !connection.session_ref().should_wait_for_proof() {
+            return lane;
+        }
+        let proved = |topology: &Topology| {
+            !Plan::new(topology, &demand(connection, Access::Read)).replicas().is_empty()
+        };
+        // Out of patience: the primary will do, as before.
+        let _ =
+            tokio::time::timeout(connection.cluster().proof_patience, board.until(proved)).await;
+        Lane::plan_now(connection)
+    }
+
+    fn plan_now(connection: &RoutedConnection) -> Lane {
+        let board = connection.cluster().board();
+        let demand = demand(connection, Access::Read);
+        let plan = Plan::new(&board.topology(), &demand);
+        if let Some(stamp) = plan.awaited() {
+            board.await_stamp(stamp);
+        }
+        Lane { plan, view: demand.session, planned_at: demand.now, primary_retried: false }
+    }
+
+    /// The next endpoint to try, counted as running until the guard is dropped.
+    pub(crate) fn next(&mut self, cluster: &Cluster) -> Option<Attempt> {
+        let (id, role) = self.plan.next(&*cluster.balancer, &cluster.loads, fastrand::u64(..))?;
+        let run = cluster.board().topology().get(id)?.run;
+        Some(Attempt { guard: cluster.loads.start_read(id), role, run })
+    }
+
+    /// Takes note that `attempt` succeeded. `false` if its server was restarted
+    /// meanwhile, so that what the plan relied on is not proved of the data
+    /// that was read: the result must not be used, and the next attempt is due.
+    pub(crate) fn served(&self, connection: &RoutedConnection, attempt: &Attempt) -> bool {
+        let board = connection.cluster().board();
+        let id = attempt.guard.endpoint();
+        let same_run = board.topology().get(id).is_some_and(|state| state.run == attempt.run);
+        if !same_run && attempt.role == Role::Replica {
+            return false;
+        }
+        connection.session_ref().saw(id, self.view, board.clock());
+        true
+    }
+
+    /// Decides what follows the failure of `attempt`.
+    pub(crate) fn failed(
+        &mut self,
+        cluster: &Cluster,
+        attempt: &Attempt,
+        sql: &str,
+        error: &DbErr,
+    ) -> Next {
+        let id = attempt.guard.endpoint();
+        let remedy =
+            error::with_code(error, |code| Remedy::for_read(cluster.engine, attempt.role, code));
+        tracing::debug!(target: "sealane::route", endpoint = %id, ?remedy, %error, "read failed");
+        match remedy {
+            Remedy::ReturnToCaller => return Next::GiveUp,
+            Remedy::TryElsewhere => {}
+            Remedy::Suspect => {
+                let failure = Failure::Connection(error.to_string());
+                cluster.board().suspect(id, self.planned_at, failure);
+                if attempt.role == Role::Primary && !self.primary_retried {
+                    self.primary_retried = true;
+                    self.plan.retry_primary(id);
+                }
+            }
+            Remedy::AskPrimary => self.plan.only_primary(),
+            Remedy::LearnWrite => {
+                if let Some(classifier) = &cluster.classifier {
+                    classifier.learn_write(sql);
+                }
+                return Next::Write;
+            }
+            // Core may learn of more remedies; the caller can always take the error.
+            _ => return Next::GiveUp,
+        }
+        if self.plan.has_next() { Next::Retry } else { Next::GiveUp }
+    }
+}
+
+impl Attempt {
+    /// The end of `running`, or an error when the attempt hangs.
+    pub(crate) async fn unless_hung<T>(
+        &self,
+        cluster: &Arc<Cluster>,
+        running: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        tokio::select! {
+            biased;
+            result = running => result,
+            error = self.watch(cluster) => Err(error),
+        }
+    }
+
+    /// As [`Attempt::unless_hung`], to be polled beside a stream.
+    pub(crate) fn hung(&self, cluster: &Arc<Cluster>) -> BoxFuture<'static, DbErr> {
+        Box::pin(self.watch(cluster))
+    }
+
+    /// Ready when the attempt's replica does not even answer probes: nothing
+    /// more can be hoped for there, and the read has somewhere else to go. On
+    /// the primary, waiting is all that is left.
+    fn watch(&self, cluster: &Arc<Cluster>) -> impl Future<Output = DbErr> + Send + use<> {
+        let (board, id, role) = (Arc::clone(cluster.board()), self.guard.endpoint(), self.role);
+        async move {
+            match role {
+                Role::Primary => std::future::pending().await,
+                _ => board.unanswered(id).await,
+            }
+            error::hung()
+        }
+    }
+}
+
+/// What `connection` asks of an endpoint now.
+pub(crate) fn demand(connection: &RoutedConnection, access: Access) -> Demand {
+    let cluster = connection.cluster();
+    let consistency = connection.consistency();
+    Demand::new(access, consistency, cluster.board().now())
+        .with_session(connection.session_ref().view())
+        .with_max_lag(cluster.max_lag.filter(|_| consistency == Consistency::ReadYourWrites))
+}
+
+impl RoutedConnection {
+    /// Runs one autocommit statement where it belongs.
+    pub(crate) async fn run<T>(
+        &self,
+        statement: Statement,
+        rebuild: Option<Rebuild<'_>>,
+        verb: Verb<T>,
+    ) -> Result<T, DbErr> {
+        if self.cluster().intent(&statement.sql).is_read() {
+            self.run_read(statement, rebuild, verb).await
+        } else {
+            self.run_write(statement, verb).await
+        }
+    }
+
+    /// Runs on the primary whatever is not a proved read.
+    pub(crate) async fn run_write<T>(
+        &self,
+        statement: Statement,
+        verb: Verb<T>,
+    ) -> Result<T, DbErr> {
+        let (writing, primary) = Writing::start(self, &statement.sql)?;
+        writing.looked_at(verb(primary, statement).await)
+    }
+
+    async fn run_read<T>(
+        &self,
+        mut statement: Statement,
+        rebuild: Option<Rebuild<'_>>,
+        verb: Verb<T>,
+    ) -> Result<T, DbErr> {
+        let cluster = self.cluster();
+        let mut lane = Lane::plan(self).await;
+        let mut last_error = None;
+        while let Some(attempt) = lane.next(cluster) {
+            let id = attempt.guard.endpoint();
+            let Some(pool) = cluster.pool(id, attempt.role) else {
+                break;
+            };
+            // A statement that came finished is copied while it can still be needed; one
+            // that came as a builder is built again, so that only a failure costs.
+            let (sql_spare, sent) = match rebuild {
+                Some(_) => (None, statement),
+                None => (Some(statement.clone()), statement),
+            };
+            let result = attempt.unless_hung(cluster, verb(pool, sent)).await;
+            let again = || sql_spare.or_else(|| rebuild.map(|rebuild| rebuild()));
+            match result {
+                Ok(value) if lane.served(self, &attempt) => {
+                    return Ok(value);
+                }
+                Ok(_) => match again() {
+                    Some(spare) => statement = spare,
+                    None => break,
+                },
+                Err(error) => {
+                    let Some(spare) = again() else {
+                        return Err(error);
+                    };
+                    match lane.failed(cluster, &attempt, &spare.sql, &error) {
+                        Next::GiveUp => return Err(error),
+                        Next::Write => return self.run_write(spare, verb).await,
+                        Next::Retry => {
+                            last_error = Some(error);
+                            statement = spare;
+                        }
+                    }
+                }
+            }
+        }
+        Err(last_error.unwrap_or_else(error::no_primary))
+    }
+}
+
+/// Tells where a statement is sent and why, to whoever listens at debug level.
+/// The text has no values in it but those that the application wrote there.
+pub(crate) fn trace(connection: &RoutedConnection, id: EndpointId, sql: &str) {
+    if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
+        let explanation = connection.explain(sql);
+        let topology = connection.cluster().board().topology();
+        let endpoint = name(&topology, id);
+        tracing::debug!(target: "sealane::route", endpoint, why = explanation.why(endpoint), sql);
+    }
+}
+
+/// The name of an endpoint for people.
+pub(crate) fn name(topology: &Topology, id: EndpointId) -> &str {
+    topology.get(id).map_or("?", |state| state.endpoint.name())
+}

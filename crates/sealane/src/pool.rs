@@ -1,0 +1,56 @@
+//! The pools of one endpoint: one that cannot write, one that may.
+//!
+//! Reads on a replica use the first, and the server itself enforces it. Whatever
+//! the primary serves uses the second. An endpoint that is promoted needs no
+//! new configuration, and one that is demoted gets no write. Neither pool
+//! connects before it is used.
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
+
+/// A connection that was used within this time is not asked whether it lives
+/// before it is used again. SeaORM's default asks every time, which doubles
+/// the round trips; never asking would let a restarted server's dead
+/// connections fail the first writes.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// How long a read waits for a connection to a replica before it goes
+/// elsewhere, unless configured. A caller that would wait half a minute for
+/// the primary (sqlx's default) has somewhere better to go here.
+#[cfg(feature = "postgres")]
+const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The two pools of one endpoint.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) reads: DatabaseConnection,
+    pub(crate) writes: DatabaseConnection,
+}
+
+impl Pools {
+    /// One connection for everything.
+    pub(crate) fn same(connection: DatabaseConnection) -> Self {
+        Pools { reads: connection.clone(), writes: connection }
+    }
+
+    /// Closes both.
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        let reads = self.reads.close_by_ref().await;
+        self.writes.close_by_ref().await.and(reads)
+    }
+}
+
+/// What every routed pool has in common.
+pub(crate) fn routed(options: &ConnectOptions) -> ConnectOptions {
+    let mut options = options.clone();
+    if options.get_test_before_acquire_if_idle_for().is_none() {
+        options.test_before_acquire_if_idle_for(TRUSTED_FOR);
+    }
+    options
+}

@@ -1,0 +1,85 @@
+//! What is known of the cluster, for a health page.
+
+use std::time::Duration;
+
+use sealane_core::{Health, Replication, Role};
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+
+/// A snapshot of all endpoints and of how the load is spread over them.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The name of the endpoint that takes writes; `None` while none may.
+    pub primary: Option<String>,
+    /// All endpoints, in the order of the configuration.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The part of proved reads that replicas served since the start, 0 to 1;
+    /// `None` before the first read.
+    pub replica_read_ratio: Option<f64>,
+}
+
+/// What is known of one endpoint.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is, without credentials.
+    pub address: String,
+    /// What it was last seen to be.
+    pub role: Role,
+    /// Whether it answers.
+    pub health: Health,
+    /// Whether it still receives from its primary.
+    pub replication: Replication,
+    /// Whether it holds another system's data.
+    pub foreign: bool,
+    /// How far it has got, as its engine writes it.
+    pub position: Option<String>,
+    /// What a read on it may miss at most, in milliseconds. `None`: unknown.
+    pub staleness_ms: Option<u64>,
+    /// How far it is behind the newest that is known of the primary, in
+    /// milliseconds. `None`: unknown.
+    pub lag_ms: Option<u64>,
+    /// Statements running on it for this process.
+    pub in_flight: u32,
+    /// Proved reads that this process sent to it.
+    pub reads: u64,
+    /// Other statements, and transactions that may write, that this process
+    /// sent to it.
+    pub writes: u64,
+}
+
+impl Status {
+    pub(crate) fn of(cluster: &Cluster) -> Status {
+        let (topology, now) = (cluster.board().topology(), cluster.board().now());
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let endpoints: Vec<_> = topology
+            .iter()
+            .map(|(id, state)| EndpointStatus {
+                name: state.endpoint.name().to_owned(),
+                address: state.endpoint.address().to_owned(),
+                role: state.role,
+                health: state.health.clone(),
+                replication: state.replication,
+                foreign: state.foreign,
+                position: state.position.as_ref().map(ToString::to_string),
+                staleness_ms: topology.staleness(id, now).map(millis),
+                lag_ms: topology.lag(id).map(millis),
+                in_flight: cluster.loads.in_flight(id),
+                reads: cluster.loads.reads(id),
+                writes: cluster.loads.writes(id),
+            })
+            .collect();
+        let primary = topology.primary().and_then(|id| topology.get(id));
+        let primary = primary.map(|state| state.endpoint.name().to_owned());
+        let total: u64 = endpoints.iter().map(|e| e.reads).sum();
+        let on_replicas: u64 =
+            endpoints.iter().filter(|e| Some(&e.name) != primary.as_ref()).map(|e| e.reads).sum();
+        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let replica_read_ratio = (total > 0).then(|| on_replicas as f64 / total as f64);
+        Status { primary, endpoints, replica_read_ratio }
+    }
+}

@@ -1,0 +1,207 @@
+//! Transactions: whole on the primary, or read-only on one replica.
+
+mod traits;
+
+use std::{fmt, ops::Deref, pin::Pin};
+
+use crate::{
+    RoutedConnection, error,
+    lane::{self, Attempt, Lane, Next},
+    writing::Writing,
+};
+use sea_orm::{
+    AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionError, TransactionOptions,
+    TransactionTrait,
+};
+
+/// A transaction on the endpoint where it was begun.
+///
+/// It dereferences to SeaORM's `DatabaseTransaction`, so that code written for
+/// that type takes a reference to this one. The session is stamped when the
+/// transaction ends, whatever ran inside.
+///
+/// Dropped without [`commit`](Self::commit), it is rolled back.
+pub struct RoutedTransaction {
+    // First: it is rolled back before the guards below let go.
+    inner: DatabaseTransaction,
+    ending: Ending,
+}
+
+/// What the end of a transaction means to its session.
+enum Ending {
+    /// The outer transaction decides.
+    Nested,
+    /// The session has written.
+    Write { _until: Writing },
+    /// The session has seen what one replica had.
+    Read(Box<ReadEnding>),
+}
+
+struct ReadEnding {
+    connection: RoutedConnection,
+    lane: Lane,
+    attempt: Attempt,
+}
+
+/// What traces call the beginning of a read-only transaction.
+const READ_ONLY: &str = "BEGIN READ ONLY";
+
+/// Begins a transaction where it belongs.
+pub(crate) async fn begin(
+    connection: &RoutedConnection,
+    options: TransactionOptions,
+) -> Result<RoutedTransaction, DbErr> {
+    if may_leave_primary(connection, options) {
+        begin_read(connection, options).await
+    } else {
+        begin_write(connection, options).await
+    }
+}
+
+/// A standby refuses SERIALIZABLE, and a lone endpoint has nowhere to go.
+fn may_leave_primary(connection: &RoutedConnection, options: TransactionOptions) -> bool {
+    options.access_mode == Some(AccessMode::ReadOnly)
+        && options.isolation_level != Some(IsolationLevel::Serializable)
+        && connection.cluster().classifier.is_some()
+}
+
+async fn begin_write(
+    connection: &RoutedConnection,
+    options: TransactionOptions,
+) -> Result<RoutedTransaction, DbErr> {
+    let (writing, primary) = Writing::start(connection, "BEGIN")?;
+    let inner = writing.looked_at(primary.begin_with_options(options).await)?;
+    Ok(RoutedTransaction { inner, ending: Ending::Write { _until: writing } })
+}
+
+async fn begin_read(
+    connection: &RoutedConnection,
+    options: TransactionOptions,
+) -> Result<RoutedTransaction, DbErr> {
+    let cluster = connection.cluster();
+    let mut lane = Lane::plan(connection).await;
+    let mut last_error = None;
+    while let Some(attempt) = lane.next(cluster) {
+        let id = attempt.guard.endpoint();
+        let Some(pool) = cluster.pool(id, attempt.role) else {
+            break;
+        };
+        lane::trace(connection, id, READ_ONLY);
+        match attempt.unless_hung(cluster, pool.begin_with_options(options)).await {
+            // Its connection leads to the run that was planned, and stays there.
+            Ok(inner) if lane.served(connection, &attempt) => {
+                let connection = connection.clone();
+                let ending = Ending::Read(Box::new(ReadEnding { connection, lane, attempt }));
+                return Ok(RoutedTransaction { inner, ending });
+            }
+            Ok(_) => {}
+            Err(error) => match lane.failed(cluster, &attempt, READ_ONLY, &error) {
+                Next::Retry => last_error = Some(error),
+                Next::GiveUp | Next::Write => return Err(error),
+            },
+        }
+    }
+    Err(last_error.unwrap_or_else(error::no_primary))
+}
+
+impl RoutedTransaction {
+    /// A transaction inside another one.
+    fn nested(inner: DatabaseTransaction) -> Self {
+        RoutedTransaction { inner, ending: Ending::Nested }
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// SeaORM's. If the connection was lost, whether the transaction was
+    /// committed is unknown, and it is never tried again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the outcome unknown; the session counts
+    /// it as written.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        let RoutedTransaction { inner, ending } = self;
+        let result = inner.commit().await;
+        ending.finish();
+        result
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    /// SeaORM's.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        let RoutedTransaction { inner, ending } = self;
+        let result = inner.rollback().await;
+        ending.finish();
+        result
+    }
+
+    /// Runs `callback` and ends the transaction as it says.
+    pub(crate) async fn run<F, T, E>(self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(
+                &'c RoutedTransaction,
+            ) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let result = callback(&self).await;
+        self.end_with(result).await
+    }
+
+    /// Runs `callback` and ends the transaction as it says.
+    pub(crate) async fn run_async<F, T, E>(self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
+        T: Send,
+        E: fmt::Display + fmt::Debug + Send,
+    {
+        let result = callback(&self).await;
+        self.end_with(result).await
+    }
+
+    async fn end_with<T, E>(self, result: Result<T, E>) -> Result<T, TransactionError<E>>
+    where
+        E: fmt::Display + fmt::Debug,
+    {
+        match &result {
+            Ok(_) => self.commit().await?,
+            Err(_) => self.rollback().await?,
+        }
+        result.map_err(TransactionError::Transaction)
+    }
+}
+
+impl Ending {
+    fn finish(self) {
+        match self {
+            // Dropping the writing stamps the session.
+            Ending::Nested | Ending::Write { .. } => {}
+            Ending::Read(read) => {
+                // What the last of its reads saw is what the session has seen.
+                read.lane.served(&read.connection, &read.attempt);
+            }
+        }
+    }
+}
+
+impl Deref for RoutedTransaction {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for RoutedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match &self.ending {
+            Ending::Nested => "nested",
+            Ending::Write { .. } => "primary",
+            Ending::Read(_) => "read-only",
+        };
+        f.debug_struct("RoutedTransaction").field("place", &place).finish_non_exhaustive()
+    }
+}

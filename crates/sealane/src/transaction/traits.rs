@@ -1,0 +1,120 @@
+//! SeaORM's traits over the routed transaction: everything runs where it was
+//! begun.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
+    Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession,
+    TransactionStream, TransactionTrait,
+};
+
+use crate::{RoutedTransaction, lane::BoxFuture};
+
+#[async_trait]
+impl ConnectionTrait for RoutedTransaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        (**self).execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        (**self).execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        (**self).query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        (**self).query_all_raw(statement).await
+    }
+
+    fn support_returning(&self) -> bool {
+        (**self).support_returning()
+    }
+}
+
+impl StreamTrait for RoutedTransaction {
+    type Stream<'a> = TransactionStream<'a>;
+
+    fn get_database_backend(&self) -> DbBackend {
+        self.get_database_backend()
+    }
+
+    fn stream_raw<'a>(
+        &'a self,
+        statement: Statement,
+    ) -> BoxFuture<'a, Result<TransactionStream<'a>, DbErr>> {
+        (**self).stream_raw(statement)
+    }
+}
+
+#[async_trait]
+impl TransactionTrait for RoutedTransaction {
+    type Transaction = RoutedTransaction;
+
+    async fn begin(&self) -> Result<RoutedTransaction, DbErr> {
+        (**self).begin().await.map(RoutedTransaction::nested)
+    }
+
+    async fn begin_with_config(
+        &self,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<RoutedTransaction, DbErr> {
+        let inner = (**self).begin_with_config(isolation_level, access_mode).await?;
+        Ok(RoutedTransaction::nested(inner))
+    }
+
+    async fn begin_with_options(
+        &self,
+        options: TransactionOptions,
+    ) -> Result<RoutedTransaction, DbErr> {
+        (**self).begin_with_options(options).await.map(RoutedTransaction::nested)
+    }
+
+    async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(
+                &'c RoutedTransaction,
+            ) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin().await?.run(callback).await
+    }
+
+    async fn transaction_with_config<F, T, E>(
+        &self,
+        callback: F,
+        isolation_level: Option<IsolationLevel>,
+        access_mode: Option<AccessMode>,
+    ) -> Result<T, TransactionError<E>>
+    where
+        F: for<'c> FnOnce(
+                &'c RoutedTransaction,
+            ) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+            + Send,
+        T: Send,
+        E: std::fmt::Display + std::fmt::Debug + Send,
+    {
+        self.begin_with_config(isolation_level, access_mode).await?.run(callback).await
+    }
+}
+
+#[async_trait]
+impl TransactionSession for RoutedTransaction {
+    async fn commit(self) -> Result<(), DbErr> {
+        self.commit().await
+    }
+
+    async fn rollback(self) -> Result<(), DbErr> {
+        self.rollback().await
+    }
+}

@@ -1,0 +1,1 @@
+//! Examples of sealane; see the files beside this folder.

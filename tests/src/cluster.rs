@@ -1,0 +1,127 @@
+//! A primary and its replicas.
+
+use anyhow::Context;
+use serde::Deserialize;
+
+use crate::Server;
+
+/// The variable in which `cargo xtask itest` describes its cluster, as JSON.
+pub const ENVIRONMENT: &str = "SEALANE_ITEST";
+
+/// The running cluster of this test run.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    servers: Vec<Server>,
+}
+
+/// What `xtask/src/cluster.rs` writes.
+#[derive(Debug, Deserialize)]
+struct Description {
+    network: String,
+    servers: Vec<Described>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Described {
+    name: String,
+    container: String,
+    url: String,
+}
+
+impl Cluster {
+    /// The cluster that `cargo xtask itest` started, as it stands.
+    ///
+    /// # Panics
+    /// When there is none, or its description cannot be read.
+    #[must_use]
+    #[allow(clippy::panic, reason = "a suite without a cluster cannot go on")]
+    pub fn from_env() -> Self {
+        let Ok(json) = std::env::var(ENVIRONMENT) else {
+            panic!("{ENVIRONMENT} is not set: run through `cargo xtask itest`");
+        };
+        match Self::from_json(&json) {
+            Ok(cluster) => cluster,
+            Err(error) => panic!("{ENVIRONMENT}: {error:#}"),
+        }
+    }
+
+    /// The same, once every server is up and every replica streams and has caught up.
+    ///
+    /// # Errors
+    /// When it cannot be brought there.
+    pub async fn healthy() -> anyhow::Result<Self> {
+        let cluster = Self::from_env();
+        cluster.heal().await?;
+        Ok(cluster)
+    }
+
+    /// The server that began as the primary.
+    #[must_use]
+    pub fn primary(&self) -> &Server {
+        &self.servers[0]
+    }
+
+    /// The servers that began as replicas.
+    #[must_use]
+    pub fn replicas(&self) -> &[Server] {
+        &self.servers[1..]
+    }
+
+    /// All servers, the primary first.
+    #[must_use]
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// The server of that name: `primary`, `replica-1`, ….
+    ///
+    /// # Panics
+    /// When there is none; see `--replicas` of `cargo xtask itest`.
+    #[must_use]
+    #[allow(clippy::panic, reason = "a suite that misnames its servers cannot go on")]
+    pub fn server(&self, name: &str) -> &Server {
+        match self.servers.iter().find(|server| server.name == name) {
+            Some(server) => server,
+            None => panic!("the cluster has no server `{name}`"),
+        }
+    }
+
+    fn from_json(json: &str) -> anyhow::Result<Self> {
+        let described: Description = serde_json::from_str(json).context("not a cluster")?;
+        let network = described.network;
+        let servers: Vec<Server> = described
+            .servers
+            .into_iter()
+            .map(|server| Server {
+                name: server.name,
+                container: server.container,
+                url: server.url,
+                network: network.clone(),
+            })
+            .collect();
+        anyhow::ensure!(!servers.is_empty(), "a cluster without servers");
+        Ok(Self { servers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"engine":"postgres","run":"1-a","network":"net","servers":[
+        {"name":"primary","container":"net-primary","url":"postgres://a"},
+        {"name":"replica-1","container":"net-replica-1","url":"postgres://b"}]}"#;
+
+    #[test]
+    fn the_first_server_is_the_primary() {
+        let cluster = Cluster::from_json(JSON).unwrap();
+        assert_eq!(cluster.primary().name, "primary");
+        assert_eq!(cluster.replicas().len(), 1);
+        assert_eq!(cluster.server("replica-1").url, "postgres://b");
+    }
+
+    #[test]
+    fn a_cluster_needs_a_server() {
+        assert!(Cluster::from_json(r#"{"network":"n","servers":[]}"#).is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! The cluster as the integration suites see it: its servers, faults to inflict on them,
+//! and the way back to health.
+//!
+//! `cargo xtask itest` starts the containers and describes them in the environment variable
+//! [`ENVIRONMENT`]. All suites share one cluster, one test after the other, so every test
+//! begins with [`Cluster::healthy`]: what the one before broke, also by failing half-way, is
+//! repaired there. No `Drop` guard does it, because repairing is asynchronous and because a
+//! guard would repair what a failed test leaves for its author to look at.
+
+mod cluster;
+mod docker;
+pub mod fleet;
+mod heal;
+mod server;
+mod wait;
+
+pub use cluster::{Cluster, ENVIRONMENT};
+pub use server::Server;
+pub use wait::eventually;

@@ -1,0 +1,71 @@
+//! Waiting for a condition, never for a time.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::time::{Instant, sleep, timeout};
+
+const POLL: Duration = Duration::from_millis(25);
+
+/// Asks `probe` again and again until it says yes.
+///
+/// An error counts as "not yet": a server that is starting refuses connections.
+///
+/// # Errors
+/// When `deadline` passes first; the message names `what` and the probe's last answer.
+pub async fn eventually<F, Fut>(deadline: Duration, what: &str, mut probe: F) -> anyhow::Result<()>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = anyhow::Result<bool>>,
+{
+    let end = Instant::now() + deadline;
+    let mut last = "not yet".to_owned();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match timeout(left, probe()).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => "not yet".clone_into(&mut last),
+            Ok(Err(error)) => last = format!("{error:#}"),
+            Err(_) if left.is_zero() => {}
+            Err(_) => "no answer".clone_into(&mut last),
+        }
+        if Instant::now() >= end {
+            bail!("not within {deadline:?}: {what} (last answer: {last})");
+        }
+        sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_count_as_not_yet() {
+        let asked = Cell::new(0);
+        let probe = || async {
+            asked.set(asked.get() + 1);
+            anyhow::ensure!(asked.get() > 1, "down");
+            Ok(asked.get() > 2)
+        };
+        eventually(Duration::from_secs(10), "third time", probe).await.unwrap();
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_deadline_tells_what_was_awaited_and_why_it_failed() {
+        let probe = || async { anyhow::bail!("port closed") };
+        let outcome = eventually(Duration::from_millis(60), "server is up", probe).await;
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.contains("server is up") && message.contains("port closed"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_hangs_is_given_up() {
+        let outcome = eventually(Duration::from_millis(60), "never", std::future::pending).await;
+        assert!(outcome.unwrap_err().to_string().contains("no answer"));
+    }
+}

@@ -1,0 +1,301 @@
+//! Nobody reads the past by accident: read-your-writes, monotonic reads,
+//! bounded staleness, and how much the replicas take over all the same.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use sea_orm::{ActiveValue::Set, DbErr, entity::prelude::*};
+use sealane::{Consistency, RoutedConnection};
+use sealane_tests::{
+    Cluster, eventually,
+    fleet::{self, boat, reads_on_replica, statements, whereabouts},
+};
+use tokio::task::JoinSet;
+
+/// Sets the boat's voyages and reads them back; `true` if the read was stale.
+async fn sail(db: &RoutedConnection, id: i32, voyages: i64) -> Result<bool, DbErr> {
+    let mut boat: boat::ActiveModel = Default::default();
+    boat.id = Set(id);
+    boat.voyages = Set(voyages);
+    boat::Entity::update(boat).exec_without_returning(db).await?;
+    let read = boat::Entity::find_by_id(id).one(db).await?;
+    Ok(read.is_none_or(|boat| boat.voyages < voyages))
+}
+
+/// `pairs` writes, each followed by a read, over `sessions` handles that sail
+/// at once; how many of the reads were stale.
+async fn stale_reads(handles: Vec<RoutedConnection>, pairs: i64) -> anyhow::Result<usize> {
+    let mut sailing = JoinSet::new();
+    for (n, db) in handles.into_iter().enumerate() {
+        sailing.spawn(async move {
+            let id = fleet::boat(&format!("boat {n}")).insert(&db).await?.id;
+            let mut stale = 0;
+            for voyages in 1..=pairs {
+                stale += usize::from(sail(&db, id, voyages).await?);
+            }
+            Ok::<_, DbErr>(stale)
+        });
+    }
+    let mut stale = 0;
+    while let Some(sailed) = sailing.join_next().await {
+        stale += sailed??;
+    }
+    Ok(stale)
+}
+
+async fn pause_all(cluster: &Cluster) -> anyhow::Result<()> {
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    Ok(())
+}
+
+async fn resume_all(cluster: &Cluster) -> anyhow::Result<()> {
+    for replica in cluster.replicas() {
+        replica.resume_replay().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_writes_are_read_back_while_replay_is_paused() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    pause_all(&cluster).await?;
+    fleet::forget_statements(&cluster).await?;
+    let begun = Instant::now();
+    let stale = stale_reads((0..20).map(|_| db.session()).collect(), 500).await?;
+    let elapsed = begun.elapsed();
+    let probes =
+        statements(cluster.primary(), "SELECT pg_is_in_recovery() AS in_recovery%").await?;
+    let updates = statements(cluster.primary(), "UPDATE \"boat\"%").await?;
+    println!("10,000 pairs in {elapsed:?}: {stale} stale, {probes} probes of the primary");
+    ensure!(stale == 0, "{stale} stale reads");
+    ensure!(updates == 10_000, "{updates} updates arrived");
+    let most = i64::try_from(elapsed.as_millis() / 5)? + 2;
+    ensure!(probes <= most, "{probes} probes, {most} are allowed: one per fence interval");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handle_shared_by_all_reads_its_writes_too() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    pause_all(&cluster).await?;
+    let stale = stale_reads(vec![db; 8], 100).await?;
+    ensure!(stale == 0, "{stale} stale reads");
+    Ok(())
+}
+
+/// That the tests above would find a stale read if there was one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eventual_reads_are_found_to_be_stale() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    pause_all(&cluster).await?;
+    let eventual = db.with_consistency(Consistency::Eventual);
+    let stale = stale_reads((0..4).map(|_| eventual.session()).collect(), 25).await?;
+    ensure!(stale == 100, "{stale} of 100 reads from paused replicas are stale");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_back_on_the_replicas_within_milliseconds_of_resuming() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let mut delays = Vec::new();
+    for round in 0..10 {
+        pause_all(&cluster).await?;
+        let session = db.session();
+        fleet::boat(&format!("round {round}")).insert(&session).await?;
+        ensure!(!reads_on_replica(&session).await?, "replay is paused");
+        resume_all(&cluster).await?;
+        let resumed = Instant::now();
+        while !reads_on_replica(&session).await? {
+            ensure!(resumed.elapsed() < Duration::from_secs(10), "never back");
+            // A user's pause between two clicks, much shortened.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        delays.push(resumed.elapsed());
+        fleet::replayed(&cluster).await?;
+    }
+    delays.sort_unstable();
+    println!("back on a replica after {:?} (median), {:?} (worst)", delays[5], delays[9]);
+    ensure!(delays[5] < Duration::from_millis(100), "{delays:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_reads_without_pause_leaves_the_primary() -> anyhow::Result<()> {
+    let (_cluster, db) = fleet::launch().await?;
+    let session = db.session();
+    fleet::boat("Ida").insert(&session).await?;
+    let begun = Instant::now();
+    let mut reads = 1;
+    while !reads_on_replica(&session).await? {
+        reads += 1;
+        ensure!(begun.elapsed() < Duration::from_secs(10), "{reads} reads, all on the primary");
+    }
+    println!("on a replica with read {reads}, {:?} after the write", begun.elapsed());
+    for _ in 0..100 {
+        ensure!(reads_on_replica(&session).await?, "back on the primary without a reason");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_serve_the_reads_of_a_mixed_load() -> anyhow::Result<()> {
+    const USERS: usize = 500;
+    const WORKERS: usize = 8;
+    const OPERATIONS: usize = 40_000;
+    let (cluster, db) = fleet::launch().await?;
+    let boats = boat::Entity::insert_many((0..USERS).map(|n| fleet::boat(&format!("boat {n}"))));
+    boats.exec_without_returning(&db).await?;
+    fleet::replayed(&cluster).await?;
+    let users: Arc<Vec<_>> =
+        Arc::new((0..USERS).map(|_| (db.session(), AtomicU64::new(0))).collect());
+    fleet::forget_statements(&cluster).await?;
+
+    let (begun, before) = (Instant::now(), reads(&db));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let users = Arc::clone(&users);
+        workers.spawn(async move {
+            let mut stale = 0;
+            for n in 0..OPERATIONS / WORKERS {
+                // Each worker has users of its own, all of them in turn.
+                let user = worker + WORKERS * (n % (USERS / WORKERS));
+                let (session, voyages) = &users[user];
+                let id = i32::try_from(user).expect("a few hundred") + 1;
+                let expected = voyages.load(Ordering::Relaxed);
+                // One write in ten operations of every user, at different times.
+                if (n / (USERS / WORKERS) + user) % 10 == 0 {
+                    let next = expected + 1;
+                    boat::Entity::update_many()
+                        .col_expr(
+                            boat::Column::Voyages,
+                            Expr::value(i64::try_from(next).expect("small")),
+                        )
+                        .filter(boat::Column::Id.eq(id))
+                        .exec(session)
+                        .await?;
+                    voyages.store(next, Ordering::Relaxed);
+                } else {
+                    let boat = boat::Entity::find_by_id(id).one(session).await?;
+                    stale += usize::from(boat.is_none_or(|b| b.voyages.cast_unsigned() < expected));
+                }
+            }
+            Ok::<_, DbErr>(stale)
+        });
+    }
+    let mut stale = 0;
+    while let Some(worked) = workers.join_next().await {
+        stale += worked??;
+    }
+    let elapsed = begun.elapsed();
+    let (on_primary, on_replicas) = (reads(&db).0 - before.0, reads(&db).1 - before.1);
+    let counted = statements(cluster.primary(), "SELECT%FROM \"boat\"%").await?;
+    let share = 100.0 * on_replicas as f64 / (on_primary + on_replicas) as f64;
+    println!(
+        "{OPERATIONS} operations of {USERS} users, 90/10, in {elapsed:?}: {share:.2}% of reads on \
+         replicas ({on_primary} on the primary, which counted {counted}), {stale} stale"
+    );
+    ensure!(stale == 0, "{stale} stale reads");
+    ensure!(i64::try_from(on_primary)? == counted, "the primary counted {counted}");
+    ensure!(share >= 95.0, "{share:.2}% of reads on replicas");
+    Ok(())
+}
+
+/// Reads on the primary and on replicas so far.
+fn reads(db: &RoutedConnection) -> (u64, u64) {
+    let endpoints = db.status().endpoints;
+    (endpoints[0].reads, endpoints[1..].iter().map(|e| e.reads).sum())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_never_goes_back_in_time_between_replicas() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let id = fleet::boat("Ida").insert(&db).await?.id;
+    fleet::replayed(&cluster).await?;
+    cluster.server("replica-2").pause_replay().await?;
+    let mut seen_by_eventual = Vec::new();
+    for voyages in 1..=20 {
+        let session = db.session();
+        // Another one writes, replica-1 replays it, replica-2 does not.
+        cluster.primary().sql(&format!("UPDATE boat SET voyages = {voyages}")).await?;
+        let position = cluster.primary().position().await?;
+        let near = cluster.server("replica-1");
+        let check = async || near.has_replayed(&position).await;
+        eventually(Duration::from_secs(10), "replica-1 replays", check).await?;
+        let mut newest = 0;
+        for _ in 0..30 {
+            let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
+            ensure!(boat.voyages >= newest, "back from {newest} to {}", boat.voyages);
+            newest = boat.voyages;
+            let eventual = session.with_consistency(Consistency::Eventual);
+            // A session of its own: these reads must not count for the one above.
+            let boat = boat::Entity::find_by_id(id).one(&eventual.session()).await?;
+            seen_by_eventual.push(boat.context("no boat")?.voyages);
+        }
+    }
+    // That the test would find it.
+    ensure!(!seen_by_eventual.is_sorted(), "eventual reads never went back in time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_no_longer_replicates_serves_no_bounded_reads() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let bound = Duration::from_millis(1_500);
+    let bounded = db.with_consistency(Consistency::BoundedStaleness(bound));
+    let broken = cluster.server("replica-1");
+    let broken_address: String = broken.query_scalar("SELECT host(inet_server_addr())").await?;
+    ensure!(reads_on_replica(&bounded).await?);
+
+    broken.stop_replication().await?;
+    cluster.primary().sql("UPDATE harbour SET name = name || '!'").await?;
+    let refused = async || {
+        let explanation = serde_json::to_value(bounded.explain("SELECT id FROM harbour"))?;
+        let choices = explanation["choices"].as_array().context("no choices")?;
+        Ok(choices.iter().any(|choice| {
+            choice["endpoint"] == "replica-1" && choice["refusal"]["refusal"] == "too_stale"
+        }))
+    };
+    let begun = Instant::now();
+    eventually(Duration::from_secs(10), "replica-1 is found too stale", refused).await?;
+    println!("found too stale {:?} after the write it lacks", begun.elapsed());
+    for _ in 0..100 {
+        let here = whereabouts::Entity::find().one(&bounded).await?.context("no row")?;
+        ensure!(here.address != broken_address, "read from a replica that does not replicate");
+    }
+    broken.resume_replication().await?;
+    fleet::replayed(&cluster).await?;
+    let served = async || {
+        let here = whereabouts::Entity::find().one(&bounded).await?.context("no row")?;
+        Ok(here.address == broken_address)
+    };
+    eventually(Duration::from_secs(10), "replica-1 serves again", served).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_primary_shows_no_lag() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    // The record that ends at a segment's end: the next position is a page header.
+    cluster.primary().sql("SELECT pg_switch_wal()").await?;
+    let level = async || {
+        let lags: Vec<_> = db.status().endpoints.iter().map(|e| e.staleness_ms).collect();
+        Ok(lags.iter().all(|lag| lag.is_some_and(|ms| ms < 2_500)))
+    };
+    eventually(Duration::from_secs(10), "staleness is known", level).await?;
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        for endpoint in db.status().endpoints {
+            let staleness_ms = endpoint.staleness_ms.context("unknown staleness")?;
+            ensure!(staleness_ms < 2_500, "{}: {staleness_ms} ms", endpoint.name);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! What SeaORM offers, over a routed connection: right, and where it belongs.
+
+use anyhow::ensure;
+use futures_util::TryStreamExt;
+use sea_orm::{
+    AccessMode, ActiveValue::Set, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
+    IsolationLevel, LoaderTrait, PaginatorTrait, QueryOrder, Statement, StreamTrait,
+    TransactionTrait, entity::prelude::*, sea_query::Query,
+};
+use sealane::{Consistency, Intent, RoutedConnection};
+use sealane_tests::{
+    Cluster,
+    fleet::{self, boat, harbour, reads_on_replica, statements},
+};
+
+fn raw(sql: &str) -> Statement {
+    Statement::from_string(DbBackend::Postgres, sql)
+}
+
+/// Statements on boats and harbours that the primary has run since the last
+/// reset: (SELECT, others).
+async fn on_primary(cluster: &Cluster) -> anyhow::Result<(i64, i64)> {
+    let mut selects = 0;
+    let mut all = 0;
+    for table in ["boat", "harbour"] {
+        selects += statements(cluster.primary(), &format!("SELECT%FROM \"{table}\"%")).await?;
+        all += statements(cluster.primary(), &format!("%\"{table}\"%")).await?;
+    }
+    Ok((selects, all - selects))
+}
+
+async fn in_recovery(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let row = db.query_one_raw(raw("SELECT pg_is_in_recovery() AS here")).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("here".into()))?.try_get("", "here")
+}
+
+#[tokio::test]
+async fn a_handle_that_wrote_nothing_reads_on_replicas_only() -> anyhow::Result<()> {
+    let (_cluster, db) = fleet::launch().await?;
+    for _ in 0..100 {
+        ensure!(reads_on_replica(&db).await?);
+        ensure!(in_recovery(&db).await?);
+    }
+    let status = db.status();
+    ensure!(status.replica_read_ratio == Some(1.0), "{status:?}");
+    let spread: Vec<_> = status.endpoints.iter().map(|e| e.reads).collect();
+    ensure!(spread[1] > 20 && spread[2] > 20, "one replica does all the work: {spread:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn create_read_update_delete_with_and_without_returning() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    fleet::forget_statements(&cluster).await?;
+
+    let ida = fleet::boat("Ida").insert(&db).await?;
+    let jolle = fleet::boat("Jolle").save(&db).await?;
+    let mut changed: boat::ActiveModel = ida.clone().into();
+    changed.voyages = Set(7);
+    ensure!(changed.update(&db).await?.voyages == 7);
+    let updated = boat::Entity::update_many()
+        .col_expr(boat::Column::Voyages, Expr::value(9))
+        .exec(&db)
+        .await?;
+    ensure!(updated.rows_affected == 2);
+    let returned = boat::Entity::update_many()
+        .col_expr(boat::Column::Voyages, Expr::value(10))
+        .exec_with_returning(&db)
+        .await?;
+    ensure!(returned.len() == 2);
+    let without = boat::Entity::insert(fleet::boat("Kutter")).exec_without_returning(&db).await?;
+    ensure!(without == 1);
+    let read = boat::Entity::find_by_id(ida.id).one(&db).await?;
+    ensure!(read.is_some_and(|boat| boat.voyages == 10), "a stale read");
+    jolle.delete(&db).await?;
+    ensure!(boat::Entity::delete_many().exec(&db).await?.rows_affected == 2);
+    ensure!(boat::Entity::find().count(&db).await? == 0);
+
+    let (_, writes) = on_primary(&cluster).await?;
+    ensure!(writes == 8, "{writes} writes on the primary");
+    for replica in cluster.replicas() {
+        ensure!(statements(replica, "INSERT%").await? == 0);
+        ensure!(statements(replica, "UPDATE%").await? == 0);
+        ensure!(statements(replica, "DELETE%").await? == 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn relations_loaders_paginators_streams_and_raw_sql_read_on_replicas() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    boat::Entity::insert_many(["Ida", "Jolle", "Kutter"].map(fleet::boat)).exec(&db).await?;
+    fleet::replayed(&cluster).await?;
+    fleet::forget_statements(&cluster).await?;
+
+    // Another user, who has written nothing.
+    let db = db.session();
+    let husum = harbour::Entity::find_by_id(1).one(&db).await?.expect("the schema has it");
+    ensure!(husum.find_related(boat::Entity).all(&db).await?.len() == 3);
+    let joined = boat::Entity::find().find_also_related(harbour::Entity).all(&db).await?;
+    ensure!(joined.len() == 3 && joined.iter().all(|(_, harbour)| harbour.is_some()));
+    let harbours = harbour::Entity::find().order_by_asc(harbour::Column::Id).all(&db).await?;
+    let loaded = harbours.load_many(boat::Entity, &db).await?;
+    ensure!(loaded.iter().map(Vec::len).collect::<Vec<_>>() == [3, 0]);
+    let nested = harbour::Entity::load().with(boat::Entity).all(&db).await?;
+    ensure!(nested.len() == 2);
+
+    let pages = boat::Entity::find().order_by_asc(boat::Column::Id).paginate(&db, 2);
+    ensure!(pages.num_items_and_pages().await?.number_of_pages == 2);
+    ensure!(pages.fetch_page(1).await?.len() == 1);
+    let streamed: Vec<_> = boat::Entity::find().stream(&db).await?.try_collect().await?;
+    ensure!(streamed.len() == 3);
+    let rows = db.query_all_raw(raw("SELECT id FROM \"boat\" WHERE voyages = 0")).await?;
+    ensure!(rows.len() == 3);
+    let builder = Query::select().column(boat::Column::Id).from(boat::Entity).to_owned();
+    ensure!(db.query_all(&builder).await?.len() == 3);
+
+    let (selects, others) = on_primary(&cluster).await?;
+    ensure!((selects, others) == (0, 0), "{selects} reads and {others} writes on the primary");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_runs_whole_on_the_primary() -> anyhow::Result<()> {
+    let (_cluster, db) = fleet::launch().await?;
+    let txn = db.begin().await?;
+    ensure!(!reads_on_replica(&txn).await?);
+    fleet::boat("Ida").insert(&txn).await?;
+    let nested = txn.begin().await?;
+    fleet::boat("Jolle").insert(&nested).await?;
+    ensure!(boat::Entity::find().count(&nested).await? == 2);
+    nested.rollback().await?;
+    let mut stream = txn.stream_raw(raw("SELECT id FROM boat")).await?;
+    let mut rows = 0;
+    while stream.try_next().await?.is_some() {
+        rows += 1;
+    }
+    ensure!(rows == 1);
+    drop(stream);
+    txn.commit().await?;
+    ensure!(boat::Entity::find().count(&db).await? == 1, "a stale read after a commit");
+
+    let dropped = db.begin().await?;
+    fleet::boat("Kutter").insert(&dropped).await?;
+    drop(dropped);
+    let failed = db
+        .transaction::<_, (), DbErr>(|txn| {
+            Box::pin(async move {
+                fleet::boat("Prahm").insert(txn).await?;
+                Err(DbErr::Custom("no".into()))
+            })
+        })
+        .await;
+    ensure!(failed.is_err());
+    ensure!(boat::Entity::find().count(&db).await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_runs_on_one_replica() -> anyhow::Result<()> {
+    let (_cluster, db) = fleet::launch().await?;
+    for isolation in [None, Some(IsolationLevel::RepeatableRead)] {
+        let txn = db.begin_with_config(isolation, Some(AccessMode::ReadOnly)).await?;
+        ensure!(reads_on_replica(&txn).await?);
+        ensure!(fleet::boat("Ida").insert(&txn).await.is_err());
+        txn.rollback().await?;
+    }
+    // A standby refuses SERIALIZABLE.
+    let serializable = Some(IsolationLevel::Serializable);
+    let txn = db.begin_with_config(serializable, Some(AccessMode::ReadOnly)).await?;
+    ensure!(!reads_on_replica(&txn).await?);
+    txn.commit().await?;
+    // Whoever just wrote is not sent to a replica that has not replayed it.
+    let session = db.session();
+    fleet::boat("Ida").insert(&session).await?;
+    let txn = session.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    ensure!(boat::Entity::find().count(&txn).await? == 1);
+    txn.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn code_for_seaorms_transaction_stamps_the_session_on_commit() -> anyhow::Result<()> {
+    async fn add(txn: &DatabaseTransaction, name: &str) -> Result<boat::Model, DbErr> {
+        fleet::boat(name).insert(txn).await
+    }
+    let (cluster, db) = fleet::launch().await?;
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    for n in 1..=20 {
+        let txn = db.begin().await?;
+        add(&txn, "Ida").await?;
+        txn.commit().await?;
+        ensure!(boat::Entity::find().count(&db).await? == n, "a stale read");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_replica_refuses_is_run_on_the_primary_and_remembered() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let view = "DROP VIEW IF EXISTS ticket; DROP SEQUENCE IF EXISTS counter;
+        CREATE SEQUENCE counter; CREATE VIEW ticket AS SELECT nextval('counter') AS number";
+    cluster.primary().sql(view).await?;
+    fleet::replayed(&cluster).await?;
+
+    // The text does not show that the view draws a number.
+    let sql = "SELECT number FROM ticket";
+    ensure!(db.explain(sql).intent == Intent::Read);
+    let number = async |db: &RoutedConnection| -> anyhow::Result<i64> {
+        let row = db.query_one_raw(raw(sql)).await?.expect("one row");
+        Ok(row.try_get("", "number")?)
+    };
+    ensure!(number(&db).await? == 1);
+    ensure!(db.explain(sql).intent == Intent::Write, "not remembered");
+    fleet::forget_statements(&cluster).await?;
+    ensure!(number(&db).await? == 2);
+    for replica in cluster.replicas() {
+        ensure!(statements(replica, "%ticket%").await? == 0, "sent to a replica again");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_replica_lacks_is_read_on_the_primary() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let unlogged = "DROP TABLE IF EXISTS buoy; CREATE UNLOGGED TABLE buoy (id int);
+        INSERT INTO buoy VALUES (1)";
+    cluster.primary().sql(unlogged).await?;
+    fleet::replayed(&cluster).await?;
+    ensure!(db.query_all_raw(raw("SELECT id FROM buoy")).await?.len() == 1);
+
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    let late = "DROP TABLE IF EXISTS pier; CREATE TABLE pier (id int); INSERT INTO pier VALUES (1)";
+    cluster.primary().sql(late).await?;
+    let eventual = db.with_consistency(Consistency::Eventual);
+    ensure!(eventual.query_all_raw(raw("SELECT id FROM pier")).await?.len() == 1);
+    let mut stream = eventual.stream_raw(raw("SELECT id FROM pier")).await?;
+    ensure!(stream.try_next().await?.is_some());
+    Ok(())
+}

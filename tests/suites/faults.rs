@@ -1,0 +1,250 @@
+//! Failures that callers do not see, and those that they are told clearly.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use sea_orm::{DbErr, entity::prelude::*};
+use sealane::{Config, Event, RoutedConnection};
+use sealane_tests::{
+    eventually,
+    fleet::{self, all_up, boat, harbour, reads_on_replica},
+};
+use tokio::task::JoinSet;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Readers that read until they are told to stop, and count what fails.
+struct Readers {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    tasks: JoinSet<Vec<DbErr>>,
+}
+
+impl Readers {
+    fn start(db: &RoutedConnection, count: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = JoinSet::new();
+        for _ in 0..count {
+            let (db, stop, done) = (db.session(), Arc::clone(&stop), Arc::clone(&done));
+            tasks.spawn(async move {
+                let mut errors = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match harbour::Entity::find().all(&db).await {
+                        Ok(_) => {}
+                        Err(error) => errors.push(error),
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                errors
+            });
+        }
+        Readers { stop, done, tasks }
+    }
+
+    /// Waits until so many more reads are done.
+    async fn more(&self, reads: u64) -> anyhow::Result<()> {
+        let goal = self.done.load(Ordering::Relaxed) + reads;
+        let check = async || Ok(self.done.load(Ordering::Relaxed) >= goal);
+        eventually(SOON, "the load goes on", check).await
+    }
+
+    async fn stop(mut self) -> anyhow::Result<(u64, Vec<DbErr>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut errors = Vec::new();
+        while let Some(found) = self.tasks.join_next().await {
+            errors.extend(found?);
+        }
+        Ok((self.done.load(Ordering::Relaxed), errors))
+    }
+}
+
+fn reads(db: &RoutedConnection, name: &str) -> u64 {
+    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
+}
+
+fn is_up(db: &RoutedConnection, name: &str) -> bool {
+    let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
+    let mut endpoints = endpoints.as_array().into_iter().flatten();
+    endpoints.any(|e| e["name"] == name && e["health"]["state"] == "up")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_killed_under_load_fails_no_read_and_joins_again() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let readers = Readers::start(&db, 8);
+    readers.more(2_000).await?;
+    cluster.server("replica-1").kill().await?;
+    readers.more(2_000).await?;
+    ensure!(!is_up(&db, "replica-1"));
+    cluster.server("replica-1").start().await?;
+    all_up(&db).await?;
+    // New sessions are not tied to the other one.
+    let before = reads(&db, "replica-1");
+    let newcomers = Readers::start(&db, 8);
+    newcomers.more(2_000).await?;
+    newcomers.stop().await?;
+    ensure!(reads(&db, "replica-1") > before, "it did not join again");
+    let (done, errors) = readers.stop().await?;
+    println!("{done} reads while a replica was killed, {} failed", errors.len());
+    ensure!(errors.is_empty(), "{} of {done} reads failed: {:?}", errors.len(), errors[0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_replica_the_primary_serves() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let readers = Readers::start(&db, 4);
+    readers.more(500).await?;
+    for replica in cluster.replicas() {
+        replica.kill().await?;
+    }
+    readers.more(1_000).await?;
+    ensure!(!reads_on_replica(&db).await?);
+    for replica in cluster.replicas() {
+        replica.start().await?;
+    }
+    all_up(&db).await?;
+    let (done, errors) = readers.stop().await?;
+    ensure!(errors.is_empty(), "{} of {done} reads failed: {:?}", errors.len(), errors[0]);
+    let back = async || Ok(reads_on_replica(&db.session()).await?);
+    eventually(SOON, "replicas serve again", back).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_down_at_start_joins_when_it_comes_up() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    cluster.server("replica-1").kill().await?;
+    let db = sealane::connect(fleet::config(&cluster)).await?;
+    ensure!(reads_on_replica(&db).await?, "the other one serves");
+    ensure!(reads(&db, "replica-1") == 0);
+    cluster.server("replica-1").start().await?;
+    all_up(&db).await?;
+    let joined = async || {
+        reads_on_replica(&db.session()).await?;
+        Ok(reads(&db, "replica-1") > 0)
+    };
+    eventually(SOON, "replica-1 serves", joined).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_replica_is_noticed_and_avoided() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let readers = Readers::start(&db, 8);
+    readers.more(1_000).await?;
+    cluster.server("replica-1").freeze().await?;
+    let noticed = async || Ok(!is_up(&db, "replica-1"));
+    eventually(SOON, "it is noticed", noticed).await?;
+    // Those that were reading on it go on elsewhere.
+    readers.more(2_000).await?;
+    let (done, errors) =
+        tokio::time::timeout(SOON, readers.stop()).await.context("reads hang")??;
+    cluster.server("replica-1").thaw().await?;
+    all_up(&db).await?;
+    ensure!(errors.is_empty(), "{} of {done} reads failed: {:?}", errors.len(), errors[0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_primary_is_away_replicas_go_on_and_writes_fail_clearly() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let readers = Readers::start(&db, 4);
+    readers.more(500).await?;
+    cluster.primary().kill().await?;
+    readers.more(1_000).await?;
+    ensure!(fleet::boat("Ida").insert(&db).await.is_err());
+    let (done, errors) = readers.stop().await?;
+    ensure!(errors.is_empty(), "{} of {done} reads failed: {:?}", errors.len(), errors[0]);
+    cluster.primary().start().await?;
+    all_up(&db).await?;
+    let writes = async || Ok(fleet::boat("Ida").insert(&db).await.is_ok());
+    eventually(SOON, "writes go on", writes).await?;
+    ensure!(boat::Entity::find().count(&db).await? >= 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let mut events = db.events();
+    cluster.server("replica-1").crash_backend().await?;
+    let restarted = async {
+        loop {
+            match events.next().await {
+                Some(Event::Restarted { endpoint }) => break Some(endpoint.index()),
+                Some(_) => {}
+                None => break None,
+            }
+        }
+    };
+    let endpoint = tokio::time::timeout(SOON, restarted).await.context("nobody noticed")?;
+    ensure!(endpoint == Some(1));
+    all_up(&db).await?;
+    ensure!(reads_on_replica(&db.session()).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_are_observed_whatever_was_configured() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let config = Config::new(&*cluster.server("replica-1").url)
+        .replica(&*cluster.primary().url)
+        .replica(&*cluster.server("replica-2").url);
+    let db = sealane::connect(config).await?;
+    fleet::boat("Ida").insert(&db).await?;
+    ensure!(boat::Entity::find().count(&db).await? == 1);
+    ensure!(reads_on_replica(&db.session()).await?);
+    ensure!(db.status().primary.as_deref() == Some("replica-1"), "the endpoint's name");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_without_a_primary_is_told() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let config =
+        Config::new(&*cluster.server("replica-1").url).replica(&*cluster.server("replica-2").url);
+    let error = sealane::connect(config).await.err().context("connected")?.to_string();
+    ensure!(error.contains("none of the endpoints is a primary"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_told_and_not_shown() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let wrong = cluster.primary().url.replacen(":sealane@", ":kraken@", 1);
+    ensure!(wrong != cluster.primary().url, "the test has found no password to spoil");
+    let config = Config::new(&*wrong).replica(&*cluster.server("replica-1").url);
+    let error = sealane::connect(config).await.err().context("connected")?.to_string();
+    ensure!(error.contains("28P01") && !error.contains("kraken"), "{error}");
+
+    // Of a replica: told in the status, and the others serve.
+    let config = Config::new(&*cluster.primary().url)
+        .replica(cluster.server("replica-1").url.replacen(":sealane@", ":kraken@", 1))
+        .replica(&*cluster.server("replica-2").url);
+    let db = sealane::connect(config).await?;
+    ensure!(reads_on_replica(&db).await?);
+    let status = serde_json::to_string(&db.status())?;
+    ensure!(status.contains("28P01") && !status.contains("kraken"), "{status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_end_with_the_last_handle() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let probes = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sealane monitor'";
+    ensure!(cluster.primary().query_scalar::<i64>(probes).await? == 1);
+    let other = db.session();
+    drop(db);
+    ensure!(reads_on_replica(&other).await?);
+    drop(other);
+    for server in cluster.servers() {
+        let gone = async || Ok(server.query_scalar::<i64>(probes).await? == 0);
+        eventually(SOON, "no probe is left", gone).await?;
+    }
+    Ok(())
+}

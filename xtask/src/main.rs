@@ -1,0 +1,67 @@
+//! Tasks of this repository, run as `cargo xtask <task>`.
+//!
+//! Why a program and not shell scripts: the clusters it starts must be gone afterwards,
+//! also after Ctrl-C, a panic or a failing suite, and that is what `Drop` is for.
+//! Docker is driven through its command line: the least code, and every step can be
+//! repeated by hand.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool talks to its user"
+)]
+
+mod check;
+mod clean;
+mod cluster;
+mod docker;
+mod image;
+mod interrupt;
+mod itest;
+mod port;
+mod process;
+mod progress;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::Progress;
+
+/// Tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start a real cluster in containers, run the integration suites against it, remove it.
+    Itest(itest::Itest),
+    /// Run every test: the crates' own, then the integration suites.
+    Test(test::Test),
+    /// Check formatting, lints and the layering of the crates.
+    Check(check::Check),
+    /// Remove every container and network that `itest` left (all of them, also kept ones).
+    Clean(clean::Clean),
+}
+
+fn main() -> ExitCode {
+    let task = Cli::parse().task;
+    let progress = Progress::start();
+    let outcome = interrupt::listen().and_then(|()| match task {
+        Task::Itest(itest) => itest.run(progress),
+        Task::Test(test) => test.run(progress),
+        Task::Check(check) => check.run(progress),
+        Task::Clean(clean) => clean.run(progress),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress.say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

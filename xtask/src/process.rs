@@ -1,0 +1,225 @@
+//! Running other programs so that they end when they should.
+//!
+//! Every program gets a process group of its own and the waiting polls. So a Ctrl-C in the
+//! terminal reaches only this task, which then ends the whole group (cargo *and* the test
+//! binary under it) and cleans up; a SIGTERM to this task alone works the same; and the
+//! programs of the clean-up are not hit by a second Ctrl-C.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::interrupt;
+
+/// How often a running program, and the interrupt flag, are looked at.
+const POLL: Duration = Duration::from_millis(20);
+/// How often a long program's progress is told.
+const TICK: Duration = Duration::from_secs(10);
+/// How long a program may take to end after SIGINT before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What may end the wait for a program before the program does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// The longest it may run.
+    pub(crate) limit: Duration,
+    /// Whether Ctrl-C ends it; not so while cleaning up.
+    pub(crate) interruptible: bool,
+}
+
+impl Patience {
+    /// For work that may be abandoned.
+    pub(crate) fn up_to(limit: Duration) -> Self {
+        Self { limit, interruptible: true }
+    }
+}
+
+/// Runs `command` to its end and returns what it wrote to standard output.
+///
+/// # Errors
+/// When it cannot start, fails (with the last lines it wrote), or `patience` ends.
+pub(crate) fn capture(command: &mut Command, patience: Patience) -> anyhow::Result<String> {
+    let what = describe(command);
+    // Files and not pipes: nobody has to read while waiting.
+    let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut err = tempfile::tempfile().context("cannot make a temporary file")?;
+    command.stdout(out.try_clone()?).stderr(err.try_clone()?);
+    let status = spawn(command).and_then(|child| wait(child, patience))?;
+    let text = read_all(&mut out)?;
+    if status.success() {
+        return Ok(text);
+    }
+    let errors = read_all(&mut err)?;
+    bail!("{what}: {status}\n{}", tail(&format!("{text}{errors}"), 15));
+}
+
+/// Runs `command` with its output going where this task's output goes.
+///
+/// # Errors
+/// When it cannot start or fails, or on Ctrl-C.
+pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
+    let what = describe(command);
+    let forever = Patience::up_to(Duration::MAX);
+    let status = spawn(command).and_then(|child| wait(child, forever))?;
+    ensure!(status.success(), "{what}: {status}");
+    Ok(())
+}
+
+/// Runs `command`, whose output the caller has sent elsewhere, and calls `tick` now and then.
+///
+/// # Errors
+/// When it cannot start, fails, or `patience` ends.
+pub(crate) fn follow(
+    command: &mut Command,
+    patience: Patience,
+    tick: impl FnMut(),
+) -> anyhow::Result<()> {
+    let child = spawn(command)?;
+    let status = wait_with(child, patience, tick)?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+/// The last `count` lines of `text`.
+pub(crate) fn tail(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Whether the process exists.
+pub(crate) fn alive(pid: u32) -> bool {
+    signal("0", &pid.to_string())
+}
+
+fn spawn(command: &mut Command) -> anyhow::Result<Child> {
+    let what = describe(command);
+    command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start `{what}`"))
+}
+
+fn wait(child: Child, patience: Patience) -> anyhow::Result<ExitStatus> {
+    wait_with(child, patience, || {})
+}
+
+fn wait_with(
+    mut child: Child,
+    patience: Patience,
+    mut tick: impl FnMut(),
+) -> anyhow::Result<ExitStatus> {
+    let began = Instant::now();
+    let mut ticked = began;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a program")? {
+            return Ok(status);
+        }
+        if patience.interruptible && interrupt::requested() {
+            end(&mut child)?;
+            bail!("interrupted");
+        }
+        if began.elapsed() > patience.limit {
+            end(&mut child)?;
+            bail!("no end after {:?}", patience.limit);
+        }
+        if ticked.elapsed() > TICK {
+            ticked = Instant::now();
+            tick();
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Ends the program and everything it started.
+fn end(child: &mut Child) -> anyhow::Result<()> {
+    let group = format!("-{}", child.id());
+    signal("INT", &group);
+    let began = Instant::now();
+    while began.elapsed() < GRACE {
+        if child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        thread::sleep(POLL);
+    }
+    signal("KILL", &group);
+    child.wait().context("cannot wait for a killed program")?;
+    Ok(())
+}
+
+/// Through the shell's own `kill`: std has no signals, and this crate no unsafe code.
+fn signal(name: &str, target: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", name, target])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn read_all(file: &mut File) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .context("cannot read a program's output")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The program and its first words; a whole script as an argument helps nobody.
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .take(8)
+        .filter(|word| !word.contains('\n'));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_is_captured() {
+        let patience = Patience::up_to(Duration::from_secs(10));
+        let out = capture(&mut shell("echo out; echo err >&2"), patience).unwrap();
+        assert_eq!(out, "out\n");
+    }
+
+    #[test]
+    fn a_failure_carries_what_the_program_said() {
+        let patience = Patience::up_to(Duration::from_secs(10));
+        let error = capture(&mut shell("echo because >&2; exit 3"), patience).unwrap_err();
+        assert!(error.to_string().contains("because"), "{error}");
+    }
+
+    #[test]
+    fn a_program_past_its_limit_is_ended() {
+        let patience = Patience::up_to(Duration::from_millis(50));
+        let began = Instant::now();
+        assert!(capture(&mut shell("sleep 60"), patience).is_err());
+        assert!(began.elapsed() < GRACE + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn own_process_is_alive() {
+        assert!(alive(std::process::id()));
+        assert!(!alive(u32::MAX / 2));
+    }
+
+    #[test]
+    fn tail_keeps_the_last_lines() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 2), "a");
+    }
+}

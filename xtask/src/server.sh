@@ -1,0 +1,88 @@
+# Runs one PostgreSQL server of a test cluster, as user postgres, in the official image and
+# in ours alike. Restartable: data is made on the first start and kept for every later one.
+#
+# Environment: BIN (directory of the server's programs), NAME (this server's name),
+# PRIMARY (host to copy and follow; empty on the primary), REPLICAS (names; one slot each).
+set -eu
+data=/var/lib/postgresql/sealane
+made=$data.made
+credentials="user=sealane password=sealane"
+
+# Left by a test that wants this server copied afresh from the primary.
+if [ -e "$data.rebuild" ]; then
+    rm -rf "$data" "$data.rebuild"
+fi
+
+make_primary() {
+    echo sealane > "$made.password"
+    "$BIN/initdb" --pgdata="$made" --username=sealane --pwfile="$made.password" \
+        --auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 \
+        --no-sync --no-instructions
+    cat >> "$made/pg_hba.conf" <<-'HBA'
+	host all         all all scram-sha-256
+	host replication all all scram-sha-256
+	HBA
+    cat >> "$made/postgresql.conf" <<-'CONF'
+	listen_addresses = '*'
+	unix_socket_directories = '/tmp'
+	max_connections = 200
+	shared_preload_libraries = 'pg_stat_statements'
+	jit = off
+	# Containers are thrown away: what a kill loses here, the kernel still has.
+	fsync = off
+	wal_level = replica
+	hot_standby = on
+	max_wal_senders = 10
+	max_replication_slots = 10
+	wal_keep_size = '64MB'
+	# A follower notices a lost primary, and finds it again, within a test's patience.
+	wal_receiver_status_interval = '1s'
+	wal_receiver_timeout = '5s'
+	wal_retrieve_retry_interval = '100ms'
+	CONF
+    # Single-user mode: all is in place before the first client can connect.
+    single postgres "CREATE DATABASE sealane"
+    single sealane "CREATE EXTENSION pg_stat_statements"
+    # The default of 4096 rounds costs a client built without optimisation 0.1 s of CPU for
+    # every connection. PostgreSQL before 16 refuses the first line and keeps the default.
+    single postgres "SET scram_iterations = 1
+ALTER ROLE sealane PASSWORD 'sealane'"
+    for replica in $REPLICAS; do
+        single postgres "SELECT pg_create_physical_replication_slot('$(slot "$replica")')"
+    done
+}
+
+make_replica() {
+    until "$BIN/pg_basebackup" --dbname="host=$PRIMARY $credentials" --pgdata="$made" \
+        --wal-method=stream --slot="$(slot "$NAME")" --checkpoint=fast --no-sync; do
+        echo "the primary cannot be copied yet"
+        rm -rf "$made"
+        sleep 0.2
+    done
+    # In postgresql.conf and not, as pg_basebackup -R does it, in postgresql.auto.conf: so
+    # ALTER SYSTEM SET cuts replication, and ALTER SYSTEM RESET restores it.
+    cat >> "$made/postgresql.conf" <<-CONF
+	primary_conninfo = 'host=$PRIMARY $credentials'
+	primary_slot_name = '$(slot "$NAME")'
+	CONF
+    touch "$made/standby.signal"
+}
+
+slot() {
+    echo "$1" | tr - _
+}
+
+# An error goes to the container's log, but not into the exit status.
+single() {
+    echo "$2" | "$BIN/postgres" --single -D "$made" "$1" > /dev/null
+}
+
+if [ ! -d "$data" ]; then
+    rm -rf "$made"
+    if [ -z "$PRIMARY" ]; then make_primary; else make_replica; fi
+    chmod 700 "$made"
+    mv "$made" "$data"
+fi
+
+# The walreceiver reports cluster_name to the primary as its application_name.
+exec "$BIN/postgres" -D "$data" -c cluster_name="$NAME"
