@@ -190,6 +190,57 @@ async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_whose_connection_is_cut_takes_nobody_down() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let mut events = db.events();
+    for server in cluster.servers() {
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE application_name = 'sealane monitor'";
+        server.sql(cut).await?;
+        let probes = "SELECT count(*) FROM pg_stat_activity WHERE application_name = \
+            'sealane monitor' AND backend_start > now() - interval '5 seconds'";
+        let again = async || Ok(server.query_scalar::<i64>(probes).await? == 1);
+        eventually(SOON, "it probes again", again).await?;
+    }
+    ensure!(reads_on_replica(&db.session()).await?);
+    let event = tokio::time::timeout(Duration::from_millis(10), events.next()).await;
+    ensure!(event.is_err(), "{event:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_does_not_go_back_in_time_with_a_replica_that_crashed() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    // One replica, so that the session is tied to it.
+    cluster.server("replica-2").stop().await?;
+    let id = fleet::boat("Ida").insert(&db).await?.id;
+    let position = cluster.primary().position().await?;
+    let replica = cluster.server("replica-1");
+    let replayed = async || replica.has_replayed(&position).await;
+    eventually(SOON, "replica-1 replays", replayed).await?;
+    let mut newest = 0;
+    for round in 1..=5 {
+        let session = db.session();
+        cluster.primary().sql(&format!("UPDATE boat SET voyages = {round}")).await?;
+        let position = cluster.primary().position().await?;
+        let replayed = async || replica.has_replayed(&position).await;
+        eventually(SOON, "replica-1 replays", replayed).await?;
+        let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
+        newest = newest.max(boat.voyages);
+        replica.crash_backend().await?;
+        for _ in 0..200 {
+            let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
+            ensure!(boat.voyages >= newest, "back from {newest} to {}", boat.voyages);
+            newest = boat.voyages;
+        }
+        let up = async || Ok(is_up(&db, "replica-1"));
+        eventually(SOON, "replica-1 is up", up).await?;
+    }
+    cluster.server("replica-2").start().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_are_observed_whatever_was_configured() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let config = Config::new(&*cluster.server("replica-1").url)

@@ -65,7 +65,10 @@ pub(crate) fn capture(command: &mut Command, patience: Patience) -> anyhow::Resu
 pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
     let what = describe(command);
     let forever = Patience::up_to(Duration::MAX);
-    let status = spawn(command).and_then(|child| wait(child, forever))?;
+    let status = spawn(command)
+        .and_then(|child| wait(child, forever))
+        // It may have been ended in the middle of a line.
+        .inspect_err(|_| eprintln!())?;
     ensure!(status.success(), "{what}: {status}");
     Ok(())
 }

@@ -45,5 +45,5 @@ pub use observation::{Failure, Incarnation, Observation, Outcome, Replication, R
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
 pub use position::{Lsn, ParseLsnError, Position};
 pub use role::Role;
-pub use session::{Session, SessionView};
+pub use session::{Server, Session, SessionView};
 pub use topology::{EndpointState, Health, Topology, TopologyReducer};

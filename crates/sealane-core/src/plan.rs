@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     Balancer, Consistency, EndpointId, EndpointSet, EndpointState, Health, Loads, Moment,
-    Replication, Role, SessionView, Topology, WriteStamp,
+    Replication, Role, Server, SessionView, Topology, WriteStamp,
 };
 
 /// What the statement needs of its endpoint.
@@ -264,18 +264,19 @@ fn judge_replica(
             within(staleness, bound)
         }
         Consistency::ReadYourWrites => {
-            let (covered, needed) = (state.covered, demand.session.needs(id));
+            // Before the session: what is too far behind is not worth waiting for.
+            let lag = topology.lag(id);
+            if let Some(bound) = demand.max_lag {
+                within(lag, bound)?;
+            } else if lag.is_none() && state.replication == Replication::Stopped {
+                return Err(Refusal::NotReplicating);
+            }
+            let needed = demand.session.needs(Server { endpoint: id, run: state.run });
+            let covered = state.covered;
             if covered < needed {
                 return Err(Refusal::BehindSession { covered, needed });
             }
-            let lag = topology.lag(id);
-            match demand.max_lag {
-                Some(bound) => within(lag, bound),
-                None if lag.is_none() && state.replication == Replication::Stopped => {
-                    Err(Refusal::NotReplicating)
-                }
-                None => Ok(()),
-            }
+            Ok(())
         }
     }
 }

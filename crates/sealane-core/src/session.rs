@@ -7,8 +7,9 @@ use crate::{EndpointId, WriteClock, WriteStamp};
 /// The causal memory of one user, request or handle, shared by its clones.
 ///
 /// *Written* is the stamp of its last write. *Seen* is the endpoint of its last
-/// read with a stamp drawn after that read: the same endpoint never goes back
-/// in time, another one may serve the session once it covers the stamp.
+/// read with a stamp drawn after that read: the same run of the same endpoint
+/// never goes back in time, another one may serve the session once it covers
+/// the stamp.
 ///
 /// A session that many users share (the handle given to the whole application)
 /// keeps no memory of what it has seen: there is no order between its users'
@@ -33,24 +34,38 @@ pub struct SessionView {
     seen: Seen,
 }
 
-/// The low byte holds the endpoint plus one (0: no single endpoint is known to
-/// hold all that was seen), the rest the stamp. 2^56 stamps last for 2,000
-/// years at a million writes a second.
+/// One run of one endpoint, by which something was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Which run of it, as [`EndpointState::run`](crate::EndpointState::run)
+    /// counts.
+    pub run: u32,
+}
+
+/// One word: in the low byte the endpoint plus one (0: no single server is
+/// known to hold all that was seen), then the low byte of its run, then the
+/// stamp. 2^48 stamps last for nine years at a million a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Seen(u64);
 
 impl Seen {
-    fn new(endpoint: Option<EndpointId>, stamp: WriteStamp) -> Self {
-        let endpoint = endpoint.map_or(0, |id| id.index() as u64 + 1);
-        Seen(stamp.number() << 8 | endpoint)
+    fn new(server: Option<Server>, stamp: WriteStamp) -> Self {
+        let server = server.map_or(0, Seen::low_bits);
+        Seen(stamp.number() << 16 | server)
+    }
+
+    fn low_bits(server: Server) -> u64 {
+        u64::from(server.run & 0xFF) << 8 | (server.endpoint.index() as u64 + 1)
     }
 
     fn stamp(self) -> WriteStamp {
-        WriteStamp::from_number(self.0 >> 8)
+        WriteStamp::from_number(self.0 >> 16)
     }
 
-    fn endpoint(self) -> Option<EndpointId> {
-        ((self.0 & 0xFF) as usize).checked_sub(1).and_then(EndpointId::from_index)
+    fn is_on(self, server: Server) -> bool {
+        self.0 & 0xFFFF == Seen::low_bits(server)
     }
 }
 
@@ -99,19 +114,21 @@ impl Session {
         self.written.fetch_max(clock.tick().number(), Ordering::AcqRel);
     }
 
-    /// Notes that a read, planned with `planned`, was served by `endpoint`.
-    pub fn saw(&self, endpoint: EndpointId, planned: SessionView, clock: &WriteClock) {
+    /// Notes that a read, planned with `planned`, was served by `server`.
+    /// `proved` says that the plan asked for all that the session had seen by
+    /// then, and not for whatever there was.
+    pub fn saw(&self, server: Server, planned: SessionView, proved: bool, clock: &WriteClock) {
         if !self.monotonic {
             return;
         }
         let stamp = clock.tick();
         let update = |seen: u64| {
             let seen = Seen(seen);
-            // Planning proved that `endpoint` holds what was seen then. If another read
-            // ended meanwhile on another endpoint, neither is proved to hold both.
-            let holds_all = seen == planned.seen || seen.endpoint() == Some(endpoint);
+            // If another read ended meanwhile on another server, neither is proved to
+            // hold both.
+            let holds_all = seen.is_on(server) || (proved && seen == planned.seen);
             let newest = stamp.max(seen.stamp());
-            Some(Seen::new(holds_all.then_some(endpoint), newest).0)
+            Some(Seen::new(holds_all.then_some(server), newest).0)
         };
         // The closure never declines, so this cannot fail.
         let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
@@ -125,13 +142,10 @@ impl SessionView {
         self.written
     }
 
-    /// The stamp that `endpoint` must cover to serve this session.
+    /// The stamp that `server` must cover to serve this session.
     #[must_use]
-    pub fn needs(&self, endpoint: EndpointId) -> WriteStamp {
-        match self.seen.endpoint() {
-            Some(seen) if seen == endpoint => self.written,
-            Some(_) | None => self.written.max(self.seen.stamp()),
-        }
+    pub fn needs(&self, server: Server) -> WriteStamp {
+        if self.seen.is_on(server) { self.written } else { self.written.max(self.seen.stamp()) }
     }
 }
 
@@ -139,56 +153,81 @@ impl SessionView {
 mod tests {
     use super::*;
 
-    fn id(index: usize) -> EndpointId {
-        EndpointId::from_index(index).unwrap()
+    fn server(index: usize) -> Server {
+        Server { endpoint: EndpointId::from_index(index).unwrap(), run: 1 }
+    }
+
+    /// What each of two servers must cover, in stamps.
+    fn needs(session: &Session) -> [u64; 2] {
+        [1, 2].map(|index| session.view().needs(server(index)).number())
     }
 
     #[test]
     fn a_new_session_needs_nothing() {
-        assert_eq!(Session::own().view().needs(id(1)), WriteStamp::NONE);
+        assert_eq!(needs(&Session::own()), [0, 0]);
     }
 
     #[test]
     fn a_write_must_be_covered_everywhere() {
         let (clock, session) = (WriteClock::default(), Session::own());
         session.wrote(&clock);
-        assert_eq!(session.view().needs(id(0)), clock.now());
-        assert_eq!(session.view().needs(id(1)), clock.now());
+        assert_eq!(needs(&session), [1, 1]);
     }
 
     #[test]
-    fn what_was_seen_ties_to_its_endpoint_until_another_covers_it() {
+    fn what_was_seen_ties_to_its_server_until_another_covers_it() {
         let (clock, session) = (WriteClock::default(), Session::own());
-        session.saw(id(1), session.view(), &clock);
-        assert_eq!(session.view().needs(id(1)), WriteStamp::NONE);
-        assert_eq!(session.view().needs(id(2)), clock.now());
+        session.saw(server(1), session.view(), true, &clock);
+        assert_eq!(needs(&session), [0, 1]);
     }
 
     #[test]
-    fn reads_that_crossed_on_two_endpoints_are_held_by_neither() {
+    fn another_run_of_the_same_endpoint_is_another_server() {
         let (clock, session) = (WriteClock::default(), Session::own());
-        let planned = session.view();
-        session.saw(id(1), planned, &clock);
-        session.saw(id(2), planned, &clock);
-        assert_eq!(session.view().needs(id(1)), clock.now());
-        assert_eq!(session.view().needs(id(2)), clock.now());
+        session.saw(server(1), session.view(), true, &clock);
+        let restarted = Server { run: 2, ..server(1) };
+        assert_eq!(session.view().needs(restarted), clock.now());
     }
 
     #[test]
-    fn reads_that_crossed_on_one_endpoint_stay_there() {
+    fn reads_that_crossed_on_two_servers_are_held_by_neither() {
         let (clock, session) = (WriteClock::default(), Session::own());
         let planned = session.view();
-        session.saw(id(1), planned, &clock);
-        session.saw(id(1), planned, &clock);
-        assert_eq!(session.view().needs(id(1)), WriteStamp::NONE);
+        session.saw(server(1), planned, true, &clock);
+        session.saw(server(2), planned, true, &clock);
+        assert_eq!(needs(&session), [2, 2]);
+    }
+
+    #[test]
+    fn reads_that_crossed_on_one_server_stay_there() {
+        let (clock, session) = (WriteClock::default(), Session::own());
+        let planned = session.view();
+        session.saw(server(1), planned, true, &clock);
+        session.saw(server(1), planned, true, &clock);
+        assert_eq!(needs(&session), [0, 2]);
+    }
+
+    #[test]
+    fn a_read_that_asked_for_no_proof_gives_none() {
+        let (clock, session) = (WriteClock::default(), Session::own());
+        session.saw(server(1), session.view(), true, &clock);
+        session.saw(server(2), session.view(), false, &clock);
+        assert_eq!(needs(&session), [2, 2]);
     }
 
     #[test]
     fn a_shared_session_remembers_writes_only() {
         let (clock, session) = (WriteClock::default(), Session::shared());
-        session.saw(id(1), session.view(), &clock);
-        assert_eq!(session.view().needs(id(2)), WriteStamp::NONE);
+        session.saw(server(1), session.view(), true, &clock);
+        assert_eq!(needs(&session), [0, 0]);
         session.wrote(&clock);
-        assert_eq!(session.view().needs(id(2)), clock.now());
+        assert_eq!(needs(&session), [1, 1]);
+    }
+
+    #[test]
+    fn one_read_in_sixteen_waits_for_the_proof() {
+        let session = Session::own();
+        let waits = (0..160).filter(|_| session.should_wait_for_proof()).count();
+        assert_eq!(waits, 10);
     }
 }

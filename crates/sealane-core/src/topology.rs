@@ -21,7 +21,7 @@ pub enum Health {
     Unknown,
     /// Answered the last time it was asked.
     Up,
-    /// Did not, or answers for another system.
+    /// Did not.
     Down {
         /// Why.
         failure: Failure,
@@ -170,9 +170,8 @@ impl Topology {
             (Some(Position::Current), _) => Some(Duration::ZERO),
             _ if self.primary == Some(id) => Some(Duration::ZERO),
             (_, Some(sampled_at)) => state.fresh_at.map(|at| sampled_at.since(at)),
-            // The primary was never reached: nothing newer is known anywhere.
-            (Some(_), None) => Some(Duration::ZERO),
-            (None, None) => None,
+            // The primary was never reached: unknown is not zero.
+            (_, None) => None,
         }
     }
 

@@ -1,11 +1,8 @@
 //! What everybody looks at: the snapshot, the write clock, and who waits.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -36,16 +33,28 @@ pub struct Board {
     /// Milliseconds from `origin` to the last refusal, plus one; 0 before any.
     refused_at_ms: AtomicU64,
     wake_all: Notify,
-    wake_one: Box<[Notify]>,
-    unanswered: Box<[Notify]>,
+    watches: Box<[WatchSignals]>,
 }
+
+/// What is told to, and by, the watch over one endpoint.
+#[derive(Debug, Default)]
+struct WatchSignals {
+    /// Probe now.
+    wake: Notify,
+    /// And on a new connection: the old one may lead elsewhere.
+    reconnect: AtomicBool,
+    /// A probe had no answer.
+    unanswered: Notify,
+}
+
+/// A session that was refused this long ago is no longer waiting.
+const PATIENCE_MS: u64 = 1_000;
 
 impl Board {
     /// A board that begins with `topology`.
     #[must_use]
     pub fn new(topology: Topology) -> Arc<Self> {
-        let each = || (0..topology.len()).map(|_| Notify::new()).collect();
-        let (wake_one, unanswered) = (each(), each());
+        let watches = (0..topology.len()).map(|_| WatchSignals::default()).collect();
         Arc::new(Board {
             origin: Instant::now(),
             clock: WriteClock::default(),
@@ -56,8 +65,7 @@ impl Board {
             awaited: AtomicU64::new(0),
             refused_at_ms: AtomicU64::new(0),
             wake_all: Notify::new(),
-            wake_one,
-            unanswered,
+            watches,
         })
     }
 
@@ -89,9 +97,10 @@ impl Board {
     /// A read was refused by a replica that does not cover `stamp`: look often
     /// until one does.
     pub fn await_stamp(&self, stamp: WriteStamp) {
-        let since_origin = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.refused_at_ms.store(since_origin.saturating_add(1), Ordering::Relaxed);
-        if self.awaited.fetch_max(stamp.number(), Ordering::AcqRel) < stamp.number() {
+        let now_ms = self.elapsed_ms() + 1;
+        let refused_at_ms = self.refused_at_ms.swap(now_ms, Ordering::Relaxed);
+        let newer = self.awaited.fetch_max(stamp.number(), Ordering::AcqRel) < stamp.number();
+        if newer || refused_at_ms + PATIENCE_MS < now_ms {
             // Wakes only those that are idle; quick ones are not interrupted, so that
             // many refusals are answered by one probe.
             self.wake_all.notify_waiters();
@@ -99,8 +108,8 @@ impl Board {
     }
 
     /// A statement that was sent at `started` failed for the endpoint's own
-    /// reason: no more statements go there until a probe has answered, and one
-    /// is sent at once.
+    /// reason: no more statements go there until a probe has answered on a new
+    /// connection, and one is sent at once.
     pub fn suspect(&self, endpoint: EndpointId, started: Moment, failure: Failure) {
         self.apply(&Observation {
             endpoint,
@@ -109,30 +118,38 @@ impl Board {
             stamp: WriteStamp::NONE,
             outcome: Outcome::Failed(failure),
         });
-        self.nudge(endpoint);
+        self.probe_anew(endpoint);
     }
 
     /// Has `endpoint` probed now.
     pub fn nudge(&self, endpoint: EndpointId) {
-        if let Some(wake) = self.wake_one.get(endpoint.index()) {
-            wake.notify_one();
+        if let Some(watch) = self.watches.get(endpoint.index()) {
+            watch.wake.notify_one();
         }
     }
 
-    /// Completes when a probe of `endpoint` fails: a statement that is waiting
-    /// there may wait for ever. Cancel safe.
+    /// Has `endpoint` probed now, on a new connection.
+    pub(crate) fn probe_anew(&self, endpoint: EndpointId) {
+        if let Some(watch) = self.watches.get(endpoint.index()) {
+            watch.reconnect.store(true, Ordering::Release);
+            watch.wake.notify_one();
+        }
+    }
+
+    /// Completes when a probe of `endpoint` has no answer: a statement that is
+    /// waiting there may wait for ever. Cancel safe.
     pub async fn unanswered(&self, endpoint: EndpointId) {
-        match self.unanswered.get(endpoint.index()) {
-            Some(unanswered) => unanswered.notified().await,
+        match self.watches.get(endpoint.index()) {
+            Some(watch) => watch.unanswered.notified().await,
             None => std::future::pending().await,
         }
     }
 
-    /// A probe of `endpoint` has failed. Not for statements that failed: one
+    /// A probe of `endpoint` had no answer. Not for statements that failed: one
     /// broken connection says nothing about the others.
     pub(crate) fn note_unanswered(&self, endpoint: EndpointId) {
-        if let Some(unanswered) = self.unanswered.get(endpoint.index()) {
-            unanswered.notify_waiters();
+        if let Some(watch) = self.watches.get(endpoint.index()) {
+            watch.unanswered.notify_waiters();
         }
     }
 
@@ -141,12 +158,13 @@ impl Board {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
         self.topology.store(Arc::new(reducer.topology().clone()));
-        drop(reducer);
+        // Told under the lock, so that listeners hear them in the order of the changes.
         for event in events {
             tracing::info!(target: "sealane::topology", "{event}");
             // An error only says that nobody listens.
             let _ = self.events.send(event);
         }
+        drop(reducer);
         self.published.notify_waiters();
     }
 
@@ -164,16 +182,27 @@ impl Board {
         }
     }
 
-    /// Whether a session was refused within `patience` for a stamp that some
-    /// replica in use does not cover yet.
-    pub(crate) fn somebody_waits(&self, patience: Duration) -> bool {
+    /// Whether a session was refused lately for a stamp that probes of
+    /// `endpoint` can help to prove: of the primary, or of a replica in use that
+    /// does not cover it yet.
+    pub(crate) fn is_awaited(&self, endpoint: EndpointId) -> bool {
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
-        if refused_at_ms == 0 {
+        if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
             return false;
         }
-        let since = self.origin.elapsed().saturating_sub(Duration::from_millis(refused_at_ms - 1));
         let awaited = WriteStamp::from_number(self.awaited.load(Ordering::Acquire));
-        since < patience && self.topology().covered_by_replicas() < awaited
+        let topology = self.topology();
+        let helps = topology.get(endpoint).is_some_and(|state| {
+            state.is_usable() && (topology.primary() == Some(endpoint) || state.covered < awaited)
+        });
+        helps && topology.covered_by_replicas() < awaited
+    }
+
+    /// Whether the next probe of `endpoint` is to connect anew.
+    pub(crate) fn take_reconnect(&self, endpoint: EndpointId) -> bool {
+        self.watches
+            .get(endpoint.index())
+            .is_some_and(|watch| watch.reconnect.swap(false, Ordering::AcqRel))
     }
 
     /// Woken when a first session begins to wait.
@@ -183,10 +212,14 @@ impl Board {
 
     /// Woken when `endpoint` alone is to be probed.
     pub(crate) async fn nudged(&self, endpoint: EndpointId) {
-        match self.wake_one.get(endpoint.index()) {
-            Some(wake) => wake.notified().await,
+        match self.watches.get(endpoint.index()) {
+            Some(watch) => watch.wake.notified().await,
             None => std::future::pending().await,
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
     }
 
     fn lock(&self) -> MutexGuard<'_, TopologyReducer> {

@@ -44,7 +44,8 @@ impl RunGuard {
         if known(&self.board.topology()) {
             return true;
         }
-        self.board.nudge(self.endpoint);
+        // On a new connection: the probe's own may lead to the server that was there before.
+        self.board.probe_anew(self.endpoint);
         tokio::time::timeout(PATIENCE, self.board.until(known)).await.is_ok()
     }
 }

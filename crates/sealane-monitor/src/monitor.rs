@@ -55,9 +55,16 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// Ends all probing; the topology stays as it is.
+    pub fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
 impl Drop for Monitor {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.stop();
     }
 }
 
@@ -75,7 +82,8 @@ impl<P: Probe> Watch<P> {
         loop {
             let observation = self.observe().await;
             self.board.apply(&observation);
-            if let Outcome::Failed(_) = observation.outcome {
+            if let Outcome::Failed(Failure::Timeout | Failure::Connection(_)) = observation.outcome
+            {
                 self.board.note_unanswered(self.endpoint);
             }
             self.rest().await;
@@ -83,11 +91,18 @@ impl<P: Probe> Watch<P> {
     }
 
     async fn observe(&mut self) -> Observation {
+        if self.board.take_reconnect(self.endpoint) {
+            self.probe.disconnect();
+        }
+        let timeout = match self.probe.is_connected() {
+            true => self.pace.timeout,
+            false => self.pace.timeout_with_connect(),
+        };
         // In this order: the stamp and the time are read before the question is sent,
         // so that the answer contains every write stamped by then.
         let stamp: WriteStamp = self.board.clock().now();
         let started = self.board.now();
-        let outcome = match tokio::time::timeout(self.pace.timeout, self.probe.ask()).await {
+        let outcome = match tokio::time::timeout(timeout, self.probe.ask()).await {
             Ok(Ok(report)) => Outcome::Answered(report),
             Ok(Err(failure)) => {
                 self.probe.disconnect();
@@ -108,7 +123,7 @@ impl<P: Probe> Watch<P> {
         let woken = self.board.woken();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        if self.board.somebody_waits(self.pace.idle) {
+        if self.board.is_awaited(self.endpoint) {
             let now = self.board.now();
             let since = *self.waiting_since.get_or_insert(now);
             tokio::time::sleep(self.pace.quick_after(now.since(since))).await;

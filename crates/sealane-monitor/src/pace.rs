@@ -15,7 +15,8 @@ pub struct Pace {
     pub idle: Duration,
     /// Between probes of one endpoint while a session waits.
     pub quick: Duration,
-    /// A probe without an answer for this long has failed.
+    /// A probe without an answer for this long has failed. One that has to
+    /// connect first gets three times as long.
     pub timeout: Duration,
 }
 
@@ -36,7 +37,16 @@ impl Default for Pace {
     }
 }
 
+/// Connecting takes a handful of round trips (TCP, TLS, authentication), a probe one.
+const CONNECT_TIMEOUTS: u32 = 3;
+
 impl Pace {
+    /// The timeout of a probe that has to connect first.
+    #[must_use]
+    pub fn timeout_with_connect(&self) -> Duration {
+        self.timeout.saturating_mul(CONNECT_TIMEOUTS)
+    }
+
     /// The delay to the next probe when somebody has waited for `waited`.
     pub(crate) fn quick_after(&self, waited: Duration) -> Duration {
         (waited / 8).clamp(self.quick, self.quick * SLOWEST_QUICK)

@@ -1,5 +1,7 @@
 //! The probe of PostgreSQL 15 and later with streaming replication.
 
+use std::fmt;
+
 use sealane_core::{Failure, Incarnation, Lsn, ParseLsnError, Position, Replication, Report, Role};
 use sqlx::{
     ConnectOptions, Connection, FromRow, PgConnection, Row,
@@ -22,7 +24,8 @@ const PROBE: &str = "SELECT \
      (SELECT system_identifier FROM pg_control_system()) AS system_id, \
      CASE WHEN pg_is_in_recovery() \
        THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
-                     (SELECT timeline_id FROM pg_control_checkpoint())) \
+                     greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
+                              (SELECT min_recovery_end_timeline FROM pg_control_recovery()))) \
        ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int \
      END AS timeline, \
      CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
@@ -35,7 +38,6 @@ const PROBE: &str = "SELECT \
        AS incarnation";
 
 /// Asks a PostgreSQL server over a connection of its own.
-#[derive(Debug)]
 pub struct PostgresProbe {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
@@ -52,20 +54,44 @@ impl PostgresProbe {
 
 impl Probe for PostgresProbe {
     async fn ask(&mut self) -> Result<Report, Failure> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => PgConnection::connect_with(&self.options).await.map_err(|e| failure(&e))?,
-        };
-        let answer: Answer =
-            sqlx::query_as(PROBE).fetch_one(&mut connection).await.map_err(|e| failure(&e))?;
         // Only a connection that has just answered is kept: a call that is dropped
         // half-way leaves none behind.
-        self.connection = Some(connection);
-        answer.report()
+        if let Some(connection) = self.connection.take() {
+            match self.ask_on(connection).await {
+                // The connection may be all that was lost; a new one tells.
+                Err(Failure::Connection(_) | Failure::Unavailable(_)) => {}
+                answer => return answer,
+            }
+        }
+        let connection =
+            PgConnection::connect_with(&self.options).await.map_err(|e| failure(&e))?;
+        self.ask_on(connection).await
     }
 
     fn disconnect(&mut self) {
         self.connection = None;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+}
+
+impl PostgresProbe {
+    async fn ask_on(&mut self, mut connection: PgConnection) -> Result<Report, Failure> {
+        let answer: Answer =
+            sqlx::query_as(PROBE).fetch_one(&mut connection).await.map_err(|e| failure(&e))?;
+        self.connection = Some(connection);
+        answer.report()
+    }
+}
+
+impl fmt::Debug for PostgresProbe {
+    /// Without the options: they hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresProbe")
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
     }
 }
 

@@ -13,6 +13,9 @@ pub trait Probe: Send + 'static {
     /// one after a failure, connects.
     fn ask(&mut self) -> impl Future<Output = Result<Report, Failure>> + Send;
 
-    /// Gives up the connection: the last answer did not come in time.
+    /// Gives up the connection, so that the next call makes a new one.
     fn disconnect(&mut self);
+
+    /// Whether the next call can do without connecting first.
+    fn is_connected(&self) -> bool;
 }

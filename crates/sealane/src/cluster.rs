@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{
-    Balancer, Endpoint, EndpointId, Engine, Failure, Intent, Loads, Role, Topology, TwoChoices,
+    Balancer, Endpoint, EndpointId, Engine, Failure, Intent, Loads, Moment, Remedy, Role, Topology,
+    TwoChoices,
 };
 use sealane_monitor::{Board, Monitor};
 use sealane_sql::Classifier;
@@ -69,6 +70,13 @@ impl Cluster {
         })
     }
 
+    /// A server refused `sql` as a write: it never leaves the primary again.
+    pub(crate) fn learn_write(&self, sql: &str) {
+        if let Some(classifier) = &self.classifier {
+            classifier.learn_write(sql);
+        }
+    }
+
     /// Where writes go now.
     ///
     /// # Errors
@@ -86,19 +94,15 @@ impl Cluster {
         &self.pools[id.index()].writes
     }
 
-    /// Has the topology looked at again if an error on the primary says that it
-    /// may be the primary no more.
-    pub(crate) fn note_primary_error(
-        &self,
-        id: EndpointId,
-        sent: sealane_core::Moment,
-        error: &DbErr,
-    ) {
+    /// Has the topology looked at again if an error on the primary, of what was
+    /// sent at `sent`, says that it may be the primary no more.
+    pub(crate) fn note_primary_error(&self, id: EndpointId, sent: Moment, error: &DbErr) {
         if self.classifier.is_none() {
             return;
         }
         error::with_code(error, |code| {
-            if code == sealane_core::ErrorCode::Connection {
+            // Only what the caller is told is different for a write: never to try again.
+            if Remedy::for_read(self.engine, Role::Primary, code) == Remedy::Suspect {
                 self.board().suspect(id, sent, Failure::Connection(error.to_string()));
             } else if error::is_read_only_refusal(self.engine, code) {
                 let topology = self.board().topology();

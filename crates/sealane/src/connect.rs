@@ -1,9 +1,10 @@
 //! From a configuration to a connection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
+use sealane_monitor::Pace;
 use url::Url;
 
 use crate::{Config, ConnectError, RoutedConnection, cluster::Cluster, config::EndpointConfig};
@@ -52,6 +53,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
     if count > MAX_ENDPOINTS {
         return Err(ConnectError::TooManyEndpoints { count });
     }
+    check_pace(config.pace)?;
     let engine = read_url(&config.primary)?.0;
     let mut endpoints = Vec::with_capacity(count);
     for endpoint in config.endpoints() {
@@ -73,6 +75,19 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
     }
 }
 
+fn check_pace(pace: Pace) -> Result<(), ConnectError> {
+    let (least, most) = (Duration::from_millis(1), Duration::from_secs(3600));
+    let settings = [
+        ("the probe interval", pace.idle),
+        ("the quick probe interval", pace.quick),
+        ("the probe timeout", pace.timeout),
+    ];
+    match settings.into_iter().find(|(_, value)| *value < least || *value > most) {
+        Some((name, value)) => Err(ConnectError::OutOfRange { name, value, least, most }),
+        None => Ok(()),
+    }
+}
+
 /// The engine that a URL names, and its address without credentials.
 fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError> {
     let name = || endpoint.name.clone();
@@ -83,7 +98,7 @@ fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError>
         "postgres" | "postgresql" => {
             (Engine::Postgres, "postgres", cfg!(feature = "postgres"), 5432)
         }
-        "mysql" | "mariadb" => (Engine::MySql, "mysql", cfg!(feature = "mysql"), 3306),
+        "mysql" => (Engine::MySql, "mysql", cfg!(feature = "mysql"), 3306),
         "sqlite" => (Engine::Sqlite, "sqlite", cfg!(feature = "sqlite"), 0),
         scheme => {
             let scheme = scheme.to_owned();
@@ -123,10 +138,6 @@ fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
     Cluster::alone(endpoint.name(), endpoint.address(), addresses.engine, only)
 }
 
-/// What the first probes need beyond the timeout of the others: they connect.
-#[cfg(feature = "postgres")]
-const HANDSHAKE: std::time::Duration = std::time::Duration::from_millis(500);
-
 #[cfg(feature = "postgres")]
 async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
     use sealane_core::{EndpointId, Loads, Topology};
@@ -139,15 +150,16 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
         let guard = RunGuard::new(Arc::clone(&board), id);
-        let (its_pools, connect_options) = crate::pool::postgres::open(&endpoint.options, guard)
-            .await
-            .map_err(open_error(endpoint))?;
+        let (its_pools, connect_options) =
+            crate::pool::postgres::open(&endpoint.options, guard, index == 0)
+                .await
+                .map_err(open_error(endpoint))?;
         pools.push(its_pools);
         probes.push(PostgresProbe::new(connect_options));
     }
     let monitor = Monitor::spawn(board, probes, config.pace);
     // Whoever has not answered by then joins later.
-    monitor.first_round(config.pace.timeout + HANDSHAKE).await;
+    monitor.first_round(config.pace.timeout_with_connect()).await;
     primary_answers(&monitor.board().topology())?;
     Ok(Cluster {
         engine: Engine::Postgres,

@@ -145,7 +145,7 @@ impl RoutedConnection {
         self.cluster.primary()?.1.ping().await
     }
 
-    /// Closes all pools of all endpoints, for every handle.
+    /// Closes all pools of all endpoints and ends the probes, for every handle.
     ///
     /// # Errors
     /// As SeaORM's connections do; every pool is closed even so.
@@ -153,11 +153,12 @@ impl RoutedConnection {
         self.close_by_ref().await
     }
 
-    /// Closes all pools of all endpoints, for every handle.
+    /// Closes all pools of all endpoints and ends the probes, for every handle.
     ///
     /// # Errors
     /// As SeaORM's connections do; every pool is closed even so.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
+        self.cluster.monitor.stop();
         let mut result = Ok(());
         for pools in &self.cluster.pools {
             result = result.and(pools.close().await);

@@ -1,6 +1,6 @@
 //! Errors of connecting, and what a failed statement says about its endpoint.
 
-use std::{env::VarError, path::PathBuf};
+use std::{env::VarError, path::PathBuf, time::Duration};
 
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use sealane_core::{Engine, ErrorCode, Failure, MAX_ENDPOINTS};
@@ -84,6 +84,18 @@ pub enum ConnectError {
         /// Their names.
         endpoints: String,
     },
+    /// A setting is out of its range.
+    #[error("{name} is {value:?}; it must be between {least:?} and {most:?}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The least that is possible.
+        least: Duration,
+        /// The most that is possible.
+        most: Duration,
+    },
     /// An environment variable is missing or not text.
     #[error("environment variable {name}: {source}")]
     Environment {
@@ -144,7 +156,6 @@ pub(crate) fn hung() -> DbErr {
 pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
     match error {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => judge(ErrorCode::PoolExhausted),
-        DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => judge(ErrorCode::Connection),
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -169,11 +180,9 @@ fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) 
                 None => judge(ErrorCode::Other),
             }
         }
-        Error::Io(_)
-        | Error::Tls(_)
-        | Error::Protocol(_)
-        | Error::WorkerCrashed
-        | Error::PoolClosed => judge(ErrorCode::Connection),
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => {
+            judge(ErrorCode::Connection)
+        }
         Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
         _ => judge(ErrorCode::Other),
     }

@@ -13,7 +13,7 @@ impl Events {
         Events(receiver)
     }
 
-    /// The next change; `None` once the cluster has been closed. Cancel safe.
+    /// The next change; `None` when the last handle is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await {

@@ -4,8 +4,8 @@ use std::{pin::Pin, sync::Arc};
 
 use sea_orm::{DatabaseConnection, DbErr, Statement};
 use sealane_core::{
-    Access, Consistency, Demand, EndpointId, Failure, InFlight, Moment, Plan, Remedy, Role,
-    SessionView, Topology,
+    Access, Consistency, Demand, EndpointId, Failure, InFlight, Moment, Plan, Remedy, Role, Server,
+    Topology,
 };
 
 use crate::{cluster::Cluster, connection::RoutedConnection, error, writing::Writing};
@@ -20,14 +20,14 @@ pub(crate) type Verb<T> =
 /// Makes the statement once more, for another attempt.
 pub(crate) type Rebuild<'a> = &'a (dyn Fn() -> Statement + Sync);
 
-/// A read on its way: what it was planned with, and what is left to try.
+/// A read on its way: what it asked for, and what is left to try.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    demand: Demand,
     plan: Plan,
-    view: SessionView,
-    planned_at: Moment,
-    /// A primary's connection may have died in the pool; one more try finds out.
-    primary_retried: bool,
+    /// A connection was lost to it already: the statement itself may be what
+    /// breaks servers, and is not sent around for ever.
+    lost_connection: bool,
 }
 
 /// One attempt of a read.
@@ -36,6 +36,7 @@ pub(crate) struct Attempt {
     pub(crate) guard: InFlight,
     pub(crate) role: Role,
     run: u32,
+    started: Moment,
 }
 
 /// What follows an attempt that failed.
@@ -74,14 +75,24 @@ impl Lane {
         if let Some(stamp) = plan.awaited() {
             board.await_stamp(stamp);
         }
-        Lane { plan, view: demand.session, planned_at: demand.now, primary_retried: false }
+        Lane { demand, plan, lost_connection: false }
     }
 
     /// The next endpoint to try, counted as running until the guard is dropped.
+    /// Each is judged once more, on the snapshot that its run is taken from: an
+    /// attempt before may have lasted.
     pub(crate) fn next(&mut self, cluster: &Cluster) -> Option<Attempt> {
-        let (id, role) = self.plan.next(&*cluster.balancer, &cluster.loads, fastrand::u64(..))?;
-        let run = cluster.board().topology().get(id)?.run;
-        Some(Attempt { guard: cluster.loads.start_read(id), role, run })
+        let topology = cluster.board().topology();
+        loop {
+            let (id, role) =
+                self.plan.next(&*cluster.balancer, &cluster.loads, fastrand::u64(..))?;
+            if role == Role::Replica && Plan::judge(&topology, id, &self.demand).is_err() {
+                continue;
+            }
+            let run = topology.get(id)?.run;
+            let guard = cluster.loads.start_read(id);
+            return Some(Attempt { guard, role, run, started: cluster.board().now() });
+        }
     }
 
     /// Takes note that `attempt` succeeded. `false` if its server was restarted
@@ -90,22 +101,22 @@ impl Lane {
     pub(crate) fn served(&self, connection: &RoutedConnection, attempt: &Attempt) -> bool {
         let board = connection.cluster().board();
         let id = attempt.guard.endpoint();
-        let same_run = board.topology().get(id).is_some_and(|state| state.run == attempt.run);
-        if !same_run && attempt.role == Role::Replica {
+        let topology = board.topology();
+        let same_run = topology.get(id).is_some_and(|state| state.run == attempt.run);
+        let is_primary = attempt.role == Role::Primary;
+        let still_primary = is_primary && topology.primary() == Some(id);
+        if !(same_run || still_primary) {
             return false;
         }
-        connection.session_ref().saw(id, self.view, board.clock());
+        // Other consistencies take whatever there is.
+        let proved = is_primary || self.demand.consistency == Consistency::ReadYourWrites;
+        let server = Server { endpoint: id, run: attempt.run };
+        connection.session_ref().saw(server, self.demand.session, proved, board.clock());
         true
     }
 
     /// Decides what follows the failure of `attempt`.
-    pub(crate) fn failed(
-        &mut self,
-        cluster: &Cluster,
-        attempt: &Attempt,
-        sql: &str,
-        error: &DbErr,
-    ) -> Next {
+    pub(crate) fn failed(&mut self, cluster: &Cluster, attempt: &Attempt, error: &DbErr) -> Next {
         let id = attempt.guard.endpoint();
         let remedy =
             error::with_code(error, |code| Remedy::for_read(cluster.engine, attempt.role, code));
@@ -115,19 +126,15 @@ impl Lane {
             Remedy::TryElsewhere => {}
             Remedy::Suspect => {
                 let failure = Failure::Connection(error.to_string());
-                cluster.board().suspect(id, self.planned_at, failure);
-                if attempt.role == Role::Primary && !self.primary_retried {
-                    self.primary_retried = true;
+                cluster.board().suspect(id, attempt.started, failure);
+                if attempt.role == Role::Primary && !self.lost_connection {
+                    // Its connection may have died in the pool; one more try finds out.
                     self.plan.retry_primary(id);
                 }
+                self.lost_connection = true;
             }
             Remedy::AskPrimary => self.plan.only_primary(),
-            Remedy::LearnWrite => {
-                if let Some(classifier) = &cluster.classifier {
-                    classifier.learn_write(sql);
-                }
-                return Next::Write;
-            }
+            Remedy::LearnWrite => return Next::Write,
             // Core may learn of more remedies; the caller can always take the error.
             _ => return Next::GiveUp,
         }
@@ -237,9 +244,12 @@ impl RoutedConnection {
                     let Some(spare) = again() else {
                         return Err(error);
                     };
-                    match lane.failed(cluster, &attempt, &spare.sql, &error) {
+                    match lane.failed(cluster, &attempt, &error) {
                         Next::GiveUp => return Err(error),
-                        Next::Write => return self.run_write(spare, verb).await,
+                        Next::Write => {
+                            cluster.learn_write(&spare.sql);
+                            return self.run_write(spare, verb).await;
+                        }
                         Next::Retry => {
                             last_error = Some(error);
                             statement = spare;

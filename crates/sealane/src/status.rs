@@ -15,8 +15,9 @@ pub struct Status {
     pub primary: Option<String>,
     /// All endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointStatus>,
-    /// The part of proved reads that replicas served since the start, 0 to 1;
-    /// `None` before the first read.
+    /// The part of proved reads that were sent to replicas since the start, 0 to
+    /// 1; `None` before the first read. A read that had to be sent twice counts
+    /// twice.
     pub replica_read_ratio: Option<f64>,
 }
 

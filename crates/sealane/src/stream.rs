@@ -93,9 +93,12 @@ async fn open_read(
                 let read = Read { connection, statement, lane, attempt, rows, hung };
                 return Ok(RoutedStream(State::Unproved(Box::new(read))));
             }
-            Err(error) => match lane.failed(&cluster, &attempt, &statement.sql, &error) {
+            Err(error) => match lane.failed(&cluster, &attempt, &error) {
                 Next::GiveUp => return Err(error),
-                Next::Write => return open_write(connection, statement).await,
+                Next::Write => {
+                    cluster.learn_write(&statement.sql);
+                    return open_write(connection, statement).await;
+                }
                 Next::Retry => last_error = Some(error),
             },
         }
@@ -115,15 +118,11 @@ impl Read {
     fn first(mut self, item: Option<Result<QueryResult, DbErr>>) -> (State, First) {
         let error = match item {
             Some(Err(error)) => {
-                let next = self.lane.failed(
-                    self.connection.cluster(),
-                    &self.attempt,
-                    &self.statement.sql,
-                    &error,
-                );
+                let next = self.lane.failed(self.connection.cluster(), &self.attempt, &error);
                 match next {
                     Next::GiveUp => return (State::Ended, Some(Some(Err(error)))),
                     Next::Write => {
+                        self.connection.cluster().learn_write(&self.statement.sql);
                         let again = open_write(self.connection, self.statement);
                         return (State::Opening(Box::pin(again)), None);
                     }

@@ -32,7 +32,7 @@ enum Ending {
     /// The outer transaction decides.
     Nested,
     /// The session has written.
-    Write { _until: Writing },
+    Write { until: Writing },
     /// The session has seen what one replica had.
     Read(Box<ReadEnding>),
 }
@@ -71,7 +71,7 @@ async fn begin_write(
 ) -> Result<RoutedTransaction, DbErr> {
     let (writing, primary) = Writing::start(connection, "BEGIN")?;
     let inner = writing.looked_at(primary.begin_with_options(options).await)?;
-    Ok(RoutedTransaction { inner, ending: Ending::Write { _until: writing } })
+    Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing } })
 }
 
 async fn begin_read(
@@ -95,7 +95,7 @@ async fn begin_read(
                 return Ok(RoutedTransaction { inner, ending });
             }
             Ok(_) => {}
-            Err(error) => match lane.failed(cluster, &attempt, READ_ONLY, &error) {
+            Err(error) => match lane.failed(cluster, &attempt, &error) {
                 Next::Retry => last_error = Some(error),
                 Next::GiveUp | Next::Write => return Err(error),
             },
@@ -121,9 +121,7 @@ impl RoutedTransaction {
     /// it as written.
     pub async fn commit(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, ending } = self;
-        let result = inner.commit().await;
-        ending.finish();
-        result
+        ending.looked_at(inner.commit().await)
     }
 
     /// Rolls back.
@@ -132,9 +130,12 @@ impl RoutedTransaction {
     /// SeaORM's.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, ending } = self;
-        let result = inner.rollback().await;
-        ending.finish();
-        result
+        ending.looked_at(inner.rollback().await)
+    }
+
+    /// Passes the result of a statement on, and takes note of what it tells.
+    pub(crate) fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        self.ending.looked_at(result)
     }
 
     /// Runs `callback` and ends the transaction as it says.
@@ -175,15 +176,28 @@ impl RoutedTransaction {
 }
 
 impl Ending {
-    fn finish(self) {
+    fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         match self {
-            // Dropping the writing stamps the session.
-            Ending::Nested | Ending::Write { .. } => {}
+            Ending::Nested => result,
+            Ending::Write { until } => until.looked_at(result),
             Ending::Read(read) => {
-                // What the last of its reads saw is what the session has seen.
-                read.lane.served(&read.connection, &read.attempt);
+                read.note();
+                result
             }
         }
+    }
+}
+
+impl ReadEnding {
+    /// What the transaction has read by now, the session has seen.
+    fn note(&self) {
+        self.lane.served(&self.connection, &self.attempt);
+    }
+}
+
+impl Drop for ReadEnding {
+    fn drop(&mut self) {
+        self.note();
     }
 }
 

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end there")]
 
+use std::time::Duration;
+
 use rstest::rstest;
 use sealane::Config;
 
 #[rstest]
 #[case::no_url("tide", "the URL of primary is not valid")]
 #[case::scheme("oracle://app:ebb@db/shop", "begins with oracle:")]
+#[case::mariadb("mariadb://app:ebb@db/shop", "begins with mariadb:")]
 #[case::port("postgres://app:ebb@db:99999/shop", "is not valid")]
 #[tokio::test]
 async fn a_wrong_url_is_told_without_its_password(#[case] url: &str, #[case] told: &str) {
@@ -50,6 +53,13 @@ async fn a_primary_that_is_not_there_is_told_without_its_password() {
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(error.contains("primary at 127.0.0.1:1 cannot be used: no connection"), "{error}");
     assert!(!error.contains("ebb"), "{error}");
+}
+
+#[tokio::test]
+async fn a_probe_setting_out_of_range_is_told() {
+    let config = Config::new("postgres://db/shop").quick_probe_interval(Duration::ZERO);
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert_eq!(error, "the quick probe interval is 0ns; it must be between 1ms and 3600s");
 }
 
 #[test]

@@ -12,19 +12,39 @@ use crate::{
 pub struct TopologyReducer {
     topology: Topology,
     history: History,
-    /// The system whose data we serve: that of the first primary seen.
+    /// The system whose data we serve.
     system: Option<u64>,
-    /// When each endpoint last failed: an answer to an older question does not
-    /// bring it back.
-    failed_at: Vec<Option<Moment>>,
+    /// The newest timeline seen of that system, on any endpoint: a primary of
+    /// an older one was replaced, whether or not its successor answers now.
+    newest_timeline: u32,
+    watched: Vec<Watched>,
+}
+
+/// What the reducer remembers of an endpoint for its own judgement.
+#[derive(Debug, Clone, Default)]
+struct Watched {
+    /// When it last failed: an answer to an older question does not bring it
+    /// back.
+    failed_at: Option<Moment>,
+    /// When the last question that it answered was asked: the failure of an
+    /// older statement says nothing new.
+    answered_at: Option<Moment>,
+    /// The timeline it was last seen on; it outlives the connection.
+    timeline: u32,
 }
 
 impl TopologyReducer {
     /// Begins with `topology`, before any observation.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
-        let failed_at = vec![None; topology.len()];
-        TopologyReducer { topology, history: History::default(), system: None, failed_at }
+        let watched = vec![Watched::default(); topology.len()];
+        TopologyReducer {
+            topology,
+            history: History::default(),
+            system: None,
+            newest_timeline: 0,
+            watched,
+        }
     }
 
     /// What is known now.
@@ -37,58 +57,60 @@ impl TopologyReducer {
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
-        let Some(state) = self.topology.endpoints.get_mut(id.index()) else {
+        let (Some(state), Some(watched)) =
+            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
+        else {
             return events;
         };
         match &observation.outcome {
             Outcome::Failed(failure) => {
-                self.failed_at[id.index()] = Some(observation.finished);
+                if watched.answered_at.is_some_and(|at| observation.started < at) {
+                    return events;
+                }
+                watched.failed_at = Some(observation.finished);
                 fail(id, state, failure, &mut events);
             }
-            Outcome::Answered(_)
-                if self.failed_at[id.index()].is_some_and(|at| observation.started < at) =>
-            {
-                return events;
+            Outcome::Answered(report) => {
+                if watched.failed_at.is_some_and(|at| observation.started < at) {
+                    return events;
+                }
+                watched.answered_at = Some(observation.started);
+                if let Some(position) = &report.position {
+                    watched.timeline = position.timeline();
+                }
+                answer(id, state, report, &mut events);
             }
-            Outcome::Answered(report) => answer(id, state, report, &mut events),
         }
+        self.judge_systems(&mut events);
         self.elect(&mut events);
         self.sample(observation);
         self.prove();
         events
     }
 
-    /// Decides who takes writes.
+    /// Decides who takes writes. Whoever was last seen to be a primary claims
+    /// it, also while it does not answer: silence is not a demotion.
     fn elect(&mut self, events: &mut Vec<Event>) {
-        if self.system.is_none() {
-            self.system = self.first_system();
-        }
-        self.judge_systems(events);
-        let mut claims: Vec<_> = self
+        let before = self.topology.primary;
+        let claims: Vec<EndpointId> = self
             .topology
             .iter()
-            .filter(|(_, state)| state.is_usable() && state.role == Role::Primary)
-            .map(|(id, state)| (timeline(state), id))
+            .filter(|(id, state)| state.role == Role::Primary && self.is_current(*id, state))
+            .map(|(id, _)| id)
             .collect();
-        // The highest timeline wins: an older one is a primary that was replaced.
-        claims.sort_by_key(|(timeline, id)| (std::cmp::Reverse(*timeline), *id));
-        let before = self.topology.primary;
         let elected = match claims.as_slice() {
-            [(first_timeline, first), (second_timeline, second), ..]
-                if first_timeline == second_timeline =>
-            {
+            [] => before.filter(|id| {
+                self.topology
+                    .get(*id)
+                    .is_some_and(|state| state.role == Role::Unknown && !state.foreign)
+            }),
+            [only] => Some(*only),
+            [first, second, ..] => {
                 if before.is_some() {
                     events.push(Event::PrimaryConflict { first: *first, second: *second });
                 }
                 None
             }
-            [(_, first), ..] => Some(*first),
-            // Nobody claims it: the last one stays, unless it was seen in another role.
-            [] => before.filter(|id| {
-                self.topology
-                    .get(*id)
-                    .is_some_and(|state| state.role != Role::Replica && !state.foreign)
-            }),
         };
         if elected != before {
             self.topology.primary = elected;
@@ -96,20 +118,23 @@ impl TopologyReducer {
         }
     }
 
-    /// The system of the configured primary if it is one, else of the first
-    /// endpoint that is a primary.
-    fn first_system(&self) -> Option<u64> {
-        self.topology
-            .iter()
-            .filter(|(_, state)| state.role == Role::Primary && state.health == Health::Up)
-            .find_map(|(_, state)| state.position.as_ref()?.system())
+    /// Whether an endpoint is known to be of our system and on its newest
+    /// timeline.
+    fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
+        let timeline = self.watched.get(id.index()).map_or(0, |watched| watched.timeline);
+        self.system.is_some() && !state.foreign && timeline >= self.newest_timeline
     }
 
+    /// Marks the endpoints that hold another system's data, and notes the
+    /// newest timeline of ours.
     fn judge_systems(&mut self, events: &mut Vec<Event>) {
+        if self.system.is_none() {
+            self.system = self.first_system();
+        }
         let Some(ours) = self.system else { return };
         for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
-            let theirs = state.position.as_ref().and_then(Position::system);
-            let foreign = theirs.is_some_and(|theirs| theirs != ours);
+            let Some(position) = &state.position else { continue };
+            let foreign = position.system().is_some_and(|theirs| theirs != ours);
             if foreign
                 && !state.foreign
                 && let Some(endpoint) = EndpointId::from_index(index)
@@ -117,6 +142,25 @@ impl TopologyReducer {
                 events.push(Event::Foreign { endpoint });
             }
             state.foreign = foreign;
+            if !foreign {
+                self.newest_timeline = self.newest_timeline.max(position.timeline());
+            }
+        }
+    }
+
+    /// The system of the endpoint configured first, which decides whose data
+    /// we serve. Only if that one is down, the first primary that answers.
+    fn first_system(&self) -> Option<u64> {
+        let system = |state: &EndpointState| state.position.as_ref().and_then(Position::system);
+        let first = self.topology.get(EndpointId::FIRST)?;
+        match first.health {
+            Health::Unknown => None,
+            Health::Up => system(first),
+            Health::Down { .. } => self
+                .topology
+                .iter()
+                .filter(|(_, state)| state.role == Role::Primary && state.health == Health::Up)
+                .find_map(|(_, state)| system(state)),
         }
     }
 
@@ -152,10 +196,6 @@ impl TopologyReducer {
             state.fresh_at = proof.map(|sample| sample.at);
         }
     }
-}
-
-fn timeline(state: &EndpointState) -> u32 {
-    state.position.as_ref().map_or(0, Position::timeline)
 }
 
 fn fail(id: EndpointId, state: &mut EndpointState, failure: &Failure, events: &mut Vec<Event>) {

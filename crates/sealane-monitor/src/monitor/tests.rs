@@ -54,6 +54,10 @@ impl Probe for Server {
     }
 
     fn disconnect(&mut self) {}
+
+    fn is_connected(&self) -> bool {
+        true
+    }
 }
 
 struct Bench {

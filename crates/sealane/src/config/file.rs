@@ -70,10 +70,16 @@ struct Probes {
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     let invalid = |message: String| ConnectError::Toml { path: path.to_owned(), message };
     let file: File = toml::from_str(text).map_err(|error| {
-        // The error's own text quotes the line, which may hold a password.
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let at = line.map_or_else(String::new, |line| format!("line {line}: "));
-        invalid(format!("{at}{}", error.message()))
+        // Most messages quote what they found, which may be a URL with a password.
+        let about_keys = ["unknown field", "missing field", "duplicate field", "duplicate key"];
+        let message = error.message();
+        let message = match about_keys.iter().any(|known| message.starts_with(known)) {
+            true => message,
+            false => "this is not the kind of value that belongs here (see the README)",
+        };
+        invalid(format!("{at}{message}"))
     })?;
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
 
@@ -209,6 +215,19 @@ mod tests {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains("line 5") && error.contains("level"), "{error}");
         assert!(!error.contains("tide"), "{error}");
+    }
+
+    #[test]
+    fn a_url_in_the_wrong_place_is_not_quoted() {
+        for text in [
+            "primary = \"postgres://app:tide@db-1/shop\"",
+            "replicas = [\"postgres://app:tide@db-2/shop\"]\nprimary.url = \"a\"",
+            "[primary]\nurl = postgres://app:tide@db-1/shop",
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("line 1") || error.contains("line 2"), "{error}");
+            assert!(!error.contains("tide"), "{error}");
+        }
     }
 
     #[test]

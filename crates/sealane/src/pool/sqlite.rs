@@ -36,7 +36,7 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<(Pools, Pools), DbE
     writer.max_connections(1);
     let writer_settings = settings.clone().journal_mode(SqliteJournalMode::Wal);
     writer.map_sqlx_sqlite_opts(move |_| writer_settings.clone());
-    // Opened first and for good: it makes the file and its log for the readers.
+    // Opened first: it makes the file and its log, which the readers only open.
     writer.connect_lazy(false);
     let writer = Database::connect(writer).await?;
 

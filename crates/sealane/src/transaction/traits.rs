@@ -19,19 +19,19 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        (**self).execute_raw(statement).await
+        self.looked_at((**self).execute_raw(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        (**self).execute_unprepared(sql).await
+        self.looked_at((**self).execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        (**self).query_one_raw(statement).await
+        self.looked_at((**self).query_one_raw(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        (**self).query_all_raw(statement).await
+        self.looked_at((**self).query_all_raw(statement).await)
     }
 
     fn support_returning(&self) -> bool {

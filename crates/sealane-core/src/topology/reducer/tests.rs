@@ -146,6 +146,59 @@ fn two_claims_of_one_timeline_stop_writes() {
 }
 
 #[test]
+fn a_blip_of_the_primary_gives_nothing_to_the_one_it_replaced() {
+    let mut reducer = after(&[
+        primary(0, 0, 100),
+        seen(REPLICA, 10, 0, report(Role::Primary, 2, 120)),
+        primary(20, 0, 500),
+        failed(REPLICA, 30),
+    ]);
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+    reducer.apply(&primary(40, 0, 600));
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}
+
+#[test]
+fn a_replica_that_follows_an_unknown_primary_proves_ours_to_be_replaced() {
+    let reducer = after(&[primary(0, 0, 100), seen(REPLICA, 10, 0, report(Role::Replica, 2, 120))]);
+    assert_eq!(reducer.topology().primary(), None);
+}
+
+#[test]
+fn a_conflict_is_not_won_by_the_one_that_blinked_last() {
+    let mut reducer = after(&[
+        primary(0, 0, 100),
+        seen(REPLICA, 10, 0, report(Role::Primary, 1, 120)),
+        failed(PRIMARY, 20),
+    ]);
+    assert_eq!(reducer.topology().primary(), None);
+    reducer.apply(&seen(PRIMARY, 30, 0, report(Role::Replica, 1, 130)));
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}
+
+#[test]
+fn whoever_answers_first_does_not_decide_whose_data_we_serve() {
+    let other = Report {
+        position: Some(Position::Wal { system: 2, timeline: 1, lsn: Lsn::from_bytes(999) }),
+        ..report(Role::Primary, 1, 999)
+    };
+    let mut reducer = after(&[seen(REPLICA, 0, 0, other)]);
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
+    reducer.apply(&primary(1, 0, 100));
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
+    assert!(reducer.topology().get(id(REPLICA)).unwrap().foreign);
+}
+
+#[test]
+fn a_statement_sent_before_the_last_answer_fails_alone() {
+    let mut reducer = after(&[primary(0, 0, 100), replica(50, 100)]);
+    let mut old = failed(REPLICA, 20);
+    old.finished = at(60);
+    assert_eq!(reducer.apply(&old), []);
+    assert!(reducer.topology().get(id(REPLICA)).unwrap().is_usable());
+}
+
+#[test]
 fn a_primary_that_became_a_replica_takes_no_writes() {
     let reducer = after(&[primary(0, 0, 100), seen(PRIMARY, 9, 0, report(Role::Replica, 1, 100))]);
     assert_eq!(reducer.topology().primary(), None);
