@@ -9,6 +9,8 @@
 //! It makes a table `sealane_example`, writes to it, and
 //! watches the session come back to the replicas.
 
+#![allow(clippy::print_stdout, reason = "an example talks to people")]
+
 use std::time::{Duration, Instant};
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, Schema, entity::prelude::*};

@@ -112,7 +112,20 @@ pub async fn moor() -> anyhow::Result<Cluster> {
 pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = moor().await?;
     let db = sealane::connect(config(&cluster)).await?;
+    ready(&db).await?;
     Ok((cluster, db))
+}
+
+/// Waits until every replica may serve a session that wrote nothing. At start
+/// that takes a probe or two, more while something writes.
+///
+/// # Errors
+/// When that does not come within ten seconds.
+pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
+    let session = db.session();
+    let check =
+        async || Ok(session.explain("SELECT 1").choices.iter().all(|c| c.refusal.is_none()));
+    eventually(Duration::from_secs(10), "all replicas serve", check).await
 }
 
 /// Waits until every replica has replayed what the primary has now.

@@ -20,9 +20,7 @@ use tokio::task::JoinSet;
 
 /// Sets the boat's voyages and reads them back; `true` if the read was stale.
 async fn sail(db: &RoutedConnection, id: i32, voyages: i64) -> Result<bool, DbErr> {
-    let mut boat: boat::ActiveModel = Default::default();
-    boat.id = Set(id);
-    boat.voyages = Set(voyages);
+    let boat = boat::ActiveModel { id: Set(id), voyages: Set(voyages), ..Default::default() };
     boat::Entity::update(boat).exec_without_returning(db).await?;
     let read = boat::Entity::find_by_id(id).one(db).await?;
     Ok(read.is_none_or(|boat| boat.voyages < voyages))
@@ -171,7 +169,7 @@ async fn replicas_serve_the_reads_of_a_mixed_load() -> anyhow::Result<()> {
                 let id = i32::try_from(user).expect("a few hundred") + 1;
                 let expected = voyages.load(Ordering::Relaxed);
                 // One write in ten operations of every user, at different times.
-                if (n / (USERS / WORKERS) + user) % 10 == 0 {
+                if (n / (USERS / WORKERS) + user).is_multiple_of(10) {
                     let next = expected + 1;
                     boat::Entity::update_many()
                         .col_expr(
@@ -277,6 +275,20 @@ async fn a_replica_that_no_longer_replicates_serves_no_bounded_reads() -> anyhow
         Ok(here.address == broken_address)
     };
     eventually(Duration::from_secs(10), "replica-1 serves again", served).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_shorter_than_the_probes_interval_is_served_by_replicas() -> anyhow::Result<()> {
+    let (_cluster, db) = fleet::launch().await?;
+    let bounded = db.with_consistency(Consistency::BoundedStaleness(Duration::from_millis(200)));
+    let (begun, mut reads, mut on_replicas) = (Instant::now(), 0, 0);
+    while begun.elapsed() < Duration::from_secs(3) {
+        reads += 1;
+        on_replicas += i32::from(reads_on_replica(&bounded).await?);
+    }
+    println!("{on_replicas} of {reads} reads within 200 ms of the primary are on replicas");
+    ensure!(on_replicas * 10 >= reads * 8, "{on_replicas} of {reads}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,7 +121,8 @@ async fn a_replica_that_is_down_at_start_joins_when_it_comes_up() -> anyhow::Res
     let cluster = fleet::moor().await?;
     cluster.server("replica-1").kill().await?;
     let db = sealane::connect(fleet::config(&cluster)).await?;
-    ensure!(reads_on_replica(&db).await?, "the other one serves");
+    let other = async || Ok(reads_on_replica(&db.session()).await?);
+    eventually(SOON, "the other one serves", other).await?;
     ensure!(reads(&db, "replica-1") == 0);
     cluster.server("replica-1").start().await?;
     all_up(&db).await?;
@@ -185,6 +186,7 @@ async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Resul
     let endpoint = tokio::time::timeout(SOON, restarted).await.context("nobody noticed")?;
     ensure!(endpoint == Some(1));
     all_up(&db).await?;
+    fleet::ready(&db).await?;
     ensure!(reads_on_replica(&db.session()).await?);
     Ok(())
 }
@@ -249,6 +251,7 @@ async fn roles_are_observed_whatever_was_configured() -> anyhow::Result<()> {
     let db = sealane::connect(config).await?;
     fleet::boat("Ida").insert(&db).await?;
     ensure!(boat::Entity::find().count(&db).await? == 1);
+    fleet::ready(&db).await?;
     ensure!(reads_on_replica(&db.session()).await?);
     ensure!(db.status().primary.as_deref() == Some("replica-1"), "the endpoint's name");
     Ok(())
@@ -278,7 +281,8 @@ async fn a_wrong_password_is_told_and_not_shown() -> anyhow::Result<()> {
         .replica(cluster.server("replica-1").url.replacen(":sealane@", ":kraken@", 1))
         .replica(&*cluster.server("replica-2").url);
     let db = sealane::connect(config).await?;
-    ensure!(reads_on_replica(&db).await?);
+    let other = async || Ok(reads_on_replica(&db.session()).await?);
+    eventually(SOON, "the other one serves", other).await?;
     let status = serde_json::to_string(&db.status())?;
     ensure!(status.contains("28P01") && !status.contains("kraken"), "{status}");
     Ok(())

@@ -127,6 +127,7 @@ pub struct Plan {
     primary: Option<EndpointId>,
     awaited: Option<WriteStamp>,
     unproved: bool,
+    too_stale: bool,
 }
 
 impl Plan {
@@ -138,6 +139,7 @@ impl Plan {
             primary: topology.primary(),
             awaited: None,
             unproved: false,
+            too_stale: false,
         };
         if demand.access == Access::Write || demand.consistency == Consistency::Strong {
             return plan;
@@ -152,6 +154,7 @@ impl Plan {
                     plan.unproved |= covered >= demand.session.written();
                     plan.awaited = plan.awaited.max(Some(needed));
                 }
+                Err(Refusal::TooStale { .. }) => plan.too_stale = true,
                 Err(_) => {}
             }
         }
@@ -219,6 +222,14 @@ impl Plan {
     #[must_use]
     pub fn has_next(&self) -> bool {
         !self.replicas.is_empty() || self.primary.is_some()
+    }
+
+    /// Whether a bound on staleness keeps a read from every replica: newer
+    /// probes may prove what the last ones do not.
+    #[must_use]
+    pub fn awaits_freshness(&self, consistency: Consistency) -> bool {
+        let bounded = matches!(consistency, Consistency::BoundedStaleness(_));
+        bounded && self.replicas.is_empty() && self.too_stale
     }
 
     /// Whether a replica has all that the session wrote, and only the proof is

@@ -56,6 +56,16 @@ impl Monitor {
 }
 
 impl Monitor {
+    /// Waits until every replica in use is proved to have what the primary had
+    /// at the call, `patience` at most. Cancel safe.
+    pub async fn first_proofs(&self, patience: Duration) {
+        let stamp = self.board.clock().tick();
+        self.board.await_stamp(stamp);
+        let proved = |topology: &Topology| topology.covered_by_replicas() >= stamp;
+        // Out of patience: reads begin on the primary, and move when there is proof.
+        let _ = tokio::time::timeout(patience, self.board.until(proved)).await;
+    }
+
     /// Ends all probing; the topology stays as it is.
     pub fn stop(&self) {
         self.tasks.iter().for_each(JoinHandle::abort);

@@ -1,6 +1,6 @@
 //! From a configuration to a connection.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
@@ -140,6 +140,8 @@ fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
 
 #[cfg(feature = "postgres")]
 async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
+    use std::sync::Arc;
+
     use sealane_core::{EndpointId, Loads, Topology};
     use sealane_monitor::{Board, Monitor, RunGuard, postgres::PostgresProbe};
     use sealane_sql::{Classifier, Dialect};
@@ -161,6 +163,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     // Whoever has not answered by then joins later.
     monitor.first_round(config.pace.timeout_with_connect()).await;
     primary_answers(&monitor.board().topology())?;
+    monitor.first_proofs(config.pace.quick * 10).await;
     Ok(Cluster {
         engine: Engine::Postgres,
         loads: Arc::new(Loads::new(pools.len())),
@@ -214,6 +217,8 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 
 #[cfg(feature = "sqlite")]
 async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
+    use std::sync::Arc;
+
     use sealane_core::{Loads, Topology};
     use sealane_monitor::{Board, Monitor};
     use sealane_sql::{Classifier, Dialect};

@@ -6,7 +6,7 @@ mod traits;
 use std::sync::Arc;
 
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Consistency, Engine, Session};
+use sealane_core::{Access, Consistency, Demand, Engine, Session};
 
 use crate::{Events, Explanation, Status, cluster::Cluster, connect, events, explain};
 
@@ -105,6 +105,14 @@ impl RoutedConnection {
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    /// What this handle asks of an endpoint now.
+    pub(crate) fn demand(&self, access: Access) -> Demand {
+        let max_lag = self.cluster.max_lag;
+        Demand::new(access, self.consistency, self.cluster.board().now())
+            .with_session(self.session.view())
+            .with_max_lag(max_lag)
     }
 
     pub(crate) fn session_ref(&self) -> &Arc<Session> {

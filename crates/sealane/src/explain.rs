@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use sealane_core::{Access, Consistency, Intent, Plan, Refusal, Role};
+use sealane_core::{Access, Consistency, EndpointId, Intent, Plan, Refusal, Role, Topology};
 use sealane_sql::Classification;
 use serde::Serialize;
 
-use crate::{RoutedConnection, lane};
+use crate::RoutedConnection;
 
 /// What would become of a statement, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -72,7 +72,7 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
         None => (Intent::Unknown, "not looked at: there is one endpoint only".to_owned()),
     };
     let access = if intent.is_read() { Access::Read } else { Access::Write };
-    let demand = lane::demand(connection, access);
+    let demand = connection.demand(access);
     let topology = cluster.board().topology();
     let mut choices: Vec<_> = topology
         .iter()
@@ -87,7 +87,7 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
             (rank, Choice { endpoint, role: state.role, refusal })
         })
         .collect();
-    let primary = topology.primary().map(|id| lane::name(&topology, id).to_owned());
+    let primary = topology.primary().map(|id| name(&topology, id).to_owned());
     choices.sort_by_key(|(rank, _)| *rank);
     Explanation {
         intent,
@@ -97,6 +97,22 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
         balancer: cluster.balancer.name(),
         primary,
     }
+}
+
+/// Tells where a statement is sent and why, to whoever listens at debug level.
+/// The text has no values in it but those that the application wrote there.
+pub(crate) fn trace(connection: &RoutedConnection, id: EndpointId, sql: &str) {
+    if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
+        let explanation = connection.explain(sql);
+        let topology = connection.cluster().board().topology();
+        let endpoint = name(&topology, id);
+        tracing::debug!(target: "sealane::route", endpoint, why = explanation.why(endpoint), sql);
+    }
+}
+
+/// The name of an endpoint for people.
+fn name(topology: &Topology, id: EndpointId) -> &str {
+    topology.get(id).map_or("?", |state| state.endpoint.name())
 }
 
 impl fmt::Display for Explanation {

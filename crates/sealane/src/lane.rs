@@ -4,11 +4,10 @@ use std::{pin::Pin, sync::Arc};
 
 use sea_orm::{DatabaseConnection, DbErr, Statement};
 use sealane_core::{
-    Access, Consistency, Demand, EndpointId, Failure, InFlight, Moment, Plan, Remedy, Role, Server,
-    Topology,
+    Access, Consistency, Demand, Failure, InFlight, Moment, Plan, Remedy, Role, Server, Topology,
 };
 
-use crate::{cluster::Cluster, connection::RoutedConnection, error, writing::Writing};
+use crate::{cluster::Cluster, connection::RoutedConnection, error, explain, writing::Writing};
 
 /// A future as SeaORM's traits return it.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -60,7 +59,7 @@ impl Lane {
             return lane;
         }
         let proved = |topology: &Topology| {
-            !Plan::new(topology, &demand(connection, Access::Read)).replicas().is_empty()
+            !Plan::new(topology, &connection.demand(Access::Read)).replicas().is_empty()
         };
         // Out of patience: the primary will do, as before.
         let _ =
@@ -70,10 +69,13 @@ impl Lane {
 
     fn plan_now(connection: &RoutedConnection) -> Lane {
         let board = connection.cluster().board();
-        let demand = demand(connection, Access::Read);
+        let demand = connection.demand(Access::Read);
         let plan = Plan::new(&board.topology(), &demand);
         if let Some(stamp) = plan.awaited() {
             board.await_stamp(stamp);
+        } else if plan.awaits_freshness(demand.consistency) {
+            // A stamp of this moment is covered by what is sampled from now on.
+            board.await_stamp(board.clock().tick());
         }
         Lane { demand, plan, lost_connection: false }
     }
@@ -176,15 +178,6 @@ impl Attempt {
     }
 }
 
-/// What `connection` asks of an endpoint now.
-pub(crate) fn demand(connection: &RoutedConnection, access: Access) -> Demand {
-    let cluster = connection.cluster();
-    let consistency = connection.consistency();
-    Demand::new(access, consistency, cluster.board().now())
-        .with_session(connection.session_ref().view())
-        .with_max_lag(cluster.max_lag.filter(|_| consistency == Consistency::ReadYourWrites))
-}
-
 impl RoutedConnection {
     /// Runs one autocommit statement where it belongs.
     pub(crate) async fn run<T>(
@@ -221,40 +214,22 @@ impl RoutedConnection {
         let mut last_error = None;
         while let Some(attempt) = lane.next(cluster) {
             let id = attempt.guard.endpoint();
-            let Some(pool) = cluster.pool(id, attempt.role) else {
-                break;
+            let Some(pool) = cluster.pool(id, attempt.role) else { break };
+            explain::trace(self, id, &statement.sql);
+            let spare = rebuild.map_or_else(|| Spare::Kept(statement.clone()), Spare::Builder);
+            let error = match attempt.unless_hung(cluster, verb(pool, statement)).await {
+                Ok(value) if lane.served(self, &attempt) => return Ok(value),
+                Ok(_) => None,
+                Err(error) => Some(error),
             };
-            // A statement that came finished is copied while it can still be needed; one
-            // that came as a builder is built again, so that only a failure costs.
-            let (sql_spare, sent) = match rebuild {
-                Some(_) => (None, statement),
-                None => (Some(statement.clone()), statement),
-            };
-            let result = attempt.unless_hung(cluster, verb(pool, sent)).await;
-            let again = || sql_spare.or_else(|| rebuild.map(|rebuild| rebuild()));
-            match result {
-                Ok(value) if lane.served(self, &attempt) => {
-                    return Ok(value);
-                }
-                Ok(_) => match again() {
-                    Some(spare) => statement = spare,
-                    None => break,
-                },
-                Err(error) => {
-                    let Some(spare) = again() else {
-                        return Err(error);
-                    };
-                    match lane.failed(cluster, &attempt, &error) {
-                        Next::GiveUp => return Err(error),
-                        Next::Write => {
-                            cluster.learn_write(&spare.sql);
-                            return self.run_write(spare, verb).await;
-                        }
-                        Next::Retry => {
-                            last_error = Some(error);
-                            statement = spare;
-                        }
-                    }
+            statement = spare.statement();
+            let Some(error) = error else { continue };
+            match lane.failed(cluster, &attempt, &error) {
+                Next::GiveUp => return Err(error),
+                Next::Retry => last_error = Some(error),
+                Next::Write => {
+                    cluster.learn_write(&statement.sql);
+                    return self.run_write(statement, verb).await;
                 }
             }
         }
@@ -262,18 +237,19 @@ impl RoutedConnection {
     }
 }
 
-/// Tells where a statement is sent and why, to whoever listens at debug level.
-/// The text has no values in it but those that the application wrote there.
-pub(crate) fn trace(connection: &RoutedConnection, id: EndpointId, sql: &str) {
-    if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
-        let explanation = connection.explain(sql);
-        let topology = connection.cluster().board().topology();
-        let endpoint = name(&topology, id);
-        tracing::debug!(target: "sealane::route", endpoint, why = explanation.why(endpoint), sql);
-    }
+/// Where another attempt takes its statement from. SeaORM's methods consume
+/// it: one that came finished is copied beforehand, one that came as a builder
+/// is built again, so that only a failure costs.
+enum Spare<'a> {
+    Kept(Statement),
+    Builder(Rebuild<'a>),
 }
 
-/// The name of an endpoint for people.
-pub(crate) fn name(topology: &Topology, id: EndpointId) -> &str {
-    topology.get(id).map_or("?", |state| state.endpoint.name())
+impl Spare<'_> {
+    fn statement(self) -> Statement {
+        match self {
+            Spare::Kept(statement) => statement,
+            Spare::Builder(build) => build(),
+        }
+    }
 }

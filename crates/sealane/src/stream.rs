@@ -11,8 +11,8 @@ use sea_orm::{DbErr, QueryResult, QueryStream, Statement, StreamTrait};
 use sealane_core::InFlight;
 
 use crate::{
-    RoutedConnection, error,
-    lane::{self, Attempt, BoxFuture, Lane, Next},
+    RoutedConnection, error, explain,
+    lane::{Attempt, BoxFuture, Lane, Next},
     writing::Writing,
 };
 
@@ -86,7 +86,7 @@ async fn open_read(
         let Some(pool) = cluster.pool(id, attempt.role) else {
             break;
         };
-        lane::trace(&connection, id, &statement.sql);
+        explain::trace(&connection, id, &statement.sql);
         match pool.stream_raw(statement.clone()).await {
             Ok(rows) => {
                 let hung = attempt.hung(&cluster);

@@ -5,8 +5,8 @@ mod traits;
 use std::{fmt, ops::Deref, pin::Pin};
 
 use crate::{
-    RoutedConnection, error,
-    lane::{self, Attempt, Lane, Next},
+    RoutedConnection, error, explain,
+    lane::{Attempt, Lane, Next},
     writing::Writing,
 };
 use sea_orm::{
@@ -86,7 +86,7 @@ async fn begin_read(
         let Some(pool) = cluster.pool(id, attempt.role) else {
             break;
         };
-        lane::trace(connection, id, READ_ONLY);
+        explain::trace(connection, id, READ_ONLY);
         match attempt.unless_hung(cluster, pool.begin_with_options(options)).await {
             // Its connection leads to the run that was planned, and stays there.
             Ok(inner) if lane.served(connection, &attempt) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{EndpointId, InFlight, Moment, Session};
 
-use crate::{RoutedConnection, cluster::Cluster, lane};
+use crate::{RoutedConnection, cluster::Cluster, explain};
 
 /// Held while it is running. Dropping it stamps the session: after the answer,
 /// after an error that may hide a commit, and when the caller's future is
@@ -31,7 +31,7 @@ impl Writing {
     ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
         let cluster = connection.cluster();
         let (endpoint, primary) = cluster.primary()?;
-        lane::trace(connection, endpoint, sql);
+        explain::trace(connection, endpoint, sql);
         let writing = Writing {
             endpoint,
             sent: cluster.board().now(),

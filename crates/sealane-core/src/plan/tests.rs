@@ -79,6 +79,30 @@ fn a_replica_far_behind_does_not_serve_sessions() {
     assert_eq!(replicas(&demand), [1]);
 }
 
+#[rstest]
+#[case::none_is_fresh_enough(5, true)]
+#[case::one_is(50, false)]
+fn a_bound_that_keeps_a_read_from_every_replica_asks_for_probes(
+    #[case] bound_ms: u64,
+    #[case] asks: bool,
+) {
+    let consistency = Consistency::BoundedStaleness(Duration::from_millis(bound_ms));
+    let plan = Plan::new(&topology(), &read(consistency));
+    assert_eq!(plan.awaits_freshness(consistency), asks);
+}
+
+#[test]
+fn only_a_proof_is_missing_for_what_was_seen_elsewhere() {
+    let (clock, session) = (WriteClock::default(), Session::own());
+    let primary = Server { endpoint: id(0), run: 1 };
+    (0..5).for_each(|_| session.saw(primary, session.view(), true, &clock));
+    let seen = read(Consistency::ReadYourWrites).with_session(session.view());
+    assert!(Plan::new(&topology(), &seen).awaits_proof_only());
+    session.wrote(&clock);
+    let wrote = read(Consistency::ReadYourWrites).with_session(session.view());
+    assert!(!Plan::new(&topology(), &wrote).awaits_proof_only());
+}
+
 #[test]
 fn a_write_has_one_place() {
     let demand = Demand::new(Access::Write, Consistency::Eventual, ms(0));
