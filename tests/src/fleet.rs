@@ -168,7 +168,7 @@ pub async fn all_up(db: &RoutedConnection) -> anyhow::Result<()> {
         status["health"]["state"] == "up" && status["replication"] != "stopped"
     };
     let check = async || Ok(db.status().endpoints.iter().all(up));
-    eventually(Duration::from_secs(10), "all endpoints are up", check).await
+    eventually(Duration::from_secs(20), "all endpoints are up", check).await
 }
 
 /// How often `server` has run statements like `pattern` since the last

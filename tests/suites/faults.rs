@@ -289,6 +289,34 @@ async fn a_wrong_password_is_told_and_not_shown() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ordinary_role_is_enough() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let create = "DO $$ BEGIN \
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'deckhand') THEN \
+        DROP OWNED BY deckhand; DROP ROLE deckhand; END IF; END $$; \
+        CREATE ROLE deckhand LOGIN PASSWORD 'deckhand'; \
+        GRANT SELECT ON harbour, whereabouts TO deckhand; GRANT SELECT, INSERT ON boat TO deckhand; \
+        GRANT USAGE ON boat_id_seq TO deckhand";
+    cluster.primary().sql(create).await?;
+    fleet::replayed(&cluster).await?;
+    let url = |url: &str| url.replacen("sealane:sealane@", "deckhand:deckhand@", 1);
+    let config = cluster
+        .replicas()
+        .iter()
+        .fold(Config::new(url(&cluster.primary().url)), |config, r| config.replica(url(&r.url)));
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    ensure!(reads_on_replica(&db.session()).await?);
+    let session = db.session();
+    let ida = fleet::boat("Ida").insert(&session).await?;
+    ensure!(boat::Entity::find_by_id(ida.id).one(&session).await?.is_some());
+    // A replica that does not replicate shows it to an ordinary role, too.
+    cluster.server("replica-1").stop_replication().await?;
+    let seen = async || Ok(serde_json::to_string(&db.status())?.contains("\"stopped\""));
+    eventually(SOON, "replication is seen to be stopped", seen).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_end_with_the_last_handle() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     let probes = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sealane monitor'";
