@@ -48,6 +48,8 @@ pub struct EndpointState {
     pub run: u32,
     /// Whether it holds another system's data.
     pub foreign: bool,
+    /// How long the last probe took, round trip and all.
+    pub probe_time: Option<Duration>,
     /// The newest write stamp proved to be contained in its data.
     pub covered: WriteStamp,
     /// Its data contain all that the primary had committed at this moment.
@@ -66,6 +68,7 @@ impl EndpointState {
             incarnation: None,
             run: 0,
             foreign: false,
+            probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
         }

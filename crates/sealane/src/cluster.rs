@@ -24,8 +24,8 @@ pub(crate) struct Cluster {
     /// `None` with one endpoint: there is nothing to decide.
     pub(crate) classifier: Option<Classifier>,
     pub(crate) max_lag: Option<Duration>,
-    /// How long a read may wait for a proof that is about to come.
-    pub(crate) proof_patience: Duration,
+    /// Between probes while somebody waits.
+    pub(crate) quick: Duration,
 }
 
 impl Cluster {
@@ -45,7 +45,7 @@ impl Cluster {
             balancer: Arc::new(TwoChoices),
             classifier: None,
             max_lag: None,
-            proof_patience: Duration::ZERO,
+            quick: Duration::ZERO,
         }
     }
 
@@ -68,6 +68,14 @@ impl Cluster {
             // Core may learn of more roles; none of them takes writes.
             _ => &pools.reads,
         })
+    }
+
+    /// How long a read may wait for a proof that is about to come: a probe of
+    /// the primary, then one of a replica, each after a quick interval.
+    pub(crate) fn proof_patience(&self) -> Duration {
+        let topology = self.board().topology();
+        let slowest = topology.iter().filter_map(|(_, state)| state.probe_time).max();
+        (self.quick + slowest.unwrap_or_default()) * 3
     }
 
     /// A server refused `sql` as a write: it never leaves the primary again.

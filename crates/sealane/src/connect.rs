@@ -54,6 +54,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         return Err(ConnectError::TooManyEndpoints { count });
     }
     check_pace(config.pace)?;
+    config.endpoints().try_for_each(check_sizes)?;
     let engine = read_url(&config.primary)?.0;
     let mut endpoints = Vec::with_capacity(count);
     for endpoint in config.endpoints() {
@@ -61,17 +62,28 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         if its_engine != engine {
             return Err(ConnectError::MixedEngines { endpoint: endpoint.name.clone() });
         }
+        if endpoints.iter().any(|other: &Endpoint| other.name() == endpoint.name) {
+            return Err(ConnectError::DuplicateName { name: endpoint.name.clone() });
+        }
         endpoints.push(Endpoint::new(&endpoint.name, address));
     }
-    let unsupported = match engine {
-        Engine::Postgres => None,
-        Engine::MySql => Some("MySQL and MariaDB"),
-        Engine::Sqlite => Some("SQLite (its file is split into a writer and readers by itself)"),
-        _ => Some("this database"),
-    };
-    match unsupported {
-        Some(engine) if count > 1 => Err(ConnectError::ReplicasUnsupported { engine }),
-        _ => Ok(Addresses { engine, endpoints }),
+    match engine {
+        Engine::Postgres => Ok(Addresses { engine, endpoints }),
+        _ if count == 1 => Ok(Addresses { engine, endpoints }),
+        Engine::Sqlite => Err(ConnectError::SqliteReplicas),
+        _ => Err(ConnectError::ReplicasUnsupported { engine: "MySQL and MariaDB" }),
+    }
+}
+
+/// Refuses sizes that the pool would panic at, or quietly not keep.
+fn check_sizes(endpoint: &EndpointConfig) -> Result<(), ConnectError> {
+    let most = endpoint.options.get_max_connections();
+    let least = endpoint.options.get_min_connections().unwrap_or(0);
+    match most {
+        Some(most) if most == 0 || least > most => {
+            Err(ConnectError::PoolSize { endpoint: endpoint.name.clone(), least, most })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -93,7 +105,16 @@ fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError>
     let name = || endpoint.name.clone();
     let text = endpoint.options.get_url();
     let invalid = |reason: String| ConnectError::InvalidUrl { endpoint: name(), reason };
-    let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
+    let url = Url::parse(text).map_err(|error| {
+        invalid(match error {
+            url::ParseError::RelativeUrlWithoutBase => {
+                "it must begin with postgres:, mysql: or sqlite:".to_owned()
+            }
+            error => format!(
+                "{error} (in a password, characters such as # / ? @ must be percent-encoded)"
+            ),
+        })
+    })?;
     let (engine, feature, enabled, port) = match url.scheme() {
         "postgres" | "postgresql" => {
             (Engine::Postgres, "postgres", cfg!(feature = "postgres"), 5432)
@@ -121,16 +142,46 @@ fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError>
     Ok((engine, address))
 }
 
-fn open_error(endpoint: &EndpointConfig) -> impl FnOnce(DbErr) -> ConnectError {
-    let endpoint = endpoint.name.clone();
-    move |source| ConnectError::Open { endpoint, source }
+/// Names the endpoint that the driver could not open.
+fn open_error(endpoint: &Endpoint) -> impl FnOnce(DbErr) -> ConnectError {
+    let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
+    move |source| ConnectError::Open { endpoint, address, source }
 }
 
 /// One endpoint without replicas: as SeaORM, with our defaults.
 async fn alone(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
     let options = crate::pool::routed(&config.primary.options);
-    let only = sea_orm::Database::connect(options).await.map_err(open_error(&config.primary))?;
+    let endpoint = &addresses.endpoints[0];
+    #[cfg(feature = "postgres")]
+    if addresses.engine == Engine::Postgres && !options.get_connect_lazy() {
+        answers(&options, endpoint, config.pace).await?;
+    }
+    let only = sea_orm::Database::connect(options).await.map_err(open_error(endpoint))?;
     Ok(cluster_alone(addresses, only))
+}
+
+/// Asks a server once. The driver would try for half a minute, and then not
+/// tell why it failed.
+#[cfg(feature = "postgres")]
+async fn answers(
+    options: &sea_orm::ConnectOptions,
+    endpoint: &Endpoint,
+    pace: Pace,
+) -> Result<(), ConnectError> {
+    use sealane_core::Failure;
+    use sealane_monitor::{Probe, postgres::PostgresProbe};
+
+    let connect_options =
+        crate::pool::postgres::connect_options(options).await.map_err(open_error(endpoint))?;
+    let mut probe = PostgresProbe::new(connect_options);
+    let failure = match tokio::time::timeout(pace.timeout_with_connect(), probe.ask()).await {
+        // Whatever a server answers, it is there; the application's own role may do less.
+        Ok(Ok(_) | Err(Failure::Unexpected(_))) => return Ok(()),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Timeout,
+    };
+    let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
+    Err(ConnectError::PrimaryUnreachable { endpoint, address, failure })
 }
 
 fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
@@ -146,7 +197,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     use sealane_monitor::{Board, Monitor, RunGuard, postgres::PostgresProbe};
     use sealane_sql::{Classifier, Dialect};
 
-    let board = Board::new(Topology::new(addresses.endpoints));
+    let board = Board::new(Topology::new(addresses.endpoints.clone()));
     let (mut pools, mut probes) = (Vec::new(), Vec::new());
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
@@ -155,7 +206,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         let (its_pools, connect_options) =
             crate::pool::postgres::open(&endpoint.options, guard, index == 0)
                 .await
-                .map_err(open_error(endpoint))?;
+                .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
         probes.push(PostgresProbe::new(connect_options));
     }
@@ -172,8 +223,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         balancer: config.balancer,
         classifier: Some(Classifier::new(Dialect::PostgreSql)),
         max_lag: config.max_lag,
-        // One quick probe of the primary, one of the replica, and their round trips.
-        proof_patience: config.pace.quick * 3,
+        quick: config.pace.quick,
     })
 }
 
@@ -226,10 +276,10 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
     let options = &config.primary.options;
     if crate::pool::sqlite::is_private(options.get_url()) {
         let only = crate::pool::sqlite::open_private(options).await;
-        return Ok(cluster_alone(addresses, only.map_err(open_error(&config.primary))?));
+        return Ok(cluster_alone(addresses, only.map_err(open_error(&addresses.endpoints[0]))?));
     }
     let (writer, readers) =
-        crate::pool::sqlite::open(options).await.map_err(open_error(&config.primary))?;
+        crate::pool::sqlite::open(options).await.map_err(open_error(&addresses.endpoints[0]))?;
     let address = addresses.endpoints[0].address();
     let topology = Topology::always_current(vec![
         Endpoint::new("writer", address),
@@ -243,8 +293,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         balancer: Arc::clone(&config.balancer),
         classifier: Some(Classifier::new(Dialect::Sqlite)),
         max_lag: config.max_lag,
-        // One quick probe of the primary, one of the replica, and their round trips.
-        proof_patience: config.pace.quick * 3,
+        quick: config.pace.quick,
     })
 }
 

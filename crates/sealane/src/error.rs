@@ -20,7 +20,8 @@ pub enum ConnectError {
     },
     /// The scheme of a URL is of no known database.
     #[error(
-        "the URL of {endpoint} begins with {scheme}:, which is none of postgres:, mysql:, sqlite:"
+        "the URL of {endpoint} begins with {scheme}:, which is none of postgres:, mysql: (for \
+         MariaDB, too), sqlite:"
     )]
     UnknownScheme {
         /// The endpoint's name.
@@ -51,6 +52,30 @@ pub enum ConnectError {
         /// The engine.
         engine: &'static str,
     },
+    /// Replicas were configured for an SQLite file.
+    #[error(
+        "an SQLite file has no replicas: it is split by itself into one writing and several \
+         reading connections; configure the file alone"
+    )]
+    SqliteReplicas,
+    /// Two endpoints with one name.
+    #[error("two endpoints are called {name}; names tell them apart in plans and status")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A pool without room.
+    #[error(
+        "{endpoint} has min_connections {least} and max_connections {most}; it needs at least one, and as many as the least"
+    )]
+    PoolSize {
+        /// The endpoint's name.
+        endpoint: String,
+        /// Its `min_connections`.
+        least: u32,
+        /// Its `max_connections`.
+        most: u32,
+    },
     /// More endpoints than one topology can hold.
     #[error("{count} endpoints are configured, {MAX_ENDPOINTS} are possible")]
     TooManyEndpoints {
@@ -58,7 +83,7 @@ pub enum ConnectError {
         count: usize,
     },
     /// The primary did not answer at start.
-    #[error("the primary {endpoint} at {address} cannot be used: {failure}")]
+    #[error("{endpoint} at {address}, which should take the writes, cannot be used: {failure}")]
     PrimaryUnreachable {
         /// Its name.
         endpoint: String,
@@ -97,7 +122,7 @@ pub enum ConnectError {
         most: Duration,
     },
     /// An environment variable is missing or not text.
-    #[error("environment variable {name}: {source}")]
+    #[error("{name} is not set in the environment, or not readable: {source}")]
     Environment {
         /// The variable.
         name: &'static str,
@@ -122,10 +147,12 @@ pub enum ConnectError {
         message: String,
     },
     /// The driver could not open a pool.
-    #[error("cannot open {endpoint}: {source}")]
+    #[error("cannot open {endpoint} at {address}: {source}{}", open_hint(address, source))]
     Open {
         /// The endpoint's name.
         endpoint: String,
+        /// Where it is.
+        address: String,
         /// What the driver said.
         source: DbErr,
     },
@@ -136,6 +163,16 @@ impl From<ConnectError> for DbErr {
     /// `Database::connect(..).await?` stood.
     fn from(error: ConnectError) -> DbErr {
         DbErr::Conn(RuntimeErr::Internal(error.to_string()))
+    }
+}
+
+/// What to do about the commonest failure of a file.
+fn open_hint(address: &str, source: &DbErr) -> &'static str {
+    // SQLITE_CANTOPEN.
+    let cannot_open = with_code(source, |code| code == ErrorCode::Server("14"));
+    match cannot_open && !address.is_empty() {
+        true => " (its folder must exist; a URL needs ?mode=rwc to create the file)",
+        false => "",
     }
 }
 

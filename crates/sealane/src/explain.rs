@@ -17,7 +17,6 @@ pub struct Explanation {
     /// How that was decided.
     pub reason: String,
     /// How fresh its data must be.
-    #[serde(skip)]
     pub consistency: Consistency,
     /// Every endpoint with the verdict on it, in the order of trying: first
     /// the replicas that may serve it, then the primary, then those refused.

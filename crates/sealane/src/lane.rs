@@ -61,9 +61,9 @@ impl Lane {
         let proved = |topology: &Topology| {
             !Plan::new(topology, &connection.demand(Access::Read)).replicas().is_empty()
         };
+        let patience = connection.cluster().proof_patience();
         // Out of patience: the primary will do, as before.
-        let _ =
-            tokio::time::timeout(connection.cluster().proof_patience, board.until(proved)).await;
+        let _ = tokio::time::timeout(patience, board.until(proved)).await;
         Lane::plan_now(connection)
     }
 

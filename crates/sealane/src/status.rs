@@ -44,6 +44,8 @@ pub struct EndpointStatus {
     /// How far it is behind the newest that is known of the primary, in
     /// milliseconds. `None`: unknown.
     pub lag_ms: Option<u64>,
+    /// How long its last probe took, in milliseconds.
+    pub probe_ms: Option<u64>,
     /// Statements running on it for this process.
     pub in_flight: u32,
     /// Proved reads that this process sent to it.
@@ -69,6 +71,7 @@ impl Status {
                 position: state.position.as_ref().map(ToString::to_string),
                 staleness_ms: topology.staleness(id, now).map(millis),
                 lag_ms: topology.lag(id).map(millis),
+                probe_ms: state.probe_time.map(millis),
                 in_flight: cluster.loads.in_flight(id),
                 reads: cluster.loads.reads(id),
                 writes: cluster.loads.writes(id),

@@ -133,6 +133,12 @@ impl RoutedTransaction {
         ending.looked_at(inner.rollback().await)
     }
 
+    /// Tells that a statement stays where the transaction was begun.
+    pub(crate) fn trace(&self, sql: &str) {
+        let place = self.ending.place();
+        tracing::debug!(target: "sealane::route", place, why = "in a transaction", sql);
+    }
+
     /// Passes the result of a statement on, and takes note of what it tells.
     pub(crate) fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         self.ending.looked_at(result)
@@ -176,6 +182,15 @@ impl RoutedTransaction {
 }
 
 impl Ending {
+    /// Where the transaction runs, for people.
+    fn place(&self) -> &'static str {
+        match self {
+            Ending::Nested => "nested",
+            Ending::Write { .. } => "primary",
+            Ending::Read(_) => "read-only",
+        }
+    }
+
     fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         match self {
             Ending::Nested => result,
@@ -211,11 +226,7 @@ impl Deref for RoutedTransaction {
 
 impl fmt::Debug for RoutedTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match &self.ending {
-            Ending::Nested => "nested",
-            Ending::Write { .. } => "primary",
-            Ending::Read(_) => "read-only",
-        };
+        let place = self.ending.place();
         f.debug_struct("RoutedTransaction").field("place", &place).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use rstest::rstest;
 use sealane::Config;
 
 #[rstest]
-#[case::no_url("tide", "the URL of primary is not valid")]
+#[case::no_url("tide", "it must begin with postgres:, mysql: or sqlite:")]
 #[case::scheme("oracle://app:ebb@db/shop", "begins with oracle:")]
 #[case::mariadb("mariadb://app:ebb@db/shop", "begins with mariadb:")]
 #[case::port("postgres://app:ebb@db:99999/shop", "is not valid")]
@@ -35,6 +35,42 @@ async fn replicas_of_a_file_are_refused() {
     assert!(error.contains("SQLite"), "{error}");
 }
 
+#[rstest]
+#[case::no_room(Some(0), None)]
+#[case::more_than_room(Some(2), Some(3))]
+#[tokio::test]
+async fn a_pool_without_room_is_refused(#[case] most: Option<u32>, #[case] least: Option<u32>) {
+    let mut options = sea_orm::ConnectOptions::new("sqlite::memory:");
+    most.map(|most| options.max_connections(most));
+    least.map(|least| options.min_connections(least));
+    let error = sealane::connect(options).await.unwrap_err().to_string();
+    assert!(error.contains("max_connections"), "{error}");
+}
+
+#[tokio::test]
+async fn two_endpoints_do_not_share_a_name() {
+    let config = Config::new("postgres://a/shop").named_replica("primary", "postgres://b/shop");
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(error.contains("two endpoints are called primary"), "{error}");
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_file_that_cannot_be_made_is_named() {
+    let error = sealane::connect(Config::sqlite("no/such/shop.db")).await.unwrap_err().to_string();
+    assert!(error.contains("no/such/shop.db") && error.contains("mode=rwc"), "{error}");
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_lone_server_that_is_not_there_is_told_at_once() {
+    let connect = sealane::connect("postgres://app:ebb@127.0.0.1:1/shop");
+    let told = tokio::time::timeout(Duration::from_secs(5), connect).await.unwrap();
+    let error = told.unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:1") && error.contains("no connection"), "{error}");
+    assert!(!error.contains("ebb"), "{error}");
+}
+
 #[tokio::test]
 async fn there_is_a_most_of_endpoints() {
     let config = (0..64).fold(Config::new("postgres://db/shop"), |config, n| {
@@ -51,7 +87,12 @@ async fn a_primary_that_is_not_there_is_told_without_its_password() {
     let config = Config::new("postgres://app:ebb@127.0.0.1:1/shop")
         .replica("postgres://app:ebb@127.0.0.1:1/shop");
     let error = sealane::connect(config).await.unwrap_err().to_string();
-    assert!(error.contains("primary at 127.0.0.1:1 cannot be used: no connection"), "{error}");
+    assert!(
+        error.contains(
+            "primary at 127.0.0.1:1, which should take the writes, cannot be used: no conn"
+        ),
+        "{error}"
+    );
     assert!(!error.contains("ebb"), "{error}");
 }
 

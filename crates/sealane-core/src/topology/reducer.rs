@@ -78,6 +78,7 @@ impl TopologyReducer {
                 if let Some(position) = &report.position {
                     watched.timeline = position.timeline();
                 }
+                state.probe_time = Some(observation.finished.since(observation.started));
                 answer(id, state, report, &mut events);
             }
         }

@@ -72,12 +72,18 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     let file: File = toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let at = line.map_or_else(String::new, |line| format!("line {line}: "));
-        // Most messages quote what they found, which may be a URL with a password.
-        let about_keys = ["unknown field", "missing field", "duplicate field", "duplicate key"];
+        // Most messages quote what they found, which may be a URL with a password. Those
+        // about keys and about choices quote names only.
+        let about_names = ["unknown field", "missing field", "duplicate field", "duplicate key"];
         let message = error.message();
-        let message = match about_keys.iter().any(|known| message.starts_with(known)) {
-            true => message,
-            false => "this is not the kind of value that belongs here (see the README)",
+        let message = match message.rsplit_once("expected ") {
+            _ if about_names.iter().any(|known| message.starts_with(known)) => message.to_owned(),
+            Some((found, expected))
+                if found.contains("invalid type") || found.contains("unknown variant") =>
+            {
+                format!("expected {expected} here")
+            }
+            _ => "this is not a value, or not TOML at all (see the README)".to_owned(),
         };
         invalid(format!("{at}{message}"))
     })?;

@@ -73,6 +73,15 @@ async fn open_pool(
     Database::connect(options).await
 }
 
+/// How SeaORM would connect with `options`.
+pub(crate) async fn connect_options(options: &ConnectOptions) -> Result<PgConnectOptions, DbErr> {
+    let mut quiet = options.clone();
+    quiet.connect_lazy(true).min_connections(0).after_connect(|_| Box::pin(async { Ok(()) }));
+    let pattern = Database::connect(quiet).await?;
+    let pool = pattern.get_postgres_connection_pool();
+    Ok(PgConnectOptions::clone(&pool.connect_options()))
+}
+
 /// Whether SeaORM sets the search path by the one hook that the guard needs.
 /// The setting has no getter; its debug form shows it. Without the guard, a
 /// restart that goes unnoticed for up to a probe's interval is not caught;

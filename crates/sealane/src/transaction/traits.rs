@@ -19,18 +19,22 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.trace(&statement.sql);
         self.looked_at((**self).execute_raw(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.trace(sql);
         self.looked_at((**self).execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.trace(&statement.sql);
         self.looked_at((**self).query_one_raw(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.trace(&statement.sql);
         self.looked_at((**self).query_all_raw(statement).await)
     }
 
@@ -50,6 +54,7 @@ impl StreamTrait for RoutedTransaction {
         &'a self,
         statement: Statement,
     ) -> BoxFuture<'a, Result<TransactionStream<'a>, DbErr>> {
+        self.trace(&statement.sql);
         (**self).stream_raw(statement)
     }
 }
