@@ -66,8 +66,9 @@ impl Config {
     /// timeouts of its own. It is called `replica-1`, `replica-2` and so on in
     /// everything that people read. It may be down at start.
     ///
-    /// Of the hooks in `ConnectOptions`, an `after_connect` inside
-    /// `map_sqlx_postgres_pool_opts` is replaced on connections for reading.
+    /// With replicas, two hooks of `ConnectOptions` work otherwise: its
+    /// `after_connect` runs once, for the endpoint configured first; and an
+    /// `after_connect` that `map_sqlx_postgres_pool_opts` sets is replaced.
     #[must_use]
     pub fn replica(self, replica: impl Into<ConnectOptions>) -> Self {
         let name = format!("replica-{}", self.replicas.len() + 1);
