@@ -64,8 +64,7 @@ impl Cluster {
         let pools = self.pools.get(id.index())?;
         Some(match role {
             Role::Primary => &pools.writes,
-            Role::Replica | Role::Unknown => &pools.reads,
-            // Core may learn of more roles; none of them takes writes.
+            // A replica; and if core learns of more roles, none of them takes writes.
             _ => &pools.reads,
         })
     }
