@@ -7,7 +7,7 @@ use sea_orm::{
     IsolationLevel, LoaderTrait, PaginatorTrait, QueryOrder, Statement, StreamTrait,
     TransactionTrait, entity::prelude::*, sea_query::Query,
 };
-use sealane::{Consistency, Intent, RoutedConnection};
+use sealane::{Config, Consistency, Intent, RoutedConnection};
 use sealane_tests::{
     Cluster,
     fleet::{self, boat, harbour, reads_on_replica, statements},
@@ -176,6 +176,38 @@ async fn a_read_only_transaction_runs_on_one_replica() -> anyhow::Result<()> {
     let txn = session.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
     ensure!(boat::Entity::find().count(&txn).await? == 1);
     txn.commit().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_made_beforehand_are_read_only_too() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let filled = |url: &str| {
+        let mut options = sea_orm::ConnectOptions::new(url);
+        options.min_connections(4).max_connections(4);
+        options
+    };
+    for _ in 0..5 {
+        let mut config = Config::new(&*cluster.primary().url);
+        for replica in cluster.replicas() {
+            config = config.replica(filled(&replica.url));
+        }
+        let db = sealane::connect(config).await?;
+        fleet::ready(&db).await?;
+        let sql = "SELECT setting, pg_is_in_recovery() AS standby FROM pg_settings \
+            WHERE name = 'default_transaction_read_only'";
+        let show = || db.query_one_raw(raw(sql));
+        for row in futures_util::future::try_join_all((0..40).map(|_| show())).await? {
+            let row = row.expect("one row");
+            ensure!(row.try_get::<bool>("", "standby")?, "read on the primary");
+            ensure!(
+                row.try_get::<String>("", "setting")? == "on",
+                "a replica's connection may write"
+            );
+        }
+        ensure!(db.status().replica_read_ratio == Some(1.0));
+        db.close().await?;
+    }
     Ok(())
 }
 

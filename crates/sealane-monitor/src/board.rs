@@ -132,8 +132,8 @@ impl Board {
     pub(crate) fn probe_anew(&self, endpoint: EndpointId) {
         if let Some(watch) = self.watches.get(endpoint.index()) {
             watch.reconnect.store(true, Ordering::Release);
-            watch.wake.notify_one();
         }
+        self.nudge(endpoint);
     }
 
     /// Completes when a probe of `endpoint` has no answer: a statement that is

@@ -39,6 +39,13 @@ struct Addresses {
     endpoints: Vec<Endpoint>,
 }
 
+impl Addresses {
+    /// The endpoint that was configured as the primary.
+    fn first(&self) -> &Endpoint {
+        &self.endpoints[0]
+    }
+}
+
 pub(crate) fn engine_of(backend: DbBackend) -> Engine {
     match backend {
         DbBackend::Postgres => Engine::Postgres,
@@ -151,7 +158,7 @@ fn open_error(endpoint: &Endpoint) -> impl FnOnce(DbErr) -> ConnectError {
 /// One endpoint without replicas: as SeaORM, with our defaults.
 async fn alone(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
     let options = crate::pool::routed(&config.primary.options);
-    let endpoint = &addresses.endpoints[0];
+    let endpoint = addresses.first();
     #[cfg(feature = "postgres")]
     if addresses.engine == Engine::Postgres && !options.get_connect_lazy() {
         answers(&options, endpoint, config.pace).await?;
@@ -185,7 +192,7 @@ async fn answers(
 }
 
 fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
-    let endpoint = &addresses.endpoints[0];
+    let endpoint = addresses.first();
     Cluster::alone(endpoint.name(), endpoint.address(), addresses.engine, only)
 }
 
@@ -276,11 +283,11 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
     let options = &config.primary.options;
     if crate::pool::sqlite::is_private(options.get_url()) {
         let only = crate::pool::sqlite::open_private(options).await;
-        return Ok(cluster_alone(addresses, only.map_err(open_error(&addresses.endpoints[0]))?));
+        return Ok(cluster_alone(addresses, only.map_err(open_error(addresses.first()))?));
     }
     let (writer, readers) =
-        crate::pool::sqlite::open(options).await.map_err(open_error(&addresses.endpoints[0]))?;
-    let address = addresses.endpoints[0].address();
+        crate::pool::sqlite::open(options).await.map_err(open_error(addresses.first()))?;
+    let address = addresses.first().address();
     let topology = Topology::always_current(vec![
         Endpoint::new("writer", address),
         Endpoint::new("readers", address),
