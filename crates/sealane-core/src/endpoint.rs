@@ -69,6 +69,8 @@ pub struct EndpointSet(u64);
 impl EndpointSet {
     /// The set of none.
     pub const EMPTY: EndpointSet = EndpointSet(0);
+    /// The set of all, whether they exist or not.
+    pub const ALL: EndpointSet = EndpointSet(u64::MAX);
 
     /// Adds `id`.
     pub fn insert(&mut self, id: EndpointId) {

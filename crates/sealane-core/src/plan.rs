@@ -34,13 +34,16 @@ pub struct Demand {
     pub max_lag: Option<Duration>,
     /// The time of the read, for [`Consistency::BoundedStaleness`].
     pub now: Moment,
+    /// The replicas that may be asked at all. The primary always may.
+    pub among: EndpointSet,
 }
 
 impl Demand {
     /// A demand outside any session, with any lag.
     #[must_use]
     pub fn new(access: Access, consistency: Consistency, now: Moment) -> Self {
-        Demand { access, consistency, session: SessionView::default(), max_lag: None, now }
+        let (session, among) = (SessionView::default(), EndpointSet::ALL);
+        Demand { access, consistency, session, max_lag: None, now, among }
     }
 
     /// The same demand by `session`.
@@ -54,6 +57,12 @@ impl Demand {
     pub fn with_max_lag(self, max_lag: Option<Duration>) -> Self {
         Demand { max_lag, ..self }
     }
+
+    /// The same demand with only these replicas to choose from.
+    #[must_use]
+    pub fn among(self, among: EndpointSet) -> Self {
+        Demand { among, ..self }
+    }
 }
 
 /// Why an endpoint may not serve a statement.
@@ -63,6 +72,8 @@ impl Demand {
 pub enum Refusal {
     /// The statement is for the primary, and this is not it.
     NotPrimary,
+    /// It is not in the group of replicas that the statement is for.
+    OtherGroup,
     /// It has not been observed yet.
     NotObserved,
     /// It does not answer.
@@ -93,6 +104,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::NotPrimary => f.write_str("is not the primary"),
+            Refusal::OtherGroup => f.write_str("is in another group of replicas"),
             Refusal::NotObserved => f.write_str("has not been observed yet"),
             Refusal::Down => f.write_str("is down"),
             Refusal::Foreign => f.write_str("holds another system's data"),
@@ -254,6 +266,9 @@ fn judge_replica(
     state: &EndpointState,
     demand: &Demand,
 ) -> Verdict {
+    if !demand.among.contains(id) {
+        return Err(Refusal::OtherGroup);
+    }
     match state.health {
         Health::Up => {}
         Health::Unknown => return Err(Refusal::NotObserved),

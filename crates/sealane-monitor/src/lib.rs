@@ -4,8 +4,11 @@
 //! an exhausted application pool is not mistaken for a dead server. All of them
 //! feed the one reducer on the [`Board`], whose snapshot statements read with
 //! one atomic load. When the [`Monitor`] is dropped its tasks end.
+//!
+//! Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
 
 mod board;
+mod catalog;
 mod guard;
 mod monitor;
 mod pace;
@@ -14,6 +17,7 @@ pub mod postgres;
 mod probe;
 
 pub use board::Board;
+pub use catalog::{CatalogSource, CatalogWatch};
 pub use guard::RunGuard;
 pub use monitor::Monitor;
 pub use pace::Pace;

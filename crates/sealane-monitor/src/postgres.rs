@@ -1,5 +1,7 @@
 //! The probe of PostgreSQL 15 and later with streaming replication.
 
+mod catalog;
+
 use std::fmt;
 
 use sealane_core::{Failure, Incarnation, Lsn, ParseLsnError, Position, Replication, Report, Role};
@@ -7,6 +9,8 @@ use sqlx::{
     ConnectOptions, Connection, FromRow, PgConnection, Row,
     postgres::{PgConnectOptions, PgDatabaseError, PgRow},
 };
+
+pub use catalog::PostgresCatalog;
 
 use crate::Probe;
 

@@ -1,18 +1,13 @@
-//! What is refused before, and beside, the syntax tree.
+//! What is refused before there is a syntax tree.
 //!
-//! Two jobs on the token stream. First, bounds: `a OR b OR c …` builds a tree as
-//! deep as the chain is long, and such a tree overflows the stack when it is
-//! dropped, long before anyone visits it; so chains and nesting are measured on
-//! the tokens, before there is a tree. Second, a backstop: a few words that no
-//! pure read contains outside quotes are looked for here as well, so that a
-//! clause which the parser swallows still stops the proof.
+//! `a OR b OR c …` builds a tree as deep as the chain is long, and such a tree
+//! overflows the stack when it is dropped, long before anyone visits it; so chains
+//! and nesting are measured on the tokens.
 
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use crate::classification::{Classification, Reason};
-use crate::dialect::Dialect;
-use crate::function;
+use crate::finding::Reason;
 
 /// Longest text that is parsed: room for an `IN` list of tens of thousands.
 pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -76,44 +71,6 @@ pub(crate) fn exceeded(tokens: &[TokenWithSpan]) -> Option<Reason> {
         if statements > MAX_STATEMENTS {
             return Some(Reason::TooComplex("number of statements"));
         }
-    }
-    None
-}
-
-/// Why the tokens cannot be a read, whatever the tree says.
-pub(crate) fn suspicion(tokens: &[TokenWithSpan], dialect: Dialect) -> Option<Classification> {
-    let mut words = [Keyword::NoKeyword; 2];
-    for (at, token) in tokens.iter().enumerate() {
-        match &token.token {
-            Token::Whitespace(Whitespace::MultiLineComment(text))
-                if text.starts_with('+') && text.to_ascii_lowercase().contains("set_var") =>
-            {
-                return Some(Classification::session("SET_VAR in an optimizer hint"));
-            }
-            Token::Whitespace(_) => continue,
-            Token::Word(word) if word.quote_style.is_none() => {
-                let rest = &tokens[at + 1..];
-                if let Some(refusal) = suspicious_word(word, rest, words, dialect) {
-                    return Some(refusal);
-                }
-                words = [words[1], word.keyword];
-                continue;
-            }
-            Token::CustomBinaryOperator(_) => {
-                return Some(Classification::not_listed("an operator of the user's"));
-            }
-            Token::Assignment | Token::AtSign if dialect == Dialect::MySql => {
-                return Some(Classification::session("a variable"));
-            }
-            Token::NationalStringLiteral(_) if dialect == Dialect::Sqlite => {
-                return Some(Classification::unknown(Reason::Ambiguous("a literal's prefix")));
-            }
-            Token::UnicodeStringLiteral(_) | Token::Char(_) | Token::Backslash => {
-                return Some(Classification::unknown(Reason::Ambiguous("an unusual token")));
-            }
-            _ => {}
-        }
-        words = [Keyword::NoKeyword; 2];
     }
     None
 }
@@ -186,37 +143,4 @@ fn chains(token: &Token) -> bool {
         | Token::Period => false,
         _ => true,
     }
-}
-
-fn suspicious_word(
-    word: &Word,
-    rest: &[TokenWithSpan],
-    before: [Keyword; 2],
-    dialect: Dialect,
-) -> Option<Classification> {
-    let locking = |clause| Some(Classification::unknown(Reason::Locking(clause)));
-    match (before, word.keyword) {
-        (_, Keyword::INTO) => Some(Classification::unknown(Reason::Into)),
-        ([_, Keyword::FOR], Keyword::UPDATE) => locking("FOR UPDATE"),
-        ([_, Keyword::FOR], Keyword::SHARE) => locking("FOR SHARE"),
-        ([_, Keyword::FOR], Keyword::NO) => locking("FOR NO KEY UPDATE"),
-        ([_, Keyword::FOR], Keyword::KEY) => locking("FOR KEY SHARE"),
-        ([_, Keyword::LOCK], Keyword::IN) => locking("LOCK IN SHARE MODE"),
-        _ if dialect == Dialect::MySql && word.value.starts_with('@') => {
-            Some(Classification::session("a variable"))
-        }
-        _ if dialect == Dialect::MySql
-            && function::needs_tight_parenthesis(&word.value)
-            && is_called_after_blank(rest) =>
-        {
-            Some(Classification::unknown(Reason::Function(word.value.clone())))
-        }
-        _ => None,
-    }
-}
-
-fn is_called_after_blank(rest: &[TokenWithSpan]) -> bool {
-    let mut code = rest.iter().skip_while(|token| matches!(token.token, Token::Whitespace(_)));
-    matches!(rest.first().map(|token| &token.token), Some(Token::Whitespace(_)))
-        && code.next().is_some_and(|token| token.token == Token::LParen)
 }

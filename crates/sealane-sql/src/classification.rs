@@ -1,110 +1,114 @@
-//! What was decided about a statement, and why.
-//!
-//! A reason is a typed value, so that it can be counted and tested; it carries
-//! names (of a function, a clause, a statement) and never a literal of the
-//! statement, so that it may be logged.
+//! What was decided about a text.
 
 use std::fmt;
 
 use sealane_core::Intent;
 use serde::Serialize;
 
-/// An intent with the reason that decided it.
+use crate::annotation::Annotation;
+use crate::cost::Cost;
+use crate::finding::{Finding, Reason};
+use crate::place::Place;
+use crate::table_name::Tables;
+
+/// More findings than this are not kept: one is enough to decide.
+const MAX_FINDINGS: usize = 16;
+
+/// An intent, with all that was found on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Classification {
     /// What the statement does, as far as that is proved.
     pub intent: Intent,
-    /// Why.
-    pub reason: Reason,
+    /// What keeps it on the primary, the deciding finding first; at most 16.
+    /// Empty if and only if the statement may leave the primary.
+    pub findings: Vec<Finding>,
+    /// The tables that it touches.
+    pub tables: Tables,
+    /// How much work it may be.
+    pub cost: Cost,
+    /// The group of replicas that its leading hint asks for.
+    pub group: Option<Box<str>>,
 }
 
 impl Classification {
-    pub(crate) fn new(intent: Intent, reason: Reason) -> Self {
-        Self { intent, reason }
+    /// A read, until something is found.
+    pub(crate) fn new() -> Self {
+        Self {
+            intent: Intent::Read,
+            findings: Vec::new(),
+            tables: Tables::default(),
+            cost: Cost::default(),
+            group: None,
+        }
     }
 
-    pub(crate) fn read() -> Self {
-        Self::new(Intent::Read, Reason::ProvedRead)
+    /// Whether it is proved to be a read and nothing asks for the primary.
+    #[must_use]
+    pub fn may_leave_primary(&self) -> bool {
+        self.intent.is_read() && self.findings.is_empty()
     }
 
-    pub(crate) fn unknown(reason: Reason) -> Self {
-        Self::new(Intent::Unknown, reason)
+    /// The finding that decided; `None` if there is none.
+    #[must_use]
+    pub fn decisive(&self) -> Option<&Finding> {
+        self.findings.first()
     }
 
-    pub(crate) fn not_listed(what: impl Into<String>) -> Self {
-        Self::unknown(Reason::NotListed(what.into()))
+    /// The text with a caret under each place that something was found at.
+    ///
+    /// `sql` is the text that was classified. The result shows its lines, with
+    /// whatever literals they have; [`Display`](fmt::Display) shows none.
+    #[must_use]
+    pub fn annotate<'a>(&'a self, sql: &'a str) -> Annotation<'a> {
+        Annotation::new(sql, &self.findings)
     }
 
-    pub(crate) fn session(what: impl Into<String>) -> Self {
-        Self::new(Intent::Session, Reason::SessionState(what.into()))
+    /// Bytes on the heap, about.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let names = self.tables.read.iter().chain(&self.tables.written);
+        let names: usize = names
+            .map(|name| size_of_val(name) + name.name().len() + name.schema().map_or(0, str::len))
+            .sum();
+        names
+            + self.findings.len() * (size_of::<Finding>() + 32)
+            + self.group.as_ref().map_or(0, |group| group.len())
+    }
+
+    pub(crate) fn found(&mut self, intent: Intent, reason: Reason, place: Option<Place>) {
+        let finding = Finding { intent, reason, place };
+        if matches!(finding.reason, Reason::Writes(_) | Reason::NotParsed | Reason::TooLong(_)) {
+            // What runs there is not in the text, or was not looked at.
+            self.tables.complete &= !self.tables.written.is_empty();
+        }
+        if rank(intent) > rank(self.intent) || self.findings.is_empty() {
+            self.intent = intent;
+            self.findings.insert(0, finding);
+            self.findings.truncate(MAX_FINDINGS);
+        } else if self.findings.len() < MAX_FINDINGS && !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// A text does what the strongest of its parts does.
+fn rank(intent: Intent) -> u8 {
+    match intent {
+        Intent::Read => 0,
+        Intent::Session => 2,
+        Intent::Transaction => 3,
+        Intent::Write => 4,
+        // Also what core may add: not known here.
+        _ => 1,
     }
 }
 
 impl fmt::Display for Classification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.intent, self.reason)
-    }
-}
-
-/// Why a statement got its intent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Reason {
-    /// Every node of every statement is on the allow-list.
-    ProvedRead,
-    /// There is no statement in the text.
-    Empty,
-    /// The text is longer than is worth parsing; the bound, in bytes.
-    TooLong(usize),
-    /// Nested, chained or repeated past the bound; which bound.
-    TooComplex(&'static str),
-    /// The parser gave up; where.
-    NotParsed(String),
-    /// Server and parser might not cut the text into the same tokens; why.
-    Ambiguous(&'static str),
-    /// A comment that MySQL or MariaDB executes.
-    ExecutableComment,
-    /// Rows are locked; the clause.
-    Locking(&'static str),
-    /// The result goes into a table, a file or variables.
-    Into,
-    /// A function that is not known to be pure.
-    Function(String),
-    /// A statement that changes data, schema or the server; its name.
-    Writes(&'static str),
-    /// Reads or changes the state of the session; what.
-    SessionState(String),
-    /// Begins, ends or configures a transaction; the statement's name.
-    TransactionControl(&'static str),
-    /// Some other part that is not on the allow-list; what.
-    NotListed(String),
-    /// A server refused this text as a write, so it is one.
-    Learned,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::ProvedRead => f.write_str("proved read"),
-            Reason::Empty => f.write_str("no statement in the text"),
-            Reason::TooLong(limit_bytes) => write!(f, "longer than {limit_bytes} bytes"),
-            Reason::TooComplex(bound) => write!(f, "too complex: {bound}"),
-            Reason::NotParsed(place) => write!(f, "not parsed: {place}"),
-            Reason::Ambiguous(why) => write!(f, "may be read in two ways: {why}"),
-            Reason::ExecutableComment => f.write_str("executable comment"),
-            Reason::Locking(clause) => write!(f, "locking clause {clause}"),
-            Reason::Into => f.write_str("INTO stores the result"),
-            Reason::Function(name) => {
-                write!(f, "calls {name}, which is not known to be pure")
-            }
-            Reason::Writes(statement) => write!(f, "{statement} writes"),
-            Reason::SessionState(what) => write!(f, "session state: {what}"),
-            Reason::TransactionControl(statement) => {
-                write!(f, "transaction control: {statement}")
-            }
-            Reason::NotListed(what) => write!(f, "{what} is not known to be pure"),
-            Reason::Learned => f.write_str("a server refused it as a write"),
+        write!(f, "{:?}: ", self.intent)?;
+        match self.decisive() {
+            None => f.write_str("proved read"),
+            Some(finding) => write!(f, "{}", finding.reason),
         }
     }
 }

@@ -5,15 +5,16 @@
 //! would be shorter and wrong the day a server or an extension adds a function.
 //!
 //! Names are all that is compared. A user's function that overloads a listed
-//! name, or hides behind a view, an operator, a cast or a domain, is beyond what
-//! the text shows; sealane relies on read-only sessions to refuse it.
+//! name is beyond what the text shows; the [catalog](crate::Catalog) knows it.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
+use crate::catalog::{Catalog, Purity};
 use crate::dialect::Dialect;
+use crate::table_name::TableName;
 
 static POSTGRES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres.txt")));
@@ -60,7 +61,17 @@ const MYSQL_TIGHT: &[&str] = &[
 ];
 
 /// Whether calling `name` is known to have no side effect.
-pub(crate) fn is_pure(name: &ObjectName, dialect: Dialect) -> bool {
+pub(crate) fn is_pure(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> bool {
+    if !catalog.is_empty() {
+        let Some(called) = TableName::of(name, dialect) else {
+            return false;
+        };
+        match catalog.function(called.schema(), called.name()) {
+            Purity::Pure => return true,
+            Purity::Impure => return false,
+            Purity::Unknown => {}
+        }
+    }
     let Some(function) = built_in(name, dialect) else {
         return false;
     };

@@ -10,34 +10,66 @@
 //! the primary.
 //!
 //! # What the text cannot show
-//! A view, an operator, a cast, a domain or an overload may hide a volatile
-//! function, and a table may be temporary or unlogged. The catalog knows; this
-//! crate does not ask it. The session on a replica is read-only, so the server
-//! refuses what slips through, and [`Classifier::learn_write`] remembers it.
+//! A view, an operator, a cast or a domain may hide a volatile function, a
+//! user's function may be pure, and a table may be unlogged. The catalog knows:
+//! give [`classify_with`] or [`Classifier::set_catalog`] the [`Catalog`] of the
+//! database. What still slips through a server refuses, because sessions on
+//! replicas are read-only, and [`Classifier::learn_write`] remembers it.
+//!
+//! # What else comes out
+//! The [places](Place) in the text of all that was found, the [tables](Tables)
+//! read and written, and a [cost class](CostClass). All of it is for people and
+//! rules; only [`Classification::may_leave_primary`] is a promise.
 //!
 //! ```
 //! use sealane_sql::{Classifier, Dialect, Intent};
 //!
 //! let classifier = Classifier::new(Dialect::PostgreSql);
-//! assert_eq!(classifier.intent(r#"SELECT "id" FROM "cake" WHERE "id" = $1"#), Intent::Read);
+//! let read = classifier.classify(r#"SELECT "id" FROM "cake" WHERE "id" = $1"#);
+//! assert!(read.may_leave_primary());
+//! assert_eq!(read.tables.read[0].name(), "cake");
 //!
-//! let explained = classifier.classify("SELECT nextval('cake_id_seq')");
-//! assert_eq!(explained.intent, Intent::Unknown);
-//! assert_eq!(explained.reason.to_string(), "calls nextval, which is not known to be pure");
+//! let sql = "SELECT nextval('cake_id_seq')";
+//! let write = classifier.classify(sql);
+//! assert_eq!(write.intent, Intent::Unknown);
+//! assert_eq!(
+//!     write.annotate(sql).to_string(),
+//!     "  SELECT nextval('cake_id_seq')\n         \
+//!      ^^^^^^^ calls nextval, which is not known to be pure",
+//! );
 //! ```
 
+mod annotation;
 mod bounds;
+mod catalog;
 mod classification;
 mod classifier;
 mod classify;
+mod cost;
 mod dialect;
+mod finding;
 mod function;
+mod hint;
+mod leading;
 mod lexer;
+mod place;
 mod pragma;
 mod prover;
+mod relation;
+mod relation_query;
+mod suspicion;
+mod table_name;
 
-pub use classification::{Classification, Reason};
+pub use annotation::Annotation;
+pub use catalog::{Catalog, CatalogFacts, FunctionFact, OperatorFact, RelationFact, TypeFact};
+pub use classification::Classification;
 pub use classifier::Classifier;
-pub use classify::classify;
+pub use classify::{classify, classify_with};
+pub use cost::{Cost, CostClass, Limit};
 pub use dialect::Dialect;
+pub use finding::{Finding, Reason};
+pub use hint::is_group_name;
+pub use leading::may_change_schema;
+pub use place::Place;
 pub use sealane_core::Intent;
+pub use table_name::{TableName, Tables};

@@ -8,8 +8,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-use crate::classification::Classification;
-use crate::prover::Proof;
+use crate::prover::Found;
 
 /// Pragmas that read, with or without an argument (sqlite.org/pragma.html).
 const PRAGMAS_WITH_ARGUMENT: &[&str] = &[
@@ -42,11 +41,12 @@ const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
     "user_version",
 ];
 
-/// Takes a whole `PRAGMA` off `parser` and judges it; `None` if there is none.
+/// Takes a whole `PRAGMA` off `parser` and judges it; `None` if there is none,
+/// `Some(None)` if it reads.
 ///
 /// # Errors
 /// If what follows `PRAGMA` is not of its grammar.
-pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Proof>, ParserError> {
+pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, ParserError> {
     if !parser.parse_keyword(Keyword::PRAGMA) {
         return Ok(None);
     }
@@ -55,7 +55,6 @@ pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Proof>, ParserErro
         Some(ObjectNamePart::Identifier(pragma)) => pragma.value.to_ascii_lowercase(),
         _ => String::new(),
     };
-    let refused = Err(Classification::session("PRAGMA"));
     let has_argument = parser.consume_token(&Token::LParen);
     if has_argument {
         parser.next_token();
@@ -68,8 +67,9 @@ pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Proof>, ParserErro
         while !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
             parser.next_token();
         }
-        return Ok(Some(refused));
+        return Ok(Some(Some(Found::session("PRAGMA"))));
     }
     let listed = if has_argument { PRAGMAS_WITH_ARGUMENT } else { PRAGMAS_WITHOUT_ARGUMENT };
-    Ok(Some(if listed.contains(&pragma.as_str()) { Ok(()) } else { refused }))
+    let reads = listed.contains(&pragma.as_str());
+    Ok(Some((!reads).then(|| Found::session("PRAGMA"))))
 }

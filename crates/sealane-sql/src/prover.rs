@@ -4,44 +4,77 @@
 //! allow-list. Nodes are taken apart field by field, without `..`, so that a
 //! field or variant added by a newer parser breaks the build instead of slipping
 //! through. The walk keeps its own list of pending nodes: nothing here recurses,
-//! so no statement can exhaust the stack.
+//! so no statement can exhaust the stack. It does not stop at the first finding:
+//! tables and costs are counted on the way, of writes too.
 
 mod call;
+mod changes;
 mod expression;
 mod kind;
 mod query;
+mod scope;
 mod show;
 mod table;
 mod types;
 
-use sqlparser::ast::{Expr, ObjectName, Query, SetExpr, Statement, TableFactor, TableWithJoins};
+use sealane_core::Intent;
+use sqlparser::ast::{Expr, Query, SetExpr, Statement, TableFactor, TableWithJoins};
+use sqlparser::tokenizer::Span;
 
-use crate::classification::Classification;
+use crate::catalog::Catalog;
+use crate::cost::Cost;
 use crate::dialect::Dialect;
+use crate::finding::Reason;
+use crate::table_name::Tables;
+use scope::{Scope, Scopes};
 
-/// `Err` says why the statement is not proved to be a read.
-pub(crate) type Proof = Result<(), Classification>;
+/// What a walk over one statement has found.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) found: Vec<Found>,
+    pub(crate) tables: Tables,
+    pub(crate) cost: Cost,
+}
 
-/// Proves that `statement` is a read.
-pub(crate) fn prove(statement: &Statement, dialect: Dialect) -> Proof {
-    let mut prover = Prover { dialect, pending: Vec::new() };
-    prover.statement(statement)?;
-    while let Some(node) = prover.pending.pop() {
+/// A finding, at a place that the parser named; or else somewhere in the statement.
+pub(crate) struct Found {
+    pub(crate) intent: Intent,
+    pub(crate) reason: Reason,
+    pub(crate) span: Option<Span>,
+}
+
+impl Found {
+    pub(crate) fn session(what: &'static str) -> Self {
+        Self { intent: Intent::Session, reason: Reason::SessionState(what), span: None }
+    }
+}
+
+/// Walks over `statement`. It is a read if nothing is found.
+pub(crate) fn prove(statement: &Statement, dialect: Dialect, catalog: &Catalog) -> Outcome {
+    let mut prover = Prover {
+        dialect,
+        catalog,
+        pending: Vec::new(),
+        scopes: Scopes::default(),
+        scope: Scope::default(),
+        outcome: Outcome::default(),
+    };
+    prover.statement(statement);
+    while let Some((node, scope)) = prover.pending.pop() {
+        prover.scope = scope;
         match node {
-            Node::Expr(expr) => prover.expression(expr)?,
-            Node::Query(query) => prover.query(query)?,
-            Node::SetExpr(body) => prover.set_expression(body)?,
-            Node::Joined(table) => prover.joined(table)?,
-            Node::Table(table) => prover.table(table)?,
+            Node::Expr(expr) => prover.expression(expr),
+            Node::Query(query) => prover.query(query),
+            Node::SetExpr(body) => prover.set_expression(body),
+            Node::Joined(table) => prover.joined(table),
+            Node::Table(table) => prover.table(table),
         }
     }
-    Ok(())
+    prover.finish()
 }
 
-/// Proves that reading the relation called `name` is a read.
-pub(crate) fn prove_relation(name: &ObjectName, dialect: Dialect) -> Proof {
-    Prover { dialect, pending: Vec::new() }.relation(name)
-}
+/// More findings than this are not collected from one statement.
+const MAX_FOUND: usize = 32;
 
 /// A part of the tree that is still to be proved.
 enum Node<'a> {
@@ -54,24 +87,67 @@ enum Node<'a> {
 
 struct Prover<'a> {
     dialect: Dialect,
-    pending: Vec<Node<'a>>,
+    catalog: &'a Catalog,
+    pending: Vec<(Node<'a>, Scope)>,
+    scopes: Scopes<'a>,
+    /// The common table expressions that the current node sees.
+    scope: Scope,
+    outcome: Outcome,
 }
 
 impl<'a> Prover<'a> {
+    fn later(&mut self, node: Node<'a>) {
+        self.pending.push((node, self.scope));
+    }
+
     fn push(&mut self, expr: &'a Expr) {
-        self.pending.push(Node::Expr(expr));
+        self.later(Node::Expr(expr));
     }
 
     fn push_all(&mut self, exprs: impl IntoIterator<Item = &'a Expr>) {
-        self.pending.extend(exprs.into_iter().map(Node::Expr));
+        let scope = self.scope;
+        self.pending.extend(exprs.into_iter().map(|expr| (Node::Expr(expr), scope)));
     }
 
-    fn push_query(&mut self, query: &'a Query) {
-        self.pending.push(Node::Query(query));
+    /// A query within the statement.
+    fn push_subquery(&mut self, query: &'a Query) {
+        let subqueries = &mut self.outcome.cost.subqueries;
+        *subqueries = subqueries.saturating_add(1);
+        self.later(Node::Query(query));
     }
-}
 
-/// Refuses unless `holds`: for the clauses that are not on the allow-list.
-fn require(holds: bool, what: &str) -> Proof {
-    if holds { Ok(()) } else { Err(Classification::not_listed(what)) }
+    fn refuse(&mut self, intent: Intent, reason: Reason, span: Option<Span>) {
+        // A part that was not understood may touch tables that are not listed.
+        self.outcome.tables.complete &= intent != Intent::Unknown;
+        let found = &mut self.outcome.found;
+        let is_stronger = intent == Intent::Write && found.iter().all(|it| it.intent != intent);
+        if found.len() < MAX_FOUND || is_stronger {
+            found.push(Found { intent, reason, span });
+        }
+    }
+
+    fn not_listed(&mut self, what: &'static str) {
+        self.refuse(Intent::Unknown, Reason::NotListed(what), None);
+    }
+
+    fn session(&mut self, what: &'static str, span: Option<Span>) {
+        self.refuse(Intent::Session, Reason::SessionState(what), span);
+    }
+
+    fn writes(&mut self, statement: &'static str, span: Option<Span>) {
+        self.refuse(Intent::Write, Reason::Writes(statement), span);
+    }
+
+    /// Refuses unless `holds`: for the clauses that are not on the allow-list.
+    fn require(&mut self, holds: bool, what: &'static str) {
+        if !holds {
+            self.not_listed(what);
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        let cost = &mut self.outcome.cost;
+        cost.unbounded_count &= !cost.filtered;
+        self.outcome
+    }
 }

@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{
-    Balancer, Endpoint, EndpointId, Engine, Failure, Intent, Loads, Moment, Remedy, Role, Topology,
-    TwoChoices,
+    Balancer, Endpoint, EndpointId, EndpointSet, Engine, Failure, Loads, Moment, Remedy, Role,
+    Topology, TwoChoices,
 };
-use sealane_monitor::{Board, Monitor};
-use sealane_sql::Classifier;
+use sealane_monitor::{Board, CatalogWatch, Monitor};
+use sealane_sql::{Classifier, may_change_schema};
 
-use crate::{error, pool::Pools};
+use crate::{error, group::Groups, pool::Pools};
 
 /// Shared by all handles of one [`connect`](crate::connect); the monitor's
 /// tasks and the pools end with it.
@@ -22,7 +22,10 @@ pub(crate) struct Cluster {
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
     /// `None` with one endpoint: there is nothing to decide.
-    pub(crate) classifier: Option<Classifier>,
+    pub(crate) classifier: Option<Arc<Classifier>>,
+    /// `None` where there is no catalog to ask.
+    pub(crate) catalog: Option<CatalogWatch>,
+    pub(crate) groups: Groups,
     pub(crate) max_lag: Option<Duration>,
     /// Between probes while somebody waits.
     pub(crate) quick: Duration,
@@ -44,6 +47,8 @@ impl Cluster {
             pools: Box::new([Pools::same(only)]),
             balancer: Arc::new(TwoChoices),
             classifier: None,
+            catalog: None,
+            groups: Groups::default(),
             max_lag: None,
             quick: Duration::ZERO,
         }
@@ -53,9 +58,25 @@ impl Cluster {
         self.monitor.board()
     }
 
-    /// What the statement wants; with one endpoint nobody asks.
-    pub(crate) fn intent(&self, sql: &str) -> Intent {
-        self.classifier.as_ref().map_or(Intent::Unknown, |classifier| classifier.intent(sql))
+    /// The replicas that may serve the statement, besides the primary; `None` if
+    /// it is not a proved read. With one endpoint nobody asks.
+    pub(crate) fn readers(&self, sql: &str) -> Option<EndpointSet> {
+        let found = self.classifier.as_ref()?.look_up(sql);
+        found.intent.is_read().then(|| self.groups.readers(&found))
+    }
+
+    /// Whether `sql`, which is about to run on the primary, may change what the
+    /// catalog says.
+    pub(crate) fn may_change_schema(&self, sql: &str) -> bool {
+        self.catalog.is_some()
+            && self.classifier.as_ref().is_some_and(|it| may_change_schema(sql, it.dialect()))
+    }
+
+    /// A statement that may have changed the schema has ended.
+    pub(crate) fn schema_changed(&self) {
+        if let Some(catalog) = &self.catalog {
+            catalog.schema_changed();
+        }
     }
 
     /// The pool for a statement on `id`, which was planned in `role`: what the

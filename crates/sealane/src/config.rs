@@ -42,13 +42,20 @@ pub struct Config {
 #[derive(Clone)]
 pub(crate) struct EndpointConfig {
     pub(crate) name: String,
+    pub(crate) group: Option<String>,
     pub(crate) options: ConnectOptions,
+}
+
+impl EndpointConfig {
+    fn new(name: impl Into<String>, options: impl Into<ConnectOptions>) -> Self {
+        EndpointConfig { name: name.into(), group: None, options: options.into() }
+    }
 }
 
 impl Config {
     /// A primary alone: a URL, or SeaORM's `ConnectOptions`.
     pub fn new(primary: impl Into<ConnectOptions>) -> Self {
-        let primary = EndpointConfig { name: "primary".to_owned(), options: primary.into() };
+        let primary = EndpointConfig::new("primary", primary);
         Config {
             primary,
             replicas: Vec::new(),
@@ -82,7 +89,21 @@ impl Config {
         name: impl Into<String>,
         replica: impl Into<ConnectOptions>,
     ) -> Self {
-        self.replicas.push(EndpointConfig { name: name.into(), options: replica.into() });
+        self.replicas.push(EndpointConfig::new(name, replica));
+        self
+    }
+
+    /// Puts the replica added last into a group: letters, digits, `-` and `_`.
+    ///
+    /// A replica in a group serves only statements that ask for it, with a leading
+    /// `/* sealane: group=NAME */`; statements that do not ask are served by the
+    /// replicas of no group. Such as `"analytics"`, to keep reports from the
+    /// replicas that users wait for. Without a replica it does nothing.
+    #[must_use]
+    pub fn in_group(mut self, group: impl Into<String>) -> Self {
+        if let Some(replica) = self.replicas.last_mut() {
+            replica.group = Some(group.into());
+        }
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
 use sealane_monitor::Pace;
+use sealane_sql::is_group_name;
 use url::Url;
 
 use crate::{Config, ConnectError, RoutedConnection, cluster::Cluster, config::EndpointConfig};
@@ -72,6 +73,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         if endpoints.iter().any(|other: &Endpoint| other.name() == endpoint.name) {
             return Err(ConnectError::DuplicateName { name: endpoint.name.clone() });
         }
+        check_group(endpoint)?;
         endpoints.push(Endpoint::new(&endpoint.name, address));
     }
     match engine {
@@ -79,6 +81,16 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         _ if count == 1 => Ok(Addresses { engine, endpoints }),
         Engine::Sqlite => Err(ConnectError::SqliteReplicas),
         _ => Err(ConnectError::ReplicasUnsupported { engine: "MySQL and MariaDB" }),
+    }
+}
+
+fn check_group(endpoint: &EndpointConfig) -> Result<(), ConnectError> {
+    match &endpoint.group {
+        Some(group) if !is_group_name(group) => Err(ConnectError::InvalidGroup {
+            endpoint: endpoint.name.clone(),
+            group: group.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -201,11 +213,17 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     use std::sync::Arc;
 
     use sealane_core::{EndpointId, Loads, Topology};
-    use sealane_monitor::{Board, Monitor, RunGuard, postgres::PostgresProbe};
+    use sealane_monitor::{
+        Board, CatalogWatch, Monitor, RunGuard,
+        postgres::{PostgresCatalog, PostgresProbe},
+    };
     use sealane_sql::{Classifier, Dialect};
 
+    use crate::group::Groups;
+
     let board = Board::new(Topology::new(addresses.endpoints.clone()));
-    let (mut pools, mut probes) = (Vec::new(), Vec::new());
+    let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
+    let (mut pools, mut probes, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
@@ -215,20 +233,31 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
                 .await
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
+        sources.push(connect_options.clone());
         probes.push(PostgresProbe::new(connect_options));
     }
     let monitor = Monitor::spawn(board, probes, config.pace);
     // Whoever has not answered by then joins later.
     monitor.first_round(config.pace.timeout_with_connect()).await;
     primary_answers(&monitor.board().topology())?;
+    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
+    let catalog = CatalogWatch::spawn(
+        Arc::clone(monitor.board()),
+        Arc::clone(&classifier),
+        PostgresCatalog::new(sources),
+    );
     monitor.first_proofs(config.pace.quick * 10).await;
+    // Without it, functions of the user's run on the primary for a little longer.
+    catalog.current(config.pace.timeout_with_connect()).await;
     Ok(Cluster {
         engine: Engine::Postgres,
         loads: Arc::new(Loads::new(pools.len())),
         monitor,
         pools: pools.into(),
         balancer: config.balancer,
-        classifier: Some(Classifier::new(Dialect::PostgreSql)),
+        classifier: Some(classifier),
+        catalog: Some(catalog),
+        groups,
         max_lag: config.max_lag,
         quick: config.pace.quick,
     })
@@ -280,6 +309,8 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
     use sealane_monitor::{Board, Monitor};
     use sealane_sql::{Classifier, Dialect};
 
+    use crate::group::Groups;
+
     let options = &config.primary.options;
     if crate::pool::sqlite::is_private(options.get_url()) {
         let only = crate::pool::sqlite::open_private(options).await;
@@ -298,7 +329,9 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         monitor: Monitor::idle(Board::new(topology)),
         pools: Box::new([writer, readers]),
         balancer: Arc::clone(&config.balancer),
-        classifier: Some(Classifier::new(Dialect::Sqlite)),
+        classifier: Some(Arc::new(Classifier::new(Dialect::Sqlite))),
+        catalog: None,
+        groups: Groups::new([None, None]),
         max_lag: config.max_lag,
         quick: config.pace.quick,
     })

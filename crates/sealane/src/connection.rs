@@ -79,6 +79,15 @@ impl RoutedConnection {
         self.session.wrote(self.cluster.board().clock());
     }
 
+    /// Notes that the schema was changed by other means, such as a migration over
+    /// [`primary`](Self::primary). What only the catalog knew to be pure runs on the
+    /// primary until it is loaded again, which begins now; otherwise a change is
+    /// noticed within a minute. Changes through this handle need no note.
+    pub fn note_schema_change(&self) {
+        self.note_write();
+        self.cluster.schema_changed();
+    }
+
     /// What would become of `sql` now, and why. Nothing is sent anywhere.
     #[must_use]
     pub fn explain(&self, sql: &str) -> Explanation {
@@ -167,6 +176,9 @@ impl RoutedConnection {
     /// As SeaORM's connections do; every pool is closed even so.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
         self.cluster.monitor.stop();
+        if let Some(catalog) = &self.cluster.catalog {
+            catalog.stop();
+        }
         let mut result = Ok(());
         for pools in &self.cluster.pools {
             result = result.and(pools.close().await);

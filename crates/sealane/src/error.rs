@@ -64,6 +64,14 @@ pub enum ConnectError {
         /// The name.
         name: String,
     },
+    /// A group that no statement could ask for.
+    #[error("{endpoint} is in group `{group}`; the name of a group is letters, digits, - and _")]
+    InvalidGroup {
+        /// The endpoint's name.
+        endpoint: String,
+        /// The group's name.
+        group: String,
+    },
     /// A pool without room.
     #[error(
         "{endpoint} has min_connections {least} and max_connections {most}; it needs at least one, and as many as the least"

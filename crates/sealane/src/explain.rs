@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use sealane_core::{Access, Consistency, EndpointId, Intent, Plan, Refusal, Role, Topology};
-use sealane_sql::Classification;
+use sealane_core::{
+    Access, Consistency, EndpointId, EndpointSet, Intent, Plan, Refusal, Role, Topology,
+};
+use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
 
 use crate::RoutedConnection;
@@ -14,8 +16,18 @@ use crate::RoutedConnection;
 pub struct Explanation {
     /// What the statement wants to do.
     pub intent: Intent,
-    /// How that was decided.
+    /// What decided that, in one line and without literals.
     pub reason: String,
+    /// All that keeps it on the primary, with its places in the text.
+    pub findings: Vec<Finding>,
+    /// The text with a caret under each finding, literals and all; empty if there is none.
+    pub annotated: String,
+    /// The tables that it touches.
+    pub tables: Tables,
+    /// How much work it may be.
+    pub cost: Cost,
+    /// The group of replicas that its hint asks for and that does not exist.
+    pub unknown_group: Option<String>,
     /// How fresh its data must be.
     pub consistency: Consistency,
     /// Every endpoint with the verdict on it, in the order of trying: first
@@ -63,15 +75,11 @@ impl Explanation {
 
 pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
     let cluster = connection.cluster();
-    let (intent, reason) = match &cluster.classifier {
-        Some(classifier) => {
-            let Classification { intent, reason, .. } = classifier.classify(sql);
-            (intent, reason.to_string())
-        }
-        None => (Intent::Unknown, "not looked at: there is one endpoint only".to_owned()),
-    };
-    let access = if intent.is_read() { Access::Read } else { Access::Write };
-    let demand = connection.demand(access);
+    let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
+    let read = found.as_ref().filter(|found| found.intent.is_read());
+    let access = if read.is_some() { Access::Read } else { Access::Write };
+    let readers = read.map_or(EndpointSet::EMPTY, |read| cluster.groups.readers(read));
+    let demand = connection.demand(access).among(readers);
     let topology = cluster.board().topology();
     let mut choices: Vec<_> = topology
         .iter()
@@ -88,9 +96,26 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
         .collect();
     let primary = topology.primary().map(|id| name(&topology, id).to_owned());
     choices.sort_by_key(|(rank, _)| *rank);
+    let unknown_group = read.and_then(|read| cluster.groups.unknown(read));
+    let annotated = found.as_ref().map(|found| found.annotate(sql).to_string());
+    let reason = match &found {
+        None => "not looked at: there is one endpoint only".to_owned(),
+        Some(found) => match found.decisive() {
+            None => "proved read".to_owned(),
+            Some(finding) => finding.reason.to_string(),
+        },
+    };
+    let intent = found.as_ref().map_or(Intent::Unknown, |found| found.intent);
+    let (findings, tables, cost) =
+        found.map(|found| (found.findings, found.tables, found.cost)).unwrap_or_default();
     Explanation {
         intent,
         reason,
+        findings,
+        annotated: annotated.unwrap_or_default(),
+        tables,
+        cost,
+        unknown_group,
         consistency: demand.consistency,
         choices: choices.into_iter().map(|(_, choice)| choice).collect(),
         balancer: cluster.balancer.name(),
@@ -117,6 +142,22 @@ fn name(topology: &Topology, id: EndpointId) -> &str {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "intent: {:?} ({})", self.intent, self.reason)?;
+        if !self.annotated.is_empty() {
+            writeln!(f, "{}", self.annotated)?;
+        }
+        for (what, names) in [("reads", &self.tables.read), ("writes", &self.tables.written)] {
+            if let Some((first, others)) = names.split_first() {
+                write!(f, "{what}: {first}")?;
+                others.iter().try_for_each(|name| write!(f, ", {name}"))?;
+                writeln!(f, "{}", if self.tables.complete { "" } else { ", and maybe more" })?;
+            }
+        }
+        if self.intent.is_read() {
+            writeln!(f, "cost: {}", self.cost)?;
+        }
+        if let Some(group) = &self.unknown_group {
+            writeln!(f, "group: there is no `{group}`, so replicas of no group may serve it")?;
+        }
         writeln!(f, "consistency: {}, balancer: {}", self.consistency, self.balancer)?;
         for choice in &self.choices {
             match &choice.refusal {

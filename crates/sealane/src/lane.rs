@@ -4,7 +4,8 @@ use std::{pin::Pin, sync::Arc};
 
 use sea_orm::{DatabaseConnection, DbErr, Statement};
 use sealane_core::{
-    Access, Consistency, Demand, Failure, InFlight, Moment, Plan, Remedy, Role, Server, Topology,
+    Access, Consistency, Demand, EndpointSet, Failure, InFlight, Moment, Plan, Remedy, Role,
+    Server, Topology,
 };
 
 use crate::{cluster::Cluster, connection::RoutedConnection, error, explain, writing::Writing};
@@ -52,24 +53,26 @@ pub(crate) enum Next {
 impl Lane {
     /// Plans a read for `connection`, on the snapshot of this moment; or on one
     /// a few milliseconds later, where that takes a busy reader off the primary.
-    pub(crate) async fn plan(connection: &RoutedConnection) -> Lane {
+    pub(crate) async fn plan(connection: &RoutedConnection, readers: EndpointSet) -> Lane {
         let board = connection.cluster().board();
-        let lane = Lane::plan_now(connection);
+        let lane = Lane::plan_now(connection, readers);
         if !lane.plan.awaits_proof_only() || !connection.session_ref().should_wait_for_proof() {
             return lane;
         }
         let proved = |topology: &Topology| {
-            !Plan::new(topology, &connection.demand(Access::Read)).replicas().is_empty()
+            !Plan::new(topology, &connection.demand(Access::Read).among(readers))
+                .replicas()
+                .is_empty()
         };
         let patience = connection.cluster().proof_patience();
         // Out of patience: the primary will do, as before.
         let _ = tokio::time::timeout(patience, board.until(proved)).await;
-        Lane::plan_now(connection)
+        Lane::plan_now(connection, readers)
     }
 
-    fn plan_now(connection: &RoutedConnection) -> Lane {
+    fn plan_now(connection: &RoutedConnection, readers: EndpointSet) -> Lane {
         let board = connection.cluster().board();
-        let demand = connection.demand(Access::Read);
+        let demand = connection.demand(Access::Read).among(readers);
         let plan = Plan::new(&board.topology(), &demand);
         if let Some(stamp) = plan.awaited() {
             board.await_stamp(stamp);
@@ -186,10 +189,9 @@ impl RoutedConnection {
         rebuild: Option<Rebuild<'_>>,
         verb: Verb<T>,
     ) -> Result<T, DbErr> {
-        if self.cluster().intent(&statement.sql).is_read() {
-            self.run_read(statement, rebuild, verb).await
-        } else {
-            self.run_write(statement, verb).await
+        match self.cluster().readers(&statement.sql) {
+            Some(readers) => self.run_read(readers, statement, rebuild, verb).await,
+            None => self.run_write(statement, verb).await,
         }
     }
 
@@ -205,12 +207,13 @@ impl RoutedConnection {
 
     async fn run_read<T>(
         &self,
+        readers: EndpointSet,
         mut statement: Statement,
         rebuild: Option<Rebuild<'_>>,
         verb: Verb<T>,
     ) -> Result<T, DbErr> {
         let cluster = self.cluster();
-        let mut lane = Lane::plan(self).await;
+        let mut lane = Lane::plan(self, readers).await;
         let mut last_error = None;
         while let Some(attempt) = lane.next(cluster) {
             let id = attempt.guard.endpoint();

@@ -55,11 +55,12 @@ pub(crate) async fn open(
     connection: RoutedConnection,
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
-    if connection.cluster().intent(&statement.sql).is_read() {
-        let lane = Lane::plan(&connection).await;
-        open_read(connection, statement, lane, None).await
-    } else {
-        open_write(connection, statement).await
+    match connection.cluster().readers(&statement.sql) {
+        Some(readers) => {
+            let lane = Lane::plan(&connection, readers).await;
+            open_read(connection, statement, lane, None).await
+        }
+        None => open_write(connection, statement).await,
     }
 }
 

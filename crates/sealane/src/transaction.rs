@@ -2,12 +2,12 @@
 
 mod traits;
 
-use std::{fmt, ops::Deref, pin::Pin};
+use std::{fmt, ops::Deref, pin::Pin, sync::Arc};
 
 use crate::{
     RoutedConnection, error, explain,
     lane::{Attempt, Lane, Next},
-    writing::Writing,
+    writing::{SchemaChange, Writing},
 };
 use sea_orm::{
     AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionError, TransactionOptions,
@@ -30,9 +30,9 @@ pub struct RoutedTransaction {
 /// What the end of a transaction means to its session.
 enum Ending {
     /// The outer transaction decides.
-    Nested,
-    /// The session has written.
-    Write { until: Writing },
+    Nested(Option<Arc<SchemaChange>>),
+    /// The session has written. The last is told when the transaction is over.
+    Write { until: Writing, schema: Arc<SchemaChange> },
     /// The session has seen what one replica had.
     Read(Box<ReadEnding>),
 }
@@ -71,7 +71,8 @@ async fn begin_write(
 ) -> Result<RoutedTransaction, DbErr> {
     let (writing, primary) = Writing::start(connection, "BEGIN")?;
     let inner = writing.looked_at(primary.begin_with_options(options).await)?;
-    Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing } })
+    let schema = SchemaChange::watch(connection.cluster());
+    Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing, schema } })
 }
 
 async fn begin_read(
@@ -79,7 +80,7 @@ async fn begin_read(
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
     let cluster = connection.cluster();
-    let mut lane = Lane::plan(connection).await;
+    let mut lane = Lane::plan(connection, cluster.groups.others()).await;
     let mut last_error = None;
     while let Some(attempt) = lane.next(cluster) {
         let id = attempt.guard.endpoint();
@@ -106,8 +107,8 @@ async fn begin_read(
 
 impl RoutedTransaction {
     /// A transaction inside another one.
-    fn nested(inner: DatabaseTransaction) -> Self {
-        RoutedTransaction { inner, ending: Ending::Nested }
+    fn nested(&self, inner: DatabaseTransaction) -> Self {
+        RoutedTransaction { inner, ending: Ending::Nested(self.ending.schema_change().cloned()) }
     }
 
     /// Commits.
@@ -133,8 +134,11 @@ impl RoutedTransaction {
         ending.looked_at(inner.rollback().await)
     }
 
-    /// Tells that a statement stays where the transaction was begun.
-    pub(crate) fn trace(&self, sql: &str) {
+    /// Takes note of a statement, which stays where the transaction was begun.
+    pub(crate) fn note(&self, sql: &str) {
+        if let Some(change) = self.ending.schema_change() {
+            change.note(sql);
+        }
         let place = self.ending.place();
         tracing::debug!(target: "sealane::route", place, why = "in a transaction", sql);
     }
@@ -185,16 +189,25 @@ impl Ending {
     /// Where the transaction runs, for people.
     fn place(&self) -> &'static str {
         match self {
-            Ending::Nested => "nested",
+            Ending::Nested(_) => "nested",
             Ending::Write { .. } => "primary",
             Ending::Read(_) => "read-only",
         }
     }
 
+    /// Where changes of the schema are noted until the outermost transaction ends.
+    fn schema_change(&self) -> Option<&Arc<SchemaChange>> {
+        match self {
+            Ending::Nested(schema) => schema.as_ref(),
+            Ending::Write { schema, .. } => Some(schema),
+            Ending::Read(_) => None,
+        }
+    }
+
     fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         match self {
-            Ending::Nested => result,
-            Ending::Write { until } => until.looked_at(result),
+            Ending::Nested(_) => result,
+            Ending::Write { until, .. } => until.looked_at(result),
             Ending::Read(read) => {
                 read.note();
                 result

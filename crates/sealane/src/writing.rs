@@ -1,7 +1,10 @@
 //! Something on the primary that may write: a statement, a stream, a
 //! transaction.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{EndpointId, InFlight, Moment, Session};
@@ -17,6 +20,7 @@ pub(crate) struct Writing {
     sent: Moment,
     session: Arc<Session>,
     cluster: Arc<Cluster>,
+    changes_schema: bool,
     _running: InFlight,
 }
 
@@ -37,6 +41,7 @@ impl Writing {
             sent: cluster.board().now(),
             session: Arc::clone(connection.session_ref()),
             cluster: Arc::clone(cluster),
+            changes_schema: cluster.may_change_schema(sql),
             _running: cluster.loads.start_write(endpoint),
         };
         Ok((writing, primary))
@@ -53,5 +58,38 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         self.session.wrote(self.cluster.board().clock());
+        if self.changes_schema {
+            self.cluster.schema_changed();
+        }
+    }
+}
+
+/// Notes whether a transaction changes the schema, and tells when it is over.
+/// Shared with the transactions inside it.
+#[derive(Debug)]
+pub(crate) struct SchemaChange {
+    cluster: Arc<Cluster>,
+    noted: AtomicBool,
+}
+
+impl SchemaChange {
+    pub(crate) fn watch(cluster: &Arc<Cluster>) -> Arc<Self> {
+        let noted = AtomicBool::new(false);
+        Arc::new(SchemaChange { cluster: Arc::clone(cluster), noted })
+    }
+
+    /// A statement of the transaction.
+    pub(crate) fn note(&self, sql: &str) {
+        if self.cluster.may_change_schema(sql) {
+            self.noted.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for SchemaChange {
+    fn drop(&mut self) {
+        if *self.noted.get_mut() {
+            self.cluster.schema_changed();
+        }
     }
 }

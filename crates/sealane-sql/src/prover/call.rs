@@ -1,27 +1,29 @@
 //! Calls: the function's name, its arguments, and its window.
 
+use sealane_core::Intent;
 use sqlparser::ast::{
     Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, ListAggOnOverflow, ObjectName, WindowFrame,
-    WindowFrameBound, WindowSpec, WindowType,
+    FunctionArgumentList, FunctionArguments, ListAggOnOverflow, ObjectName, ObjectNamePart,
+    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
+use sqlparser::tokenizer::Span;
 
-use crate::classification::{Classification, Reason};
+use crate::cost::is_aggregate;
 use crate::dialect::Dialect;
+use crate::finding::Reason;
 use crate::function;
 
-use super::{Proof, Prover, require};
+use super::Prover;
 
 impl<'a> Prover<'a> {
-    pub(super) fn callable(&self, name: &ObjectName) -> Proof {
-        if function::is_pure(name, self.dialect) {
-            Ok(())
-        } else {
-            Err(Classification::unknown(Reason::Function(name.to_string())))
+    pub(super) fn callable(&mut self, name: &ObjectName) {
+        if !function::is_pure(name, self.dialect, self.catalog) {
+            let reason = Reason::Function(name.to_string());
+            self.refuse(Intent::Unknown, reason, span_of(name));
         }
     }
 
-    pub(super) fn call(&mut self, call: &'a Function) -> Proof {
+    pub(super) fn call(&mut self, call: &'a Function) {
         let Function {
             name,
             uses_odbc_syntax,
@@ -32,32 +34,48 @@ impl<'a> Prover<'a> {
             null_treatment: _,
             over,
         } = call;
-        require(!uses_odbc_syntax, "ODBC syntax")?;
-        require(*parameters == FunctionArguments::None, "parameters of a function")?;
-        self.callable(name)?;
+        self.require(!uses_odbc_syntax, "ODBC syntax");
+        self.require(*parameters == FunctionArguments::None, "parameters of a function");
+        self.callable(name);
+        self.count_call(name, over.is_some());
         match args {
             FunctionArguments::None => {}
-            FunctionArguments::Subquery(query) => self.push_query(query),
-            FunctionArguments::List(list) => self.argument_list(list)?,
+            FunctionArguments::Subquery(query) => self.push_subquery(query),
+            FunctionArguments::List(list) => self.argument_list(list),
         }
-        self.order_by(within_group)?;
+        self.order_by(within_group);
         self.push_all(filter.as_deref());
         match over {
             Some(WindowType::WindowSpec(spec)) => self.window(spec),
-            Some(WindowType::NamedWindow(_)) | None => Ok(()),
+            Some(WindowType::NamedWindow(_)) | None => {}
         }
     }
 
-    pub(super) fn arguments(&mut self, args: &'a [FunctionArg]) -> Proof {
+    fn count_call(&mut self, name: &ObjectName, is_window: bool) {
+        let cost = &mut self.outcome.cost;
+        if is_window {
+            cost.windows = cost.windows.saturating_add(1);
+            return;
+        }
+        if let Some(ObjectNamePart::Identifier(name)) = name.0.last()
+            && is_aggregate(&name.value)
+        {
+            cost.aggregates = cost.aggregates.saturating_add(1);
+            // Unless there is a WHERE, which only the whole statement can tell.
+            cost.unbounded_count |= name.value.eq_ignore_ascii_case("count");
+        }
+    }
+
+    pub(super) fn arguments(&mut self, args: &'a [FunctionArg]) {
         for arg in args {
             let value = match arg {
                 FunctionArg::Unnamed(value) => value,
                 FunctionArg::Named { name: _, arg, operator } => {
-                    self.argument_operator(operator)?;
+                    self.argument_operator(operator);
                     arg
                 }
                 FunctionArg::ExprNamed { name, arg, operator } => {
-                    self.argument_operator(operator)?;
+                    self.argument_operator(operator);
                     self.push(name);
                     arg
                 }
@@ -66,57 +84,55 @@ impl<'a> Prover<'a> {
                 FunctionArgExpr::Expr(expr) => self.push(expr),
                 FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::Wildcard => {}
                 FunctionArgExpr::WildcardWithOptions(_) => {
-                    return Err(Classification::not_listed("an option of a wildcard"));
+                    self.not_listed("an option of a wildcard");
                 }
             }
         }
-        Ok(())
     }
 
-    fn argument_operator(&self, operator: &FunctionArgOperator) -> Proof {
+    fn argument_operator(&mut self, operator: &FunctionArgOperator) {
         match operator {
             FunctionArgOperator::RightArrow
             | FunctionArgOperator::Colon
-            | FunctionArgOperator::Value => Ok(()),
+            | FunctionArgOperator::Value => {}
             // In MySQL this sets a variable.
             FunctionArgOperator::Assignment => {
-                require(self.dialect == Dialect::PostgreSql, "an assignment")
+                self.require(self.dialect == Dialect::PostgreSql, "an assignment");
             }
             FunctionArgOperator::Equals | FunctionArgOperator::Space => {
-                Err(Classification::not_listed("a named argument"))
+                self.not_listed("a named argument");
             }
         }
     }
 
-    fn argument_list(&mut self, list: &'a FunctionArgumentList) -> Proof {
+    fn argument_list(&mut self, list: &'a FunctionArgumentList) {
         let FunctionArgumentList { duplicate_treatment: _, args, clauses } = list;
-        self.arguments(args)?;
+        self.arguments(args);
         for clause in clauses {
             match clause {
                 FunctionArgumentClause::IgnoreOrRespectNulls(_)
                 | FunctionArgumentClause::Separator(_)
                 | FunctionArgumentClause::JsonNullClause(_)
                 | FunctionArgumentClause::OnOverflow(ListAggOnOverflow::Error) => {}
-                FunctionArgumentClause::OrderBy(keys) => self.order_by(keys)?,
+                FunctionArgumentClause::OrderBy(keys) => self.order_by(keys),
                 FunctionArgumentClause::Where(expr) | FunctionArgumentClause::Limit(expr) => {
                     self.push(expr);
                 }
                 FunctionArgumentClause::JsonReturningClause(returning) => {
-                    self.data_type(&returning.data_type)?;
+                    self.data_type(&returning.data_type);
                 }
                 FunctionArgumentClause::OnOverflow(ListAggOnOverflow::Truncate { .. })
                 | FunctionArgumentClause::Having(_) => {
-                    return Err(Classification::not_listed("a clause in a call"));
+                    self.not_listed("a clause in a call");
                 }
             }
         }
-        Ok(())
     }
 
-    pub(super) fn window(&mut self, window: &'a WindowSpec) -> Proof {
+    pub(super) fn window(&mut self, window: &'a WindowSpec) {
         let WindowSpec { window_name: _, partition_by, order_by, window_frame } = window;
         self.push_all(partition_by);
-        self.order_by(order_by)?;
+        self.order_by(order_by);
         if let Some(WindowFrame { units: _, start_bound, end_bound }) = window_frame {
             for bound in std::iter::once(start_bound).chain(end_bound) {
                 match bound {
@@ -128,6 +144,12 @@ impl<'a> Prover<'a> {
                 }
             }
         }
-        Ok(())
     }
+}
+
+/// From the first part of a name to its last.
+pub(super) fn span_of(name: &ObjectName) -> Option<Span> {
+    let mut spans = name.0.iter().filter_map(ObjectNamePart::as_ident).map(|ident| ident.span);
+    let first = spans.next()?;
+    Some(spans.fold(first, |whole, part| whole.union(&part)))
 }

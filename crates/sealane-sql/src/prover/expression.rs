@@ -1,47 +1,44 @@
 //! Scalar expressions.
 
+use sealane_core::Intent;
 use sqlparser::ast::{
     AccessExpr, Array, CaseWhen, Expr, Ident, Interval, MemberOf, Subscript, TypedString,
 };
 
-use crate::classification::{Classification, Reason};
 use crate::dialect::Dialect;
+use crate::finding::Reason;
 
-use super::{Proof, Prover, require};
+use super::Prover;
 
 impl<'a> Prover<'a> {
-    pub(super) fn expression(&mut self, expr: &'a Expr) -> Proof {
+    pub(super) fn expression(&mut self, expr: &'a Expr) {
         match expr {
             Expr::Identifier(name) => self.name(name),
             Expr::CompoundIdentifier(parts) => match parts.last() {
                 Some(column) => self.name(column),
-                None => Err(Classification::not_listed("an empty name")),
+                None => self.not_listed("an empty name"),
             },
-            Expr::Value(value) => self.value(&value.value),
+            Expr::Value(value) => self.value(&value.value, value.span),
             Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
-                require(!uses_odbc_syntax, "ODBC syntax")?;
-                self.data_type(data_type)?;
-                self.value(&value.value)
+                self.require(!uses_odbc_syntax, "ODBC syntax");
+                self.data_type(data_type);
+                self.value(&value.value, value.span);
             }
             Expr::BinaryOp { left, op, right } => {
-                self.binary(op)?;
+                self.binary(op);
                 self.push_all([&**left, &**right]);
-                Ok(())
             }
             Expr::UnaryOp { op, expr } => {
-                self.unary(op)?;
+                self.unary(op);
                 self.push(expr);
-                Ok(())
             }
             Expr::Function(call) => self.call(call),
             Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => {
-                self.push_query(subquery);
-                Ok(())
+                self.push_subquery(subquery);
             }
             Expr::InSubquery { expr, subquery, negated: _ } => {
                 self.push(expr);
-                self.push_query(subquery);
-                Ok(())
+                self.push_subquery(subquery);
             }
             Expr::Nested(expr)
             | Expr::IsFalse(expr)
@@ -52,19 +49,22 @@ impl<'a> Prover<'a> {
             | Expr::IsNotNull(expr)
             | Expr::IsUnknown(expr)
             | Expr::IsNotUnknown(expr)
-            | Expr::Collate { expr, collation: _ } => {
-                self.push(expr);
-                Ok(())
+            | Expr::Collate { expr, collation: _ } => self.push(expr),
+            _ => {
+                if !(self.comparison(expr)
+                    || self.pattern(expr)
+                    || self.conversion(expr)
+                    || self.text_function(expr)
+                    || self.compound(expr))
+                {
+                    self.not_listed("an expression of another dialect");
+                }
             }
-            _ => match self.comparison(expr) {
-                Some(proof) => proof,
-                None => self.conversion(expr),
-            },
         }
     }
 
-    /// Comparisons with a syntax of their own. `None` if `expr` is something else.
-    fn comparison(&mut self, expr: &'a Expr) -> Option<Proof> {
+    /// Comparisons with a syntax of their own. `false` if `expr` is something else.
+    fn comparison(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
                 self.push_all([&**left, &**right]);
@@ -79,21 +79,21 @@ impl<'a> Prover<'a> {
             Expr::AnyOp { left, compare_op, right, is_some: _ }
             | Expr::AllOp { left, compare_op, right } => {
                 self.push_all([&**left, &**right]);
-                return Some(self.binary(compare_op));
+                self.binary(compare_op);
             }
             Expr::IsJson { expr, kind: _, unique_keys: _, negated: _ }
             | Expr::IsNormalized { expr, form: _, negated: _ } => self.push(expr),
             Expr::MatchAgainst { columns: _, match_value, opt_search_modifier: _ } => {
-                return Some(self.value(&match_value.value));
+                self.value(&match_value.value, match_value.span);
             }
             Expr::MemberOf(MemberOf { value, array }) => self.push_all([&**value, &**array]),
-            _ => return self.pattern(expr),
+            _ => return false,
         }
-        Some(Ok(()))
+        true
     }
 
-    /// Matching against a pattern. `None` if `expr` is something else.
-    fn pattern(&mut self, expr: &'a Expr) -> Option<Proof> {
+    /// Matching against a pattern. `false` if `expr` is something else.
+    fn pattern(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Like { negated: _, any: _, expr, pattern, escape_char }
             | Expr::ILike { negated: _, any: _, expr, pattern, escape_char }
@@ -104,17 +104,18 @@ impl<'a> Prover<'a> {
             Expr::RLike { negated: _, expr, pattern, regexp: _ } => {
                 self.push_all([&**expr, &**pattern]);
             }
-            _ => return None,
+            _ => return false,
         }
-        Some(Ok(()))
+        true
     }
 
     /// Casts, and functions on times and numbers with a syntax of their own.
-    fn conversion(&mut self, expr: &'a Expr) -> Proof {
+    /// `false` if `expr` is something else.
+    fn conversion(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Cast { kind: _, expr, data_type, format } => {
-                require(format.is_none(), "FORMAT in a cast")?;
-                self.data_type(data_type)?;
+                self.require(format.is_none(), "FORMAT in a cast");
+                self.data_type(data_type);
                 self.push(expr);
             }
             Expr::Convert {
@@ -125,9 +126,9 @@ impl<'a> Prover<'a> {
                 target_before_value: _,
                 styles,
             } => {
-                require(!is_try && styles.is_empty(), "a conversion of another dialect")?;
+                self.require(!is_try && styles.is_empty(), "a conversion of another dialect");
                 if let Some(data_type) = data_type {
-                    self.data_type(data_type)?;
+                    self.data_type(data_type);
                 }
                 self.push(expr);
             }
@@ -149,13 +150,13 @@ impl<'a> Prover<'a> {
             }
             // `_utf8mb4'text'`: the prefix names a character set.
             Expr::Prefixed { prefix: _, value } => self.push(value),
-            _ => return self.text_function(expr),
+            _ => return false,
         }
-        Ok(())
+        true
     }
 
-    /// Functions on text with a syntax of their own.
-    fn text_function(&mut self, expr: &'a Expr) -> Proof {
+    /// Functions on text with a syntax of their own. `false` if `expr` is something else.
+    fn text_function(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Position { expr, r#in } => self.push_all([&**expr, &**r#in]),
             Expr::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
@@ -172,13 +173,13 @@ impl<'a> Prover<'a> {
                 self.push_all([&**expr, &**overlay_what, &**overlay_from]);
                 self.push_all(overlay_for.as_deref());
             }
-            _ => return self.compound(expr),
+            _ => return false,
         }
-        Ok(())
+        true
     }
 
-    /// Expressions made of several others.
-    fn compound(&mut self, expr: &'a Expr) -> Proof {
+    /// Expressions made of several others. `false` if `expr` is something else.
+    fn compound(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
                 self.push_all(operand.as_deref());
@@ -200,11 +201,9 @@ impl<'a> Prover<'a> {
             }
             // `(row).*` and `count(t.*)` name columns.
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {}
-            _ => {
-                return Err(Classification::not_listed("an expression of another dialect"));
-            }
+            _ => return false,
         }
-        Ok(())
+        true
     }
 
     fn access(&mut self, access: &'a AccessExpr) {
@@ -220,17 +219,18 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// A column; or a variable, or a sequence in the Oracle mode of MariaDB.
-    fn name(&self, name: &Ident) -> Proof {
-        if self.dialect == Dialect::MySql && name.value.starts_with('@') {
-            return Err(Classification::session("a variable"));
+    /// A column; or a variable, a sequence in the Oracle mode of MariaDB, or a
+    /// function of PostgreSQL's that is called like a column.
+    fn name(&mut self, name: &Ident) {
+        let value = name.value.as_str();
+        if self.dialect == Dialect::MySql && value.starts_with('@') {
+            self.session("a variable", Some(name.span));
         }
-        let sequence = ["nextval", "currval", "lastval"]
+        let is_sequence = ["nextval", "currval", "lastval"]
             .iter()
-            .any(|word| name.quote_style.is_none() && name.value.eq_ignore_ascii_case(word));
-        if sequence {
-            return Err(Classification::unknown(Reason::Function(name.value.clone())));
+            .any(|word| name.quote_style.is_none() && value.eq_ignore_ascii_case(word));
+        if is_sequence || self.catalog.is_active_attribute(value) {
+            self.refuse(Intent::Unknown, Reason::Function(name.value.clone()), Some(name.span));
         }
-        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! Statements as a whole: which may be reads, and what the others are.
 
 use sealane_core::Intent;
-use sqlparser::ast::{CreateTable, CreateView, Set, Statement, UtilityOption};
+use sqlparser::ast::{
+    CopySource, CopyTarget, CreateTable, CreateView, Query, Set, Statement, UtilityOption,
+};
 
-use crate::classification::{Classification, Reason};
 use crate::dialect::Dialect;
+use crate::finding::Reason;
 
-use super::{Proof, Prover, require};
+use super::Prover;
 
 /// Options of PostgreSQL's EXPLAIN (18): none changes what the statement does.
 const EXPLAIN_OPTIONS: &[&str] = &[
@@ -25,12 +27,9 @@ const EXPLAIN_OPTIONS: &[&str] = &[
 ];
 
 impl<'a> Prover<'a> {
-    pub(super) fn statement(&mut self, statement: &'a Statement) -> Proof {
+    pub(super) fn statement(&mut self, statement: &'a Statement) {
         match statement {
-            Statement::Query(query) => {
-                self.push_query(query);
-                Ok(())
-            }
+            Statement::Query(query) => self.outermost_query(query),
             // What is explained may be executed (ANALYZE, in one of several spellings),
             // so a plan is worth what its statement is worth.
             Statement::Explain {
@@ -43,80 +42,161 @@ impl<'a> Prover<'a> {
                 format: _,
                 options,
             } => {
-                self.explain_options(options.as_deref().unwrap_or_default())?;
+                self.explain_options(options.as_deref().unwrap_or_default());
                 match &**statement {
-                    Statement::Query(query) => {
-                        self.push_query(query);
-                        Ok(())
-                    }
-                    other => Err(not_a_read(other)),
+                    Statement::Query(query) => self.outermost_query(query),
+                    other => self.not_a_read(other),
                 }
             }
             Statement::ExplainTable {
                 describe_alias: _,
                 hive_format,
                 has_table_keyword: _,
-                table_name: _,
-            } => require(
-                self.dialect == Dialect::MySql && hive_format.is_none(),
-                "a description of a table",
-            ),
-            other => match self.show(other) {
-                Some(proof) => proof,
-                None => Err(not_a_read(other)),
+                table_name,
+            } => {
+                let is_known = self.dialect == Dialect::MySql && hive_format.is_none();
+                self.require(is_known, "a description of a table");
+                self.relation(table_name);
+            }
+            Statement::Copy {
+                source,
+                to: true,
+                target: CopyTarget::Stdout,
+                options: _,
+                legacy_options: _,
+                values: _,
+            } if self.dialect == Dialect::PostgreSql => match source {
+                CopySource::Table { table_name, columns: _ } => self.relation(table_name),
+                CopySource::Query(query) => self.outermost_query(query),
             },
+            other => {
+                if !self.show(other) {
+                    self.not_a_read(other);
+                }
+            }
         }
     }
 
-    fn explain_options(&mut self, options: &'a [UtilityOption]) -> Proof {
+    fn explain_options(&mut self, options: &'a [UtilityOption]) {
         for UtilityOption { name, arg } in options {
             let listed = EXPLAIN_OPTIONS.iter().any(|it| it.eq_ignore_ascii_case(&name.value));
-            require(listed, "an option of EXPLAIN")?;
+            self.require(listed, "an option of EXPLAIN");
             self.push_all(arg);
         }
-        Ok(())
+    }
+
+    /// What a statement is that cannot be a read, and its tables.
+    fn not_a_read(&mut self, statement: &'a Statement) {
+        match statement {
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Merge(_) => return self.change(statement),
+            _ => {}
+        }
+        let is_temporary = matches!(
+            statement,
+            Statement::CreateTable(CreateTable { temporary: true, .. })
+                | Statement::CreateView(CreateView { temporary: true, .. })
+                | Statement::Drop { temporary: true, .. }
+        );
+        if is_temporary {
+            self.session("a temporary table", None);
+        } else if let Some(name) = transaction(statement) {
+            self.refuse(Intent::Transaction, Reason::TransactionControl(name), None);
+        } else if let Some(name) = session(statement) {
+            self.session(name, None);
+        } else if let Some(name) = writing(statement) {
+            self.writes(name, None);
+        } else {
+            self.not_listed("the kind of statement");
+        }
+        self.tables_of(statement);
+    }
+
+    /// The tables whose definition or data a statement changes.
+    fn tables_of(&mut self, statement: &'a Statement) {
+        match statement {
+            Statement::CreateTable(create) => {
+                self.written(&create.name);
+                self.reads_query(create.query.as_deref());
+            }
+            Statement::CreateView(create) => {
+                self.written(&create.name);
+                self.reads_query(Some(&create.query));
+            }
+            Statement::CreateIndex(create) => self.written(&create.table_name),
+            Statement::AlterTable(alter) => self.written(&alter.name),
+            Statement::Truncate(truncate) => {
+                truncate.table_names.iter().for_each(|table| self.written(&table.name));
+            }
+            Statement::Drop { names, table, .. } => {
+                names.iter().chain(table).for_each(|name| self.written(name));
+            }
+            Statement::RenameTable(renames) => {
+                for rename in renames {
+                    self.written(&rename.old_name);
+                    self.written(&rename.new_name);
+                }
+            }
+            Statement::Copy { source: CopySource::Table { table_name, .. }, to: false, .. }
+            | Statement::LoadData { table_name, .. } => self.written(table_name),
+            Statement::Copy { source: CopySource::Query(query), .. } => {
+                self.reads_query(Some(query));
+            }
+            Statement::StartTransaction { .. }
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint { .. }
+            | Statement::ReleaseSavepoint { .. } => {}
+            _ => self.outcome.tables.complete = false,
+        }
+    }
+
+    fn reads_query(&mut self, query: Option<&'a Query>) {
+        if let Some(query) = query {
+            self.later(super::Node::Query(query));
+        }
     }
 }
 
-/// What a statement is that cannot be a read.
-fn not_a_read(statement: &Statement) -> Classification {
-    let session = |what: &str| Classification::session(what);
-    let transaction =
-        |what| Classification::new(Intent::Transaction, Reason::TransactionControl(what));
-    match statement {
-        Statement::StartTransaction { .. } => transaction("BEGIN"),
-        Statement::Commit { .. } => transaction("COMMIT"),
-        Statement::Rollback { .. } => transaction("ROLLBACK"),
-        Statement::Savepoint { .. } => transaction("SAVEPOINT"),
-        Statement::ReleaseSavepoint { .. } => transaction("RELEASE SAVEPOINT"),
-        Statement::Set(Set::SetTransaction { .. }) => transaction("SET TRANSACTION"),
-        Statement::Set(_) => session("SET"),
-        Statement::Reset(_) => session("RESET"),
-        Statement::Use(_) => session("USE"),
-        Statement::Prepare { .. } => session("PREPARE"),
-        Statement::Execute { .. } => session("EXECUTE"),
-        Statement::Deallocate { .. } => session("DEALLOCATE"),
-        Statement::Declare { .. } => session("DECLARE"),
-        Statement::Open(_) => session("OPEN"),
-        Statement::Fetch { .. } => session("FETCH"),
-        Statement::Close { .. } => session("CLOSE"),
-        Statement::Discard { .. } => session("DISCARD"),
-        Statement::LISTEN { .. } => session("LISTEN"),
-        Statement::UNLISTEN { .. } => session("UNLISTEN"),
-        Statement::LockTables { .. } => session("LOCK TABLES"),
-        Statement::UnlockTables => session("UNLOCK TABLES"),
-        Statement::AttachDatabase { .. } => session("ATTACH"),
-        Statement::Load { .. } => session("LOAD"),
+/// The name of a statement that begins, ends or configures a transaction.
+fn transaction(statement: &Statement) -> Option<&'static str> {
+    Some(match statement {
+        Statement::StartTransaction { .. } => "BEGIN",
+        Statement::Commit { .. } => "COMMIT",
+        Statement::Rollback { .. } => "ROLLBACK",
+        Statement::Savepoint { .. } => "SAVEPOINT",
+        Statement::ReleaseSavepoint { .. } => "RELEASE SAVEPOINT",
+        Statement::Set(Set::SetTransaction { .. }) => "SET TRANSACTION",
+        _ => return None,
+    })
+}
+
+/// The name of a statement that leaves something behind in its session.
+fn session(statement: &Statement) -> Option<&'static str> {
+    Some(match statement {
+        Statement::Set(_) => "SET",
+        Statement::Reset(_) => "RESET",
+        Statement::Use(_) => "USE",
+        Statement::Prepare { .. } => "PREPARE",
+        Statement::Execute { .. } => "EXECUTE",
+        Statement::Deallocate { .. } => "DEALLOCATE",
+        Statement::Declare { .. } => "DECLARE",
+        Statement::Open(_) => "OPEN",
+        Statement::Fetch { .. } => "FETCH",
+        Statement::Close { .. } => "CLOSE",
+        Statement::Discard { .. } => "DISCARD",
+        Statement::LISTEN { .. } => "LISTEN",
+        Statement::UNLISTEN { .. } => "UNLISTEN",
+        Statement::LockTables { .. } => "LOCK TABLES",
+        Statement::UnlockTables => "UNLOCK TABLES",
+        Statement::AttachDatabase { .. } => "ATTACH",
+        Statement::Load { .. } => "LOAD",
         // Those that read are told before there is a tree.
-        Statement::Pragma { .. } => session("PRAGMA"),
-        Statement::CreateTable(CreateTable { temporary: true, .. })
-        | Statement::CreateView(CreateView { temporary: true, .. })
-        | Statement::Drop { temporary: true, .. } => session("a temporary table"),
-        other => match writing(other) {
-            Some(name) => Classification::new(Intent::Write, Reason::Writes(name)),
-            None => Classification::not_listed("the kind of statement"),
-        },
-    }
+        Statement::Pragma { .. } => "PRAGMA",
+        _ => return None,
+    })
 }
 
 /// The name of a statement that writes.

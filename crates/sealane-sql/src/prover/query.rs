@@ -2,19 +2,29 @@
 
 use sealane_core::Intent;
 use sqlparser::ast::{
-    ConnectByKind, Cte, Distinct, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, LockType,
-    NamedWindowDefinition, NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind,
+    ConnectByKind, Cte, Distinct, Expr, Fetch, GroupByExpr, GroupByWithModifier, LimitClause,
+    LockType, NamedWindowDefinition, NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind,
     OrderByOptions, OrderBySort, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SelectModifiers, SetExpr, Values, WildcardAdditionalOptions,
-    With,
+    SelectItemQualifiedWildcardKind, SelectModifiers, SetExpr, Value, ValueWithSpan, Values,
+    WildcardAdditionalOptions, With,
 };
 
-use crate::classification::{Classification, Reason};
+use crate::cost::Limit;
+use crate::finding::Reason;
 
-use super::{Node, Proof, Prover, require};
+use super::{Node, Prover};
+
+/// Names are looked up along the chain of their scopes, which must stay short.
+const MAX_COMMON_TABLES: usize = 200;
 
 impl<'a> Prover<'a> {
-    pub(super) fn query(&mut self, query: &'a Query) -> Proof {
+    /// The query that is the statement: its limit is the statement's.
+    pub(super) fn outermost_query(&mut self, query: &'a Query) {
+        self.outcome.cost.limit = limit_of(query);
+        self.later(Node::Query(query));
+    }
+
+    pub(super) fn query(&mut self, query: &'a Query) {
         let Query {
             with,
             body,
@@ -32,62 +42,82 @@ impl<'a> Prover<'a> {
                 LockType::Share => "FOR SHARE",
                 LockType::Update => "FOR UPDATE",
             };
-            return Err(Classification::new(Intent::Write, Reason::Locking(clause)));
+            self.refuse(Intent::Write, Reason::Locking(clause), None);
         }
-        require(for_clause.is_none(), "a FOR clause")?;
-        require(settings.is_none() && format_clause.is_none(), "SETTINGS or FORMAT")?;
-        require(pipe_operators.is_empty(), "a pipe operator")?;
-        if let Some(With { with_token: _, recursive: _, cte_tables }) = with {
-            for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in cte_tables {
-                require(from.is_none(), "FROM after a common table expression")?;
-                self.alias(Some(alias))?;
-                self.push_query(query);
-            }
+        self.require(for_clause.is_none(), "a FOR clause");
+        self.require(settings.is_none() && format_clause.is_none(), "SETTINGS or FORMAT");
+        self.require(pipe_operators.is_empty(), "a pipe operator");
+        if let Some(with) = with {
+            self.with(with);
         }
-        self.pending.push(Node::SetExpr(body));
+        self.later(Node::SetExpr(body));
         if let Some(OrderBy { kind, interpolate }) = order_by {
-            require(interpolate.is_none(), "INTERPOLATE")?;
+            self.outcome.cost.sorting = true;
+            self.require(interpolate.is_none(), "INTERPOLATE");
             match kind {
-                OrderByKind::Expressions(keys) => self.order_by(keys)?,
-                OrderByKind::All(_) => return Err(Classification::not_listed("ORDER BY ALL")),
+                OrderByKind::Expressions(keys) => self.order_by(keys),
+                OrderByKind::All(_) => self.not_listed("ORDER BY ALL"),
             }
         }
-        self.limit(limit_clause.as_ref())?;
+        self.limit(limit_clause.as_ref());
         if let Some(Fetch { with_ties: _, percent: _, quantity }) = fetch {
             self.push_all(quantity);
         }
-        Ok(())
     }
 
-    pub(super) fn set_expression(&mut self, body: &'a SetExpr) -> Proof {
-        let writes = |name| Err(Classification::new(Intent::Write, Reason::Writes(name)));
+    /// Leaves in `self.scope` what the query behind the `WITH` sees.
+    fn with(&mut self, with: &'a With) {
+        let With { with_token: _, recursive, cte_tables } = with;
+        self.outcome.cost.recursion |= recursive;
+        if self.scopes.len() + cte_tables.len() > MAX_COMMON_TABLES {
+            let reason = Reason::TooComplex("number of common table expressions");
+            return self.refuse(Intent::Unknown, reason, None);
+        }
+        let outer = self.scope;
+        let mut inner = outer;
+        for cte in cte_tables {
+            inner = self.scopes.with(inner, &cte.alias.name);
+        }
+        let mut seen = outer;
+        for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in cte_tables {
+            self.require(from.is_none(), "FROM after a common table expression");
+            self.alias(Some(alias));
+            // Each sees those before it; all of them only if they may recurse.
+            self.scope = if *recursive { inner } else { seen };
+            self.push_subquery(query);
+            seen = self.scopes.with(seen, &alias.name);
+        }
+        self.scope = inner;
+    }
+
+    pub(super) fn set_expression(&mut self, body: &'a SetExpr) {
         match body {
             SetExpr::Select(select) => self.select(select),
-            SetExpr::Query(query) => {
-                self.push_query(query);
-                Ok(())
-            }
+            SetExpr::Query(query) => self.later(Node::Query(query)),
             SetExpr::SetOperation { left, op: _, set_quantifier: _, right } => {
-                self.pending.push(Node::SetExpr(left));
-                self.pending.push(Node::SetExpr(right));
-                Ok(())
+                let operations = &mut self.outcome.cost.set_operations;
+                *operations = operations.saturating_add(1);
+                self.later(Node::SetExpr(left));
+                self.later(Node::SetExpr(right));
             }
-            SetExpr::Values(Values { explicit_row: _, value_keyword: _, rows }) => {
-                for row in rows {
-                    self.push_all(&row.content);
-                }
-                Ok(())
-            }
-            // The parser swallows the two tokens after the name, whatever they are.
-            SetExpr::Table(_) => Err(Classification::not_listed("TABLE inside a query")),
-            SetExpr::Insert(_) => writes("INSERT"),
-            SetExpr::Update(_) => writes("UPDATE"),
-            SetExpr::Delete(_) => writes("DELETE"),
-            SetExpr::Merge(_) => writes("MERGE"),
+            SetExpr::Values(values) => self.values(values),
+            // Rewritten as SELECT before parsing; the parser swallows two tokens here.
+            SetExpr::Table(_) => self.not_listed("TABLE inside a query"),
+            SetExpr::Insert(statement)
+            | SetExpr::Update(statement)
+            | SetExpr::Delete(statement)
+            | SetExpr::Merge(statement) => self.change(statement),
         }
     }
 
-    fn select(&mut self, select: &'a Select) -> Proof {
+    pub(super) fn values(&mut self, values: &'a Values) {
+        let Values { explicit_row: _, value_keyword: _, rows } = values;
+        for row in rows {
+            self.push_all(&row.content);
+        }
+    }
+
+    fn select(&mut self, select: &'a Select) {
         let Select {
             select_token: _,
             optimizer_hints: _,
@@ -115,94 +145,94 @@ impl<'a> Prover<'a> {
             flavor,
         } = select;
         if into.is_some() {
-            return Err(Classification::new(Intent::Write, Reason::Into));
+            self.refuse(Intent::Write, Reason::Into, None);
         }
-        modifiers(select_modifiers.as_ref())?;
-        require(
-            top.is_none() && exclude.is_none() && lateral_views.is_empty() && prewhere.is_none(),
-            "a clause of another dialect",
-        )?;
-        require(
-            cluster_by.is_empty() && distribute_by.is_empty() && sort_by.is_empty(),
-            "a clause of another dialect",
-        )?;
-        require(
-            qualify.is_none()
+        self.modifiers(select_modifiers.as_ref());
+        self.require(
+            top.is_none()
+                && exclude.is_none()
+                && lateral_views.is_empty()
+                && prewhere.is_none()
+                && cluster_by.is_empty()
+                && distribute_by.is_empty()
+                && sort_by.is_empty()
+                && qualify.is_none()
                 && value_table_mode.is_none()
                 && *flavor == SelectFlavor::Standard
                 && <[ConnectByKind]>::is_empty(connect_by),
             "a clause of another dialect",
-        )?;
+        );
         match distinct {
             Some(Distinct::On(keys)) => self.push_all(keys),
             Some(Distinct::All | Distinct::Distinct) | None => {}
         }
+        self.outcome.cost.grouping |=
+            matches!(distinct, Some(Distinct::On(_) | Distinct::Distinct));
+        self.outcome.cost.filtered |= selection.is_some();
+        let commas = u16::try_from(from.len().saturating_sub(1)).unwrap_or(u16::MAX);
+        self.outcome.cost.joins = self.outcome.cost.joins.saturating_add(commas);
         for item in projection {
-            self.select_item(item)?;
+            self.select_item(item);
         }
-        self.pending.extend(from.iter().map(Node::Joined));
+        from.iter().for_each(|table| self.later(Node::Joined(table)));
         self.push_all(selection);
         self.push_all(having);
-        self.group_by(group_by)?;
+        self.group_by(group_by);
         for NamedWindowDefinition(_, window) in named_window {
             match window {
                 NamedWindowExpr::NamedWindow(_) => {}
-                NamedWindowExpr::WindowSpec(spec) => self.window(spec)?,
+                NamedWindowExpr::WindowSpec(spec) => self.window(spec),
             }
         }
-        Ok(())
     }
 
-    fn select_item(&mut self, item: &'a SelectItem) -> Proof {
+    pub(super) fn select_item(&mut self, item: &'a SelectItem) {
         match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ } => {
                 self.push(expr);
-                Ok(())
             }
             SelectItem::ExprWithAliases { .. } => {
-                Err(Classification::not_listed("an expression with several aliases"))
+                self.not_listed("an expression with several aliases");
             }
             SelectItem::QualifiedWildcard(kind, options) => {
                 match kind {
                     SelectItemQualifiedWildcardKind::ObjectName(_) => {}
                     SelectItemQualifiedWildcardKind::Expr(expr) => self.push(expr),
                 }
-                plain_wildcard(options)
+                self.plain_wildcard(options);
             }
-            SelectItem::Wildcard(options) => plain_wildcard(options),
+            SelectItem::Wildcard(options) => self.plain_wildcard(options),
         }
     }
 
-    fn group_by(&mut self, group_by: &'a GroupByExpr) -> Proof {
+    fn group_by(&mut self, group_by: &'a GroupByExpr) {
         match group_by {
             GroupByExpr::Expressions(keys, modifiers) => {
+                self.outcome.cost.grouping |= !keys.is_empty();
                 self.push_all(keys);
                 let rollup = |modifier| matches!(modifier, &GroupByWithModifier::Rollup);
-                require(modifiers.iter().all(rollup), "a modifier of GROUP BY")
+                self.require(modifiers.iter().all(rollup), "a modifier of GROUP BY");
             }
-            GroupByExpr::All(_) => Err(Classification::not_listed("GROUP BY ALL")),
+            GroupByExpr::All(_) => self.not_listed("GROUP BY ALL"),
         }
     }
 
-    pub(super) fn order_by(&mut self, keys: &'a [OrderByExpr]) -> Proof {
+    pub(super) fn order_by(&mut self, keys: &'a [OrderByExpr]) {
         for OrderByExpr { expr, options, with_fill } in keys {
             let OrderByOptions { sort, nulls_first: _ } = options;
-            require(with_fill.is_none(), "WITH FILL")?;
+            self.require(with_fill.is_none(), "WITH FILL");
             match sort {
                 Some(OrderBySort::Asc | OrderBySort::Desc) | None => {}
-                Some(OrderBySort::Using(_)) => {
-                    return Err(Classification::not_listed("ORDER BY USING"));
-                }
+                Some(OrderBySort::Using(_)) => self.not_listed("ORDER BY USING"),
             }
             self.push(expr);
         }
-        Ok(())
     }
 
-    fn limit(&mut self, limit: Option<&'a LimitClause>) -> Proof {
+    fn limit(&mut self, limit: Option<&'a LimitClause>) {
         match limit {
             Some(LimitClause::LimitOffset { limit, offset, limit_by }) => {
-                require(limit_by.is_empty(), "LIMIT BY")?;
+                self.require(limit_by.is_empty(), "LIMIT BY");
                 self.push_all(limit);
                 if let Some(Offset { value, rows: _ }) = offset {
                     self.push(value);
@@ -214,46 +244,64 @@ impl<'a> Prover<'a> {
             }
             None => {}
         }
-        Ok(())
+    }
+
+    fn modifiers(&mut self, modifiers: Option<&SelectModifiers>) {
+        let Some(SelectModifiers {
+            high_priority: _,
+            straight_join: _,
+            sql_small_result: _,
+            sql_big_result: _,
+            sql_buffer_result: _,
+            sql_no_cache: _,
+            sql_calc_found_rows,
+        }) = modifiers
+        else {
+            return;
+        };
+        if *sql_calc_found_rows {
+            // FOUND_ROWS() on the same session is what it is for.
+            self.session("SQL_CALC_FOUND_ROWS", None);
+        }
+    }
+
+    fn plain_wildcard(&mut self, options: &WildcardAdditionalOptions) {
+        let WildcardAdditionalOptions {
+            wildcard_token: _,
+            opt_ilike,
+            opt_exclude,
+            opt_except,
+            opt_replace,
+            opt_rename,
+            opt_alias: _,
+        } = options;
+        self.require(
+            opt_ilike.is_none()
+                && opt_exclude.is_none()
+                && opt_except.is_none()
+                && opt_replace.is_none()
+                && opt_rename.is_none(),
+            "an option of a wildcard",
+        );
     }
 }
 
-fn modifiers(modifiers: Option<&SelectModifiers>) -> Proof {
-    let Some(SelectModifiers {
-        high_priority: _,
-        straight_join: _,
-        sql_small_result: _,
-        sql_big_result: _,
-        sql_buffer_result: _,
-        sql_no_cache: _,
-        sql_calc_found_rows,
-    }) = modifiers
-    else {
-        return Ok(());
+fn limit_of(query: &Query) -> Limit {
+    let rows = match (&query.limit_clause, &query.fetch) {
+        (Some(LimitClause::LimitOffset { limit: Some(limit), .. }), _)
+        | (Some(LimitClause::OffsetCommaLimit { limit, .. }), _) => limit,
+        (_, Some(Fetch { quantity: Some(quantity), percent: false, .. })) => quantity,
+        // FETCH FIRST ROW without a number.
+        (_, Some(Fetch { quantity: None, .. })) => return Limit::Rows(1),
+        (_, Some(_)) => return Limit::Computed,
+        _ => return Limit::None,
     };
-    if *sql_calc_found_rows {
-        // FOUND_ROWS() on the same session is what it is for.
-        return Err(Classification::session("SQL_CALC_FOUND_ROWS"));
+    match rows {
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => {
+            digits.parse().map_or(Limit::Computed, Limit::Rows)
+        }
+        Expr::Value(ValueWithSpan { value: Value::Null, .. }) => Limit::None,
+        Expr::Identifier(word) if word.value.eq_ignore_ascii_case("all") => Limit::None,
+        _ => Limit::Computed,
     }
-    Ok(())
-}
-
-fn plain_wildcard(options: &WildcardAdditionalOptions) -> Proof {
-    let WildcardAdditionalOptions {
-        wildcard_token: _,
-        opt_ilike,
-        opt_exclude,
-        opt_except,
-        opt_replace,
-        opt_rename,
-        opt_alias: _,
-    } = options;
-    require(
-        opt_ilike.is_none()
-            && opt_exclude.is_none()
-            && opt_except.is_none()
-            && opt_replace.is_none()
-            && opt_rename.is_none(),
-        "an option of a wildcard",
-    )
 }

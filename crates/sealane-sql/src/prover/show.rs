@@ -5,19 +5,18 @@ use sqlparser::ast::{
     Statement,
 };
 
-use crate::classification::Classification;
 use crate::dialect::Dialect;
 
-use super::{Proof, Prover, require};
+use super::Prover;
 
 /// Settings of PostgreSQL whose answer on a replica says nothing about the primary.
 const ASKED_OF_THE_PRIMARY: &[&str] =
     &["transaction", "in_hot_standby", "default_transaction", "is_superuser", "all"];
 
 impl<'a> Prover<'a> {
-    /// `None` if the statement is no `SHOW`.
-    pub(super) fn show(&mut self, statement: &'a Statement) -> Option<Proof> {
-        Some(match statement {
+    /// `false` if the statement is no `SHOW`.
+    pub(super) fn show(&mut self, statement: &'a Statement) -> bool {
+        match statement {
             Statement::ShowVariable { variable } => self.show_variable(variable),
             Statement::ShowCreate { obj_type: _, obj_name: _ } => self.mysql_only(),
             Statement::ShowColumns { extended: _, full: _, show_options }
@@ -34,17 +33,18 @@ impl<'a> Prover<'a> {
             Statement::ShowCharset(ShowCharset { is_shorthand: _, filter })
             | Statement::ShowCollation { filter } => {
                 self.show_filter(filter.as_ref());
-                self.mysql_only()
+                self.mysql_only();
             }
             Statement::ShowVariables { filter: _, global: _, session: _ }
             | Statement::ShowStatus { filter: _, global: _, session: _ } => {
-                Err(Classification::session("SHOW VARIABLES or STATUS"))
+                self.session("SHOW VARIABLES or STATUS", None);
             }
-            _ => return None,
-        })
+            _ => return false,
+        }
+        true
     }
 
-    fn show_variable(&mut self, words: &[Ident]) -> Proof {
+    fn show_variable(&mut self, words: &[Ident]) {
         let word = |at: usize| words.get(at).map(|word| word.value.to_ascii_lowercase());
         let first = word(0).unwrap_or_default();
         let reads = match self.dialect {
@@ -62,10 +62,12 @@ impl<'a> Prover<'a> {
             },
             Dialect::Sqlite => false,
         };
-        if reads { Ok(()) } else { Err(Classification::session("SHOW")) }
+        if !reads {
+            self.session("SHOW", None);
+        }
     }
 
-    fn show_options(&mut self, options: &'a ShowStatementOptions) -> Proof {
+    fn show_options(&mut self, options: &'a ShowStatementOptions) {
         let ShowStatementOptions { show_in: _, starts_with, limit, limit_from, filter_position } =
             options;
         match filter_position {
@@ -75,11 +77,11 @@ impl<'a> Prover<'a> {
             ) => self.show_filter(Some(filter)),
             None => {}
         }
-        require(
+        self.require(
             starts_with.is_none() && limit.is_none() && limit_from.is_none(),
             "an option of SHOW",
-        )?;
-        self.mysql_only()
+        );
+        self.mysql_only();
     }
 
     fn show_filter(&mut self, filter: Option<&'a ShowStatementFilter>) {
@@ -94,7 +96,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    fn mysql_only(&self) -> Proof {
-        require(self.dialect == Dialect::MySql, "SHOW")
+    fn mysql_only(&mut self) {
+        self.require(self.dialect == Dialect::MySql, "SHOW");
     }
 }

@@ -1,24 +1,30 @@
 //! What stands after `FROM`: tables, subqueries, joins, table functions.
 
+use sealane_core::Intent;
 use sqlparser::ast::{
-    Join, JoinConstraint, JoinOperator, JsonTableColumn, ObjectName, ObjectNamePart, TableAlias,
+    Ident, Join, JoinConstraint, JoinOperator, JsonTableColumn, ObjectName, TableAlias,
     TableAliasColumnDef, TableFactor, TableFunctionArgs, TableSample, TableSampleKind,
     TableWithJoins, XmlTableColumnOption,
 };
 
-use crate::classification::Classification;
 use crate::dialect::Dialect;
+use crate::finding::Reason;
 use crate::function;
+use crate::relation;
+use crate::table_name::{TableName, is_same_name};
 
-use super::{Node, Proof, Prover, require};
+use super::call::span_of;
+use super::{Node, Prover};
 
 impl<'a> Prover<'a> {
-    pub(super) fn joined(&mut self, table: &'a TableWithJoins) -> Proof {
+    pub(super) fn joined(&mut self, table: &'a TableWithJoins) {
         let TableWithJoins { relation, joins } = table;
-        self.pending.push(Node::Table(relation));
+        self.later(Node::Table(relation));
         for Join { relation, global, join_operator } in joins {
-            require(!global, "GLOBAL JOIN")?;
-            self.pending.push(Node::Table(relation));
+            let count = &mut self.outcome.cost.joins;
+            *count = count.saturating_add(1);
+            self.require(!global, "GLOBAL JOIN");
+            self.later(Node::Table(relation));
             match join_operator {
                 JoinOperator::Join(constraint)
                 | JoinOperator::Inner(constraint)
@@ -32,28 +38,27 @@ impl<'a> Prover<'a> {
                     JoinConstraint::On(condition) => self.push(condition),
                     JoinConstraint::Using(_) | JoinConstraint::Natural | JoinConstraint::None => {}
                 },
-                _ => return Err(Classification::not_listed("a join of another dialect")),
+                _ => self.not_listed("a join of another dialect"),
             }
         }
-        Ok(())
     }
 
-    pub(super) fn table(&mut self, table: &'a TableFactor) -> Proof {
+    pub(super) fn table(&mut self, table: &'a TableFactor) {
         match table {
             TableFactor::Table { .. } => self.named_table(table),
             TableFactor::Derived { lateral: _, subquery, alias, sample } => {
-                require(sample.is_none(), "a sample of a subquery")?;
-                self.push_query(subquery);
-                self.alias(alias.as_ref())
+                self.require(sample.is_none(), "a sample of a subquery");
+                self.push_subquery(subquery);
+                self.alias(alias.as_ref());
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
-                self.pending.push(Node::Joined(table_with_joins));
-                self.alias(alias.as_ref())
+                self.later(Node::Joined(table_with_joins));
+                self.alias(alias.as_ref());
             }
             TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
-                self.callable(name)?;
-                self.arguments(args)?;
-                self.alias(alias.as_ref())
+                self.callable(name);
+                self.arguments(args);
+                self.alias(alias.as_ref());
             }
             TableFactor::UNNEST {
                 alias,
@@ -62,21 +67,21 @@ impl<'a> Prover<'a> {
                 with_offset_alias: _,
                 with_ordinality: _,
             } => {
-                require(!with_offset, "WITH OFFSET")?;
+                self.require(!with_offset, "WITH OFFSET");
                 self.push_all(array_exprs);
-                self.alias(alias.as_ref())
+                self.alias(alias.as_ref());
             }
             TableFactor::JsonTable { json_expr, json_path: _, columns, alias } => {
                 self.push(json_expr);
-                self.json_columns(columns)?;
-                self.alias(alias.as_ref())
+                self.json_columns(columns);
+                self.alias(alias.as_ref());
             }
             TableFactor::XmlTable { .. } => self.xml_table(table),
-            _ => Err(Classification::not_listed("a table expression of another dialect")),
+            _ => self.not_listed("a table expression of another dialect"),
         }
     }
 
-    fn named_table(&mut self, table: &'a TableFactor) -> Proof {
+    fn named_table(&mut self, table: &'a TableFactor) {
         let TableFactor::Table {
             name,
             alias,
@@ -90,100 +95,95 @@ impl<'a> Prover<'a> {
             index_hints: _,
         } = table
         else {
-            return Err(Classification::not_listed("a table expression"));
+            return self.not_listed("a table expression");
         };
-        require(with_hints.is_empty(), "a table hint")?;
-        require(version.is_none(), "a version of a table")?;
-        require(json_path.is_none(), "a path into a table")?;
+        self.require(with_hints.is_empty(), "a table hint");
+        self.require(version.is_none(), "a version of a table");
+        self.require(json_path.is_none(), "a path into a table");
         match args {
             Some(TableFunctionArgs { args, settings }) => {
-                require(settings.is_none(), "SETTINGS")?;
-                self.callable(name)?;
-                self.arguments(args)?;
+                self.require(settings.is_none(), "SETTINGS");
+                self.callable(name);
+                self.arguments(args);
             }
-            None => self.relation(name)?,
+            None => self.relation(name),
         }
         if let Some(
             TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample),
         ) = sample
         {
             let TableSample { modifier: _, name: _, quantity, seed: _, bucket, offset } = &**sample;
-            require(bucket.is_none() && offset.is_none(), "a sample of another dialect")?;
+            self.require(bucket.is_none() && offset.is_none(), "a sample of another dialect");
             self.push_all(quantity.as_ref().map(|quantity| &quantity.value));
         }
-        self.alias(alias.as_ref())
+        self.alias(alias.as_ref());
     }
 
-    /// A plain name: a table, or a view, which the text cannot tell apart.
-    pub(super) fn relation(&self, name: &ObjectName) -> Proof {
-        let mut parts = Vec::with_capacity(name.0.len());
-        for part in &name.0 {
-            match part {
-                ObjectNamePart::Identifier(ident) => parts.push(ident.value.to_ascii_lowercase()),
-                ObjectNamePart::Function(_) => {
-                    return Err(Classification::not_listed("a computed table name"));
-                }
-            }
+    /// A plain name: a table, or a view, or a common table expression.
+    pub(super) fn relation(&mut self, name: &ObjectName) {
+        let Some(table) = TableName::of(name, self.dialect) else {
+            return self.not_listed("a computed or empty table name");
+        };
+        if self.is_common_table(name) {
+            return;
         }
-        let (Some(relation), first) = (parts.last(), parts.first()) else {
-            return Err(Classification::not_listed("a table without a name"));
-        };
-        let first = first.map(String::as_str).unwrap_or_default();
-        let of_session = match self.dialect {
-            Dialect::PostgreSql => {
-                first.starts_with("pg_temp")
-                    || matches!(relation.as_str(), "pg_prepared_statements" | "pg_cursors")
-            }
-            Dialect::Sqlite => {
-                (parts.len() > 1 && first == "temp")
-                    || matches!(relation.as_str(), "sqlite_temp_master" | "sqlite_temp_schema")
-            }
-            Dialect::MySql => false,
-        };
-        if of_session {
-            return Err(Classification::session("a relation of the session's own"));
+        let span = span_of(name);
+        if let Some(why) = relation::refusal(&table, self.dialect) {
+            self.refuse(Intent::Session, Reason::SessionState(why), span);
+        }
+        if let Some(why) = self.catalog.refusal(&table) {
+            let reason = Reason::Relation { name: table.to_string(), why: why.to_owned() };
+            self.refuse(Intent::Unknown, reason, span);
         }
         // SQLite runs a pragma when its table is read, listed or not.
         if self.dialect == Dialect::Sqlite
-            && relation.starts_with("pragma_")
-            && !function::is_pure(name, self.dialect)
+            && table.name().starts_with("pragma_")
+            && !function::is_pure(name, self.dialect, self.catalog)
         {
-            return Err(Classification::session("PRAGMA"));
+            self.session("PRAGMA", span);
         }
-        Ok(())
+        for below in self.catalog.reads_through(&table) {
+            self.outcome.tables.add_read(below.clone());
+        }
+        self.outcome.tables.add_read(table);
     }
 
-    pub(super) fn alias(&mut self, alias: Option<&'a TableAlias>) -> Proof {
+    /// Whether a `WITH` around it gave the name its meaning.
+    fn is_common_table(&self, name: &ObjectName) -> bool {
+        let [part] = name.0.as_slice() else { return false };
+        part.as_ident().is_some_and(|ident| {
+            let same = |known: &Ident| is_same_name(known, ident, self.dialect);
+            self.scopes.sees(self.scope, same)
+        })
+    }
+
+    pub(super) fn alias(&mut self, alias: Option<&'a TableAlias>) {
         let Some(TableAlias { explicit: _, name: _, columns, at }) = alias else {
-            return Ok(());
+            return;
         };
-        require(at.is_none(), "AT after an alias")?;
+        self.require(at.is_none(), "AT after an alias");
         for TableAliasColumnDef { name: _, data_type } in columns {
             if let Some(data_type) = data_type {
-                self.data_type(data_type)?;
+                self.data_type(data_type);
             }
         }
-        Ok(())
     }
 
-    fn json_columns(&mut self, columns: &'a [JsonTableColumn]) -> Proof {
+    fn json_columns(&mut self, columns: &'a [JsonTableColumn]) {
         for column in columns {
             match column {
                 // Path and defaults are literals.
-                JsonTableColumn::Named(column) => self.data_type(&column.r#type)?,
+                JsonTableColumn::Named(column) => self.data_type(&column.r#type),
                 JsonTableColumn::ForOrdinality(_) => {}
-                JsonTableColumn::Nested(_) => {
-                    return Err(Classification::not_listed("NESTED in JSON_TABLE"));
-                }
+                JsonTableColumn::Nested(_) => self.not_listed("NESTED in JSON_TABLE"),
             }
         }
-        Ok(())
     }
 
-    fn xml_table(&mut self, table: &'a TableFactor) -> Proof {
+    fn xml_table(&mut self, table: &'a TableFactor) {
         let TableFactor::XmlTable { namespaces, row_expression, passing, columns, alias } = table
         else {
-            return Err(Classification::not_listed("a table expression"));
+            return self.not_listed("a table expression");
         };
         self.push_all(namespaces.iter().map(|namespace| &namespace.uri));
         self.push(row_expression);
@@ -191,13 +191,13 @@ impl<'a> Prover<'a> {
         for column in columns {
             match &column.option {
                 XmlTableColumnOption::NamedInfo { r#type, path, default, nullable: _ } => {
-                    self.data_type(r#type)?;
+                    self.data_type(r#type);
                     self.push_all(path);
                     self.push_all(default);
                 }
                 XmlTableColumnOption::ForOrdinality => {}
             }
         }
-        self.alias(alias.as_ref())
+        self.alias(alias.as_ref());
     }
 }

@@ -1,16 +1,21 @@
 //! Data types, literals and operators.
 
+use sealane_core::Intent;
 use sqlparser::ast::{ArrayElemTypeDef, BinaryOperator, DataType, UnaryOperator, Value};
+use sqlparser::tokenizer::Span;
 
-use crate::classification::Classification;
+use crate::catalog::Purity;
 use crate::dialect::Dialect;
+use crate::finding::Reason;
+use crate::table_name::TableName;
 
-use super::{Proof, Prover, require};
+use super::Prover;
+use super::call::span_of;
 
 impl Prover<'_> {
-    /// A type by name. A type of the user's is let through: `CAST($1 AS mood)` is how
-    /// SeaORM compares enums, and only the catalog knows a domain from an enum.
-    pub(super) fn data_type(&self, data_type: &DataType) -> Proof {
+    /// A type by name. One of the user's is let through unless the catalog knows
+    /// better: `CAST($1 AS mood)` is how SeaORM compares enums.
+    pub(super) fn data_type(&mut self, data_type: &DataType) {
         let mut data_type = data_type;
         while let DataType::Array(
             ArrayElemTypeDef::AngleBracket(element)
@@ -19,6 +24,12 @@ impl Prover<'_> {
         ) = data_type
         {
             data_type = element;
+        }
+        if let DataType::Custom(name, _) = data_type
+            && let Some(known) = TableName::of(name, self.dialect)
+            && self.catalog.is_active_type(known.name())
+        {
+            self.refuse(Intent::Unknown, Reason::Type(known.to_string()), span_of(name));
         }
         let structured = matches!(
             data_type,
@@ -33,16 +44,14 @@ impl Prover<'_> {
                 | DataType::LowCardinality(_)
                 | DataType::Trigger
         );
-        require(!structured, "a type of another dialect")
+        self.require(!structured, "a type of another dialect");
     }
 
-    pub(super) fn value(&self, value: &Value) -> Proof {
+    pub(super) fn value(&mut self, value: &Value, span: Span) {
         match value {
             Value::Placeholder(name) if name.starts_with('@') => {
-                if self.dialect == Dialect::Sqlite {
-                    Ok(())
-                } else {
-                    Err(Classification::session("a variable"))
+                if self.dialect != Dialect::Sqlite {
+                    self.session("a variable", Some(span));
                 }
             }
             Value::Number(..)
@@ -55,18 +64,18 @@ impl Prover<'_> {
             | Value::HexStringLiteral(_)
             | Value::Boolean(_)
             | Value::Null
-            | Value::Placeholder(_) => Ok(()),
-            _ => Err(Classification::not_listed("a literal of another dialect")),
+            | Value::Placeholder(_) => {}
+            _ => self.not_listed("a literal of another dialect"),
         }
     }
 
-    pub(super) fn unary(&self, operator: &UnaryOperator) -> Proof {
+    pub(super) fn unary(&mut self, operator: &UnaryOperator) {
         match operator {
             UnaryOperator::Plus
             | UnaryOperator::Minus
             | UnaryOperator::Not
             | UnaryOperator::BangNot
-            | UnaryOperator::BitwiseNot => Ok(()),
+            | UnaryOperator::BitwiseNot => {}
             UnaryOperator::AtDashAt
             | UnaryOperator::DoubleAt
             | UnaryOperator::Hash
@@ -77,24 +86,55 @@ impl Prover<'_> {
             | UnaryOperator::PGSquareRoot
             | UnaryOperator::QuestionDash
             | UnaryOperator::QuestionPipe => {
-                require(self.dialect == Dialect::PostgreSql, "an operator of another dialect")
+                let is_known = self.dialect == Dialect::PostgreSql;
+                self.require(is_known, "an operator of another dialect");
             }
+        }
+        if self.catalog.has_active_operators() {
+            self.overloaded(&operator.to_string());
         }
     }
 
-    pub(super) fn binary(&self, operator: &BinaryOperator) -> Proof {
+    pub(super) fn binary(&mut self, operator: &BinaryOperator) {
         match operator {
-            BinaryOperator::Custom(_) | BinaryOperator::PGCustomBinaryOperator(_) => {
-                Err(Classification::not_listed("an operator of the user's"))
+            BinaryOperator::Custom(symbol) => self.custom_operator(symbol),
+            BinaryOperator::PGCustomBinaryOperator(parts) => {
+                let symbol = parts.last().map(String::as_str).unwrap_or_default();
+                // With a schema it may still be the server's own.
+                if !is_pg_catalog(parts) || self.catalog.operator(symbol) == Purity::Impure {
+                    self.custom_operator(symbol);
+                }
             }
-            BinaryOperator::Assignment => Err(Classification::session("an assignment")),
+            BinaryOperator::Assignment => self.session("an assignment", None),
             BinaryOperator::DuckIntegerDivide => {
-                Err(Classification::not_listed("an operator of another dialect"))
+                self.not_listed("an operator of another dialect");
             }
-            _ if is_built_in(operator) => Ok(()),
-            _ => Err(Classification::not_listed("an operator")),
+            _ if is_built_in(operator) => {
+                if self.catalog.has_active_operators() {
+                    self.overloaded(&operator.to_string());
+                }
+            }
+            _ => self.not_listed("an operator"),
         }
     }
+
+    /// An operator that only the catalog can know.
+    fn custom_operator(&mut self, symbol: &str) {
+        if self.catalog.operator(symbol) != Purity::Pure {
+            self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
+        }
+    }
+
+    /// A built-in operator, of which the user may have made another one.
+    fn overloaded(&mut self, symbol: &str) {
+        if self.catalog.operator(symbol) == Purity::Impure {
+            self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
+        }
+    }
+}
+
+fn is_pg_catalog(parts: &[String]) -> bool {
+    matches!(parts, [schema, _] if schema.eq_ignore_ascii_case("pg_catalog"))
 }
 
 /// Operators that the servers define themselves.

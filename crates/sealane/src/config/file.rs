@@ -26,6 +26,7 @@ struct File {
 struct Endpoint {
     url: String,
     name: Option<String>,
+    group: Option<String>,
     max_connections: Option<u32>,
     min_connections: Option<u32>,
     acquire_timeout_ms: Option<u64>,
@@ -90,6 +91,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
 
     let mut config = Config::new(file.primary.options());
+    if file.primary.group.is_some() {
+        return Err(invalid("the primary is in no group; only replicas are".to_owned()));
+    }
     if let Some(name) = file.primary.name {
         config.primary.name = name;
     }
@@ -99,6 +103,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
             Some(name) => config.named_replica(name, options),
             None => config.replica(options),
         };
+        if let Some(group) = replica.group {
+            config = config.in_group(group);
+        }
     }
     config = config.consistency(consistency);
     if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
@@ -191,6 +198,7 @@ mod tests {
 
             [[replicas]]
             url = "postgres://app@db-3/shop"
+            group = "analytics"
 
             [routing]
             consistency = "bounded-staleness"
@@ -207,6 +215,7 @@ mod tests {
         .unwrap();
         let names: Vec<_> = config.endpoints().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["primary", "near", "replica-2"]);
+        assert_eq!(config.replicas[1].group.as_deref(), Some("analytics"));
         assert_eq!(config.replicas[0].options.get_max_connections(), Some(50));
         assert_eq!(config.consistency, Consistency::BoundedStaleness(Duration::from_millis(250)));
         assert_eq!(config.balancer.name(), "round-robin");

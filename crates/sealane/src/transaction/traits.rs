@@ -19,22 +19,22 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.trace(&statement.sql);
+        self.note(&statement.sql);
         self.looked_at((**self).execute_raw(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.trace(sql);
+        self.note(sql);
         self.looked_at((**self).execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.trace(&statement.sql);
+        self.note(&statement.sql);
         self.looked_at((**self).query_one_raw(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.trace(&statement.sql);
+        self.note(&statement.sql);
         self.looked_at((**self).query_all_raw(statement).await)
     }
 
@@ -54,7 +54,7 @@ impl StreamTrait for RoutedTransaction {
         &'a self,
         statement: Statement,
     ) -> BoxFuture<'a, Result<TransactionStream<'a>, DbErr>> {
-        self.trace(&statement.sql);
+        self.note(&statement.sql);
         (**self).stream_raw(statement)
     }
 }
@@ -64,7 +64,7 @@ impl TransactionTrait for RoutedTransaction {
     type Transaction = RoutedTransaction;
 
     async fn begin(&self) -> Result<RoutedTransaction, DbErr> {
-        (**self).begin().await.map(RoutedTransaction::nested)
+        (**self).begin().await.map(|inner| self.nested(inner))
     }
 
     async fn begin_with_config(
@@ -73,14 +73,14 @@ impl TransactionTrait for RoutedTransaction {
         access_mode: Option<AccessMode>,
     ) -> Result<RoutedTransaction, DbErr> {
         let inner = (**self).begin_with_config(isolation_level, access_mode).await?;
-        Ok(RoutedTransaction::nested(inner))
+        Ok(self.nested(inner))
     }
 
     async fn begin_with_options(
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        (**self).begin_with_options(options).await.map(RoutedTransaction::nested)
+        (**self).begin_with_options(options).await.map(|inner| self.nested(inner))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -1,0 +1,142 @@
+use std::sync::Mutex;
+
+use sealane_core::{Endpoint, Topology};
+use sealane_sql::{CatalogFacts, Dialect, FunctionFact, Intent};
+
+use super::*;
+
+const SQL: &str = "SELECT price(id) FROM cake";
+
+/// A catalog with one function, which may fail to load, and counts.
+#[derive(Clone, Default)]
+struct Source(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    volatile: bool,
+    fails: bool,
+    loads: u64,
+    /// The schema changes while the load is on its way.
+    changes_meanwhile: Option<Arc<Classifier>>,
+}
+
+impl Source {
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn loads(&self) -> u64 {
+        self.0.lock().unwrap().loads
+    }
+}
+
+impl CatalogSource for Source {
+    async fn load(&self, _: EndpointId) -> Result<Catalog, Failure> {
+        let mut state = self.0.lock().unwrap();
+        state.loads += 1;
+        if state.fails {
+            return Err(Failure::Timeout);
+        }
+        if let Some(classifier) = state.changes_meanwhile.take() {
+            classifier.doubt_catalog();
+        }
+        let price = FunctionFact {
+            schema: "public".to_owned(),
+            name: "price".to_owned(),
+            volatile: state.volatile,
+            shadowed: false,
+            takes_row: false,
+        };
+        let mut facts = CatalogFacts::default();
+        facts.functions.push(price);
+        Ok(Catalog::new(&facts))
+    }
+}
+
+fn start(source: &Source) -> (CatalogWatch, Arc<Classifier>) {
+    let topology = Topology::always_current(vec![Endpoint::new("primary", "here")]);
+    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
+    let watch = CatalogWatch::spawn(Board::new(topology), Arc::clone(&classifier), source.clone());
+    (watch, classifier)
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_function_is_pure_once_the_catalog_says_so() {
+    let (watch, classifier) = start(&Source::default());
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+    assert!(watch.current(LONG).await);
+    assert_eq!(classifier.intent(SQL), Intent::Read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_schema_is_in_doubt_until_it_is_loaded() {
+    let source = Source::default();
+    let (watch, classifier) = start(&source);
+    assert!(watch.current(LONG).await);
+    source.set(|state| state.volatile = true);
+    watch.schema_changed();
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+    assert!(watch.current(LONG).await);
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+    source.set(|state| state.volatile = false);
+    watch.schema_changed();
+    assert!(watch.current(LONG).await);
+    assert_eq!(classifier.intent(SQL), Intent::Read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_before_a_change_stays_in_doubt() {
+    let source = Source::default();
+    let (watch, classifier) = start(&source);
+    assert!(watch.current(LONG).await);
+    source.set(|state| state.changes_meanwhile = Some(Arc::clone(&classifier)));
+    watch.schema_changed();
+    assert!(watch.current(LONG).await);
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_are_answered_by_few_loads() {
+    let source = Source::default();
+    let (watch, _) = start(&source);
+    assert!(watch.current(LONG).await);
+    for _ in 0..100 {
+        watch.schema_changed();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(watch.current(LONG).await);
+    assert!(source.loads() <= 8, "{} loads in a second", source.loads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_is_tried_again_and_leaves_what_is_known() {
+    let source = Source::default();
+    let (watch, classifier) = start(&source);
+    assert!(watch.current(LONG).await);
+    source.set(|state| state.fails = true);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(classifier.intent(SQL), Intent::Read);
+    assert!(source.loads() < 30, "{} loads in ten minutes", source.loads());
+    watch.schema_changed();
+    assert!(!watch.current(Duration::from_secs(5)).await);
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+    source.set(|state| state.fails = false);
+    assert!(watch.current(LONG).await);
+    assert_eq!(classifier.intent(SQL), Intent::Read);
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_changes_are_seen_within_a_minute_or_so() {
+    let source = Source::default();
+    let (watch, classifier) = start(&source);
+    assert!(watch.current(LONG).await);
+    source.set(|state| state.volatile = true);
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    assert_eq!(classifier.intent(SQL), Intent::Unknown);
+    drop(watch);
+    let loads = source.loads();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(source.loads(), loads);
+}

@@ -1,0 +1,78 @@
+//! What somebody with a connection has to find out.
+
+use serde::Deserialize;
+
+/// The catalog of one database, as far as it decides where statements may run.
+///
+/// The same for all servers of a cluster. Names are as the catalog holds them.
+/// Deserialises from an object with these fields, which is how a server sends it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CatalogFacts {
+    /// Functions and aggregates that are not the server's own.
+    pub functions: Vec<FunctionFact>,
+    /// Operators that are not the server's own.
+    pub operators: Vec<OperatorFact>,
+    /// Relations that are more, or less, than a plain table.
+    pub relations: Vec<RelationFact>,
+    /// Types that run something when a value is converted from or to them.
+    pub types: Vec<TypeFact>,
+}
+
+/// A function, one overload of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FunctionFact {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Whether the server takes it to have side effects (`provolatile = 'v'`);
+    /// of an aggregate, whether one of its parts does.
+    pub volatile: bool,
+    /// Whether the server has a function of the same name itself.
+    pub shadowed: bool,
+    /// Whether it can be called as `row.name`: it takes one row.
+    pub takes_row: bool,
+}
+
+/// An operator.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct OperatorFact {
+    /// Its symbol.
+    pub symbol: String,
+    /// Whether its function has side effects.
+    pub volatile: bool,
+}
+
+/// A type that is more than its name says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TypeFact {
+    /// Its name, whatever its schema.
+    pub name: String,
+    /// Whether a function that is not pure runs: of a cast, or to read or show it.
+    pub refused: bool,
+    /// Queries for what runs: `SELECT` and each condition of a domain.
+    pub definitions: Vec<String>,
+    /// Names of types that it is made of.
+    pub parts: Vec<String>,
+}
+
+/// A relation that is not a plain, logged table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RelationFact {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Why a replica cannot show it, whatever it holds: unlogged, temporary, foreign.
+    pub refused: Option<String>,
+    /// Queries that run when it is read: a view's definition; `SELECT` and the
+    /// condition for each policy of row level security. Names of relations in it
+    /// carry their schema.
+    pub definitions: Vec<String>,
+    /// A partition or child of it, or a relation behind it, by schema and name.
+    pub parts: Vec<(String, String)>,
+}
