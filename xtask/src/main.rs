@@ -10,6 +10,7 @@
     reason = "a command line tool talks to its user"
 )]
 
+mod bench;
 mod check;
 mod clean;
 mod cluster;
@@ -42,6 +43,8 @@ enum Task {
     Itest(itest::Itest),
     /// Run every test: the crates' own, then the integration suites.
     Test(test::Test),
+    /// Measure the hot path, and check its instructions against their record.
+    Bench(bench::Bench),
     /// Check formatting, lints and the layering of the crates.
     Check(check::Check),
     /// Remove every container and network that `itest` left (all of them, also kept ones).
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let outcome = interrupt::listen().and_then(|()| match task {
         Task::Itest(itest) => itest.run(progress),
         Task::Test(test) => test.run(progress),
+        Task::Bench(bench) => bench.run(progress),
         Task::Check(check) => check.run(progress),
         Task::Clean(clean) => clean.run(progress),
     });

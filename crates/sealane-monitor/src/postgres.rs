@@ -34,6 +34,8 @@ const PROBE: &str = "SELECT \
      END AS timeline, \
      CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
        ELSE pg_current_wal_insert_lsn() END::text AS lsn, \
+     CASE WHEN pg_is_in_recovery() THEN false \
+       ELSE pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() END AS unflushed, \
      pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes, \
      CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
      EXISTS (SELECT FROM pg_stat_wal_receiver \
@@ -41,10 +43,23 @@ const PROBE: &str = "SELECT \
      (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
        AS incarnation";
 
+/// Has the primary write out what is in its log. A transaction with an id does so
+/// when it commits; `local`, so that it does not wait for synchronous replicas.
+///
+/// What waits there may be nobody's commit: a query that tidies a page logs it, and
+/// on an idle primary nothing writes that out for up to fifteen seconds (when the
+/// background writer logs a snapshot). The position ends behind it, because a
+/// commit that did not wait (`synchronous_commit = off`) may be in it too; so
+/// without this no replica would be proved to be up to date.
+const FLUSH: &str =
+    "SELECT set_config('synchronous_commit', 'local', true), pg_current_xact_id()::text";
+
 /// Asks a PostgreSQL server over a connection of its own.
 pub struct PostgresProbe {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    /// The end of the primary's log in the last answer, if it was not written out.
+    unflushed: Option<String>,
 }
 
 impl PostgresProbe {
@@ -52,7 +67,7 @@ impl PostgresProbe {
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
         let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, connection: None }
+        PostgresProbe { options, connection: None, unflushed: None }
     }
 }
 
@@ -85,8 +100,25 @@ impl PostgresProbe {
     async fn ask_on(&mut self, mut connection: PgConnection) -> Result<Report, Failure> {
         let answer: Answer =
             sqlx::query_as(PROBE).fetch_one(&mut connection).await.map_err(|e| failure(&e))?;
+        self.flush_if_stuck(&answer, &mut connection).await?;
         self.connection = Some(connection);
         answer.report()
+    }
+
+    /// Writes the log out when its end has not moved since the last answer and is
+    /// still not written: where there are commits it moves by itself.
+    async fn flush_if_stuck(
+        &mut self,
+        answer: &Answer,
+        connection: &mut PgConnection,
+    ) -> Result<(), Failure> {
+        let unflushed = answer.lsn.clone().filter(|_| answer.unflushed);
+        let is_stuck = unflushed.is_some() && unflushed == self.unflushed;
+        self.unflushed = unflushed;
+        if is_stuck {
+            sqlx::query(FLUSH).execute(connection).await.map_err(|e| failure(&e))?;
+        }
+        Ok(())
     }
 }
 
@@ -114,6 +146,7 @@ struct Answer {
     system_id: i64,
     timeline: i32,
     lsn: Option<String>,
+    unflushed: bool,
     segment_bytes: i64,
     paused: bool,
     receiving: bool,
@@ -127,6 +160,7 @@ impl FromRow<'_, PgRow> for Answer {
             system_id: row.try_get("system_id")?,
             timeline: row.try_get("timeline")?,
             lsn: row.try_get("lsn")?,
+            unflushed: row.try_get("unflushed")?,
             segment_bytes: row.try_get("segment_bytes")?,
             paused: row.try_get("paused")?,
             receiving: row.try_get("receiving")?,
@@ -205,6 +239,7 @@ mod tests {
             system_id: -1,
             timeline: 3,
             lsn: Some("0/5000028".into()),
+            unflushed: false,
             segment_bytes: 16 << 20,
             paused: false,
             receiving: false,

@@ -1,0 +1,93 @@
+//! What happens to every statement, one operation at a time.
+//!
+//! Shared by the benchmark, which measures time, and by the program
+//! `instructions`, which is counted by valgrind: on a noisy machine only the
+//! second tells a regression from a busy neighbour.
+
+use std::time::Duration;
+
+use sealane_core::{
+    Access, Consistency, Demand, Endpoint, Loads, Moment, Plan, Topology, TwoChoices,
+};
+use sealane_sql::{Classifier, Dialect, classify};
+
+/// A `find_by_id` as SeaORM renders it, 300 characters.
+pub const SELECT: &str = r#"SELECT "customer"."id", "customer"."name", "customer"."email", "customer"."phone", "customer"."street", "customer"."city", "customer"."country", "customer"."language", "customer"."created_at", "customer"."updated_at", "customer"."version" FROM "customer" WHERE "customer"."tenant_id" = $1 LIMIT $2"#;
+
+/// An insert as SeaORM renders it.
+pub const INSERT: &str = r#"INSERT INTO "customer" ("name", "email", "phone") VALUES ($1, $2, $3) RETURNING "id", "name", "email", "phone""#;
+
+/// One operation of the hot path, ready to be repeated.
+pub struct Operation {
+    /// Its name in reports.
+    pub name: &'static str,
+    run: Box<dyn Fn() -> bool>,
+}
+
+impl Operation {
+    fn new(name: &'static str, run: impl Fn() -> bool + 'static) -> Self {
+        Operation { name, run: Box::new(run) }
+    }
+
+    /// Does it once. The result is what was to be found out, so that nothing is
+    /// optimised away; it is always true.
+    #[must_use]
+    pub fn run(&self) -> bool {
+        (self.run)()
+    }
+}
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Operation").field(&self.name).finish()
+    }
+}
+
+/// All operations that are measured.
+#[must_use]
+pub fn operations() -> Vec<Operation> {
+    let classifier = Classifier::new(Dialect::PostgreSql);
+    let cached = move || classifier.look_up(SELECT).may_leave_primary();
+    let classifier = Classifier::new(Dialect::PostgreSql);
+    let certain_write = move || !classifier.look_up(INSERT).may_leave_primary();
+    vec![
+        Operation::new("look up a cached SELECT of 300 characters", cached),
+        Operation::new("classify a SELECT of 300 characters", || {
+            classify(SELECT, Dialect::PostgreSql).may_leave_primary()
+        }),
+        Operation::new("look up an INSERT", certain_write),
+        Operation::new("classify an INSERT", || {
+            !classify(INSERT, Dialect::PostgreSql).may_leave_primary()
+        }),
+        Operation::new("plan a read among three replicas", planned()),
+    ]
+}
+
+fn planned() -> impl Fn() -> bool {
+    let names = ["primary", "replica-1", "replica-2", "replica-3"];
+    let endpoints = names.iter().map(|name| Endpoint::new(*name, "here")).collect();
+    let topology = Topology::always_current(endpoints);
+    let loads = std::sync::Arc::new(Loads::new(topology.len()));
+    move || {
+        let now = Moment::from_origin(Duration::from_secs(1));
+        let demand = Demand::new(Access::Read, Consistency::ReadYourWrites, now);
+        Plan::new(&topology, &demand).next(&TwoChoices, &loads, 7).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_select_is_as_long_as_it_says() {
+        assert_eq!(SELECT.len(), 300);
+    }
+
+    #[test]
+    fn every_operation_finds_what_it_is_to_find() {
+        for operation in operations() {
+            assert!(operation.run() && operation.run(), "{}", operation.name);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `cargo xtask bench`: times of the hot path, and its instructions.
+//!
+//! Times are for people; on a shared machine they say little about a change. Instructions
+//! are counted by valgrind and are nearly the same in every run, so they are recorded, and
+//! a count that leaves its record fails the task.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::itest::cargo;
+use crate::process::{self, Patience};
+use crate::progress::Progress;
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Count instructions only; no times.
+    #[arg(long)]
+    counts_only: bool,
+    /// Record the counts of this run.
+    #[arg(long)]
+    update: bool,
+}
+
+/// Instructions per operation, by its name.
+type Counts = BTreeMap<String, u64>;
+
+/// What a compiler's or a library's small changes may do to a count.
+const TOLERANCE_RATIO: f64 = 0.05;
+/// Times that an operation is done in the shorter of two counted runs, and how many more
+/// in the longer one: what both do besides cancels out.
+const TIMES: [u32; 2] = [200, 1_200];
+const COUNT_LIMIT: Duration = Duration::from_secs(120);
+
+impl Bench {
+    pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
+        ensure!(
+            Command::new("valgrind").arg("--version").output().is_ok(),
+            "valgrind is missing, which counts the instructions: `apt install valgrind`"
+        );
+        if !self.counts_only {
+            progress.step("times of the hot path", || {
+                process::show(cargo().args(["bench", "--package=sealane-bench"]))
+            })?;
+        }
+        progress.step("instructions of the hot path", || self.instructions(progress))
+    }
+
+    fn instructions(&self, progress: Progress) -> anyhow::Result<()> {
+        let program = build()?;
+        let names = process::capture(&mut Command::new(&program), Patience::up_to(COUNT_LIMIT))?;
+        let mut counts = Counts::new();
+        for name in names.lines() {
+            let count = per_operation(&program, name)?;
+            progress.say(&format!("{count:>8}  {name}"));
+            counts.insert(name.to_owned(), count);
+        }
+        let record = root().join("benches/instructions.toml");
+        if self.update {
+            return fs::write(&record, render(&counts))
+                .with_context(|| format!("cannot write {}", record.display()));
+        }
+        let text = fs::read_to_string(&record)
+            .with_context(|| format!("cannot read {}", record.display()))?;
+        let differences = differences(&parse(&text)?, &counts);
+        ensure!(
+            differences.is_empty(),
+            "counts have left their record; if that is meant, `cargo xtask bench --update`:\n{}",
+            differences.join("\n")
+        );
+        Ok(())
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Builds the program that does one operation many times.
+fn build() -> anyhow::Result<PathBuf> {
+    let bin = ["--package=sealane-bench", "--bin=instructions", "--profile=bench"];
+    let mut command = cargo();
+    command.arg("build").args(bin).args(["--message-format=json-render-diagnostics"]);
+    let messages = process::capture(&mut command, Patience::up_to(Duration::from_secs(1800)))?;
+    // The one message that names a program names ours.
+    let path = messages
+        .lines()
+        .filter_map(|line| line.split_once(r#""executable":""#))
+        .filter_map(|(_, rest)| rest.split_once('"'))
+        .map(|(path, _)| PathBuf::from(path))
+        .next_back();
+    path.context("cargo did not say where it put the program")
+}
+
+fn per_operation(program: &Path, name: &str) -> anyhow::Result<u64> {
+    let [fewer, more] = TIMES;
+    let (less, total) = (count(program, name, fewer)?, count(program, name, more)?);
+    Ok(total.saturating_sub(less) / u64::from(more - fewer))
+}
+
+fn count(program: &Path, name: &str, times: u32) -> anyhow::Result<u64> {
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let out = directory.path().join("counts");
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--tool=callgrind"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(program)
+        .args([name, &times.to_string()]);
+    process::capture(&mut command, Patience::up_to(COUNT_LIMIT))?;
+    let text = fs::read_to_string(&out).context("valgrind has written no counts")?;
+    let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
+    total.and_then(|total| total.trim().parse().ok()).context("valgrind has counted nothing")
+}
+
+fn render(counts: &Counts) -> String {
+    let mut text = "# Instructions per operation, counted by `cargo xtask bench`; checked to 5 %.\n\
+                    # On another processor architecture or compiler they differ.\n\n"
+        .to_owned();
+    for (name, count) in counts {
+        text.push_str(&format!("\"{name}\" = {count}\n"));
+    }
+    text
+}
+
+fn parse(text: &str) -> anyhow::Result<Counts> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, count) = line.split_once(" = ").context("a line without ` = `")?;
+            Ok((name.trim_matches('"').to_owned(), count.parse()?))
+        })
+        .collect()
+}
+
+fn differences(recorded: &Counts, counted: &Counts) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (name, count) in counted {
+        match recorded.get(name) {
+            None => differences.push(format!("{name}: {count}, not recorded")),
+            Some(record) => {
+                let ratio = *count as f64 / (*record).max(1) as f64;
+                if (ratio - 1.0).abs() > TOLERANCE_RATIO {
+                    let percent = (ratio - 1.0) * 100.0;
+                    differences.push(format!("{name}: {count}, was {record} ({percent:+.1} %)"));
+                }
+            }
+        }
+    }
+    let gone = recorded.keys().filter(|name| !counted.contains_key(*name));
+    differences.extend(gone.map(|name| format!("{name}: recorded, but no longer there")));
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(of: &[(&str, u64)]) -> Counts {
+        of.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_again() {
+        let known = counts(&[("look up a SELECT", 321), ("plan", 45)]);
+        assert_eq!(parse(&render(&known)).unwrap(), known);
+    }
+
+    #[test]
+    fn a_count_that_leaves_its_record_is_told() {
+        let recorded = counts(&[("a", 1_000), ("b", 1_000), ("c", 1_000), ("gone", 1)]);
+        let counted = counts(&[("a", 1_049), ("b", 1_051), ("c", 949), ("new", 1)]);
+        let found = differences(&recorded, &counted);
+        assert_eq!(
+            found,
+            [
+                "b: 1051, was 1000 (+5.1 %)",
+                "c: 949, was 1000 (-5.1 %)",
+                "new: 1, not recorded",
+                "gone: recorded, but no longer there"
+            ]
+        );
+    }
+}
