@@ -14,6 +14,7 @@ mod check;
 mod clean;
 mod cluster;
 mod docker;
+mod functions;
 mod image;
 mod interrupt;
 mod itest;
@@ -44,6 +45,8 @@ enum Task {
     Test(test::Test),
     /// Check formatting, lints and the layering of the crates.
     Check(check::Check),
+    /// Make the list of PostgreSQL's pure functions anew, from live servers.
+    Functions(functions::Functions),
     /// Remove every container and network that `itest` left (all of them, also kept ones).
     Clean(clean::Clean),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Itest(itest) => itest.run(progress),
         Task::Test(test) => test.run(progress),
         Task::Check(check) => check.run(progress),
+        Task::Functions(functions) => functions.run(progress),
         Task::Clean(clean) => clean.run(progress),
     });
     match outcome {
