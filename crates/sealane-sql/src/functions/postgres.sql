@@ -37,7 +37,7 @@ refused (pattern) AS (VALUES
     ('pg_is_in_recovery'), ('pg_last_wal_.*'), ('pg_postmaster_start_time'),
     ('pg_conf_load_time'), ('pg_config'), ('pg_available_extension.*'),
     ('pg_extension_update_paths'), ('pg_stat_get_.*'), ('pg_get_replication_slots'),
-    ('pg_get_loaded_modules'), ('pg_lock.*'),
+    ('pg_get_loaded_modules'), ('pg_numa_available'), ('pg_lock.*'),
     -- For event triggers only.
     ('pg_event_trigger_.*')
 ),
