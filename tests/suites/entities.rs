@@ -30,7 +30,7 @@ async fn on_primary(cluster: &Cluster) -> anyhow::Result<(i64, i64)> {
 }
 
 async fn in_recovery(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
-    let row = db.query_one_raw(raw("SELECT pg_is_in_recovery() AS here")).await?;
+    let row = db.query_one_raw(raw("SELECT in_recovery AS here FROM whereabouts")).await?;
     row.ok_or_else(|| DbErr::RecordNotFound("here".into()))?.try_get("", "here")
 }
 
@@ -194,7 +194,7 @@ async fn connections_made_beforehand_are_read_only_too() -> anyhow::Result<()> {
         }
         let db = sealane::connect(config).await?;
         fleet::ready(&db).await?;
-        let sql = "SELECT setting, pg_is_in_recovery() AS standby FROM pg_settings \
+        let sql = "SELECT setting, in_recovery AS standby FROM pg_settings, whereabouts \
             WHERE name = 'default_transaction_read_only'";
         let show = || db.query_one_raw(raw(sql));
         for row in futures_util::future::try_join_all((0..40).map(|_| show())).await? {

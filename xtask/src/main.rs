@@ -15,6 +15,7 @@ mod check;
 mod clean;
 mod cluster;
 mod docker;
+mod functions;
 mod image;
 mod interrupt;
 mod itest;
@@ -47,6 +48,8 @@ enum Task {
     Bench(bench::Bench),
     /// Check formatting, lints and the layering of the crates.
     Check(check::Check),
+    /// Make the list of PostgreSQL's pure functions anew, from live servers.
+    Functions(functions::Functions),
     /// Remove every container and network that `itest` left (all of them, also kept ones).
     Clean(clean::Clean),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(progress),
         Task::Bench(bench) => bench.run(progress),
         Task::Check(check) => check.run(progress),
+        Task::Functions(functions) => functions.run(progress),
         Task::Clean(clean) => clean.run(progress),
     });
     match outcome {
