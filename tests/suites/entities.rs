@@ -194,16 +194,12 @@ async fn connections_made_beforehand_are_read_only_too() -> anyhow::Result<()> {
         }
         let db = sealane::connect(config).await?;
         fleet::ready(&db).await?;
-        let sql = "SELECT setting, in_recovery AS standby FROM pg_settings, whereabouts \
-            WHERE name = 'default_transaction_read_only'";
+        let sql = "SELECT reads_only(), in_recovery AS standby FROM whereabouts";
         let show = || db.query_one_raw(raw(sql));
         for row in futures_util::future::try_join_all((0..40).map(|_| show())).await? {
             let row = row.expect("one row");
             ensure!(row.try_get::<bool>("", "standby")?, "read on the primary");
-            ensure!(
-                row.try_get::<String>("", "setting")? == "on",
-                "a replica's connection may write"
-            );
+            ensure!(row.try_get::<bool>("", "reads_only")?, "a replica's connection may write");
         }
         ensure!(db.status().replica_read_ratio == Some(1.0));
         db.close().await?;

@@ -120,9 +120,10 @@ fn count(program: &Path, name: &str, times: u32) -> anyhow::Result<u64> {
 }
 
 fn render(counts: &Counts) -> String {
-    let mut text = "# Instructions per operation, counted by `cargo xtask bench`; checked to 5 %.\n\
+    let mut text =
+        "# Instructions per operation, counted by `cargo xtask bench`; checked to 5 %.\n\
                     # On another processor architecture or compiler they differ.\n\n"
-        .to_owned();
+            .to_owned();
     for (name, count) in counts {
         text.push_str(&format!("\"{name}\" = {count}\n"));
     }

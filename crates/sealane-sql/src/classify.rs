@@ -37,8 +37,10 @@ pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classifi
     let mut judge = Judge { sql, dialect, catalog, result: Classification::new() };
     if let Err(refusal) = judge.text() {
         judge.result.found(Intent::Unknown, refusal.reason, refusal.place);
+        judge.first_words();
+    } else if judge.result.intent == Intent::Unknown {
+        judge.first_words();
     }
-    judge.first_words();
     judge.hint();
     judge.result
 }
@@ -89,15 +91,15 @@ impl Judge<'_> {
         }
         let suspicion = suspicion::find(&tokens, self.dialect, self.catalog);
         let tokens = relation_query::rewrite(tokens, self.dialect);
-        self.statements(tokens, count)?;
-        // A backstop only: what the tree has shown is more precise.
+        let parsed = self.statements(tokens, count);
+        // A backstop only: what the tree has shown is more precise, if there is one.
         if let Some(Found { intent, reason, span }) = suspicion
-            && self.result.findings.is_empty()
+            && (parsed.is_err() || self.result.findings.is_empty())
         {
             let place = span.and_then(|span| Place::of(self.sql, span));
             self.result.found(intent, reason, place);
         }
-        Ok(())
+        parsed
     }
 
     fn statements(&mut self, tokens: Vec<TokenWithSpan>, count: usize) -> Result<(), Refusal> {
@@ -152,9 +154,7 @@ impl Judge<'_> {
 
     /// What no tree has shown, the first words may.
     fn first_words(&mut self) {
-        if self.result.intent == Intent::Unknown
-            && let Some(leading) = Leading::of(self.sql, self.dialect)
-        {
+        if let Some(leading) = Leading::of(self.sql, self.dialect) {
             self.result.found(leading.intent(), leading.reason(), Some(leading.place));
         }
     }

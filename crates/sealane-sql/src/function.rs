@@ -24,7 +24,8 @@ static SQLITE: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/sqlite.txt")));
 
 /// Names that MySQL takes for a built-in only when the parenthesis follows at
-/// once; after a space they may be a stored function (manual, section 11.2.5).
+/// once; after a space they may be a stored function (manual, section 11.2.5; and
+/// MariaDB's window functions).
 const MYSQL_TIGHT: &[&str] = &[
     "adddate",
     "bit_and",
@@ -32,18 +33,35 @@ const MYSQL_TIGHT: &[&str] = &[
     "bit_xor",
     "cast",
     "count",
+    "cume_dist",
     "curdate",
     "curtime",
     "date_add",
     "date_sub",
+    "dense_rank",
     "extract",
+    "first_value",
     "group_concat",
+    "json_arrayagg",
+    "json_objectagg",
+    "lag",
+    "last_value",
+    "lead",
     "max",
+    "median",
     "mid",
     "min",
     "now",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "percentile_cont",
+    "percentile_disc",
     "position",
+    "rank",
+    "row_number",
     "session_user",
+    "st_collect",
     "std",
     "stddev",
     "stddev_pop",
@@ -55,9 +73,9 @@ const MYSQL_TIGHT: &[&str] = &[
     "sysdate",
     "system_user",
     "trim",
-    "variance",
     "var_pop",
     "var_samp",
+    "variance",
 ];
 
 /// Whether calling `name` is known to have no side effect.

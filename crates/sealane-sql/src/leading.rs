@@ -114,18 +114,17 @@ fn data(rest: &str, dialect: Dialect) -> Option<(&'static str, Kind)> {
     begins_with(rest, name).map(|_| (name, Kind::Data))
 }
 
-fn listed(rest: &str, dialect: Dialect) -> Option<(&'static str, Kind)> {
+fn listed<'a>(rest: &'a str, dialect: Dialect) -> Option<(&'static str, Kind)> {
     let own: &[(&str, Kind)] = match dialect {
         Dialect::PostgreSql => POSTGRES,
         Dialect::MySql => MYSQL,
         Dialect::Sqlite => SQLITE,
     };
     own.iter().copied().find(|(words, _)| {
-        let mut rest = Some(rest);
-        for word in words.split(' ') {
-            rest = rest.and_then(|rest| begins_with(rest.trim_start(), word));
-        }
-        rest.is_some()
+        let mut words = words.split(' ');
+        let first = words.next().and_then(|word| begins_with(rest, word));
+        let next = |rest: &'a str, word| begins_with(rest.trim_ascii_start(), word);
+        first.and_then(|rest| words.try_fold(rest, next)).is_some()
     })
 }
 
@@ -193,6 +192,8 @@ const POSTGRES: &[(&str, Kind)] = &[
 
 /// MySQL 9 Reference Manual, chapter 15, and MariaDB's own statements.
 const MYSQL: &[(&str, Kind)] = &[
+    ("BEGIN NOT ATOMIC", Kind::Writes),
+    ("EXPLAIN FOR CONNECTION", Kind::Session),
     ("BEGIN", Kind::Transaction),
     ("START TRANSACTION", Kind::Transaction),
     ("COMMIT", Kind::Transaction),
@@ -233,6 +234,10 @@ const MYSQL: &[(&str, Kind)] = &[
     ("IMPORT", Kind::Writes),
     ("CALL", Kind::Writes),
     ("DO", Kind::Writes),
+    ("ANALYZE DELETE", Kind::Writes),
+    ("ANALYZE INSERT", Kind::Writes),
+    ("ANALYZE REPLACE", Kind::Writes),
+    ("ANALYZE UPDATE", Kind::Writes),
     ("ANALYZE TABLE", Kind::Writes),
     ("ANALYZE LOCAL TABLE", Kind::Writes),
     ("ANALYZE NO_WRITE_TO_BINLOG TABLE", Kind::Writes),
@@ -310,6 +315,7 @@ mod tests {
             "(INSERT INTO t VALUES (1))",
             "/* /* */ INSERT */ SELECT 1",
             "/* INSERT",
+            "\u{2028}DO $$ $$",
             "-- a\nINSERT",
             "REPLACE INTO t VALUES (1)",
             "SELECT 1",

@@ -123,6 +123,7 @@ impl<'a> Scan<'a> {
     fn run(mut self) -> Result<Vec<Mark>, &'static str> {
         while let Some(c) = self.rest.chars().next() {
             match c {
+                '\'' | '"' if self.has_unicode_escapes() => return Err("a Unicode escape"),
                 '\'' => self.quoted(Piece::Literal, '\'', self.escapes())?,
                 '"' if self.dialect == Dialect::MySql => self.quoted(Piece::Literal, '"', true)?,
                 '"' => self.quoted(Piece::QuotedName, '"', false)?,
@@ -145,6 +146,12 @@ impl<'a> Scan<'a> {
             }
         }
         Ok(self.marks)
+    }
+
+    /// Whether the quote that begins here is one of PostgreSQL's `U&'…'` or `U&"…"`,
+    /// which the parser takes for an operator.
+    fn has_unicode_escapes(&self) -> bool {
+        self.dialect == Dialect::PostgreSql && matches!(self.before, ['u' | 'U', '&'])
     }
 
     /// Whether a backslash escapes in the literal that begins here.

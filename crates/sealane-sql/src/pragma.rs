@@ -17,6 +17,8 @@ const PRAGMAS_WITH_ARGUMENT: &[&str] = &[
     "index_info",
     "index_list",
     "index_xinfo",
+    "integrity_check",
+    "quick_check",
     "table_info",
     "table_list",
     "table_xinfo",
@@ -27,10 +29,11 @@ const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
     "application_id",
     "collation_list",
     "compile_options",
-    "database_list",
     "encoding",
     "foreign_key_check",
     "freelist_count",
+    "integrity_check",
+    "quick_check",
     "function_list",
     "module_list",
     "page_count",
@@ -55,6 +58,13 @@ pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, Pa
         Some(ObjectNamePart::Identifier(pragma)) => pragma.value.to_ascii_lowercase(),
         _ => String::new(),
     };
+    // `PRAGMA temp.x` is about what this connection has to itself.
+    let is_temporary = match name.0.first() {
+        Some(ObjectNamePart::Identifier(schema)) if name.0.len() > 1 => {
+            schema.value.eq_ignore_ascii_case("temp")
+        }
+        _ => false,
+    };
     let has_argument = parser.consume_token(&Token::LParen);
     if has_argument {
         parser.next_token();
@@ -70,6 +80,6 @@ pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, Pa
         return Ok(Some(Some(Found::session("PRAGMA"))));
     }
     let listed = if has_argument { PRAGMAS_WITH_ARGUMENT } else { PRAGMAS_WITHOUT_ARGUMENT };
-    let reads = listed.contains(&pragma.as_str());
+    let reads = !is_temporary && listed.contains(&pragma.as_str());
     Ok(Some((!reads).then(|| Found::session("PRAGMA"))))
 }

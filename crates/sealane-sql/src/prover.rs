@@ -145,6 +145,19 @@ impl<'a> Prover<'a> {
         }
     }
 
+    fn is(&self, dialect: Dialect) -> bool {
+        self.dialect == dialect
+    }
+
+    /// Syntax of one dialect, which is a call of who knows what in the others.
+    fn only_in(&mut self, dialect: Dialect) {
+        self.require(self.dialect == dialect, "syntax of another dialect");
+    }
+
+    fn not_in_sqlite(&mut self) {
+        self.require(self.dialect != Dialect::Sqlite, "syntax of another dialect");
+    }
+
     fn finish(mut self) -> Outcome {
         let cost = &mut self.outcome.cost;
         cost.unbounded_count &= !cost.filtered;

@@ -52,6 +52,7 @@ const MYSQL: &[&str] = &[
     "system_variables",
     "thread_pool_*",
     "user_statistics",
+    "user_variables",
 ];
 
 /// Why `table` is a matter of one session or one server.
@@ -69,7 +70,11 @@ pub(crate) fn refusal(table: &TableName, dialect: Dialect) -> Option<&'static st
             _ => false,
         },
         Dialect::Sqlite => {
-            schema == "temp" || matches!(table.name(), "sqlite_temp_master" | "sqlite_temp_schema")
+            schema == "temp"
+                || matches!(
+                    table.name(),
+                    "sqlite_temp_master" | "sqlite_temp_schema" | "sqlite_stmt"
+                )
         }
     };
     is_local.then_some("a relation of this session or server")

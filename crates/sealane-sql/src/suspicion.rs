@@ -117,9 +117,10 @@ fn suspicious_word(
     dialect: Dialect,
 ) -> Option<Found> {
     let unknown = |reason| Some(Found { intent: Intent::Unknown, reason, span: None });
-    let locking = |clause| unknown(Reason::Locking(clause));
+    let writes = |reason| Some(Found { intent: Intent::Write, reason, span: None });
+    let locking = |clause| writes(Reason::Locking(clause));
     match (before, word.keyword) {
-        (_, Keyword::INTO) => unknown(Reason::Into),
+        (_, Keyword::INTO) => writes(Reason::Into),
         ([_, Keyword::FOR], Keyword::UPDATE) => locking("FOR UPDATE"),
         ([_, Keyword::FOR], Keyword::SHARE) => locking("FOR SHARE"),
         ([_, Keyword::FOR], Keyword::NO) => locking("FOR NO KEY UPDATE"),

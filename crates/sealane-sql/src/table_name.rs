@@ -80,8 +80,8 @@ impl Serialize for TableName {
 /// The tables of one text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tables {
-    /// Those that are read, each once, in the order of the text. Views are here
-    /// by their own name and, where the catalog is known, followed by what they read.
+    /// Those that are read, each once, in no particular order. Views are here by
+    /// their own name and, where the catalog is known, with what they read.
     pub read: Vec<TableName>,
     /// Those that are written, or whose definition is changed.
     pub written: Vec<TableName>,

@@ -19,6 +19,8 @@ struct Case {
     sql: String,
     intent: Intent,
     why: String,
+    /// What it is in truth, where the intent is a safe approximation.
+    truth: Option<Intent>,
 }
 
 /// Every file of every dialect's folder, by name.
@@ -80,10 +82,29 @@ fn every_case_is_told_once_and_says_why() {
 }
 
 #[test]
+fn approximations_are_safe_and_few() {
+    let cases = cases();
+    let failures: Vec<String> = cases
+        .iter()
+        .filter(|(_, case)| {
+            case.truth.is_some_and(|truth| truth == case.intent || case.intent.is_read())
+        })
+        .map(|(dialect, case)| format!("{dialect:?}: {:?}", case.sql))
+        .collect();
+    report(&failures);
+    let reads = cases.iter().filter(|(_, case)| case.intent.is_read()).count();
+    let cautious = cases.iter().filter(|(_, case)| case.truth.is_some_and(Intent::is_read)).count();
+    println!("{} cases: {reads} reads, {cautious} more that are not proved", cases.len());
+    assert!(cautious * 10 < reads, "{cautious} reads of {reads} are not proved");
+}
+
+#[test]
 fn nothing_wrapped_around_a_statement_makes_it_a_read() {
     let mut failures = Vec::new();
     for (dialect, case) in cases() {
-        if case.intent.is_read() || case.sql.trim_end_matches([' ', ';', '\n']).is_empty() {
+        // Of a read that is not proved, a part or an explanation may be.
+        let is_read = case.intent.is_read() || case.truth.is_some_and(Intent::is_read);
+        if is_read || case.sql.trim_end_matches([' ', ';', '\n']).is_empty() {
             continue;
         }
         let sql = case.sql.as_str();
@@ -104,9 +125,11 @@ fn nothing_wrapped_around_a_statement_makes_it_a_read() {
             format!("({sql})"),
         ] {
             let found = classify(&wrapped, dialect);
-            // `SELECT (BEGIN)` reads a column of that name, `(COMMIT AND CHAIN)` two.
+            // `SELECT (BEGIN)` reads a column of that name, `(COMMIT AND CHAIN)` two, and
+            // `EXPLAIN SHUTDOWN` describes a table.
             let is_name = !sql.contains([' ', '(']) || sql.ends_with(" AND CHAIN");
-            let is_column = is_name && wrapped.starts_with("SELECT (");
+            let names = ["SELECT (", "EXPLAIN"].iter().any(|it| wrapped.starts_with(it));
+            let is_column = is_name && names;
             if found.intent.is_read() && !is_column && !is_nothing_but_comment(sql) {
                 failures.push(format!("{dialect:?}: {wrapped:?} is no read"));
             }

@@ -11,6 +11,8 @@ WITH
 harmless (name) AS (VALUES
     ('array_sample'), ('array_shuffle'), ('clock_timestamp'), ('current_query'),
     ('gen_random_uuid'), ('random'), ('random_normal'), ('timeofday'), ('uuidv4'), ('uuidv7'),
+    -- Which server answers: whoever asks wants to know where reads go.
+    ('pg_is_in_recovery'),
     -- Sizes of files, which a replica holds byte by byte, and the shape of a partition tree.
     ('pg_database_size'), ('pg_indexes_size'), ('pg_partition_ancestors'),
     ('pg_partition_tree'), ('pg_relation_size'), ('pg_table_size'), ('pg_tablespace_size'),
@@ -32,9 +34,9 @@ refused (pattern) AS (VALUES
     ('current_setting'), ('pg_show_all_settings'), ('pg_listening_channels'), ('pg_cursor'),
     ('pg_prepared_statement'), ('pg_my_temp_schema'), ('pg_is_other_temp_schema'),
     ('pg_backend_pid'), ('pg_client_encoding'), ('pg_trigger_depth'),
-    ('inet_(client|server)_(addr|port)'),
-    -- About this very server: its role, its start, its files, its packages, its counters.
-    ('pg_is_in_recovery'), ('pg_last_wal_.*'), ('pg_postmaster_start_time'),
+    ('inet_client_(addr|port)'),
+    -- About this very server: its progress, its start, its files, its packages, its counters.
+    ('pg_last_wal_.*'), ('pg_postmaster_start_time'),
     ('pg_conf_load_time'), ('pg_config'), ('pg_available_extension.*'),
     ('pg_extension_update_paths'), ('pg_stat_get_.*'), ('pg_get_replication_slots'),
     ('pg_get_loaded_modules'), ('pg_numa_available'), ('pg_lock.*'),

@@ -2,7 +2,7 @@
 
 use sealane_core::Intent;
 use sqlparser::ast::{
-    AccessExpr, Array, CaseWhen, Expr, Ident, Interval, MemberOf, Subscript, TypedString,
+    AccessExpr, Array, CaseWhen, DataType, Expr, Ident, Interval, MemberOf, Subscript, TypedString,
 };
 
 use crate::dialect::Dialect;
@@ -21,6 +21,9 @@ impl<'a> Prover<'a> {
             Expr::Value(value) => self.value(&value.value, value.span),
             Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
                 self.require(!uses_odbc_syntax, "ODBC syntax");
+                // Elsewhere `name(1) 'text'` is a call with an alias.
+                let is_type = self.is(Dialect::PostgreSql) || is_plain_time(data_type);
+                self.require(is_type, "what may be a call with an alias");
                 self.data_type(data_type);
                 self.value(&value.value, value.span);
             }
@@ -78,15 +81,23 @@ impl<'a> Prover<'a> {
             }
             Expr::AnyOp { left, compare_op, right, is_some: _ }
             | Expr::AllOp { left, compare_op, right } => {
+                self.not_in_sqlite();
                 self.push_all([&**left, &**right]);
                 self.binary(compare_op);
             }
             Expr::IsJson { expr, kind: _, unique_keys: _, negated: _ }
-            | Expr::IsNormalized { expr, form: _, negated: _ } => self.push(expr),
+            | Expr::IsNormalized { expr, form: _, negated: _ } => {
+                self.only_in(Dialect::PostgreSql);
+                self.push(expr);
+            }
             Expr::MatchAgainst { columns: _, match_value, opt_search_modifier: _ } => {
+                self.only_in(Dialect::MySql);
                 self.value(&match_value.value, match_value.span);
             }
-            Expr::MemberOf(MemberOf { value, array }) => self.push_all([&**value, &**array]),
+            Expr::MemberOf(MemberOf { value, array }) => {
+                self.only_in(Dialect::MySql);
+                self.push_all([&**value, &**array]);
+            }
             _ => return false,
         }
         true
@@ -95,9 +106,13 @@ impl<'a> Prover<'a> {
     /// Matching against a pattern. `false` if `expr` is something else.
     fn pattern(&mut self, expr: &'a Expr) -> bool {
         match expr {
-            Expr::Like { negated: _, any: _, expr, pattern, escape_char }
-            | Expr::ILike { negated: _, any: _, expr, pattern, escape_char }
+            Expr::Like { negated: _, any: _, expr, pattern, escape_char } => {
+                self.push_all([&**expr, &**pattern]);
+                self.push_all(escape_char.as_deref());
+            }
+            Expr::ILike { negated: _, any: _, expr, pattern, escape_char }
             | Expr::SimilarTo { negated: _, expr, pattern, escape_char } => {
+                self.only_in(Dialect::PostgreSql);
                 self.push_all([&**expr, &**pattern]);
                 self.push_all(escape_char.as_deref());
             }
@@ -126,6 +141,7 @@ impl<'a> Prover<'a> {
                 target_before_value: _,
                 styles,
             } => {
+                self.only_in(Dialect::MySql);
                 self.require(!is_try && styles.is_empty(), "a conversion of another dialect");
                 if let Some(data_type) = data_type {
                     self.data_type(data_type);
@@ -133,6 +149,7 @@ impl<'a> Prover<'a> {
                 self.push(expr);
             }
             Expr::AtTimeZone { timestamp, time_zone } => {
+                self.only_in(Dialect::PostgreSql);
                 self.push_all([&**timestamp, &**time_zone]);
             }
             Expr::Extract { field: _, syntax: _, expr }
@@ -146,10 +163,14 @@ impl<'a> Prover<'a> {
                     last_field: _,
                     fractional_seconds_precision: _,
                 } = interval;
+                self.not_in_sqlite();
                 self.push(value);
             }
             // `_utf8mb4'text'`: the prefix names a character set.
-            Expr::Prefixed { prefix: _, value } => self.push(value),
+            Expr::Prefixed { prefix: _, value } => {
+                self.only_in(Dialect::MySql);
+                self.push(value);
+            }
             _ => return false,
         }
         true
@@ -158,7 +179,10 @@ impl<'a> Prover<'a> {
     /// Functions on text with a syntax of their own. `false` if `expr` is something else.
     fn text_function(&mut self, expr: &'a Expr) -> bool {
         match expr {
-            Expr::Position { expr, r#in } => self.push_all([&**expr, &**r#in]),
+            Expr::Position { expr, r#in } => {
+                self.not_in_sqlite();
+                self.push_all([&**expr, &**r#in]);
+            }
             Expr::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
                 self.push(expr);
                 self.push_all(substring_from.as_deref());
@@ -170,6 +194,7 @@ impl<'a> Prover<'a> {
                 self.push_all(trim_characters.iter().flatten());
             }
             Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                self.only_in(Dialect::PostgreSql);
                 self.push_all([&**expr, &**overlay_what, &**overlay_from]);
                 self.push_all(overlay_for.as_deref());
             }
@@ -189,11 +214,16 @@ impl<'a> Prover<'a> {
                 self.push_all(else_result.as_deref());
             }
             Expr::Tuple(parts) => self.push_all(parts),
-            Expr::Array(Array { elem, named: _ }) => self.push_all(elem),
+            Expr::Array(Array { elem, named: _ }) => {
+                self.only_in(Dialect::PostgreSql);
+                self.push_all(elem);
+            }
             Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
+                self.only_in(Dialect::PostgreSql);
                 self.push_all(sets.iter().flatten());
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
+                self.only_in(Dialect::PostgreSql);
                 self.push(root);
                 for access in access_chain {
                     self.access(access);
@@ -233,4 +263,9 @@ impl<'a> Prover<'a> {
             self.refuse(Intent::Unknown, Reason::Function(name.value.clone()), Some(name.span));
         }
     }
+}
+
+/// `DATE`, `TIME` and `TIMESTAMP`, without a size.
+fn is_plain_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Date | DataType::Time(None, _) | DataType::Timestamp(None, _))
 }

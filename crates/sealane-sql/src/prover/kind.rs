@@ -102,6 +102,9 @@ impl<'a> Prover<'a> {
         );
         if is_temporary {
             self.session("a temporary table", None);
+        } else if self.is(Dialect::MySql) && matches!(statement, Statement::Reset(_)) {
+            // The server's logs or settings, and not the session's.
+            self.writes("RESET", None);
         } else if let Some(name) = transaction(statement) {
             self.refuse(Intent::Transaction, Reason::TransactionControl(name), None);
         } else if let Some(name) = session(statement) {
@@ -208,6 +211,8 @@ fn writing(statement: &Statement) -> Option<&'static str> {
         Statement::Merge(_) => "MERGE",
         Statement::Truncate(_) => "TRUNCATE",
         Statement::Copy { to: false, .. } => "COPY FROM",
+        // What goes to the client is told before.
+        Statement::Copy { to: true, .. } => "COPY TO",
         Statement::LoadData { .. } => "LOAD DATA",
         Statement::Call(_) => "CALL",
         Statement::Lock(_) => "LOCK",

@@ -9,9 +9,24 @@ use crate::dialect::Dialect;
 
 use super::Prover;
 
-/// Settings of PostgreSQL whose answer on a replica says nothing about the primary.
-const ASKED_OF_THE_PRIMARY: &[&str] =
-    &["transaction", "in_hot_standby", "default_transaction", "is_superuser", "all"];
+/// Settings of PostgreSQL that no session can change and that are the same on every
+/// server of a cluster ("Preset Options"). Others are those of some session.
+const CONSTANTS: &[&str] = &[
+    "block_size",
+    "data_checksums",
+    "integer_datetimes",
+    "lc_collate",
+    "lc_ctype",
+    "max_function_args",
+    "max_identifier_length",
+    "max_index_keys",
+    "segment_size",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+    "wal_block_size",
+    "wal_segment_size",
+];
 
 impl<'a> Prover<'a> {
     /// `false` if the statement is no `SHOW`.
@@ -35,6 +50,7 @@ impl<'a> Prover<'a> {
                 self.show_filter(filter.as_ref());
                 self.mysql_only();
             }
+            Statement::ShowProcessList { full: _ } => self.session("SHOW PROCESSLIST", None),
             Statement::ShowVariables { filter: _, global: _, session: _ }
             | Statement::ShowStatus { filter: _, global: _, session: _ } => {
                 self.session("SHOW VARIABLES or STATUS", None);
@@ -48,16 +64,14 @@ impl<'a> Prover<'a> {
         let word = |at: usize| words.get(at).map(|word| word.value.to_ascii_lowercase());
         let first = word(0).unwrap_or_default();
         let reads = match self.dialect {
-            // A name of two parts is a setting of the application's own.
-            Dialect::PostgreSql => {
-                words.len() == 1 && !ASKED_OF_THE_PRIMARY.iter().any(|name| first.starts_with(name))
-            }
-            Dialect::MySql => match words.len() {
-                1 => matches!(first.as_str(), "engines" | "plugins" | "privileges"),
-                3 => {
-                    matches!(first.as_str(), "index" | "indexes" | "keys")
-                        && matches!(word(1).as_deref(), Some("from" | "in"))
-                }
+            Dialect::PostgreSql => words.len() == 1 && CONSTANTS.contains(&first.as_str()),
+            // The parser leaves out what is no word, so only these words and no others.
+            Dialect::MySql => match (first.as_str(), word(1).as_deref(), words.len()) {
+                ("engines" | "privileges" | "triggers" | "events", None, 1) => true,
+                ("triggers" | "events", Some("like"), 2) => true,
+                ("storage", Some("engines"), 2) => true,
+                ("procedure" | "function", Some("status"), 2) => true,
+                ("index" | "indexes" | "keys", Some("from" | "in"), 3) => true,
                 _ => false,
             },
             Dialect::Sqlite => false,

@@ -67,11 +67,13 @@ impl<'a> Prover<'a> {
                 with_offset_alias: _,
                 with_ordinality: _,
             } => {
+                self.only_in(Dialect::PostgreSql);
                 self.require(!with_offset, "WITH OFFSET");
                 self.push_all(array_exprs);
                 self.alias(alias.as_ref());
             }
             TableFactor::JsonTable { json_expr, json_path: _, columns, alias } => {
+                self.not_in_sqlite();
                 self.push(json_expr);
                 self.json_columns(columns);
                 self.alias(alias.as_ref());
@@ -185,6 +187,7 @@ impl<'a> Prover<'a> {
         else {
             return self.not_listed("a table expression");
         };
+        self.only_in(Dialect::PostgreSql);
         self.push_all(namespaces.iter().map(|namespace| &namespace.uri));
         self.push(row_expression);
         self.push_all(passing.arguments.iter().map(|argument| &argument.expr));
