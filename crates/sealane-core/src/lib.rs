@@ -43,7 +43,9 @@ pub use load::{InFlight, Loads};
 pub use moment::Moment;
 pub use observation::{Failure, Incarnation, Observation, Outcome, Replication, Report};
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
-pub use position::{Lsn, ParseLsnError, Position};
+pub use position::{
+    Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError, Position,
+};
 pub use role::Role;
 pub use session::{Server, Session, SessionView};
 pub use topology::{EndpointState, Health, Topology, TopologyReducer};
