@@ -8,8 +8,8 @@ pub use reducer::TopologyReducer;
 use serde::Serialize;
 
 use crate::{
-    Endpoint, EndpointId, Failure, Incarnation, MAX_ENDPOINTS, Moment, Position, Replication, Role,
-    WriteStamp,
+    Distance, Endpoint, EndpointId, Failure, Incarnation, MAX_ENDPOINTS, Moment, Position,
+    Replication, Role, WriteStamp,
 };
 
 /// Whether an endpoint answers.
@@ -88,8 +88,8 @@ impl EndpointState {
 pub struct Topology {
     endpoints: Vec<EndpointState>,
     primary: Option<EndpointId>,
-    /// When the newest sample of the primary was taken.
-    sampled_at: Option<Moment>,
+    /// When the newest sample of the primary was taken, and what it was.
+    sampled: Option<(Moment, Position)>,
 }
 
 impl Topology {
@@ -101,7 +101,7 @@ impl Topology {
         let endpoints: Vec<_> =
             endpoints.into_iter().take(MAX_ENDPOINTS).map(EndpointState::new).collect();
         let primary = (!endpoints.is_empty()).then_some(EndpointId::FIRST);
-        Topology { endpoints, primary, sampled_at: None }
+        Topology { endpoints, primary, sampled: None }
     }
 
     /// A topology that needs no probes: connections to one SQLite file, the
@@ -169,13 +169,22 @@ impl Topology {
     #[must_use]
     pub fn lag(&self, id: EndpointId) -> Option<Duration> {
         let state = self.get(id)?;
-        match (&state.position, self.sampled_at) {
+        match (&state.position, &self.sampled) {
             (Some(Position::Current), _) => Some(Duration::ZERO),
             _ if self.primary == Some(id) => Some(Duration::ZERO),
-            (_, Some(sampled_at)) => state.fresh_at.map(|at| sampled_at.since(at)),
+            (_, Some((sampled_at, _))) => state.fresh_at.map(|at| sampled_at.since(at)),
             // The primary was never reached: unknown is not zero.
             (_, None) => None,
         }
+    }
+
+    /// How much `id` has yet to replay of the newest that is known of the
+    /// primary, in the unit of the engine. `None` if that is unknown: so it is
+    /// on another timeline, and while `id` does not answer.
+    #[must_use]
+    pub fn distance(&self, id: EndpointId) -> Option<Distance> {
+        let (_, sampled) = self.sampled.as_ref()?;
+        self.get(id)?.position.as_ref()?.behind(sampled)
     }
 
     /// The least stamp that all replicas in use are proved to cover: a session

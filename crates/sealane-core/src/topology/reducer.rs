@@ -1,5 +1,7 @@
 //! The one place where observations become topology.
 
+mod election;
+
 use super::{EndpointState, Health, Topology};
 use crate::{
     EndpointId, Event, Failure, Moment, Observation, Outcome, Position, Report, Role, WriteStamp,
@@ -12,11 +14,16 @@ use crate::{
 pub struct TopologyReducer {
     topology: Topology,
     history: History,
-    /// The system whose data we serve.
-    system: Option<u64>,
+    /// A position of the data that we serve, by which strangers are told: the
+    /// newest known of the primary.
+    ours: Option<Position>,
     /// The newest timeline seen of that system, on any endpoint: a primary of
     /// an older one was replaced, whether or not its successor answers now.
     newest_timeline: u32,
+    /// How many replicas were seen to become primaries.
+    promotions: u32,
+    /// Whether several endpoints claim to be the primary.
+    conflict: bool,
     watched: Vec<Watched>,
 }
 
@@ -31,6 +38,10 @@ struct Watched {
     answered_at: Option<Moment>,
     /// The timeline it was last seen on; it outlives the connection.
     timeline: u32,
+    /// The number of the promotion that made it a primary; 0 if none was seen.
+    promotion: u32,
+    /// It claims to be the primary, and another one took its place.
+    replaced: bool,
 }
 
 impl TopologyReducer {
@@ -41,8 +52,10 @@ impl TopologyReducer {
         TopologyReducer {
             topology,
             history: History::default(),
-            system: None,
+            ours: None,
             newest_timeline: 0,
+            promotions: 0,
+            conflict: false,
             watched,
         }
     }
@@ -62,11 +75,12 @@ impl TopologyReducer {
         else {
             return events;
         };
+        // What was asked before the last answer says nothing new, however it ended.
+        if watched.answered_at.is_some_and(|at| observation.started < at) {
+            return events;
+        }
         match &observation.outcome {
             Outcome::Failed(failure) => {
-                if watched.answered_at.is_some_and(|at| observation.started < at) {
-                    return events;
-                }
                 watched.failed_at = Some(observation.finished);
                 fail(id, state, failure, &mut events);
             }
@@ -77,6 +91,17 @@ impl TopologyReducer {
                 watched.answered_at = Some(observation.started);
                 if let Some(position) = &report.position {
                     watched.timeline = position.timeline();
+                }
+                match (state.role, report.role) {
+                    (Role::Replica, Role::Primary) => {
+                        self.promotions += 1;
+                        watched.promotion = self.promotions;
+                    }
+                    (_, Role::Primary) => {}
+                    (_, Role::Replica | Role::Unknown) => {
+                        watched.promotion = 0;
+                        watched.replaced = false;
+                    }
                 }
                 state.probe_time = Some(observation.finished.since(observation.started));
                 answer(id, state, report, &mut events);
@@ -89,53 +114,16 @@ impl TopologyReducer {
         events
     }
 
-    /// Decides who takes writes. Whoever was last seen to be a primary claims
-    /// it, also while it does not answer: silence is not a demotion.
-    fn elect(&mut self, events: &mut Vec<Event>) {
-        let before = self.topology.primary;
-        let claims: Vec<EndpointId> = self
-            .topology
-            .iter()
-            .filter(|(id, state)| state.role == Role::Primary && self.is_current(*id, state))
-            .map(|(id, _)| id)
-            .collect();
-        let elected = match claims.as_slice() {
-            [] => before.filter(|id| {
-                self.topology
-                    .get(*id)
-                    .is_some_and(|state| state.role == Role::Unknown && !state.foreign)
-            }),
-            [only] => Some(*only),
-            [first, second, ..] => {
-                if before.is_some() {
-                    events.push(Event::PrimaryConflict { first: *first, second: *second });
-                }
-                None
-            }
-        };
-        if elected != before {
-            self.topology.primary = elected;
-            events.push(Event::PrimaryChanged { from: before, to: elected });
-        }
-    }
-
-    /// Whether an endpoint is known to be of our system and on its newest
-    /// timeline.
-    fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
-        let timeline = self.watched.get(id.index()).map_or(0, |watched| watched.timeline);
-        self.system.is_some() && !state.foreign && timeline >= self.newest_timeline
-    }
-
     /// Marks the endpoints that hold another system's data, and notes the
     /// newest timeline of ours.
     fn judge_systems(&mut self, events: &mut Vec<Event>) {
-        if self.system.is_none() {
-            self.system = self.first_system();
+        if self.ours.is_none() {
+            self.ours = self.first_position().cloned();
         }
-        let Some(ours) = self.system else { return };
+        let Some(ours) = &self.ours else { return };
         for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
             let Some(position) = &state.position else { continue };
-            let foreign = position.system().is_some_and(|theirs| theirs != ours);
+            let foreign = !position.is_related_to(ours);
             if foreign
                 && !state.foreign
                 && let Some(endpoint) = EndpointId::from_index(index)
@@ -149,20 +137,20 @@ impl TopologyReducer {
         }
     }
 
-    /// The system of the endpoint configured first, which decides whose data
-    /// we serve. Only if that one is down, the first primary that answers.
-    fn first_system(&self) -> Option<u64> {
-        let system = |state: &EndpointState| state.position.as_ref().and_then(Position::system);
+    /// A position of the endpoint configured first, which decides whose data we
+    /// serve. Only if it does not answer, or answers without one, of the first
+    /// primary that has one.
+    fn first_position(&self) -> Option<&Position> {
         let first = self.topology.get(EndpointId::FIRST)?;
-        match first.health {
-            Health::Unknown => None,
-            Health::Up => system(first),
-            Health::Down { .. } => self
-                .topology
-                .iter()
-                .filter(|(_, state)| state.role == Role::Primary && state.health == Health::Up)
-                .find_map(|(_, state)| system(state)),
+        if first.health == Health::Unknown {
+            return None;
         }
+        first.position.as_ref().or_else(|| {
+            self.topology
+                .iter()
+                .filter(|(_, state)| state.role == Role::Primary)
+                .find_map(|(_, state)| state.position.as_ref())
+        })
     }
 
     /// Keeps the primary's position, if this is an observation of it.
@@ -178,7 +166,10 @@ impl TopologyReducer {
                 stamp: observation.stamp,
                 position: position.clone(),
             });
-            self.topology.sampled_at = self.history.newest().map(|sample| sample.at);
+            if let Some(newest) = self.history.newest() {
+                self.topology.sampled = Some((newest.at, newest.position.clone()));
+                self.ours = Some(newest.position.clone());
+            }
         }
     }
 
@@ -192,9 +183,9 @@ impl TopologyReducer {
                 .position
                 .as_ref()
                 .filter(|_| !state.foreign)
-                .and_then(|position| self.history.newest_covered(position));
-            state.covered = proof.map_or(WriteStamp::NONE, |sample| sample.stamp);
-            state.fresh_at = proof.map(|sample| sample.at);
+                .and_then(|position| self.history.proof(position));
+            state.covered = proof.map_or(WriteStamp::NONE, |proof| proof.stamp);
+            state.fresh_at = proof.map(|proof| proof.at);
         }
     }
 }
