@@ -266,7 +266,8 @@ mod tests {
             for (n, position) in (1..).zip(positions) {
                 history.push(sample_of(n, position));
             }
-            let best = history.0.iter().filter(|entry| asked.covers(&entry.sample.position)).last();
+            let best =
+                history.0.iter().rfind(|entry| asked.covers(&entry.sample.position));
             let best = best.map(|entry| entry.sample.stamp.number());
             prop_assert_eq!(proved(&history, &asked), best.map(|n| (n, n)));
         }
