@@ -16,11 +16,13 @@
 //! ```
 
 mod balance;
+mod condition;
 mod consistency;
 mod endpoint;
 mod event;
 mod failure;
 mod fence;
+mod health;
 mod history;
 mod intent;
 mod load;
@@ -33,11 +35,13 @@ mod session;
 mod topology;
 
 pub use balance::{Balancer, RoundRobin, TwoChoices};
+pub use condition::Condition;
 pub use consistency::Consistency;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
 pub use failure::{Engine, ErrorCode, Remedy};
 pub use fence::{WriteClock, WriteStamp};
+pub use health::{Health, HealthPolicy};
 pub use intent::Intent;
 pub use load::{InFlight, Loads};
 pub use moment::Moment;
@@ -48,4 +52,4 @@ pub use position::{
 };
 pub use role::Role;
 pub use session::{Server, Session, SessionView};
-pub use topology::{EndpointState, Health, Topology, TopologyReducer};
+pub use topology::{EndpointState, Topology, TopologyReducer};

@@ -5,28 +5,11 @@ mod reducer;
 use std::time::Duration;
 
 pub use reducer::TopologyReducer;
-use serde::Serialize;
 
 use crate::{
-    Distance, Endpoint, EndpointId, Failure, Incarnation, MAX_ENDPOINTS, Moment, Position,
-    Replication, Role, WriteStamp,
+    Condition, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS, Moment,
+    Position, Replication, Role, WriteStamp,
 };
-
-/// Whether an endpoint answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-#[non_exhaustive]
-pub enum Health {
-    /// Not observed yet.
-    Unknown,
-    /// Answered the last time it was asked.
-    Up,
-    /// Did not.
-    Down {
-        /// Why.
-        failure: Failure,
-    },
-}
 
 /// What is known of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +31,11 @@ pub struct EndpointState {
     pub run: u32,
     /// Whether it holds another system's data.
     pub foreign: bool,
+    /// Whether it last answered from a timeline that a promotion has ended.
+    pub old_timeline: bool,
+    /// Whether it is a replica that is far behind, as the policy of health has
+    /// it.
+    pub lagging: bool,
     /// How long the last probe took, round trip and all.
     pub probe_time: Option<Duration>,
     /// The newest write stamp proved to be contained in its data.
@@ -68,6 +56,8 @@ impl EndpointState {
             incarnation: None,
             run: 0,
             foreign: false,
+            old_timeline: false,
+            lagging: false,
             probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
@@ -149,6 +139,30 @@ impl Topology {
             .iter()
             .enumerate()
             .filter_map(|(index, state)| Some((EndpointId::from_index(index)?, state)))
+    }
+
+    /// How `id` stands, in one word.
+    #[must_use]
+    pub fn condition(&self, id: EndpointId) -> Condition {
+        let Some(state) = self.get(id) else { return Condition::Unobserved };
+        match (&state.health, state.role) {
+            (Health::Unknown, _) => Condition::Unobserved,
+            (Health::Down { .. }, _) => Condition::Down,
+            (Health::Probation, _) => Condition::Probation,
+            (Health::Up, _) if state.foreign => Condition::Foreign,
+            (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
+            (Health::Up, Role::Unknown) => Condition::Unobserved,
+            (Health::Up, Role::Primary) => Condition::StalePrimary,
+            (Health::Up, Role::Replica) if state.old_timeline => Condition::OldTimeline,
+            (Health::Up, Role::Replica) => match state.replication {
+                Replication::Stopped => Condition::NotReplicating,
+                Replication::Paused => Condition::Paused,
+                Replication::Running | Replication::NotApplicable if state.lagging => {
+                    Condition::Lagging
+                }
+                Replication::Running | Replication::NotApplicable => Condition::Serving,
+            },
+        }
     }
 
     /// What a read on `id` may miss at most, at `now`: it contains all that the

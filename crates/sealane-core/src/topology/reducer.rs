@@ -2,9 +2,11 @@
 
 mod election;
 
-use super::{EndpointState, Health, Topology};
+use super::{EndpointState, Topology};
 use crate::{
-    EndpointId, Event, Failure, Moment, Observation, Outcome, Position, Report, Role, WriteStamp,
+    Condition, EndpointId, Event, Failure, Health, HealthPolicy, Moment, Observation, Outcome,
+    Position, Report, Role, WriteStamp,
+    health::Standing,
     history::{History, Sample},
 };
 
@@ -13,6 +15,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct TopologyReducer {
     topology: Topology,
+    policy: HealthPolicy,
     history: History,
     /// A position of the data that we serve, by which strangers are told: the
     /// newest known of the primary.
@@ -30,6 +33,10 @@ pub struct TopologyReducer {
 /// What the reducer remembers of an endpoint for its own judgement.
 #[derive(Debug, Clone, Default)]
 struct Watched {
+    standing: Standing,
+    /// The newest sample when it first had a position that no sample proves:
+    /// it lags at least since then.
+    unproved_since: Option<Moment>,
     /// When it last failed: an answer to an older question does not bring it
     /// back.
     failed_at: Option<Moment>,
@@ -45,12 +52,20 @@ struct Watched {
 }
 
 impl TopologyReducer {
-    /// Begins with `topology`, before any observation.
+    /// Begins with `topology`, before any observation, and the default policy of
+    /// health.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
+        TopologyReducer::with_policy(topology, HealthPolicy::default())
+    }
+
+    /// Begins with `topology`, before any observation.
+    #[must_use]
+    pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Self {
         let watched = vec![Watched::default(); topology.len()];
         TopologyReducer {
             topology,
+            policy,
             history: History::default(),
             ours: None,
             newest_timeline: 0,
@@ -82,7 +97,8 @@ impl TopologyReducer {
         match &observation.outcome {
             Outcome::Failed(failure) => {
                 watched.failed_at = Some(observation.finished);
-                fail(id, state, failure, &mut events);
+                let down = watched.standing.failed(observation.finished, &self.policy);
+                fail(id, state, failure, down, &mut events);
             }
             Outcome::Answered(report) => {
                 if watched.failed_at.is_some_and(|at| observation.started < at) {
@@ -104,13 +120,19 @@ impl TopologyReducer {
                     }
                 }
                 state.probe_time = Some(observation.finished.since(observation.started));
-                answer(id, state, report, &mut events);
+                if report.role == Role::Primary {
+                    watched.standing.trust(observation.finished);
+                }
+                let in_use = watched.standing.answered(observation.finished, &self.policy);
+                answer(id, state, report, in_use, &mut events);
             }
         }
         self.judge_systems(&mut events);
+        self.judge_timeline(observation, &mut events);
         self.elect(&mut events);
         self.sample(observation);
         self.prove();
+        self.judge_lag(&mut events);
         events
     }
 
@@ -124,17 +146,37 @@ impl TopologyReducer {
         for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
             let Some(position) = &state.position else { continue };
             let foreign = !position.is_related_to(ours);
-            if foreign
-                && !state.foreign
+            if foreign != state.foreign
                 && let Some(endpoint) = EndpointId::from_index(index)
             {
-                events.push(Event::Foreign { endpoint });
+                events.push(match foreign {
+                    true => Event::Foreign { endpoint },
+                    false => Event::Recovered { endpoint, from: Condition::Foreign },
+                });
             }
             state.foreign = foreign;
             if !foreign {
                 self.newest_timeline = self.newest_timeline.max(position.timeline());
             }
         }
+    }
+
+    /// Notes whether an endpoint that has answered is on an old timeline.
+    fn judge_timeline(&mut self, observation: &Observation, events: &mut Vec<Event>) {
+        let endpoint = observation.endpoint;
+        let Outcome::Answered(Report { position: Some(position), .. }) = &observation.outcome
+        else {
+            return;
+        };
+        let Some(state) = self.topology.endpoints.get_mut(endpoint.index()) else { return };
+        let old = !state.foreign && position.timeline() < self.newest_timeline;
+        if old != state.old_timeline {
+            events.push(match old {
+                true => Event::OldTimeline { endpoint },
+                false => Event::Recovered { endpoint, from: Condition::OldTimeline },
+            });
+        }
+        state.old_timeline = old;
     }
 
     /// A position of the endpoint configured first, which decides whose data we
@@ -175,35 +217,85 @@ impl TopologyReducer {
 
     /// Derives what every endpoint's last position proves.
     fn prove(&mut self) {
-        for state in &mut self.topology.endpoints {
+        let sampled_at = self.topology.sampled.as_ref().map(|(at, _)| *at);
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             if state.position == Some(Position::Current) {
                 continue;
             }
-            let proof = state
-                .position
-                .as_ref()
-                .filter(|_| !state.foreign)
-                .and_then(|position| self.history.proof(position));
+            let position = state.position.as_ref().filter(|_| !state.foreign);
+            let proof = position.and_then(|position| self.history.proof(position));
+            watched.unproved_since = match (position, proof) {
+                (Some(_), None) => watched.unproved_since.or(sampled_at),
+                (None, _) | (_, Some(_)) => None,
+            };
             state.covered = proof.map_or(WriteStamp::NONE, |proof| proof.stamp);
             state.fresh_at = proof.map(|proof| proof.at);
         }
     }
+
+    /// Notes which replicas are far behind. One threshold to begin and a lower
+    /// one to end, so that nobody comes and goes at the limit.
+    fn judge_lag(&mut self, events: &mut Vec<Event>) {
+        let Some((sampled_at, _)) = self.topology.sampled else { return };
+        let primary = self.topology.primary;
+        for (index, (state, watched)) in
+            self.topology.endpoints.iter_mut().zip(&self.watched).enumerate()
+        {
+            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+            if state.role != Role::Replica || primary == Some(endpoint) {
+                state.lagging = false;
+                continue;
+            }
+            let proved = state.fresh_at.map(|at| sampled_at.since(at));
+            let at_least = proved.or(watched.unproved_since.map(|at| sampled_at.since(at)));
+            let policy = &self.policy;
+            if let Some(lag) = at_least.filter(|lag| !state.lagging && *lag > policy.lagging_above)
+            {
+                state.lagging = true;
+                events.push(Event::Lagging { endpoint, lag });
+            } else if state.lagging
+                && proved.is_some_and(|lag| lag <= policy.lagging_until.min(policy.lagging_above))
+            {
+                state.lagging = false;
+                events.push(Event::Recovered { endpoint, from: Condition::Lagging });
+            }
+        }
+    }
 }
 
-fn fail(id: EndpointId, state: &mut EndpointState, failure: &Failure, events: &mut Vec<Event>) {
-    let down = Health::Down { failure: failure.clone() };
-    if !matches!(state.health, Health::Down { .. }) {
-        events.push(Event::Down { endpoint: id, failure: failure.clone() });
+/// A failure that the policy tolerates takes the proofs away, not the endpoint
+/// out of use.
+fn fail(
+    id: EndpointId,
+    state: &mut EndpointState,
+    failure: &Failure,
+    down: bool,
+    events: &mut Vec<Event>,
+) {
+    if down {
+        if !matches!(state.health, Health::Down { .. }) {
+            events.push(Event::Down { endpoint: id, failure: failure.clone() });
+        }
+        state.health = Health::Down { failure: failure.clone() };
     }
-    state.health = down;
     // It may come back as another run, with less data: nothing is proved any more.
     state.position = None;
 }
 
-fn answer(id: EndpointId, state: &mut EndpointState, report: &Report, events: &mut Vec<Event>) {
-    if state.health != Health::Up {
-        state.health = Health::Up;
-        events.push(Event::Up { endpoint: id });
+fn answer(
+    id: EndpointId,
+    state: &mut EndpointState,
+    report: &Report,
+    in_use: bool,
+    events: &mut Vec<Event>,
+) {
+    let health = if in_use { Health::Up } else { Health::Probation };
+    if state.health != health {
+        events.push(match in_use {
+            true => Event::Up { endpoint: id },
+            false => Event::Probation { endpoint: id },
+        });
+        state.health = health;
     }
     if state.incarnation.as_ref().is_some_and(|known| *known != report.incarnation) {
         events.push(Event::Restarted { endpoint: id });

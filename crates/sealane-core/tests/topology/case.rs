@@ -4,8 +4,8 @@
 use std::{fmt, time::Duration};
 
 use sealane_core::{
-    Endpoint, EndpointId, Failure, Incarnation, Lsn, Moment, Observation, Outcome, Position,
-    Replication, Report, Role, Topology, TopologyReducer, WriteStamp,
+    Endpoint, EndpointId, Failure, HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome,
+    Position, Replication, Report, Role, Topology, TopologyReducer, WriteStamp,
 };
 use serde::Deserialize;
 
@@ -26,10 +26,47 @@ pub struct Case {
     pub engine: Engine,
     #[serde(default = "three")]
     pub endpoints: usize,
+    #[serde(default)]
+    pub policy: Policy,
     pub steps: Vec<Step>,
     /// What holds after the last step.
     #[serde(default)]
     pub then: Expect,
+}
+
+/// What is given instead of the defaults; times in milliseconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    down_after: Option<u32>,
+    down_ratio: Option<f64>,
+    up_after: Option<u32>,
+    back_off: Option<u64>,
+    back_off_cap: Option<u64>,
+    forgiven_after: Option<u64>,
+    lagging_above: Option<u64>,
+    lagging_until: Option<u64>,
+}
+
+impl Policy {
+    fn build(&self) -> HealthPolicy {
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        let mut policy = HealthPolicy::default();
+        let ms = |ms: Option<u64>| ms.map(Duration::from_millis);
+        set(&mut policy.down_after, self.down_after);
+        set(&mut policy.down_ratio, self.down_ratio);
+        set(&mut policy.up_after, self.up_after);
+        set(&mut policy.back_off, ms(self.back_off));
+        set(&mut policy.back_off_cap, ms(self.back_off_cap));
+        set(&mut policy.forgiven_after, ms(self.forgiven_after));
+        set(&mut policy.lagging_above, ms(self.lagging_above));
+        set(&mut policy.lagging_until, ms(self.lagging_until));
+        policy
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -83,7 +120,8 @@ pub fn ms(ms: u64) -> Moment {
 impl Case {
     pub fn reducer(&self) -> TopologyReducer {
         let name = |index| Endpoint::new(format!("endpoint-{index}"), "");
-        TopologyReducer::new(Topology::new((0..self.endpoints).map(name).collect()))
+        let topology = Topology::new((0..self.endpoints).map(name).collect());
+        TopologyReducer::with_policy(topology, self.policy.build())
     }
 
     /// What is wrong, if anything is; `apply` is the fold under test.

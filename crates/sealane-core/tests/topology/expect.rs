@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sealane_core::{
-    Access, Consistency, Demand, EndpointSet, Event, Health, Moment, Plan, Role, Session, Topology,
-    Verdict, WriteClock,
+    Access, Condition, Consistency, Demand, EndpointSet, Event, Health, Moment, Plan, Role,
+    Session, Topology, Verdict, WriteClock,
 };
 use serde::Deserialize;
 
@@ -24,6 +24,8 @@ pub struct Expect {
     #[serde(default)]
     pub role: BTreeMap<String, Role>,
     pub foreign: Option<Vec<usize>>,
+    #[serde(default)]
+    pub condition: BTreeMap<String, Condition>,
     #[serde(default)]
     pub position: BTreeMap<String, String>,
     #[serde(default)]
@@ -105,12 +107,17 @@ impl Expect {
                 Health::Unknown => "unknown",
                 Health::Up => "up",
                 Health::Down { .. } => "down",
+                Health::Probation => "probation",
                 _ => "new",
             };
             differ(faults, &format!("health of {key}"), &found, &expected.as_str());
         }
         for (key, expected) in &self.role {
             differ(faults, &format!("role of {key}"), &state(key).role, expected);
+        }
+        for (key, expected) in &self.condition {
+            let found = topology.condition(id(index(key)));
+            differ(faults, &format!("condition of {key}"), &found, expected);
         }
         if let Some(expected) = &self.foreign {
             let found = topology.iter().filter(|(_, state)| state.foreign);
@@ -173,6 +180,12 @@ fn refusal(verdict: &Verdict) -> String {
     }
 }
 
+/// The word that data files use for a unit of an enum.
+fn word(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).expect("plain data");
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 /// An event in the words of the specification.
 pub fn event(event: &Event) -> String {
     let place = |id: &Option<sealane_core::EndpointId>| {
@@ -193,6 +206,14 @@ pub fn event(event: &Event) -> String {
         }
         Event::Restarted { endpoint } => format!("restarted {}", endpoint.index()),
         Event::Foreign { endpoint } => format!("foreign {}", endpoint.index()),
+        Event::Probation { endpoint } => format!("probation {}", endpoint.index()),
+        Event::OldTimeline { endpoint } => format!("old_timeline {}", endpoint.index()),
+        Event::Lagging { endpoint, lag } => {
+            format!("lagging {} {}", endpoint.index(), lag.as_millis())
+        }
+        Event::Recovered { endpoint, from } => {
+            format!("recovered {} {}", endpoint.index(), word(from))
+        }
         other => panic!("an event without a word: {other:?}"),
     }
 }

@@ -112,6 +112,7 @@ fn every_kind_of_expectation_can_fail() {
         "wrote = { 3 = [] }",
         "wrote = { 4 = [1] }",
         "refused = { 1 = 'down' }",
+        "condition = { 1 = 'down' }",
     ];
     for expectation in kinds {
         let text = format!(
