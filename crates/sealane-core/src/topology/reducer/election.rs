@@ -106,8 +106,8 @@ impl TopologyReducer {
     fn readmit(&mut self) {
         let Some(newest) = self.history.newest() else { return };
         for (watched, state) in self.watched.iter_mut().zip(&self.topology.endpoints) {
-            let complete = state.health == Health::Up
-                && state.position.as_ref().is_some_and(|p| p.covers(&newest.position));
+            // What does not answer has no position.
+            let complete = state.position.as_ref().is_some_and(|p| p.covers(&newest.position));
             watched.replaced &= !complete;
         }
     }
