@@ -24,6 +24,8 @@ pub struct EndpointState {
     pub replication: Replication,
     /// How far it has got, if known.
     pub position: Option<Position>,
+    /// How far a replica has received, replayed or not, if known.
+    pub received: Option<Position>,
     /// Which run of the server the position is of.
     pub incarnation: Option<Incarnation>,
     /// Counts the runs seen. A read that was planned on one run and served by
@@ -53,6 +55,7 @@ impl EndpointState {
             role: Role::Unknown,
             replication: Replication::NotApplicable,
             position: None,
+            received: None,
             incarnation: None,
             run: 0,
             foreign: false,
@@ -199,6 +202,14 @@ impl Topology {
     pub fn distance(&self, id: EndpointId) -> Option<Distance> {
         let (_, sampled) = self.sampled.as_ref()?;
         self.get(id)?.position.as_ref()?.behind(sampled)
+    }
+
+    /// How much of that `id` has yet to receive. The rest of
+    /// [`Topology::distance`] is there and waits to be replayed.
+    #[must_use]
+    pub fn distance_to_receive(&self, id: EndpointId) -> Option<Distance> {
+        let (_, sampled) = self.sampled.as_ref()?;
+        self.get(id)?.received.as_ref()?.behind(sampled)
     }
 
     /// The least stamp that all replicas in use are proved to cover: a session

@@ -4,8 +4,8 @@ mod election;
 
 use super::{EndpointState, Topology};
 use crate::{
-    Condition, EndpointId, Event, Failure, Health, HealthPolicy, Moment, Observation, Outcome,
-    Position, Report, Role, WriteStamp,
+    Condition, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment, Observation,
+    Outcome, Position, Report, Role, WriteStamp,
     health::Standing,
     history::{History, Sample},
 };
@@ -34,6 +34,7 @@ pub struct TopologyReducer {
 #[derive(Debug, Clone, Default)]
 struct Watched {
     standing: Standing,
+    lags: LagHistory,
     /// The newest sample when it first had a position that no sample proves:
     /// it lags at least since then.
     unproved_since: Option<Moment>,
@@ -79,6 +80,13 @@ impl TopologyReducer {
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// How far `id` was behind at its last observations as a replica; `None` if
+    /// it is not in this topology.
+    #[must_use]
+    pub fn lags(&self, id: EndpointId) -> Option<&LagHistory> {
+        self.watched.get(id.index()).map(|watched| &watched.lags)
     }
 
     /// Takes in one observation and says what it changed.
@@ -133,6 +141,7 @@ impl TopologyReducer {
         self.sample(observation);
         self.prove();
         self.judge_lag(&mut events);
+        self.remember_lag(observation);
         events
     }
 
@@ -261,6 +270,16 @@ impl TopologyReducer {
             }
         }
     }
+
+    fn remember_lag(&mut self, observation: &Observation) {
+        let id = observation.endpoint;
+        let lag = self.topology.lag(id);
+        let answered =
+            matches!(&observation.outcome, Outcome::Answered(Report { role: Role::Replica, .. }));
+        if let Some(watched) = self.watched.get_mut(id.index()).filter(|_| answered) {
+            watched.lags.push(observation.finished, lag);
+        }
+    }
 }
 
 /// A failure that the policy tolerates takes the proofs away, not the endpoint
@@ -280,6 +299,7 @@ fn fail(
     }
     // It may come back as another run, with less data: nothing is proved any more.
     state.position = None;
+    state.received = None;
 }
 
 fn answer(
@@ -317,6 +337,7 @@ fn answer(
         state.run = state.run.wrapping_add(1);
     }
     state.position = report.position.clone();
+    state.received = report.received.clone();
 }
 
 #[cfg(test)]

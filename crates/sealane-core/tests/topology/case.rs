@@ -96,6 +96,8 @@ pub struct Step {
     pub failed: Option<String>,
     pub replication: Option<Replication>,
     pub run: Option<String>,
+    /// How far a replica has received.
+    pub received: Option<String>,
     /// All events of this step, in their order.
     pub events: Option<Vec<String>>,
     pub then: Option<Expect>,
@@ -168,6 +170,7 @@ impl Step {
             Outcome::Answered(Report {
                 role,
                 position: position(engine, text),
+                received: self.received.as_deref().and_then(|text| position(engine, text)),
                 replication: self.replication.unwrap_or(replication),
                 incarnation: Incarnation::new(self.run.as_deref().unwrap_or("first")),
             })

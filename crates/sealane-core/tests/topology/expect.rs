@@ -40,6 +40,8 @@ pub struct Expect {
     /// As text, or "unknown".
     #[serde(default)]
     pub distance: BTreeMap<String, String>,
+    #[serde(default)]
+    pub to_receive: BTreeMap<String, String>,
     /// The replicas that serve eventual reads.
     pub eventual: Option<Vec<usize>>,
     /// By bound in milliseconds.
@@ -95,6 +97,11 @@ impl Expect {
             let found = topology.distance(id(index(key)));
             let found = found.map_or("unknown".to_owned(), |distance| distance.to_string());
             differ(&mut faults, &format!("distance of {key}"), &found, expected);
+        }
+        for (key, expected) in &self.to_receive {
+            let found = topology.distance_to_receive(id(index(key)));
+            let found = found.map_or("unknown".to_owned(), |distance| distance.to_string());
+            differ(&mut faults, &format!("distance to receive of {key}"), &found, expected);
         }
         self.check_reads(topology, now, &mut faults);
         faults

@@ -107,6 +107,7 @@ fn every_kind_of_expectation_can_fail() {
         "staleness = { 1 = 'unknown' }",
         "lag = { 1 = 99 }",
         "distance = { 1 = '0 bytes' }",
+        "to_receive = { 1 = '0 bytes' }",
         "eventual = []",
         "within = { 100 = [] }",
         "wrote = { 3 = [] }",
