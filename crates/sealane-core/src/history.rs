@@ -7,6 +7,11 @@ use crate::{Moment, Position, WriteStamp};
 /// sample, so that it reaches further back at a coarser grain.
 const CAPACITY: usize = 256;
 
+/// How many intervals the samples may have in all; an interval takes sixteen
+/// bytes. Only sets torn into thousands of pieces come near, and their history
+/// is then coarser.
+const MOST_INTERVALS: usize = 1 << 20;
+
 /// One sample of the primary's position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -67,10 +72,15 @@ impl History {
                 return;
             }
         }
-        if self.0.len() >= CAPACITY {
+        let room = MOST_INTERVALS.saturating_sub(intervals(&sample));
+        while self.0.len() >= CAPACITY || (self.0.len() >= 4 && self.intervals() > room) {
             self.thin();
         }
         self.0.push(Entry { sample, chain });
+    }
+
+    fn intervals(&self) -> usize {
+        self.0.iter().map(|entry| intervals(&entry.sample)).sum()
     }
 
     /// The most that `position` proves: the greatest stamp and the latest moment
@@ -96,11 +106,19 @@ impl History {
     }
 
     fn thin(&mut self) {
+        let half = self.0.len() / 2;
         let mut index = 0;
         self.0.retain(|_| {
             index += 1;
-            index > CAPACITY / 2 || index % 2 == 0
+            index > half || index % 2 == 0
         });
+    }
+}
+
+fn intervals(sample: &Sample) -> usize {
+    match &sample.position {
+        Position::GtidSet(set) => set.intervals(),
+        Position::Current | Position::Wal { .. } | Position::GtidList(_) => 0,
     }
 }
 
@@ -241,6 +259,24 @@ mod tests {
             }
         }
         assert_eq!(proved(&history, &position(10_000)), Some((10_000, 10_000)));
+    }
+
+    #[test]
+    fn sets_torn_to_pieces_make_the_history_coarser_and_not_larger() {
+        let torn: String = (1..20_000).map(|n| format!(":{}", 2 * n)).collect();
+        let (Position::GtidSet(torn), uuid) = (set(&format!("a{torn}")), "0000000b") else {
+            panic!("no set")
+        };
+        let set_of = |n: u64| {
+            let tail = format!("{uuid}-0000-0000-0000-000000000000:1-{n}").parse().unwrap();
+            Position::GtidSet(torn.union(&tail))
+        };
+        let mut history = History::default();
+        (1..100).for_each(|n| history.push(sample_of(n, set_of(n))));
+        assert!(history.intervals() <= MOST_INTERVALS, "{}", history.intervals());
+        assert_eq!(proved(&history, &set_of(99)), Some((99, 99)));
+        let (_, stamp) = proved(&history, &set_of(40)).unwrap();
+        assert!((1..=40).contains(&stamp), "{stamp}");
     }
 
     fn any_position() -> impl Strategy<Value = Position> {

@@ -48,7 +48,9 @@ pub use connection::RoutedConnection;
 pub use error::ConnectError;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
-pub use sealane_core::{Balancer, Condition, Consistency, EndpointId, Event, Intent, RoundRobin, TwoChoices};
+pub use sealane_core::{
+    Balancer, Condition, Consistency, EndpointId, Event, Intent, RoundRobin, TwoChoices,
+};
 pub use status::{EndpointStatus, Status};
 pub use stream::RoutedStream;
 pub use transaction::RoutedTransaction;

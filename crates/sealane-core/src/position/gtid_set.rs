@@ -79,6 +79,12 @@ impl GtidSet {
         self.0.iter().fold(0, |sum, part| sum.saturating_add(part.numbers.len()))
     }
 
+    /// How many intervals it takes to write the set down: its size in memory.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        self.0.iter().map(|part| part.numbers.as_slice().len()).sum()
+    }
+
     /// Whether every transaction of `other` is in this set.
     #[must_use]
     pub fn covers(&self, other: &GtidSet) -> bool {
@@ -108,7 +114,7 @@ impl GtidSet {
     #[must_use]
     pub fn intersects(&self, other: &GtidSet) -> bool {
         other.0.iter().any(|part| {
-            self.of(&part.source).is_some_and(|numbers| numbers.common(&part.numbers) > 0)
+            self.of(&part.source).is_some_and(|numbers| numbers.intersects(&part.numbers))
         })
     }
 

@@ -60,6 +60,15 @@ impl Intervals {
         self.0.iter().fold(0, |sum, interval| sum.saturating_add(interval.len()))
     }
 
+    /// Whether some number is in both sets.
+    pub(super) fn intersects(&self, other: &Intervals) -> bool {
+        other.0.iter().any(|theirs| {
+            // Of ours that begin before theirs ends, the last one ends last.
+            let after = self.0.partition_point(|ours| ours.first <= theirs.last);
+            after.checked_sub(1).and_then(|i| self.0.get(i)).is_some_and(|i| i.last >= theirs.first)
+        })
+    }
+
     /// How many numbers are in both sets.
     pub(super) fn common(&self, other: &Intervals) -> u64 {
         let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
