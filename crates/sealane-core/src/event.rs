@@ -1,10 +1,10 @@
 //! What changed, told to whoever listens.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{EndpointId, Failure, Replication, Role};
+use crate::{Condition, EndpointId, Failure, Replication, Role};
 
 /// A change of the topology. Steady states are in the snapshot, not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +22,12 @@ pub enum Event {
         endpoint: EndpointId,
         /// Why.
         failure: Failure,
+    },
+    /// An endpoint answers again after it was down, and is not used before it has
+    /// gone on doing so.
+    Probation {
+        /// Which one.
+        endpoint: EndpointId,
     },
     /// An endpoint was seen in another role than before.
     RoleChanged {
@@ -64,6 +70,25 @@ pub enum Event {
         /// Which one.
         endpoint: EndpointId,
     },
+    /// An endpoint answers from a timeline that a promotion has ended.
+    OldTimeline {
+        /// Which one.
+        endpoint: EndpointId,
+    },
+    /// A replica is farther behind than the policy of health allows.
+    Lagging {
+        /// Which one.
+        endpoint: EndpointId,
+        /// By how much, at least.
+        lag: Duration,
+    },
+    /// An endpoint is no longer foreign, on an old timeline, or lagging.
+    Recovered {
+        /// Which one.
+        endpoint: EndpointId,
+        /// What it was.
+        from: Condition,
+    },
 }
 
 impl fmt::Display for Event {
@@ -71,6 +96,7 @@ impl fmt::Display for Event {
         match self {
             Event::Up { endpoint } => write!(f, "{endpoint} answers"),
             Event::Down { endpoint, failure } => write!(f, "{endpoint} is down: {failure}"),
+            Event::Probation { endpoint } => write!(f, "{endpoint} answers again, on probation"),
             Event::RoleChanged { endpoint, from, to } => {
                 write!(f, "{endpoint} changed from {from:?} to {to:?}")
             }
@@ -84,6 +110,9 @@ impl fmt::Display for Event {
             }
             Event::Restarted { endpoint } => write!(f, "{endpoint} was restarted"),
             Event::Foreign { endpoint } => write!(f, "{endpoint} holds another system's data"),
+            Event::OldTimeline { endpoint } => write!(f, "{endpoint} is on an old timeline"),
+            Event::Lagging { endpoint, lag } => write!(f, "{endpoint} lags by {lag:?}"),
+            Event::Recovered { endpoint, from } => write!(f, "{endpoint} is no longer {from}"),
         }
     }
 }

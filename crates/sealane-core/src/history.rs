@@ -7,6 +7,11 @@ use crate::{Moment, Position, WriteStamp};
 /// sample, so that it reaches further back at a coarser grain.
 const CAPACITY: usize = 256;
 
+/// How many intervals the samples may have in all; an interval takes sixteen
+/// bytes. Only sets torn into thousands of pieces come near, and their history
+/// is then coarser.
+const MOST_INTERVALS: usize = 1 << 20;
+
 /// One sample of the primary's position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -17,49 +22,103 @@ pub(crate) struct Sample {
     pub(crate) position: Position,
 }
 
+/// What a position proves of the data that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// They contain all that the primary had committed at this moment.
+    pub(crate) at: Moment,
+    /// They contain every write up to this stamp.
+    pub(crate) stamp: WriteStamp,
+}
+
 /// Samples of the primary, oldest first.
 ///
 /// Forgetting a sample is always safe: a replica then counts as covering an
 /// older one, that is, as staler than it is.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct History(Vec<Sample>);
+pub(crate) struct History(Vec<Entry>);
+
+/// Positions are only partially ordered: after a promotion, or when a primary
+/// went back, a new sample may not cover those before it. Samples of which
+/// each covers its predecessor make a chain, and in a chain what is covered
+/// comes before what is not.
+#[derive(Debug, Clone)]
+struct Entry {
+    sample: Sample,
+    /// The number of its chain, which grows.
+    chain: u64,
+}
 
 impl History {
     /// Adds a sample. While the primary stands still the newer sample replaces
     /// the older one: who covers one covers both.
-    pub(crate) fn push(&mut self, sample: Sample) {
-        if let Some(last) = self.0.last_mut() {
+    pub(crate) fn push(&mut self, mut sample: Sample) {
+        let mut chain = 0;
+        if let Some(Entry { sample: last, chain: current }) = self.0.last_mut() {
             if sample.at < last.at {
                 // A late answer proves nothing that a newer sample does not.
                 return;
+            }
+            chain = *current + 1;
+            if sample.position.covers(&last.position) {
+                chain = *current;
+                // It contains what the last one contains. Two endpoints are asked at
+                // once around a promotion, and the clock may have been read first for
+                // the one that was asked last.
+                sample.stamp = sample.stamp.max(last.stamp);
             }
             if last.position == sample.position {
                 *last = sample;
                 return;
             }
         }
-        if self.0.len() >= CAPACITY {
+        let room = MOST_INTERVALS.saturating_sub(intervals(&sample));
+        while self.0.len() >= CAPACITY || (self.0.len() >= 4 && self.intervals() > room) {
             self.thin();
         }
-        self.0.push(sample);
+        self.0.push(Entry { sample, chain });
     }
 
-    /// The newest sample that `position` covers.
-    pub(crate) fn newest_covered(&self, position: &Position) -> Option<&Sample> {
-        self.0.iter().rev().find(|sample| position.covers(&sample.position))
+    fn intervals(&self) -> usize {
+        self.0.iter().map(|entry| intervals(&entry.sample)).sum()
+    }
+
+    /// The most that `position` proves: the greatest stamp and the latest moment
+    /// of the samples that it covers. Each chain is bisected.
+    pub(crate) fn proof(&self, position: &Position) -> Option<Proof> {
+        let mut best: Option<Proof> = None;
+        for chain in self.0.chunk_by(|a, b| a.chain == b.chain) {
+            let covered = chain.partition_point(|entry| position.covers(&entry.sample.position));
+            let Some(Entry { sample, .. }) = covered.checked_sub(1).and_then(|i| chain.get(i))
+            else {
+                continue;
+            };
+            let so_far = best.unwrap_or(Proof { at: sample.at, stamp: sample.stamp });
+            best =
+                Some(Proof { at: so_far.at.max(sample.at), stamp: so_far.stamp.max(sample.stamp) });
+        }
+        best
     }
 
     /// The newest sample of all.
     pub(crate) fn newest(&self) -> Option<&Sample> {
-        self.0.last()
+        self.0.last().map(|entry| &entry.sample)
     }
 
     fn thin(&mut self) {
+        let half = self.0.len() / 2;
         let mut index = 0;
         self.0.retain(|_| {
             index += 1;
-            index > CAPACITY / 2 || index % 2 == 0
+            index > half || index % 2 == 0
         });
+    }
+}
+
+fn intervals(sample: &Sample) -> usize {
+    match &sample.position {
+        Position::GtidSet(set) => set.intervals(),
+        Position::Current | Position::Wal { .. } | Position::GtidList(_) => 0,
     }
 }
 
@@ -67,19 +126,38 @@ impl History {
 mod tests {
     use std::time::Duration;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::Lsn;
 
+    fn at(n: u64) -> Moment {
+        Moment::from_origin(Duration::from_secs(n))
+    }
+
     fn sample(n: u64) -> Sample {
-        Sample {
-            at: Moment::from_origin(Duration::from_secs(n)),
-            stamp: WriteStamp::from_number(n),
-            position: position(n),
-        }
+        sample_of(n, position(n))
+    }
+
+    fn sample_of(n: u64, position: Position) -> Sample {
+        Sample { at: at(n), stamp: WriteStamp::from_number(n), position }
     }
 
     fn position(lsn: u64) -> Position {
-        Position::Wal { system: 1, timeline: 1, lsn: Lsn::from_bytes(lsn) }
+        on_timeline(1, lsn)
+    }
+
+    fn on_timeline(timeline: u32, lsn: u64) -> Position {
+        Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) }
+    }
+
+    /// `a`, `b` and `c` stand for UUIDs.
+    fn set(text: &str) -> Position {
+        let uuid = |c: char| match c {
+            'a'..='c' => format!("0000000{c}-0000-0000-0000-000000000000"),
+            c => c.to_string(),
+        };
+        Position::GtidSet(text.chars().map(uuid).collect::<String>().parse().unwrap())
     }
 
     fn history(samples: u64) -> History {
@@ -88,28 +166,87 @@ mod tests {
         history
     }
 
+    fn of_sets(texts: &[&str]) -> History {
+        let mut history = History::default();
+        for (n, text) in (1..).zip(texts) {
+            history.push(sample_of(n, set(text)));
+        }
+        history
+    }
+
+    /// The moment and the stamp proved, both as the number of their sample.
+    fn proved(history: &History, position: &Position) -> Option<(u64, u64)> {
+        let proof = history.proof(position)?;
+        Some((proof.at.since(Moment::ZERO).as_secs(), proof.stamp.number()))
+    }
+
     #[test]
     fn the_newest_covered_sample_is_found() {
         let history = history(10);
-        assert_eq!(history.newest_covered(&position(7)), Some(&sample(7)));
-        assert_eq!(history.newest_covered(&position(99)), Some(&sample(10)));
-        assert_eq!(history.newest_covered(&position(0)), None);
+        assert_eq!(proved(&history, &position(7)), Some((7, 7)));
+        assert_eq!(proved(&history, &position(99)), Some((10, 10)));
+        assert_eq!(proved(&history, &position(0)), None);
     }
 
     #[test]
     fn a_primary_that_stands_still_keeps_one_sample_with_the_newest_time() {
         let mut history = history(3);
-        let idle = Sample { position: position(3), ..sample(9) };
-        history.push(idle.clone());
+        history.push(sample_of(9, position(3)));
         assert_eq!(history.0.len(), 3);
-        assert_eq!(history.newest_covered(&position(3)), Some(&idle));
+        assert_eq!(proved(&history, &position(3)), Some((9, 9)));
     }
 
     #[test]
     fn a_late_sample_changes_nothing() {
         let mut history = history(3);
-        history.push(Sample { position: position(50), ..sample(2) });
+        history.push(sample_of(2, position(50)));
         assert_eq!(history.newest(), Some(&sample(3)));
+    }
+
+    #[test]
+    fn a_stamp_read_late_does_not_fall_behind_its_predecessor() {
+        let mut history = history(3);
+        history.push(Sample { stamp: WriteStamp::from_number(2), ..sample(4) });
+        assert_eq!(proved(&history, &position(4)), Some((4, 3)));
+        history.push(Sample { stamp: WriteStamp::NONE, ..sample_of(5, position(4)) });
+        assert_eq!(proved(&history, &position(4)), Some((5, 3)));
+    }
+
+    #[test]
+    fn after_a_promotion_each_timeline_is_proved_by_its_own_samples() {
+        let mut history = history(3);
+        history.push(sample_of(4, on_timeline(2, 2)));
+        history.push(sample_of(5, on_timeline(2, 8)));
+        assert_eq!(proved(&history, &position(99)), Some((3, 3)));
+        assert_eq!(proved(&history, &on_timeline(2, 7)), Some((4, 4)));
+        assert_eq!(proved(&history, &on_timeline(2, 1)), None);
+    }
+
+    #[test]
+    fn a_primary_that_went_back_begins_a_new_chain() {
+        let mut history = history(10);
+        history.push(sample_of(11, position(4)));
+        history.push(sample_of(12, position(6)));
+        assert_eq!(proved(&history, &position(5)), Some((11, 11)));
+        assert_eq!(proved(&history, &position(6)), Some((12, 12)));
+        assert_eq!(proved(&history, &position(3)), Some((3, 3)));
+    }
+
+    #[test]
+    fn a_lost_tail_is_in_one_set_and_not_in_the_other() {
+        // The old primary's a:96-100 never reached the new one.
+        let history = of_sets(&["a:1-90", "a:1-100", "a:1-95,b:1", "a:1-95,b:1-7"]);
+        assert_eq!(proved(&history, &set("a:1-100")), Some((2, 2)));
+        assert_eq!(proved(&history, &set("a:1-95")), Some((1, 1)));
+        assert_eq!(proved(&history, &set("a:1-95,b:1-3")), Some((3, 3)));
+        assert_eq!(proved(&history, &set("a:1-100,b:1-3")), Some((3, 3)));
+        assert_eq!(proved(&history, &set("a:1-95,b:2-7")), Some((1, 1)), "b:1 is missing");
+    }
+
+    #[test]
+    fn an_errant_transaction_proves_as_much_as_without_it() {
+        let history = of_sets(&["a:1-90", "a:1-100"]);
+        assert_eq!(proved(&history, &set("a:1-100,c:1")), Some((2, 2)));
     }
 
     #[test]
@@ -117,10 +254,58 @@ mod tests {
         let history = history(10_000);
         assert!(history.0.len() <= CAPACITY);
         for lsn in 1..=10_000 {
-            if let Some(found) = history.newest_covered(&position(lsn)) {
-                assert!(found.stamp.number() <= lsn);
+            if let Some((moment, stamp)) = proved(&history, &position(lsn)) {
+                assert!(moment <= lsn && stamp <= lsn);
             }
         }
-        assert_eq!(history.newest_covered(&position(10_000)), Some(&sample(10_000)));
+        assert_eq!(proved(&history, &position(10_000)), Some((10_000, 10_000)));
+    }
+
+    #[test]
+    fn sets_torn_to_pieces_make_the_history_coarser_and_not_larger() {
+        let torn: String = (1..20_000).map(|n| format!(":{}", 2 * n)).collect();
+        let (Position::GtidSet(torn), uuid) = (set(&format!("a{torn}")), "0000000b") else {
+            panic!("no set")
+        };
+        let set_of = |n: u64| {
+            let tail = format!("{uuid}-0000-0000-0000-000000000000:1-{n}").parse().unwrap();
+            Position::GtidSet(torn.union(&tail))
+        };
+        let mut history = History::default();
+        (1..100).for_each(|n| history.push(sample_of(n, set_of(n))));
+        assert!(history.intervals() <= MOST_INTERVALS, "{}", history.intervals());
+        assert_eq!(proved(&history, &set_of(99)), Some((99, 99)));
+        let (_, stamp) = proved(&history, &set_of(40)).unwrap();
+        assert!((1..=40).contains(&stamp), "{stamp}");
+    }
+
+    fn any_position() -> impl Strategy<Value = Position> {
+        prop_oneof![
+            (1..3_u32, 0..9_u64).prop_map(|(timeline, lsn)| on_timeline(timeline, lsn)),
+            vec((0..3_usize, 1..6_u64), 0..6).prop_map(|transactions| {
+                let each = |(source, n): (usize, u64)| format!("{}:{n}", ["a", "b", "c"][source]);
+                set(&transactions.into_iter().map(each).collect::<Vec<_>>().join(","))
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// The bisected chains against looking at every sample.
+        #[test]
+        fn what_is_proved_is_the_best_of_all_covered_samples(
+            positions in vec(any_position(), 0..40),
+            asked in any_position(),
+        ) {
+            let mut history = History::default();
+            for (n, position) in (1..).zip(positions) {
+                history.push(sample_of(n, position));
+            }
+            let best =
+                history.0.iter().rfind(|entry| asked.covers(&entry.sample.position));
+            let best = best.map(|entry| entry.sample.stamp.number());
+            prop_assert_eq!(proved(&history, &asked), best.map(|n| (n, n)));
+        }
     }
 }

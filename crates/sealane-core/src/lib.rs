@@ -16,13 +16,16 @@
 //! ```
 
 mod balance;
+mod condition;
 mod consistency;
 mod endpoint;
 mod event;
 mod failure;
 mod fence;
+mod health;
 mod history;
 mod intent;
+mod lag;
 mod load;
 mod moment;
 mod observation;
@@ -33,17 +36,22 @@ mod session;
 mod topology;
 
 pub use balance::{Balancer, RoundRobin, TwoChoices};
+pub use condition::Condition;
 pub use consistency::Consistency;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
 pub use failure::{Engine, ErrorCode, Remedy};
 pub use fence::{WriteClock, WriteStamp};
+pub use health::{Health, HealthPolicy};
 pub use intent::Intent;
+pub use lag::{LagHistory, LagSummary};
 pub use load::{InFlight, Loads};
 pub use moment::Moment;
 pub use observation::{Failure, Incarnation, Observation, Outcome, Replication, Report};
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
-pub use position::{Lsn, ParseLsnError, Position};
+pub use position::{
+    Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError, Position,
+};
 pub use role::Role;
 pub use session::{Server, Session, SessionView};
-pub use topology::{EndpointState, Health, Topology, TopologyReducer};
+pub use topology::{EndpointState, Topology, TopologyReducer};

@@ -39,6 +39,10 @@ pub struct Report {
     /// How far it has got: inserted on a primary, replayed on a replica.
     /// Unknown until a replica has replayed anything.
     pub position: Option<Position>,
+    /// How far a replica has received, replayed or not, where the engine tells
+    /// (MySQL: what it has executed and what its relay log holds, in one set);
+    /// `None` on a primary.
+    pub received: Option<Position>,
     /// Whether it still receives what its primary writes.
     pub replication: Replication,
     /// Which run of the server this is.

@@ -78,12 +78,18 @@ pub enum Refusal {
     NotObserved,
     /// It does not answer.
     Down,
+    /// It answers again and is not trusted yet.
+    Probation,
     /// It holds another system's data.
     Foreign,
     /// It was seen to be a primary, but is not the one in charge.
     StalePrimary,
     /// It does not receive from a primary, and how far it is behind is unknown.
     NotReplicating,
+    /// It is on a timeline that a promotion has ended, and others are not.
+    OldTimeline,
+    /// It is far behind, and others are less so.
+    Lagging,
     /// It is not proved to be fresh enough.
     TooStale {
         /// What is proved, if anything.
@@ -107,9 +113,12 @@ impl fmt::Display for Refusal {
             Refusal::OtherGroup => f.write_str("is in another group of replicas"),
             Refusal::NotObserved => f.write_str("has not been observed yet"),
             Refusal::Down => f.write_str("is down"),
+            Refusal::Probation => f.write_str("answers again, on probation"),
             Refusal::Foreign => f.write_str("holds another system's data"),
             Refusal::StalePrimary => f.write_str("is a primary that was replaced"),
             Refusal::NotReplicating => f.write_str("does not replicate"),
+            Refusal::OldTimeline => f.write_str("is on an old timeline, and others are not"),
+            Refusal::Lagging => f.write_str("is far behind, and others are less so"),
             Refusal::TooStale { staleness: Some(staleness), bound } => {
                 write!(f, "may be {staleness:?} behind, {bound:?} is allowed")
             }
@@ -170,6 +179,9 @@ impl Plan {
                 Err(_) => {}
             }
         }
+        if plan.replicas.is_empty() && demand.consistency == Consistency::Eventual {
+            plan.replicas = floor(topology, demand.among);
+        }
         plan
     }
 
@@ -183,7 +195,15 @@ impl Plan {
             return Err(Refusal::NotPrimary);
         }
         match topology.get(id) {
-            Some(state) => judge_replica(topology, id, state, demand),
+            Some(state) => match judge_replica(topology, id, state, demand) {
+                // Unless there is nobody better.
+                Err(Refusal::Lagging | Refusal::OldTimeline)
+                    if Plan::new(topology, demand).replicas.contains(id) =>
+                {
+                    Ok(())
+                }
+                verdict => verdict,
+            },
             None => Err(Refusal::NotObserved),
         }
     }
@@ -273,6 +293,7 @@ fn judge_replica(
         Health::Up => {}
         Health::Unknown => return Err(Refusal::NotObserved),
         Health::Down { .. } => return Err(Refusal::Down),
+        Health::Probation => return Err(Refusal::Probation),
     }
     if state.foreign {
         return Err(Refusal::Foreign);
@@ -284,6 +305,8 @@ fn judge_replica(
     }
     match demand.consistency {
         Consistency::Strong => Err(Refusal::NotPrimary),
+        Consistency::Eventual if state.old_timeline => Err(Refusal::OldTimeline),
+        Consistency::Eventual if state.lagging => Err(Refusal::Lagging),
         Consistency::Eventual => Ok(()),
         Consistency::BoundedStaleness(bound) => {
             let staleness = topology.staleness(id, demand.now);
@@ -305,6 +328,36 @@ fn judge_replica(
             Ok(())
         }
     }
+}
+
+/// When every replica lags, so many of the best still serve eventual reads: the
+/// primary must not get all of them, nor one replica. (Vitess has the same
+/// floor, `min_number_serving_vttablets`, and the same number.)
+const FLOOR: usize = 2;
+
+/// The replicas `among` these that are behind least, of those that nothing else is
+/// wrong with.
+fn floor(topology: &Topology, among: EndpointSet) -> EndpointSet {
+    let mut best = EndpointSet::EMPTY;
+    for _ in 0..FLOOR {
+        let next = topology
+            .iter()
+            .filter(|(id, state)| {
+                topology.primary() != Some(*id)
+                    && among.contains(*id)
+                    && !best.contains(*id)
+                    && state.is_usable()
+                    && state.role == Role::Replica
+            })
+            // Unknown lag is the greatest.
+            .min_by_key(|(id, state)| {
+                (state.old_timeline, topology.lag(*id).unwrap_or(Duration::MAX))
+            });
+        if let Some((id, _)) = next {
+            best.insert(id);
+        }
+    }
+    best
 }
 
 fn within(staleness: Option<Duration>, bound: Duration) -> Verdict {

@@ -1,102 +1,23 @@
 //! How far an endpoint's data has got.
 
-use std::{fmt, str::FromStr};
+mod gtid_list;
+mod gtid_set;
+mod intervals;
+mod lsn;
+mod parse;
 
+use std::fmt;
+
+pub use gtid_list::GtidList;
+pub use gtid_set::GtidSet;
+pub use lsn::{Lsn, ParseLsnError};
+pub use parse::{MAX_GTID_TEXT_BYTES, ParseGtidError};
 use serde::{Deserialize, Serialize};
 
-/// A place in a PostgreSQL write-ahead log, in bytes from its beginning.
-///
-/// Text form as in the manual: two hexadecimal halves, `16/B374D848`
-/// (PostgreSQL manual, section 8.20).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(try_from = "String", into = "String")]
-pub struct Lsn(u64);
-
-/// The size of a write-ahead log page (`XLOG_BLCKSZ`), fixed when PostgreSQL
-/// is compiled and 8 KiB in every packaged build.
-const WAL_PAGE_BYTES: u64 = 8192;
-/// The header of a page (`SizeOfXLogShortPHD`).
-const PAGE_HEADER_BYTES: u64 = 24;
-/// The header of a segment's first page (`SizeOfXLogLongPHD`).
-const SEGMENT_HEADER_BYTES: u64 = 40;
-
-impl Lsn {
-    /// The position this many bytes into the log.
-    #[must_use]
-    pub const fn from_bytes(bytes: u64) -> Self {
-        Lsn(bytes)
-    }
-
-    /// Bytes from the beginning of the log.
-    #[must_use]
-    pub const fn bytes(self) -> u64 {
-        self.0
-    }
-
-    /// The end of the last record at or before this insert position.
-    ///
-    /// Just past a page or segment boundary, `pg_current_wal_insert_lsn()`
-    /// already counts the next page's header, which no record ends at; a
-    /// replica cannot show such a position until another record is written,
-    /// and an idle system would seem to lag for ever.
-    #[must_use]
-    pub fn without_page_header(self, segment_bytes: u64) -> Self {
-        let header = match segment_bytes {
-            0 => None,
-            size if self.0 % size == SEGMENT_HEADER_BYTES => Some(SEGMENT_HEADER_BYTES),
-            // A segment's first page has the long header only, so 24 bytes into it
-            // is no boundary that the server reports; rounding it down is still right.
-            _ if self.0 % WAL_PAGE_BYTES == PAGE_HEADER_BYTES => Some(PAGE_HEADER_BYTES),
-            _ => None,
-        };
-        Lsn(self.0 - header.unwrap_or(0))
-    }
-}
-
-impl fmt::Display for Lsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
-    }
-}
-
-/// A text that is no log position.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a log position such as 16/B374D848")]
-pub struct ParseLsnError(String);
-
-impl FromStr for Lsn {
-    type Err = ParseLsnError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let half = |digits: &str| match digits.len() {
-            1..=8 if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                u64::from_str_radix(digits, 16).ok()
-            }
-            _ => None,
-        };
-        text.split_once('/')
-            .and_then(|(high, low)| Some(Lsn(half(high)? << 32 | half(low)?)))
-            .ok_or_else(|| ParseLsnError(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Lsn {
-    type Error = ParseLsnError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Lsn> for String {
-    fn from(lsn: Lsn) -> String {
-        lsn.to_string()
-    }
-}
-
 /// How far an endpoint's data has got, in the terms of its engine.
+///
+/// Positions are partially ordered by [`covers`](Position::covers): of two,
+/// neither may cover the other. Cloning one copies no set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -115,13 +36,42 @@ pub enum Position {
         /// the primary).
         lsn: Lsn,
     },
+    /// MySQL: `gtid_executed`, on primaries and replicas alike.
+    ///
+    /// There is no system and no timeline; the set names its sources. A
+    /// transaction that was committed on a replica alone (an errant one) makes
+    /// the replica's set a superset of the primary's: it still holds all that
+    /// the primary holds, which is all that covering claims.
+    GtidSet(GtidSet),
+    /// MariaDB: `gtid_binlog_pos` of a primary, `gtid_slave_pos` of a replica.
+    GtidList(GtidList),
+}
+
+/// How much is missing, in the unit of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "unit", content = "count")]
+#[non_exhaustive]
+pub enum Distance {
+    /// Bytes of the write-ahead log.
+    Bytes(u64),
+    /// Transactions.
+    Transactions(u64),
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Distance::Bytes(count) => write!(f, "{count} bytes"),
+            Distance::Transactions(count) => write!(f, "{count} transactions"),
+        }
+    }
 }
 
 impl Position {
     /// Whether data at this position contains all data at `other`.
     ///
-    /// Positions of other systems and timelines never cover: they may hold
-    /// other data under the same number.
+    /// Positions of other engines, systems and timelines never cover: they may
+    /// hold other data under the same number.
     #[must_use]
     pub fn covers(&self, other: &Position) -> bool {
         match (self, other) {
@@ -130,8 +80,83 @@ impl Position {
                 Position::Wal { system, timeline, lsn },
                 Position::Wal { system: other_system, timeline: other_timeline, lsn: other_lsn },
             ) => system == other_system && timeline == other_timeline && lsn >= other_lsn,
-            (Position::Current, Position::Wal { .. })
-            | (Position::Wal { .. }, Position::Current) => false,
+            (Position::GtidSet(ours), Position::GtidSet(theirs)) => ours.covers(theirs),
+            (Position::GtidList(ours), Position::GtidList(theirs)) => ours.covers(theirs),
+            (
+                Position::Current
+                | Position::Wal { .. }
+                | Position::GtidSet(_)
+                | Position::GtidList(_),
+                _,
+            ) => false,
+        }
+    }
+
+    /// How much of `other` is missing here; zero where nothing is. `None` for
+    /// positions that do not compare, and for one file.
+    #[must_use]
+    pub fn behind(&self, other: &Position) -> Option<Distance> {
+        match (self, other) {
+            (
+                Position::Wal { system, timeline, lsn },
+                Position::Wal { system: other_system, timeline: other_timeline, lsn: other_lsn },
+            ) if system == other_system && timeline == other_timeline => {
+                Some(Distance::Bytes(other_lsn.bytes().saturating_sub(lsn.bytes())))
+            }
+            (Position::GtidSet(ours), Position::GtidSet(theirs)) => {
+                Some(Distance::Transactions(ours.missing(theirs)))
+            }
+            (Position::GtidList(ours), Position::GtidList(theirs)) => {
+                Some(Distance::Transactions(ours.missing(theirs)))
+            }
+            (
+                Position::Current
+                | Position::Wal { .. }
+                | Position::GtidSet(_)
+                | Position::GtidList(_),
+                _,
+            ) => None,
+        }
+    }
+
+    /// Whether this can be a position of the data that `ours` is a position of,
+    /// as far as the engine lets it be told.
+    ///
+    /// PostgreSQL: the same system. MySQL: some transaction in common; MariaDB:
+    /// some domain; so a server that was created anew, and has replayed nothing
+    /// yet, is a stranger to all but another empty one. An empty `ours` can
+    /// belong to anyone.
+    #[must_use]
+    pub fn is_related_to(&self, ours: &Position) -> bool {
+        match (self, ours) {
+            (Position::Current, Position::Current) => true,
+            (Position::Wal { system, .. }, Position::Wal { system: ours, .. }) => system == ours,
+            (Position::GtidSet(theirs), Position::GtidSet(ours)) => {
+                ours.is_empty() || theirs.intersects(ours)
+            }
+            (Position::GtidList(theirs), Position::GtidList(ours)) => {
+                ours.is_empty() || theirs.intersects(ours)
+            }
+            (
+                Position::Current
+                | Position::Wal { .. }
+                | Position::GtidSet(_)
+                | Position::GtidList(_),
+                _,
+            ) => false,
+        }
+    }
+
+    /// What contains both, for merging what two sessions have seen. `None` for
+    /// positions that do not compare.
+    #[must_use]
+    pub fn union(&self, other: &Position) -> Option<Position> {
+        match (self, other) {
+            (Position::GtidSet(a), Position::GtidSet(b)) => Some(Position::GtidSet(a.union(b))),
+            (Position::GtidList(a), Position::GtidList(b)) => Some(Position::GtidList(a.union(b))),
+            _ if self.covers(other) => Some(self.clone()),
+            _ if other.covers(self) => Some(other.clone()),
+            _ => None,
         }
     }
 
@@ -139,8 +164,8 @@ impl Position {
     #[must_use]
     pub fn system(&self) -> Option<u64> {
         match self {
-            Position::Current => None,
             Position::Wal { system, .. } => Some(*system),
+            Position::Current | Position::GtidSet(_) | Position::GtidList(_) => None,
         }
     }
 
@@ -148,8 +173,8 @@ impl Position {
     #[must_use]
     pub fn timeline(&self) -> u32 {
         match self {
-            Position::Current => 0,
             Position::Wal { timeline, .. } => *timeline,
+            Position::Current | Position::GtidSet(_) | Position::GtidList(_) => 0,
         }
     }
 }
@@ -159,6 +184,8 @@ impl fmt::Display for Position {
         match self {
             Position::Current => f.write_str("current"),
             Position::Wal { timeline, lsn, .. } => write!(f, "{lsn} on timeline {timeline}"),
+            Position::GtidSet(set) => set.fmt(f),
+            Position::GtidList(list) => list.fmt(f),
         }
     }
 }
@@ -169,43 +196,17 @@ mod tests {
 
     use super::*;
 
-    const SEGMENT: u64 = 16 * 1024 * 1024;
-
-    #[rstest]
-    #[case::zero("0/0", 0)]
-    #[case::both_halves("16/B374D848", 0x16_B374_D848)]
-    #[case::lower_case("16/b374d848", 0x16_B374_D848)]
-    #[case::largest("FFFFFFFF/FFFFFFFF", u64::MAX)]
-    fn reads_and_writes_the_manuals_form(#[case] text: &str, #[case] bytes: u64) {
-        let lsn: Lsn = text.parse().unwrap();
-        assert_eq!(lsn.bytes(), bytes);
-        assert_eq!(lsn.to_string(), text.to_uppercase());
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("16")]
-    #[case("/")]
-    #[case("16/")]
-    #[case("+1/2")]
-    #[case("1/123456789")]
-    #[case("1/2/3")]
-    #[case("g/0")]
-    fn refuses_what_is_no_position(#[case] text: &str) {
-        assert!(text.parse::<Lsn>().is_err());
-    }
-
-    #[rstest]
-    #[case::after_a_segment_switch(0x500_0028, 0x500_0000)]
-    #[case::after_a_page(0x500_2018, 0x500_2000)]
-    #[case::within_a_page(0x500_2020, 0x500_2020)]
-    #[case::on_a_page(0x500_2000, 0x500_2000)]
-    fn a_page_header_is_no_record(#[case] insert: u64, #[case] end: u64) {
-        assert_eq!(Lsn::from_bytes(insert).without_page_header(SEGMENT), Lsn::from_bytes(end));
-    }
-
     fn wal(system: u64, timeline: u32, lsn: u64) -> Position {
         Position::Wal { system, timeline, lsn: Lsn::from_bytes(lsn) }
+    }
+
+    fn set(text: &str) -> Position {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        Position::GtidSet(text.replace('a', uuid).parse().unwrap())
+    }
+
+    fn list(text: &str) -> Position {
+        Position::GtidList(text.parse().unwrap())
     }
 
     #[rstest]
@@ -216,11 +217,53 @@ mod tests {
     #[case::another_system(wal(2, 1, 9), wal(1, 1, 5), false)]
     #[case::another_engine(Position::Current, wal(1, 1, 5), false)]
     #[case::one_file(Position::Current, Position::Current, true)]
+    #[case::a_set(set("a:1-5"), set("a:2"), true)]
+    #[case::a_list(list("0-1-5"), list("0-1-4"), true)]
+    #[case::even_nothing_of_another_engine(set("a:1-5"), list(""), false)]
     fn covers_only_within_one_history(
         #[case] position: Position,
         #[case] other: Position,
         #[case] covers: bool,
     ) {
         assert_eq!(position.covers(&other), covers);
+    }
+
+    #[rstest]
+    #[case::bytes(wal(1, 1, 4), wal(1, 1, 10), Some(Distance::Bytes(6)))]
+    #[case::ahead(wal(1, 1, 12), wal(1, 1, 10), Some(Distance::Bytes(0)))]
+    #[case::another_timeline(wal(1, 1, 4), wal(1, 2, 10), None)]
+    #[case::transactions(set("a:1-5"), set("a:1-9"), Some(Distance::Transactions(4)))]
+    #[case::sequences(list("0-1-5"), list("0-1-6,1-1-2"), Some(Distance::Transactions(3)))]
+    #[case::another_engine(set("a:1-5"), list("0-1-5"), None)]
+    fn a_distance_is_in_the_engines_unit(
+        #[case] replica: Position,
+        #[case] primary: Position,
+        #[case] distance: Option<Distance>,
+    ) {
+        assert_eq!(replica.behind(&primary), distance);
+    }
+
+    #[rstest]
+    #[case::one_system(wal(1, 2, 9), wal(1, 1, 5), true)]
+    #[case::another_system(wal(2, 1, 9), wal(1, 1, 5), false)]
+    #[case::a_replica(set("a:1-5"), set("a:1-9"), true)]
+    #[case::created_anew(set(""), set("a:1-9"), false)]
+    #[case::before_the_first_write(set(""), set(""), true)]
+    #[case::another_domain(list("1-1-5"), list("0-1-5"), false)]
+    #[case::another_engine(list(""), set(""), false)]
+    fn strangers_are_told_as_far_as_the_engine_allows(
+        #[case] theirs: Position,
+        #[case] ours: Position,
+        #[case] related: bool,
+    ) {
+        assert_eq!(theirs.is_related_to(&ours), related);
+    }
+
+    #[test]
+    fn a_union_is_of_one_history() {
+        assert_eq!(wal(1, 1, 4).union(&wal(1, 1, 9)), Some(wal(1, 1, 9)));
+        assert_eq!(wal(1, 1, 4).union(&wal(1, 2, 9)), None);
+        assert_eq!(set("a:1-5").union(&set("a:9")), Some(set("a:1-5:9")));
+        assert_eq!(list("0-1-5").union(&list("1-1-5")), Some(list("0-1-5,1-1-5")));
     }
 }

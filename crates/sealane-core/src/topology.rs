@@ -5,28 +5,11 @@ mod reducer;
 use std::time::Duration;
 
 pub use reducer::TopologyReducer;
-use serde::Serialize;
 
 use crate::{
-    Endpoint, EndpointId, Failure, Incarnation, MAX_ENDPOINTS, Moment, Position, Replication, Role,
-    WriteStamp,
+    Condition, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS, Moment,
+    Position, Replication, Role, WriteStamp,
 };
-
-/// Whether an endpoint answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-#[non_exhaustive]
-pub enum Health {
-    /// Not observed yet.
-    Unknown,
-    /// Answered the last time it was asked.
-    Up,
-    /// Did not.
-    Down {
-        /// Why.
-        failure: Failure,
-    },
-}
 
 /// What is known of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +24,8 @@ pub struct EndpointState {
     pub replication: Replication,
     /// How far it has got, if known.
     pub position: Option<Position>,
+    /// How far a replica has received, replayed or not, if known.
+    pub received: Option<Position>,
     /// Which run of the server the position is of.
     pub incarnation: Option<Incarnation>,
     /// Counts the runs seen. A read that was planned on one run and served by
@@ -48,6 +33,11 @@ pub struct EndpointState {
     pub run: u32,
     /// Whether it holds another system's data.
     pub foreign: bool,
+    /// Whether it last answered from a timeline that a promotion has ended.
+    pub old_timeline: bool,
+    /// Whether it is a replica that is far behind, as the policy of health has
+    /// it.
+    pub lagging: bool,
     /// How long the last probe took, round trip and all.
     pub probe_time: Option<Duration>,
     /// The newest write stamp proved to be contained in its data.
@@ -65,9 +55,12 @@ impl EndpointState {
             role: Role::Unknown,
             replication: Replication::NotApplicable,
             position: None,
+            received: None,
             incarnation: None,
             run: 0,
             foreign: false,
+            old_timeline: false,
+            lagging: false,
             probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
@@ -88,8 +81,8 @@ impl EndpointState {
 pub struct Topology {
     endpoints: Vec<EndpointState>,
     primary: Option<EndpointId>,
-    /// When the newest sample of the primary was taken.
-    sampled_at: Option<Moment>,
+    /// When the newest sample of the primary was taken, and what it was.
+    sampled: Option<(Moment, Position)>,
 }
 
 impl Topology {
@@ -101,7 +94,7 @@ impl Topology {
         let endpoints: Vec<_> =
             endpoints.into_iter().take(MAX_ENDPOINTS).map(EndpointState::new).collect();
         let primary = (!endpoints.is_empty()).then_some(EndpointId::FIRST);
-        Topology { endpoints, primary, sampled_at: None }
+        Topology { endpoints, primary, sampled: None }
     }
 
     /// A topology that needs no probes: connections to one SQLite file, the
@@ -151,6 +144,30 @@ impl Topology {
             .filter_map(|(index, state)| Some((EndpointId::from_index(index)?, state)))
     }
 
+    /// How `id` stands, in one word.
+    #[must_use]
+    pub fn condition(&self, id: EndpointId) -> Condition {
+        let Some(state) = self.get(id) else { return Condition::Unobserved };
+        match (&state.health, state.role) {
+            (Health::Unknown, _) => Condition::Unobserved,
+            (Health::Down { .. }, _) => Condition::Down,
+            (Health::Probation, _) => Condition::Probation,
+            (Health::Up, _) if state.foreign => Condition::Foreign,
+            (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
+            (Health::Up, Role::Unknown) => Condition::Unobserved,
+            (Health::Up, Role::Primary) => Condition::StalePrimary,
+            (Health::Up, Role::Replica) if state.old_timeline => Condition::OldTimeline,
+            (Health::Up, Role::Replica) => match state.replication {
+                Replication::Stopped => Condition::NotReplicating,
+                Replication::Paused => Condition::Paused,
+                Replication::Running | Replication::NotApplicable if state.lagging => {
+                    Condition::Lagging
+                }
+                Replication::Running | Replication::NotApplicable => Condition::Serving,
+            },
+        }
+    }
+
     /// What a read on `id` may miss at most, at `now`: it contains all that the
     /// primary had committed that long ago. `None` if nothing is proved.
     #[must_use]
@@ -169,13 +186,30 @@ impl Topology {
     #[must_use]
     pub fn lag(&self, id: EndpointId) -> Option<Duration> {
         let state = self.get(id)?;
-        match (&state.position, self.sampled_at) {
+        match (&state.position, &self.sampled) {
             (Some(Position::Current), _) => Some(Duration::ZERO),
             _ if self.primary == Some(id) => Some(Duration::ZERO),
-            (_, Some(sampled_at)) => state.fresh_at.map(|at| sampled_at.since(at)),
+            (_, Some((sampled_at, _))) => state.fresh_at.map(|at| sampled_at.since(at)),
             // The primary was never reached: unknown is not zero.
             (_, None) => None,
         }
+    }
+
+    /// How much `id` has yet to replay of the newest that is known of the
+    /// primary, in the unit of the engine. `None` if that is unknown: so it is
+    /// on another timeline, and while `id` does not answer.
+    #[must_use]
+    pub fn distance(&self, id: EndpointId) -> Option<Distance> {
+        let (_, sampled) = self.sampled.as_ref()?;
+        self.get(id)?.position.as_ref()?.behind(sampled)
+    }
+
+    /// How much of that `id` has yet to receive. The rest of
+    /// [`Topology::distance`] is there and waits to be replayed.
+    #[must_use]
+    pub fn distance_to_receive(&self, id: EndpointId) -> Option<Distance> {
+        let (_, sampled) = self.sampled.as_ref()?;
+        self.get(id)?.received.as_ref()?.behind(sampled)
     }
 
     /// The least stamp that all replicas in use are proved to cover: a session

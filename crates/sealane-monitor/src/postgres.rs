@@ -179,7 +179,9 @@ impl Answer {
             (true, false, _) => (Role::Replica, Replication::Stopped),
         };
         let incarnation = Incarnation::new(self.incarnation.as_str());
-        Ok(Report { role, position, replication, incarnation })
+        // Not asked for yet.
+        let received = None;
+        Ok(Report { role, position, received, replication, incarnation })
     }
 
     fn position(&self) -> Result<Option<Position>, ParseLsnError> {

@@ -19,13 +19,52 @@ const MAX_CHAIN: usize = 1_000;
 /// The same where the parser copies the left side of an operator, and with it the
 /// whole tree so far: a copy takes more stack than a drop, and quadratic time.
 const MAX_COPIED_CHAIN: usize = 150;
+/// Most explanations and preparations in one text, each a statement within one.
+const MAX_EXPLAINS: usize = 8;
 /// Most statements in one text.
 const MAX_STATEMENTS: usize = 100;
 /// How deep the parser may recurse. Its own default; the parser grows the stack.
 pub(crate) const PARSER_RECURSION: usize = 50;
 
+/// Whether a statement is made of statements: the parser goes down into each, and
+/// takes more stack for it than for a parenthesis. No read is a block; a few
+/// explanations may be.
+fn statements_within(tokens: &[TokenWithSpan]) -> Option<Reason> {
+    let mut before = None;
+    let mut explains = 0;
+    for token in tokens {
+        let keyword = match &token.token {
+            Token::Whitespace(_) => continue,
+            Token::SemiColon => {
+                before = None;
+                continue;
+            }
+            Token::Word(word) if word.quote_style.is_none() => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        match (keyword, before) {
+            (Keyword::CASE | Keyword::IF | Keyword::WHILE, None) | (Keyword::BEGIN, Some(_)) => {
+                return Some(Reason::NotListed("a block of statements"));
+            }
+            (Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::PREPARE, _) => explains += 1,
+            // Elsewhere it is an order.
+            (Keyword::DESC, Some(Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::DESC))
+            | (Keyword::DESC, Some(Keyword::ANALYZE | Keyword::VERBOSE | Keyword::EXTENDED)) => {
+                explains += 1;
+            }
+            _ => {}
+        }
+        before = Some(keyword);
+    }
+    (explains > MAX_EXPLAINS).then_some(Reason::TooComplex("explanations of explanations"))
+}
+
 /// Which bound the tokens exceed, if any.
 pub(crate) fn exceeded(tokens: &[TokenWithSpan]) -> Option<Reason> {
+    let within = statements_within(tokens);
+    if within.is_some() {
+        return within;
+    }
     let mut levels = vec![Level::default()];
     let mut statements = 1;
     let max_chain = if tokens.iter().any(copies) { MAX_COPIED_CHAIN } else { MAX_CHAIN };

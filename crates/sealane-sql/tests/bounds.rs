@@ -17,6 +17,33 @@ fn on_small_stack(sql: String) -> Vec<Intent> {
         .expect("no panic")
 }
 
+#[rstest]
+#[case::explain("EXPLAIN ")]
+#[case::describe("DESCRIBE ")]
+#[case::desc("DESC ")]
+#[case::options("EXPLAIN (ANALYZE) ")]
+#[case::both("EXPLAIN ANALYZE DESC ")]
+#[case::with("WITH a AS (SELECT 1) ")]
+#[case::prepare("PREPARE p AS ")]
+#[case::create("CREATE VIEW v AS ")]
+#[case::begin("BEGIN ")]
+#[case::case("CASE WHEN 1 THEN ")]
+#[case::declare("DECLARE c CURSOR FOR ")]
+#[case::copy("COPY (")]
+#[case::insert("INSERT INTO t ")]
+#[case::while_loop("WHILE 1 BEGIN ")]
+#[case::if_block("IF 1 THEN ")]
+#[case::body("CREATE PROCEDURE p AS BEGIN ")]
+#[case::case_in_body("CREATE PROCEDURE p AS BEGIN CASE WHEN 1 THEN ")]
+#[case::trigger("CREATE TRIGGER g AFTER INSERT ON t FOR EACH ROW BEGIN ")]
+fn statements_in_statements_are_answered(#[case] unit: &str) {
+    for count in [1, 2, 5, 8, 9, 10, 20, 40, 47, 48, 49, 50, 51, 100, 300, 1_000] {
+        let sql = format!("{}SELECT (SELECT (1))", unit.repeat(count));
+        let open = unit.matches('(').count() - unit.matches(')').count();
+        on_small_stack(format!("{sql}{}", ")".repeat(open * count)));
+    }
+}
+
 fn chain(count: usize, unit: &str, rest: &str) -> String {
     format!("SELECT {}{rest}", unit.repeat(count))
 }
@@ -35,6 +62,10 @@ fn chain(count: usize, unit: &str, rest: &str) -> String {
 #[case::brackets(100_000, "a[", "1")]
 #[case::is_null(20_000, "a IS NULL IS NULL ", "")]
 #[case::joins(100_000, "1 FROM (", "a")]
+#[case::explains(100_000, "EXPLAIN ", "SELECT 1")]
+#[case::describes(20_000, "DESCRIBE ", "SELECT 1")]
+#[case::descs(30_000, "DESC ", "SELECT 1")]
+#[case::explains_with_options(10_000, "EXPLAIN (ANALYZE) ", "SELECT 1")]
 fn a_hostile_shape_is_unknown(#[case] count: usize, #[case] unit: &str, #[case] rest: &str) {
     // Once past the bound on the text's length, and once below it.
     for count in [count, count.min(200_000 / unit.len())] {

@@ -49,7 +49,9 @@ pub use connection::RoutedConnection;
 pub use error::ConnectError;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
-pub use sealane_core::{Balancer, Consistency, EndpointId, Event, Intent, RoundRobin, TwoChoices};
+pub use sealane_core::{
+    Balancer, Condition, Consistency, EndpointId, Event, Intent, RoundRobin, TwoChoices,
+};
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
 pub use status::{EndpointStatus, Status};
 pub use stream::RoutedStream;

@@ -23,6 +23,7 @@ fn observe(reducer: &mut TopologyReducer, index: usize, at: u64, stamp: u64, rol
         outcome: Outcome::Answered(Report {
             role,
             position: Some(Position::Wal { system: 1, timeline: 1, lsn: Lsn::from_bytes(lsn) }),
+            received: None,
             replication: Replication::Running,
             incarnation: Incarnation::new("run"),
         }),

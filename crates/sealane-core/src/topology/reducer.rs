@@ -1,8 +1,12 @@
 //! The one place where observations become topology.
 
-use super::{EndpointState, Health, Topology};
+mod election;
+
+use super::{EndpointState, Topology};
 use crate::{
-    EndpointId, Event, Failure, Moment, Observation, Outcome, Position, Report, Role, WriteStamp,
+    Condition, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment, Observation,
+    Outcome, Position, Report, Role, WriteStamp,
+    health::Standing,
     history::{History, Sample},
 };
 
@@ -11,18 +15,29 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct TopologyReducer {
     topology: Topology,
+    policy: HealthPolicy,
     history: History,
-    /// The system whose data we serve.
-    system: Option<u64>,
+    /// A position of the data that we serve, by which strangers are told: the
+    /// newest known of the primary.
+    ours: Option<Position>,
     /// The newest timeline seen of that system, on any endpoint: a primary of
     /// an older one was replaced, whether or not its successor answers now.
     newest_timeline: u32,
+    /// How many replicas were seen to become primaries.
+    promotions: u32,
+    /// Whether several endpoints claim to be the primary.
+    conflict: bool,
     watched: Vec<Watched>,
 }
 
 /// What the reducer remembers of an endpoint for its own judgement.
 #[derive(Debug, Clone, Default)]
 struct Watched {
+    standing: Standing,
+    lags: LagHistory,
+    /// The newest sample when it first had a position that no sample proves:
+    /// it lags at least since then.
+    unproved_since: Option<Moment>,
     /// When it last failed: an answer to an older question does not bring it
     /// back.
     failed_at: Option<Moment>,
@@ -31,18 +46,32 @@ struct Watched {
     answered_at: Option<Moment>,
     /// The timeline it was last seen on; it outlives the connection.
     timeline: u32,
+    /// The number of the promotion that made it a primary; 0 if none was seen.
+    promotion: u32,
+    /// It claims to be the primary, and another one took its place.
+    replaced: bool,
 }
 
 impl TopologyReducer {
-    /// Begins with `topology`, before any observation.
+    /// Begins with `topology`, before any observation, and the default policy of
+    /// health.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
+        TopologyReducer::with_policy(topology, HealthPolicy::default())
+    }
+
+    /// Begins with `topology`, before any observation.
+    #[must_use]
+    pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Self {
         let watched = vec![Watched::default(); topology.len()];
         TopologyReducer {
             topology,
+            policy,
             history: History::default(),
-            system: None,
+            ours: None,
             newest_timeline: 0,
+            promotions: 0,
+            conflict: false,
             watched,
         }
     }
@@ -51,6 +80,13 @@ impl TopologyReducer {
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// How far `id` was behind at its last observations as a replica; `None` if
+    /// it is not in this topology.
+    #[must_use]
+    pub fn lags(&self, id: EndpointId) -> Option<&LagHistory> {
+        self.watched.get(id.index()).map(|watched| &watched.lags)
     }
 
     /// Takes in one observation and says what it changed.
@@ -62,13 +98,15 @@ impl TopologyReducer {
         else {
             return events;
         };
+        // What was asked before the last answer says nothing new, however it ended.
+        if watched.answered_at.is_some_and(|at| observation.started < at) {
+            return events;
+        }
         match &observation.outcome {
             Outcome::Failed(failure) => {
-                if watched.answered_at.is_some_and(|at| observation.started < at) {
-                    return events;
-                }
                 watched.failed_at = Some(observation.finished);
-                fail(id, state, failure, &mut events);
+                let down = watched.standing.failed(observation.finished, &self.policy);
+                fail(id, state, failure, down, &mut events);
             }
             Outcome::Answered(report) => {
                 if watched.failed_at.is_some_and(|at| observation.started < at) {
@@ -78,69 +116,52 @@ impl TopologyReducer {
                 if let Some(position) = &report.position {
                     watched.timeline = position.timeline();
                 }
+                match (state.role, report.role) {
+                    (Role::Replica, Role::Primary) => {
+                        self.promotions += 1;
+                        watched.promotion = self.promotions;
+                    }
+                    (_, Role::Primary) => {}
+                    (_, Role::Replica | Role::Unknown) => {
+                        watched.promotion = 0;
+                        watched.replaced = false;
+                    }
+                }
                 state.probe_time = Some(observation.finished.since(observation.started));
-                answer(id, state, report, &mut events);
+                if report.role == Role::Primary {
+                    watched.standing.trust(observation.finished);
+                }
+                let in_use = watched.standing.answered(observation.finished, &self.policy);
+                answer(id, state, report, in_use, &mut events);
             }
         }
         self.judge_systems(&mut events);
+        self.judge_timeline(observation, &mut events);
         self.elect(&mut events);
         self.sample(observation);
         self.prove();
+        self.judge_lag(&mut events);
+        self.remember_lag(observation);
         events
-    }
-
-    /// Decides who takes writes. Whoever was last seen to be a primary claims
-    /// it, also while it does not answer: silence is not a demotion.
-    fn elect(&mut self, events: &mut Vec<Event>) {
-        let before = self.topology.primary;
-        let claims: Vec<EndpointId> = self
-            .topology
-            .iter()
-            .filter(|(id, state)| state.role == Role::Primary && self.is_current(*id, state))
-            .map(|(id, _)| id)
-            .collect();
-        let elected = match claims.as_slice() {
-            [] => before.filter(|id| {
-                self.topology
-                    .get(*id)
-                    .is_some_and(|state| state.role == Role::Unknown && !state.foreign)
-            }),
-            [only] => Some(*only),
-            [first, second, ..] => {
-                if before.is_some() {
-                    events.push(Event::PrimaryConflict { first: *first, second: *second });
-                }
-                None
-            }
-        };
-        if elected != before {
-            self.topology.primary = elected;
-            events.push(Event::PrimaryChanged { from: before, to: elected });
-        }
-    }
-
-    /// Whether an endpoint is known to be of our system and on its newest
-    /// timeline.
-    fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
-        let timeline = self.watched.get(id.index()).map_or(0, |watched| watched.timeline);
-        self.system.is_some() && !state.foreign && timeline >= self.newest_timeline
     }
 
     /// Marks the endpoints that hold another system's data, and notes the
     /// newest timeline of ours.
     fn judge_systems(&mut self, events: &mut Vec<Event>) {
-        if self.system.is_none() {
-            self.system = self.first_system();
+        if self.ours.is_none() {
+            self.ours = self.first_position().cloned();
         }
-        let Some(ours) = self.system else { return };
+        let Some(ours) = &self.ours else { return };
         for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
             let Some(position) = &state.position else { continue };
-            let foreign = position.system().is_some_and(|theirs| theirs != ours);
-            if foreign
-                && !state.foreign
+            let foreign = !position.is_related_to(ours);
+            if foreign != state.foreign
                 && let Some(endpoint) = EndpointId::from_index(index)
             {
-                events.push(Event::Foreign { endpoint });
+                events.push(match foreign {
+                    true => Event::Foreign { endpoint },
+                    false => Event::Recovered { endpoint, from: Condition::Foreign },
+                });
             }
             state.foreign = foreign;
             if !foreign {
@@ -149,20 +170,38 @@ impl TopologyReducer {
         }
     }
 
-    /// The system of the endpoint configured first, which decides whose data
-    /// we serve. Only if that one is down, the first primary that answers.
-    fn first_system(&self) -> Option<u64> {
-        let system = |state: &EndpointState| state.position.as_ref().and_then(Position::system);
-        let first = self.topology.get(EndpointId::FIRST)?;
-        match first.health {
-            Health::Unknown => None,
-            Health::Up => system(first),
-            Health::Down { .. } => self
-                .topology
-                .iter()
-                .filter(|(_, state)| state.role == Role::Primary && state.health == Health::Up)
-                .find_map(|(_, state)| system(state)),
+    /// Notes whether an endpoint that has answered is on an old timeline.
+    fn judge_timeline(&mut self, observation: &Observation, events: &mut Vec<Event>) {
+        let endpoint = observation.endpoint;
+        let Outcome::Answered(Report { position: Some(position), .. }) = &observation.outcome
+        else {
+            return;
+        };
+        let Some(state) = self.topology.endpoints.get_mut(endpoint.index()) else { return };
+        let old = !state.foreign && position.timeline() < self.newest_timeline;
+        if old != state.old_timeline {
+            events.push(match old {
+                true => Event::OldTimeline { endpoint },
+                false => Event::Recovered { endpoint, from: Condition::OldTimeline },
+            });
         }
+        state.old_timeline = old;
+    }
+
+    /// A position of the endpoint configured first, which decides whose data we
+    /// serve. Only if it does not answer, or answers without one, of the first
+    /// primary that has one.
+    fn first_position(&self) -> Option<&Position> {
+        let first = self.topology.get(EndpointId::FIRST)?;
+        if first.health == Health::Unknown {
+            return None;
+        }
+        first.position.as_ref().or_else(|| {
+            self.topology
+                .iter()
+                .filter(|(_, state)| state.role == Role::Primary)
+                .find_map(|(_, state)| state.position.as_ref())
+        })
     }
 
     /// Keeps the primary's position, if this is an observation of it.
@@ -178,41 +217,105 @@ impl TopologyReducer {
                 stamp: observation.stamp,
                 position: position.clone(),
             });
-            self.topology.sampled_at = self.history.newest().map(|sample| sample.at);
+            if let Some(newest) = self.history.newest() {
+                self.topology.sampled = Some((newest.at, newest.position.clone()));
+                self.ours = Some(newest.position.clone());
+            }
         }
     }
 
     /// Derives what every endpoint's last position proves.
     fn prove(&mut self) {
-        for state in &mut self.topology.endpoints {
+        let sampled_at = self.topology.sampled.as_ref().map(|(at, _)| *at);
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             if state.position == Some(Position::Current) {
                 continue;
             }
-            let proof = state
-                .position
-                .as_ref()
-                .filter(|_| !state.foreign)
-                .and_then(|position| self.history.newest_covered(position));
-            state.covered = proof.map_or(WriteStamp::NONE, |sample| sample.stamp);
-            state.fresh_at = proof.map(|sample| sample.at);
+            let position = state.position.as_ref().filter(|_| !state.foreign);
+            let proof = position.and_then(|position| self.history.proof(position));
+            watched.unproved_since = match (position, proof) {
+                (Some(_), None) => watched.unproved_since.or(sampled_at),
+                (None, _) | (_, Some(_)) => None,
+            };
+            state.covered = proof.map_or(WriteStamp::NONE, |proof| proof.stamp);
+            state.fresh_at = proof.map(|proof| proof.at);
+        }
+    }
+
+    /// Notes which replicas are far behind. One threshold to begin and a lower
+    /// one to end, so that nobody comes and goes at the limit.
+    fn judge_lag(&mut self, events: &mut Vec<Event>) {
+        let Some((sampled_at, _)) = self.topology.sampled else { return };
+        let primary = self.topology.primary;
+        for (index, (state, watched)) in
+            self.topology.endpoints.iter_mut().zip(&self.watched).enumerate()
+        {
+            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+            if state.role != Role::Replica || primary == Some(endpoint) {
+                state.lagging = false;
+                continue;
+            }
+            let proved = state.fresh_at.map(|at| sampled_at.since(at));
+            let at_least = proved.or(watched.unproved_since.map(|at| sampled_at.since(at)));
+            let policy = &self.policy;
+            if let Some(lag) = at_least.filter(|lag| !state.lagging && *lag > policy.lagging_above)
+            {
+                state.lagging = true;
+                events.push(Event::Lagging { endpoint, lag });
+            } else if state.lagging
+                && proved.is_some_and(|lag| lag <= policy.lagging_until.min(policy.lagging_above))
+            {
+                state.lagging = false;
+                events.push(Event::Recovered { endpoint, from: Condition::Lagging });
+            }
+        }
+    }
+
+    fn remember_lag(&mut self, observation: &Observation) {
+        let id = observation.endpoint;
+        let lag = self.topology.lag(id);
+        let answered =
+            matches!(&observation.outcome, Outcome::Answered(Report { role: Role::Replica, .. }));
+        if let Some(watched) = self.watched.get_mut(id.index()).filter(|_| answered) {
+            watched.lags.push(observation.finished, lag);
         }
     }
 }
 
-fn fail(id: EndpointId, state: &mut EndpointState, failure: &Failure, events: &mut Vec<Event>) {
-    let down = Health::Down { failure: failure.clone() };
-    if !matches!(state.health, Health::Down { .. }) {
-        events.push(Event::Down { endpoint: id, failure: failure.clone() });
+/// A failure that the policy tolerates takes the proofs away, not the endpoint
+/// out of use.
+fn fail(
+    id: EndpointId,
+    state: &mut EndpointState,
+    failure: &Failure,
+    down: bool,
+    events: &mut Vec<Event>,
+) {
+    if down {
+        if !matches!(state.health, Health::Down { .. }) {
+            events.push(Event::Down { endpoint: id, failure: failure.clone() });
+        }
+        state.health = Health::Down { failure: failure.clone() };
     }
-    state.health = down;
     // It may come back as another run, with less data: nothing is proved any more.
     state.position = None;
+    state.received = None;
 }
 
-fn answer(id: EndpointId, state: &mut EndpointState, report: &Report, events: &mut Vec<Event>) {
-    if state.health != Health::Up {
-        state.health = Health::Up;
-        events.push(Event::Up { endpoint: id });
+fn answer(
+    id: EndpointId,
+    state: &mut EndpointState,
+    report: &Report,
+    in_use: bool,
+    events: &mut Vec<Event>,
+) {
+    let health = if in_use { Health::Up } else { Health::Probation };
+    if state.health != health {
+        events.push(match in_use {
+            true => Event::Up { endpoint: id },
+            false => Event::Probation { endpoint: id },
+        });
+        state.health = health;
     }
     if state.incarnation.as_ref().is_some_and(|known| *known != report.incarnation) {
         events.push(Event::Restarted { endpoint: id });
@@ -234,6 +337,7 @@ fn answer(id: EndpointId, state: &mut EndpointState, report: &Report, events: &m
         state.run = state.run.wrapping_add(1);
     }
     state.position = report.position.clone();
+    state.received = report.received.clone();
 }
 
 #[cfg(test)]

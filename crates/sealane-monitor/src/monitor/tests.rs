@@ -42,6 +42,7 @@ impl Probe for Server {
                     timeline: 1,
                     lsn: Lsn::from_bytes(state.lsn),
                 }),
+                received: None,
                 replication: Replication::Running,
                 incarnation: Incarnation::new(state.run),
             };

@@ -24,6 +24,7 @@ fn report(role: Role, timeline: u32, lsn: u64) -> Report {
     Report {
         role,
         position: Some(Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) }),
+        received: None,
         replication: match role {
             Role::Replica => Replication::Running,
             Role::Primary | Role::Unknown => Replication::NotApplicable,
@@ -232,4 +233,16 @@ fn a_configured_primary_that_is_a_replica_gives_way_to_the_real_one() {
         seen(REPLICA, 1, 0, report(Role::Primary, 1, 100)),
     ]);
     assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}
+
+#[test]
+fn the_lag_of_a_replica_is_remembered_and_unknown_is_not_zero() {
+    let mut reducer = after(&[replica(0, 100), primary(10, 0, 200), replica(20, 100)]);
+    reducer.apply(&primary(30, 0, 300));
+    reducer.apply(&replica(40, 200));
+    reducer.apply(&failed(REPLICA, 50));
+    let lags = reducer.lags(id(REPLICA)).unwrap();
+    let summary = lags.summary(at(60), Duration::from_secs(1));
+    assert_eq!((summary.known, summary.unknown), (1, 2));
+    assert_eq!(summary.maximum, Some(Duration::from_millis(20)));
 }

@@ -1,0 +1,114 @@
+//! Who takes writes.
+
+use super::TopologyReducer;
+use crate::{EndpointId, EndpointState, Event, Health, Role};
+
+impl TopologyReducer {
+    /// Decides who takes writes. Whoever was last seen to be a primary claims
+    /// it, also while it does not answer: silence is not a demotion.
+    ///
+    /// Where the engine numbers its histories (PostgreSQL's timelines), the
+    /// newest history decides. Where it does not, what was observed does: see
+    /// [`settle`](Self::settle). Two claims that are left stop writes.
+    pub(super) fn elect(&mut self, events: &mut Vec<Event>) {
+        let before = self.topology.primary;
+        let mut claims = self.claims();
+        if claims.is_empty() {
+            self.readmit();
+            claims = self.claims();
+        }
+        if claims.len() > 1
+            && let Some(winner) = self.settle(&claims)
+        {
+            for loser in claims.iter().filter(|id| **id != winner) {
+                if let Some(watched) = self.watched.get_mut(loser.index()) {
+                    watched.replaced = true;
+                }
+            }
+            claims = vec![winner];
+        }
+        let conflict = claims.len() > 1;
+        let elected = match claims.as_slice() {
+            [] => before.filter(|id| {
+                self.topology
+                    .get(*id)
+                    .is_some_and(|state| state.role == Role::Unknown && !state.foreign)
+            }),
+            [only] => Some(*only),
+            [first, second, ..] => {
+                if !self.conflict {
+                    events.push(Event::PrimaryConflict { first: *first, second: *second });
+                }
+                None
+            }
+        };
+        self.conflict = conflict;
+        if elected != before {
+            self.topology.primary = elected;
+            events.push(Event::PrimaryChanged { from: before, to: elected });
+        }
+    }
+
+    fn claims(&self) -> Vec<EndpointId> {
+        self.topology
+            .iter()
+            .filter(|(id, state)| state.role == Role::Primary && self.is_current(*id, state))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Whether an endpoint is known to be of our data and of its newest history.
+    fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
+        let Some(watched) = self.watched.get(id.index()) else { return false };
+        self.ours.is_some()
+            && !state.foreign
+            && !watched.replaced
+            && watched.timeline >= self.newest_timeline
+    }
+
+    /// Chooses among several claims of an engine without timelines, if what was
+    /// observed leaves no doubt. Lasting: the losers stay replaced until they
+    /// are seen in another role.
+    ///
+    /// - The claim that was last seen to begin, as a replica that became a
+    ///   primary, wins when none of the others answers: somebody promoted it,
+    ///   and not the others after it.
+    /// - The primary in charge wins over servers that nobody was seen to
+    ///   promote, when it holds all their transactions: a former primary that
+    ///   returns as it was. One that holds something else may have been written
+    ///   to, and must be looked at.
+    fn settle(&self, claims: &[EndpointId]) -> Option<EndpointId> {
+        let state = |id: EndpointId| self.topology.get(id);
+        let promotion = |id: EndpointId| self.watched.get(id.index()).map_or(0, |w| w.promotion);
+        if self.ours.as_ref().is_some_and(|ours| ours.system().is_some()) {
+            return None;
+        }
+        let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
+        let others = |winner: EndpointId| claims.iter().copied().filter(move |id| *id != winner);
+        let answers = |id: EndpointId| state(id).is_some_and(|s| s.health == Health::Up);
+        // Promotions are numbered: no two are the same but for those never seen.
+        if promotion(newest) > 0 && !others(newest).any(answers) {
+            return Some(newest);
+        }
+        let incumbent = self.topology.primary.filter(|id| claims.contains(id))?;
+        let held = self.history.newest().map(|sample| &sample.position)?;
+        let is_stale = |id: EndpointId| {
+            promotion(id) == 0
+                && state(id)
+                    .and_then(|state| state.position.as_ref())
+                    .is_some_and(|position| held.covers(position))
+        };
+        others(incumbent).all(is_stale).then_some(incumbent)
+    }
+
+    /// When nobody else claims, a primary that was replaced may be one again if
+    /// it answers and lacks nothing that its successors had.
+    fn readmit(&mut self) {
+        let Some(newest) = self.history.newest() else { return };
+        for (watched, state) in self.watched.iter_mut().zip(&self.topology.endpoints) {
+            // What does not answer has no position.
+            let complete = state.position.as_ref().is_some_and(|p| p.covers(&newest.position));
+            watched.replaced &= !complete;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One case of the specification, as its file has it. The words are explained
+//! in tests/spec/README.md.
+
+use std::{fmt, time::Duration};
+
+use sealane_core::{
+    Endpoint, EndpointId, Failure, HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome,
+    Position, Replication, Report, Role, Topology, TopologyReducer, WriteStamp,
+};
+use serde::Deserialize;
+
+use crate::expect::Expect;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub case: Vec<Case>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What is specified, as a sentence.
+    pub says: String,
+    #[serde(default)]
+    pub engine: Engine,
+    #[serde(default = "three")]
+    pub endpoints: usize,
+    #[serde(default)]
+    pub policy: Policy,
+    pub steps: Vec<Step>,
+    /// What holds after the last step.
+    #[serde(default)]
+    pub then: Expect,
+}
+
+/// What is given instead of the defaults; times in milliseconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    down_after: Option<u32>,
+    down_ratio: Option<f64>,
+    up_after: Option<u32>,
+    back_off: Option<u64>,
+    back_off_cap: Option<u64>,
+    forgiven_after: Option<u64>,
+    lagging_above: Option<u64>,
+    lagging_until: Option<u64>,
+}
+
+impl Policy {
+    fn build(&self) -> HealthPolicy {
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        let mut policy = HealthPolicy::default();
+        let ms = |ms: Option<u64>| ms.map(Duration::from_millis);
+        set(&mut policy.down_after, self.down_after);
+        set(&mut policy.down_ratio, self.down_ratio);
+        set(&mut policy.up_after, self.up_after);
+        set(&mut policy.back_off, ms(self.back_off));
+        set(&mut policy.back_off_cap, ms(self.back_off_cap));
+        set(&mut policy.forgiven_after, ms(self.forgiven_after));
+        set(&mut policy.lagging_above, ms(self.lagging_above));
+        set(&mut policy.lagging_until, ms(self.lagging_until));
+        policy
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    #[default]
+    Postgres,
+    Mysql,
+    Mariadb,
+}
+
+/// One observation, and what it changes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The endpoint observed.
+    pub of: usize,
+    /// When it was asked, in milliseconds.
+    pub at: u64,
+    /// How long the answer took, in milliseconds.
+    #[serde(default = "one")]
+    pub took: u64,
+    #[serde(default)]
+    pub stamp: u64,
+    pub primary: Option<String>,
+    pub replica: Option<String>,
+    pub failed: Option<String>,
+    pub replication: Option<Replication>,
+    pub run: Option<String>,
+    /// How far a replica has received.
+    pub received: Option<String>,
+    /// All events of this step, in their order.
+    pub events: Option<Vec<String>>,
+    pub then: Option<Expect>,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one() -> u64 {
+    1
+}
+
+pub fn id(index: usize) -> EndpointId {
+    EndpointId::from_index(index).expect("an endpoint of the case")
+}
+
+pub fn ms(ms: u64) -> Moment {
+    Moment::from_origin(Duration::from_millis(ms))
+}
+
+impl Case {
+    pub fn reducer(&self) -> TopologyReducer {
+        let name = |index| Endpoint::new(format!("endpoint-{index}"), "");
+        let topology = Topology::new((0..self.endpoints).map(name).collect());
+        TopologyReducer::with_policy(topology, self.policy.build())
+    }
+
+    /// What is wrong, if anything is; `apply` is the fold under test.
+    pub fn check(
+        &self,
+        mut apply: impl FnMut(&mut TopologyReducer, &Observation) -> Vec<sealane_core::Event>,
+    ) -> Vec<String> {
+        let mut reducer = self.reducer();
+        let mut faults = Vec::new();
+        let mut now = Moment::ZERO;
+        for (number, step) in (1..).zip(&self.steps) {
+            let observation = step.observation(self.engine);
+            now = now.max(observation.finished);
+            let events: Vec<String> =
+                apply(&mut reducer, &observation).iter().map(crate::expect::event).collect();
+            if let Some(expected) = &step.events {
+                differ(&mut faults, &format!("events of step {number}"), &events, expected);
+            }
+            if let Some(expect) = &step.then {
+                let found = expect.check(self.engine, reducer.topology(), now);
+                faults.extend(found.into_iter().map(|fault| format!("step {number}: {fault}")));
+            }
+        }
+        faults.extend(self.then.check(self.engine, reducer.topology(), now));
+        faults
+    }
+}
+
+/// Notes a difference.
+pub fn differ<T: PartialEq + fmt::Debug>(
+    faults: &mut Vec<String>,
+    what: &str,
+    found: &T,
+    expected: &T,
+) {
+    if found != expected {
+        faults.push(format!("{what}: {found:?}, expected {expected:?}"));
+    }
+}
+
+impl Step {
+    fn observation(&self, engine: Engine) -> Observation {
+        let answered = |role, text: &str, replication| {
+            Outcome::Answered(Report {
+                role,
+                position: position(engine, text),
+                received: self.received.as_deref().and_then(|text| position(engine, text)),
+                replication: self.replication.unwrap_or(replication),
+                incarnation: Incarnation::new(self.run.as_deref().unwrap_or("first")),
+            })
+        };
+        let outcome = match (&self.primary, &self.replica, &self.failed) {
+            (Some(text), None, None) => answered(Role::Primary, text, Replication::NotApplicable),
+            (None, Some(text), None) => answered(Role::Replica, text, Replication::Running),
+            (None, None, Some(kind)) => Outcome::Failed(failure(kind)),
+            _ => panic!("a step has one of primary, replica, failed: {self:?}"),
+        };
+        Observation {
+            endpoint: id(self.of),
+            started: ms(self.at),
+            finished: ms(self.at + self.took),
+            stamp: WriteStamp::from_number(self.stamp),
+            outcome,
+        }
+    }
+}
+
+fn failure(kind: &str) -> Failure {
+    match kind {
+        "timeout" => Failure::Timeout,
+        "connection" => Failure::Connection("reset".into()),
+        "misconfigured" => Failure::Misconfigured("no such user".into()),
+        "unavailable" => Failure::Unavailable("starting up".into()),
+        "unexpected" => Failure::Unexpected("nonsense".into()),
+        other => panic!("no kind of failure: {other}"),
+    }
+}
+
+/// `?` is an unknown position.
+pub fn position(engine: Engine, text: &str) -> Option<Position> {
+    if text == "?" {
+        return None;
+    }
+    Some(match engine {
+        Engine::Postgres => wal(text),
+        Engine::Mysql => Position::GtidSet(with_uuids(text).parse().expect("a GTID set")),
+        Engine::Mariadb => Position::GtidList(text.parse().expect("a GTID list")),
+    })
+}
+
+/// `lsn`, `timeline:lsn` or `system:timeline:lsn`, in decimal.
+fn wal(text: &str) -> Position {
+    let numbers: Vec<u64> = text.split(':').map(|n| n.parse().expect("a number")).collect();
+    let (system, timeline, lsn) = match numbers.as_slice() {
+        [lsn] => (1, 1, *lsn),
+        [timeline, lsn] => (1, *timeline, *lsn),
+        [system, timeline, lsn] => (*system, *timeline, *lsn),
+        _ => panic!("no position: {text}"),
+    };
+    let timeline = u32::try_from(timeline).expect("a timeline");
+    Position::Wal { system, timeline, lsn: Lsn::from_bytes(lsn) }
+}
+
+/// A single letter before a colon stands for a server's UUID.
+fn with_uuids(text: &str) -> String {
+    let expand = |set: &str| match set.trim_start().split_once(':') {
+        Some((name, rest)) if name.len() == 1 => {
+            format!("{}-0000-0000-0000-000000000000:{rest}", name.repeat(8))
+        }
+        _ => set.to_owned(),
+    };
+    text.split(',').map(expand).collect::<Vec<_>>().join(",")
+}
