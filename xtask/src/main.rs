@@ -14,12 +14,16 @@ mod check;
 mod clean;
 mod cluster;
 mod docker;
+mod engine;
 mod image;
 mod interrupt;
 mod itest;
 mod port;
 mod process;
 mod progress;
+mod release;
+mod suite;
+mod summary;
 mod test;
 
 use std::process::ExitCode;
@@ -38,13 +42,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Start a real cluster in containers, run the integration suites against it, remove it.
+    /// Start real clusters in containers, run the integration suites against them, remove them.
     Itest(itest::Itest),
     /// Run every test: the crates' own, then the integration suites.
     Test(test::Test),
     /// Check formatting, lints and the layering of the crates.
     Check(check::Check),
-    /// Remove every container and network that `itest` left (all of them, also kept ones).
+    /// Remove what runs of `itest` left behind or kept; runs that still go on are spared.
     Clean(clean::Clean),
 }
 
