@@ -1,7 +1,8 @@
 //! The server image: the one already here, else the official one, else one made of packages.
 //!
-//! The tag carries a hash of the recipe, so that a changed recipe makes a new image and the
-//! old one is dropped. Our start scripts (`server/`) ask of an image only the user that runs
+//! The tag carries a hash of the recipe, so that a changed recipe makes a new image. The old
+//! one stays until `cargo xtask clean --images`: another checkout may be about to start it.
+//! Our start scripts (`server/`) ask of an image only the user that runs
 //! the server, his home, and the programs where the official image and Debian's packages both
 //! have them: for PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path.
 
@@ -44,7 +45,6 @@ impl Image {
             progress.say(&format!("image {} is here", image.tag));
             return Ok(image);
         }
-        drop_outdated(release)?;
         let official = release.official();
         if present(&official) || pull(&official, progress) {
             docker(["tag", &official, &image.tag])?;
@@ -72,19 +72,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 fn present(tag: &str) -> bool {
     docker(["image", "inspect", "--format", "{{.Id}}", tag]).is_ok()
-}
-
-/// Images of earlier recipes for the same release.
-fn drop_outdated(release: &Release) -> anyhow::Result<()> {
-    let Release { engine, version, .. } = release;
-    let reference = format!("reference={PREFIX}{engine}:{version}-*");
-    let format = "{{.Repository}}:{{.Tag}}";
-    let tags = docker(["image", "ls", "--filter", &reference, "--format", format])?;
-    for tag in tags.lines() {
-        // Still used by a kept cluster: it stays, and does no harm.
-        docker(["image", "rm", tag]).ok();
-    }
-    Ok(())
 }
 
 fn pull(official: &str, progress: Progress) -> bool {

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::cluster::{Cluster, ENVIRONMENT};
 use crate::image::Image;
+use crate::program::Programs;
 use crate::progress::Progress;
 use crate::release::{Choice, Release};
 use crate::suite::Suite;
@@ -62,14 +63,14 @@ impl Itest {
         let suites = Suite::all()?;
         // First what may fail without a cluster.
         progress.say("building the suites");
-        process::show(suites_command().arg("--no-run"))?;
-        process::show(suites_command().args(["--lib", "--quiet"]))?;
+        let programs = Programs::build()?;
+        process::show(programs.library.command().arg("--quiet"))?;
         let mut summary = Summary::default();
         for release in self.engine.iter().flat_map(Choice::releases) {
             let mut report = Report::new(release, &suites);
             if interrupt::requested() {
                 report.trouble(&anyhow::anyhow!("interrupted"));
-            } else if let Err(error) = self.run_on(release, &mut report, progress) {
+            } else if let Err(error) = self.run_on(release, &programs, &mut report, progress) {
                 progress.say(&format!("{release}: {error:#}"));
                 report.trouble(&error);
             }
@@ -89,6 +90,7 @@ impl Itest {
     fn run_on(
         &self,
         release: &'static Release,
+        programs: &Programs,
         report: &mut Report,
         progress: Progress,
     ) -> anyhow::Result<()> {
@@ -98,13 +100,14 @@ impl Itest {
         progress.say("cluster is up, running the suites");
         for suite in report.left() {
             let began = Instant::now();
-            let outcome = process::show(
-                suites_command()
-                    .args(self.suite_args(&suite))
-                    .env(ENVIRONMENT, cluster.to_json()?)
-                    // The suites' errors name what was awaited; a backtrace only buries it.
-                    .env("RUST_LIB_BACKTRACE", "0"),
-            );
+            let mut command = programs.of(&suite)?.command();
+            command
+                .args(self.suite_args())
+                .env(ENVIRONMENT, cluster.to_json()?)
+                // The suites' errors name what was awaited; a backtrace only buries it.
+                .env("RUST_LIB_BACKTRACE", "0");
+            let name = format!("{suite} on {release}");
+            let outcome = progress.step(&name, || process::show(&mut command));
             interrupt::check()?;
             let took = began.elapsed();
             report.set(
@@ -124,12 +127,11 @@ impl Itest {
         Ok(())
     }
 
-    fn suite_args<'a>(&'a self, suite: &'a str) -> Vec<&'a str> {
-        let mut args = vec!["--test", suite];
-        args.extend(self.filter.as_deref());
+    fn suite_args(&self) -> Vec<&str> {
+        let mut args = Vec::from_iter(self.filter.as_deref());
         // One after the other: the suites share the cluster, and break it on purpose.
         // And the figures that they print are part of the result.
-        args.extend(["--", "--test-threads=1", "--show-output"]);
+        args.extend(["--test-threads=1", "--show-output"]);
         args.extend(self.test_args.iter().map(String::as_str));
         args
     }
@@ -138,12 +140,6 @@ impl Itest {
 /// The cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-fn suites_command() -> Command {
-    let mut command = cargo();
-    command.args(["test", "--package", PACKAGE, "--features=itest"]);
-    command
 }
 
 fn explain(cluster: &Cluster, progress: Progress) -> anyhow::Result<()> {
@@ -160,13 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_stands_before_and_further_arguments_behind_the_dashes() {
+    fn the_suites_get_the_filter_and_further_arguments() {
         let itest = Itest {
             filter: Some("heal".to_owned()),
             test_args: vec!["--nocapture".to_owned()],
             ..Itest::default()
         };
-        let expected = "--test smoke heal -- --test-threads=1 --show-output --nocapture";
-        assert_eq!(itest.suite_args("smoke").join(" "), expected);
+        let expected = "heal --test-threads=1 --show-output --nocapture";
+        assert_eq!(itest.suite_args().join(" "), expected);
     }
 }

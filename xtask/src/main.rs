@@ -20,6 +20,7 @@ mod interrupt;
 mod itest;
 mod port;
 mod process;
+mod program;
 mod progress;
 mod release;
 mod suite;
