@@ -62,6 +62,9 @@ pub(crate) const MYSQL: Engine = Engine {
     administrator: "sealane_admin",
 };
 
+/// All of them.
+pub(crate) const ENGINES: [&Engine; 3] = [&POSTGRES, &MARIADB, &MYSQL];
+
 impl Engine {
     /// Where an application finds the server that is published on that port.
     pub(crate) fn url(&self, port: u16) -> String {

@@ -2,9 +2,9 @@
 //!
 //! The tag carries a hash of the recipe, so that a changed recipe makes a new image. The old
 //! one stays until `cargo xtask clean --images`: another checkout may be about to start it.
-//! Our start scripts (`server/`) ask of an image only the user that runs
-//! the server, his home, and the programs where the official image and Debian's packages both
-//! have them: for PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path.
+//! Our start scripts (`server/`) ask of an image only the user that runs the server, his home,
+//! and the programs where the official image and Debian's packages both have them: for
+//! PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path.
 
 use std::fs::File;
 use std::process::Command;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::engine::{self, Engine};
+use crate::engine::{ENGINES, Engine};
 use crate::itest::{PACKAGE, cargo};
 use crate::process::{self, Patience};
 
@@ -42,6 +42,7 @@ struct Target {
 
 #[derive(Debug, Deserialize)]
 struct Metadata {
+    #[serde(default)]
     suites: BTreeMap<String, Vec<String>>,
 }
 
@@ -76,9 +77,8 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
             format!("[package.metadata.suites] in tests/Cargo.toml does not list `{name}`")
         })?;
         for engine in &engines {
-            let known = [engine::POSTGRES, engine::MARIADB, engine::MYSQL];
             ensure!(
-                known.iter().any(|known| known.name == engine),
+                ENGINES.iter().any(|known| known.name == engine),
                 "[package.metadata.suites] in tests/Cargo.toml: `{name}` is for an unknown engine `{engine}`"
             );
         }
@@ -95,10 +95,11 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine;
 
     fn workspace(suites: &str) -> String {
         format!(
-            r#"{{"packages":[{{"name":"other","targets":[],"metadata":null}},
+            r#"{{"packages":[{{"name":"other","targets":[],"metadata":{{"docs":{{}}}}}},
             {{"name":"{PACKAGE}","metadata":{{"suites":{suites}}},"targets":[
                 {{"name":"lib","kind":["lib"]}},
                 {{"name":"smoke","kind":["test"]}}, {{"name":"faults","kind":["test"]}}]}}]}}"#

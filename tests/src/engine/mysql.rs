@@ -111,7 +111,8 @@ impl Replication for Mysql {
         if threads.delayed {
             self.delay_replay(replica, Duration::ZERO).await?;
         } else if !threads.receives || !threads.applies {
-            replica.sql("START REPLICA").await?;
+            // Refused if what the replica knows of its source is spoilt.
+            return Ok(replica.sql("START REPLICA").await.is_ok());
         }
         Ok(true)
     }

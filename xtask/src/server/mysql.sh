@@ -17,14 +17,15 @@ fi
 # Not the image's configuration, which differs between images.
 cat > "$config" <<-CONF
 	[mysqld]
+	# Loose: not every build has these two.
+	loose_mysqlx = OFF
+	loose_innodb_numa_interleave = OFF
 	socket = /tmp/sealane.sock
 	pid_file = /tmp/sealane.pid
-	mysqlx = OFF
 	secure_file_priv = NULL
 	skip_name_resolve = ON
 	max_connections = 200
 	innodb_buffer_pool_size = 64M
-	innodb_numa_interleave = OFF
 	# Containers are thrown away: what a kill loses here, the kernel still has.
 	sync_binlog = 0
 	innodb_flush_log_at_trx_commit = 2
