@@ -77,9 +77,6 @@ impl Itest {
             summary.add(report);
         }
         eprintln!("\n{summary}");
-        if let Some(filter) = &self.filter {
-            eprintln!("Only tests with `{filter}` in their name were run.");
-        }
         interrupt::check()?;
         ensure!(summary.passed(), "not all suites passed, see the summary");
         Ok(())
@@ -99,8 +96,13 @@ impl Itest {
         let cluster = Cluster::start(&image, self.replicas, self.keep, progress)?;
         progress.say("cluster is up, running the suites");
         for suite in report.left() {
+            let program = programs.of(&suite)?;
+            if program.count(self.filter.as_deref())? == 0 {
+                report.set(&suite, Verdict::NoSuchTest);
+                continue;
+            }
             let began = Instant::now();
-            let mut command = programs.of(&suite)?.command();
+            let mut command = program.command();
             command
                 .args(self.suite_args())
                 .env(ENVIRONMENT, cluster.to_json()?)
@@ -118,7 +120,7 @@ impl Itest {
                 },
             );
         }
-        if !report.passed() {
+        if !report.is_fine() {
             cluster.show_logs();
         }
         if self.keep {

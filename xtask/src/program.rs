@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
 
 use crate::itest::{PACKAGE, cargo};
-use crate::process;
+use crate::process::{self, Patience};
 
 /// The program of every suite, and that of the library's unit tests.
 #[derive(Debug)]
@@ -62,6 +63,17 @@ impl Programs {
 }
 
 impl Program {
+    /// How many of its tests have `filter` in their name.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub(crate) fn count(&self, filter: Option<&str>) -> anyhow::Result<usize> {
+        let mut command = self.command();
+        command.args(filter).args(["--list", "--format=terse"]);
+        let list = process::capture(&mut command, Patience::up_to(Duration::from_secs(30)))?;
+        Ok(list.lines().filter(|line| line.ends_with(": test")).count())
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.directory);

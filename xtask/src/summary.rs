@@ -13,6 +13,8 @@ pub(crate) enum Verdict {
     Failed(Duration),
     /// It is for other engines.
     NotForIt,
+    /// None of its tests has the wanted name.
+    NoSuchTest,
     /// The run ended before its turn.
     NotReached,
 }
@@ -59,9 +61,14 @@ impl Report {
         self.trouble = Some(format!("{error:#}").lines().next().unwrap_or_default().to_owned());
     }
 
-    pub(crate) fn passed(&self) -> bool {
-        let fine = |verdict: &Verdict| matches!(verdict, Verdict::Passed(_) | Verdict::NotForIt);
-        self.trouble.is_none() && self.verdicts.iter().all(|(_, verdict)| fine(verdict))
+    /// Whether nothing is wrong; also if nothing was run.
+    pub(crate) fn is_fine(&self) -> bool {
+        let wrong = |verdict| matches!(verdict, Verdict::Failed(_) | Verdict::NotReached);
+        self.trouble.is_none() && !self.verdicts.iter().any(|(_, verdict)| wrong(*verdict))
+    }
+
+    fn ran(&self) -> bool {
+        self.verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Passed(_)))
     }
 }
 
@@ -70,8 +77,9 @@ impl Summary {
         self.reports.push(report);
     }
 
+    /// Whether every suite that should run has passed, and there was one.
     pub(crate) fn passed(&self) -> bool {
-        self.reports.iter().all(Report::passed)
+        self.reports.iter().all(Report::is_fine) && self.reports.iter().any(Report::ran)
     }
 }
 
@@ -81,6 +89,7 @@ impl fmt::Display for Verdict {
             Self::Passed(took) => write!(f, "passed ({:.1}s)", took.as_secs_f64()),
             Self::Failed(took) => write!(f, "FAILED ({:.1}s)", took.as_secs_f64()),
             Self::NotForIt => f.write_str("not for this engine"),
+            Self::NoSuchTest => f.write_str("no test of that name"),
             Self::NotReached => f.write_str("NOT RUN"),
         }
     }
@@ -123,12 +132,20 @@ mod tests {
     #[test]
     fn a_run_passes_only_if_every_suite_for_the_engine_has() {
         let mut report = report();
-        assert!(!report.passed());
+        assert!(!report.is_fine());
         assert_eq!(report.left(), ["smoke"]);
         report.set("smoke", Verdict::Failed(Duration::from_secs(1)));
-        assert!(!report.passed() && report.left().is_empty());
+        assert!(!report.is_fine() && report.left().is_empty());
         report.set("smoke", Verdict::Passed(Duration::from_secs(1)));
-        assert!(report.passed());
+        assert!(report.is_fine());
+    }
+
+    #[test]
+    fn a_run_of_no_test_has_not_passed() {
+        let mut report = report();
+        report.set("smoke", Verdict::NoSuchTest);
+        assert!(report.is_fine());
+        assert!(!Summary { reports: vec![report] }.passed());
     }
 
     #[test]
