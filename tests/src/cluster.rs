@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::Server;
+use crate::{Engine, Server};
 
 /// The variable in which `cargo xtask itest` describes its cluster, as JSON.
 pub const ENVIRONMENT: &str = "SEALANE_ITEST";
@@ -17,6 +17,7 @@ pub struct Cluster {
 /// What `xtask/src/cluster.rs` writes.
 #[derive(Debug, Deserialize)]
 struct Description {
+    engine: Engine,
     network: String,
     servers: Vec<Described>,
 }
@@ -26,6 +27,7 @@ struct Described {
     name: String,
     container: String,
     url: String,
+    admin_url: String,
 }
 
 impl Cluster {
@@ -53,6 +55,12 @@ impl Cluster {
         let cluster = Self::from_env();
         cluster.heal().await?;
         Ok(cluster)
+    }
+
+    /// What its servers run.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.primary().engine
     }
 
     /// The server that began as the primary.
@@ -88,14 +96,16 @@ impl Cluster {
 
     fn from_json(json: &str) -> anyhow::Result<Self> {
         let described: Description = serde_json::from_str(json).context("not a cluster")?;
-        let network = described.network;
+        let (engine, network) = (described.engine, described.network);
         let servers: Vec<Server> = described
             .servers
             .into_iter()
             .map(|server| Server {
                 name: server.name,
+                engine,
                 container: server.container,
                 url: server.url,
+                admin_url: server.admin_url,
                 network: network.clone(),
             })
             .collect();
@@ -109,19 +119,20 @@ mod tests {
     use super::*;
 
     const JSON: &str = r#"{"engine":"postgres","run":"1-a","network":"net","servers":[
-        {"name":"primary","container":"net-primary","url":"postgres://a"},
-        {"name":"replica-1","container":"net-replica-1","url":"postgres://b"}]}"#;
+        {"name":"primary","container":"net-primary","url":"postgres://a","admin_url":"postgres://b"},
+        {"name":"replica-1","container":"net-replica-1","url":"postgres://b","admin_url":"postgres://b"}]}"#;
 
     #[test]
     fn the_first_server_is_the_primary() {
         let cluster = Cluster::from_json(JSON).unwrap();
         assert_eq!(cluster.primary().name, "primary");
         assert_eq!(cluster.replicas().len(), 1);
+        assert_eq!(cluster.engine(), Engine::Postgres);
         assert_eq!(cluster.server("replica-1").url, "postgres://b");
     }
 
     #[test]
     fn a_cluster_needs_a_server() {
-        assert!(Cluster::from_json(r#"{"network":"n","servers":[]}"#).is_err());
+        assert!(Cluster::from_json(r#"{"engine":"mysql","network":"n","servers":[]}"#).is_err());
     }
 }

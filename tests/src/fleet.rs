@@ -1,4 +1,4 @@
-//! Entities for the suites: harbours and their boats, and a view that tells
+//! Entities for the suites on PostgreSQL: harbours and their boats, and a view that tells
 //! which server it was read on.
 
 use std::time::Duration;

@@ -23,11 +23,8 @@ impl Cluster {
             server.revive().await.with_context(|| format!("cannot revive {}", server.name))?;
         }
         let primary = self.primary();
-        anyhow::ensure!(
-            !primary.in_recovery().await?,
-            "the primary came back as a replica: no test may demote it"
-        );
-        primary.reset_settings().await?;
+        let restored = primary.replication().restore_primary(primary).await;
+        restored.context("cannot heal the primary, which no test may demote")?;
         for replica in self.replicas() {
             replica
                 .follow(primary)
@@ -53,37 +50,25 @@ impl Server {
         self.ready().await
     }
 
-    /// A replica of `primary` again, if need be by copying it anew.
+    /// A replica of `primary` again, if need be by making its data anew.
     async fn follow(&self, primary: &Server) -> anyhow::Result<()> {
-        if self.in_recovery().await? {
-            self.reset_settings().await?;
-            self.resume_replay().await?;
-            if self.catches_up(primary).await.is_ok() {
-                return Ok(());
-            }
+        let can_follow = self.replication().restore_replica(self, primary).await?;
+        if can_follow && self.catches_up(primary).await.is_ok() {
+            return Ok(());
         }
-        // Promoted, or on another's timeline.
+        // Promoted, or gone another way than the primary.
         self.rebuild().await?;
         self.catches_up(primary).await
     }
 
     async fn catches_up(&self, primary: &Server) -> anyhow::Result<()> {
         let goal = primary.position().await?;
-        let listed = format!(
-            "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming')",
-            self.name
-        );
-        let what = format!("{} streams and has replayed {goal}", self.name);
+        let what = format!("{} follows and has replayed {goal}", self.name);
         eventually(CATCH_UP_LIMIT, &what, async || {
-            Ok(primary.query_scalar(&listed).await? && self.has_replayed(&goal).await?)
+            let follows = self.replication().follows(self, primary).await?;
+            Ok(follows && self.has_replayed(&goal).await?)
         })
         .await
-    }
-
-    /// Takes back every `ALTER SYSTEM`.
-    async fn reset_settings(&self) -> anyhow::Result<()> {
-        self.sql("ALTER SYSTEM RESET ALL").await?;
-        self.sql("SELECT pg_reload_conf()").await
     }
 
     async fn inspect(&self, format: &str) -> anyhow::Result<String> {

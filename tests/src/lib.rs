@@ -8,12 +8,17 @@
 //! guard would repair what a failed test leaves for its author to look at.
 
 mod cluster;
+mod connection;
 mod docker;
+mod engine;
+mod fault;
 pub mod fleet;
 mod heal;
 mod server;
 mod wait;
 
 pub use cluster::{Cluster, ENVIRONMENT};
+pub use connection::Scalar;
+pub use engine::Engine;
 pub use server::Server;
 pub use wait::eventually;

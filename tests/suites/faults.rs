@@ -173,7 +173,7 @@ async fn while_the_primary_is_away_replicas_go_on_and_writes_fail_clearly() -> a
 async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     let mut events = db.events();
-    cluster.server("replica-1").crash_backend().await?;
+    cluster.server("replica-1").crash().await?;
     let restarted = async {
         loop {
             match events.next().await {
@@ -229,7 +229,7 @@ async fn a_session_does_not_go_back_in_time_with_a_replica_that_crashed() -> any
         eventually(SOON, "replica-1 replays", replayed).await?;
         let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
         newest = newest.max(boat.voyages);
-        replica.crash_backend().await?;
+        replica.crash().await?;
         for _ in 0..200 {
             let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
             ensure!(boat.voyages >= newest, "back from {newest} to {}", boat.voyages);

@@ -3,13 +3,16 @@
 use clap::Args;
 
 use crate::docker::{self, Owned, docker};
-use crate::image::REPOSITORY;
+use crate::image::PREFIX;
 use crate::process;
 use crate::progress::Progress;
 
 /// Arguments of `cargo xtask clean`.
 #[derive(Args, Debug)]
 pub(crate) struct Clean {
+    /// Also remove the clusters of runs that are still going on.
+    #[arg(long)]
+    all: bool,
     /// Remove the server images too; the next run builds or pulls them again.
     #[arg(long)]
     images: bool,
@@ -18,16 +21,29 @@ pub(crate) struct Clean {
 impl Clean {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
         docker::preflight()?;
-        remove_if(progress, |_| true)?;
+        remove_if(progress, |owned| self.all || is_over(owned, process::alive))?;
         if self.images {
-            let tags = docker(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY])?;
-            for tag in tags.lines() {
-                docker(["image", "rm", tag])?;
-                progress.say(&format!("removed image {tag}"));
-            }
+            remove_images(progress)?;
         }
         Ok(())
     }
+}
+
+fn remove_images(progress: Progress) -> anyhow::Result<()> {
+    let reference = format!("reference={PREFIX}*");
+    let format = "{{.Repository}}:{{.Tag}}";
+    let tags = docker(["image", "ls", "--filter", &reference, "--format", format])?;
+    for tag in tags.lines() {
+        match docker(["image", "rm", tag]) {
+            Ok(_) => progress.say(&format!("removed image {tag}")),
+            // By a run that goes on.
+            Err(error) if format!("{error:#}").contains("is being used") => {
+                progress.say(&format!("image {tag} is in use and stays"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Removes what belongs to runs that ended without removing it (killed, or the machine was).
@@ -53,7 +69,12 @@ fn remove_if(progress: Progress, doomed: impl Fn(&Owned) -> bool) -> anyhow::Res
 }
 
 fn is_orphan(owned: &Owned, alive: impl Fn(u32) -> bool) -> bool {
-    !owned.kept && !owned.pid.is_some_and(alive)
+    !owned.kept && is_over(owned, alive)
+}
+
+/// Whether nobody works with it any more: the run that made it has ended.
+fn is_over(owned: &Owned, alive: impl Fn(u32) -> bool) -> bool {
+    !owned.pid.is_some_and(alive)
 }
 
 #[cfg(test)]
@@ -71,5 +92,13 @@ mod tests {
         assert!(is_orphan(&owned(Some(2), false), alive));
         assert!(!is_orphan(&owned(Some(2), true), alive));
         assert!(is_orphan(&owned(None, false), alive));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_not_over_whether_kept_or_not() {
+        let alive = |pid| pid == 1;
+        assert!(!is_over(&owned(Some(1), true), alive));
+        assert!(!is_over(&owned(Some(1), false), alive));
+        assert!(is_over(&owned(Some(2), true), alive));
     }
 }

@@ -1,4 +1,4 @@
-//! One PostgreSQL primary and its streaming replicas, in containers on a network of their own.
+//! One primary and its replicas, in containers on a network of their own.
 //!
 //! The value owns them: dropping it, on whatever way, removes everything that carries its
 //! run's label. What a suite may know of it travels as JSON in the environment variable
@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::docker::{self, KEPT, PID, RUN, docker};
+use crate::engine::Engine;
 use crate::image::Image;
 use crate::progress::Progress;
 use crate::{interrupt, port};
@@ -18,9 +19,8 @@ use crate::{interrupt, port};
 /// The variable that tells the suites which cluster to use.
 pub(crate) const ENVIRONMENT: &str = "SEALANE_ITEST";
 
-const START_SCRIPT: &str = include_str!("server.sh");
 const PRIMARY: &str = "primary";
-/// Copying the primary takes a second or two; a loaded machine may take long.
+/// It takes 3 to 10 s, by engine; a loaded machine may take long.
 const START_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -28,6 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Serialize)]
 pub(crate) struct Cluster {
     engine: &'static str,
+    version: &'static str,
     run: String,
     network: String,
     servers: Vec<Server>,
@@ -43,12 +44,13 @@ pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) container: String,
     pub(crate) url: String,
+    admin_url: String,
     #[serde(skip)]
     port: u16,
 }
 
 impl Cluster {
-    /// Starts a primary and `replicas` replicas, and waits until all of them stream.
+    /// Starts a primary and `replicas` replicas, and waits until all of them replicate.
     ///
     /// # Errors
     /// When a container cannot start, ends, or is not ready in time. Nothing is left behind.
@@ -58,6 +60,7 @@ impl Cluster {
         keep: bool,
         progress: Progress,
     ) -> anyhow::Result<Self> {
+        let engine = image.release.engine;
         let run = run_id();
         let network = format!("sealane-itest-{run}");
         let names = (1..=replicas).map(|number| format!("replica-{number}"));
@@ -68,23 +71,25 @@ impl Cluster {
             .zip(ports)
             .map(|(name, port)| Server {
                 container: format!("{network}-{name}"),
-                url: format!("postgres://sealane:sealane@127.0.0.1:{port}/sealane"),
+                url: engine.url(port),
+                admin_url: engine.admin_url(port),
                 name,
                 port,
             })
             .collect();
+        let (engine_name, version) = (engine.name, image.release.version);
         // From here on dropping it cleans up what the next lines have made so far.
-        let cluster = Self { engine: "postgres", run, network, servers, keep, progress };
+        let cluster = Self { engine: engine_name, version, run, network, servers, keep, progress };
         let create = ["network", "create"].map(str::to_owned).into_iter();
         let named = std::iter::once(cluster.network.clone());
         docker(create.chain(cluster.labels()).chain(named))?;
-        for server in &cluster.servers {
-            docker(cluster.run_args(server, image))
+        for (index, server) in cluster.servers.iter().enumerate() {
+            docker(cluster.run_args(index, image))
                 .with_context(|| format!("cannot start {}", server.name))?;
         }
         progress
             .say(&format!("{} containers started, waiting for replication", cluster.servers.len()));
-        cluster.await_streaming().inspect_err(|_| cluster.show_logs())?;
+        cluster.await_ready(engine).inspect_err(|_| cluster.show_logs())?;
         Ok(cluster)
     }
 
@@ -119,7 +124,9 @@ impl Cluster {
         labels
     }
 
-    fn run_args(&self, server: &Server, image: &Image) -> Vec<String> {
+    fn run_args(&self, index: usize, image: &Image) -> Vec<String> {
+        let server = &self.servers[index];
+        let engine = image.release.engine;
         let replicas = self.servers.iter().map(|server| server.name.as_str());
         let replicas: Vec<&str> = replicas.filter(|name| *name != PRIMARY).collect();
         let primary = if server.name == PRIMARY { "" } else { PRIMARY };
@@ -130,49 +137,41 @@ impl Cluster {
             format!("--hostname={}", server.name),
             format!("--network={}", self.network),
             format!("--network-alias={}", server.name),
-            format!("--publish=127.0.0.1:{}:5432", server.port),
-            format!("--env=BIN=/usr/lib/postgresql/{}/bin", image.version),
+            format!("--publish=127.0.0.1:{}:{}", server.port, engine.port),
+            // Only PostgreSQL's programs are not on the path.
+            format!("--env=BIN=/usr/lib/postgresql/{}/bin", image.release.version),
             format!("--env=NAME={}", server.name),
+            format!("--env=ID={}", index + 1),
             format!("--env=PRIMARY={primary}"),
             format!("--env=REPLICAS={}", replicas.join(" ")),
             "--env=LANG=C.UTF-8".to_owned(),
-            "--user=postgres".to_owned(),
-            // PostgreSQL's fast shutdown; SIGTERM would wait for every client to leave.
-            "--stop-signal=SIGINT".to_owned(),
+            // On the machine's own file system, where a write costs less than in the container's.
+            format!("--volume={}", engine.home),
+            format!("--user={}", engine.user),
+            format!("--stop-signal={}", engine.stop_signal),
             "--shm-size=256m".to_owned(),
             "--entrypoint=sh".to_owned(),
             image.tag.clone(),
             "-c".to_owned(),
-            START_SCRIPT.to_owned(),
+            engine.start_script.to_owned(),
         ]);
         args
     }
 
-    fn await_streaming(&self) -> anyhow::Result<()> {
-        let wanted = (self.servers.len() - 1).to_string();
+    /// Waits until every server says of itself that it does its part.
+    fn await_ready(&self, engine: &Engine) -> anyhow::Result<()> {
         let began = Instant::now();
-        loop {
-            interrupt::check()?;
-            let streaming = self.streaming();
-            if streaming.as_deref().is_ok_and(|count| count == wanted) {
-                return Ok(());
+        for server in &self.servers {
+            while let Err(reason) = server.ready(engine) {
+                interrupt::check()?;
+                self.check_running()?;
+                if began.elapsed() > START_LIMIT {
+                    bail!("{} is not ready after {START_LIMIT:?}: {reason:#}", server.name);
+                }
+                thread::sleep(POLL);
             }
-            self.check_running()?;
-            if began.elapsed() > START_LIMIT {
-                bail!("replication is not up after {START_LIMIT:?}: {streaming:?} of {wanted}");
-            }
-            thread::sleep(POLL);
         }
-    }
-
-    /// How many replicas stream, as the primary sees it.
-    fn streaming(&self) -> anyhow::Result<String> {
-        let primary = self.servers.first().context("a cluster has a primary")?;
-        let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
-        let psql = ["psql", "--host=/tmp", "--username=sealane", "--no-align"];
-        let query = ["--tuples-only", "--dbname=sealane", "--command", sql];
-        let exec = ["exec", primary.container.as_str()];
-        docker(exec.into_iter().chain(psql).chain(query))
+        Ok(())
     }
 
     fn check_running(&self) -> anyhow::Result<()> {
@@ -188,6 +187,12 @@ impl Cluster {
         let containers = docker::containers(Some(&self.run))?;
         let networks = docker::networks(Some(&self.run))?;
         docker::remove(&containers, &networks)
+    }
+}
+
+impl Server {
+    fn ready(&self, engine: &Engine) -> anyhow::Result<()> {
+        docker(["exec", &self.container, "sh", "-c", engine.ready_script]).map(drop)
     }
 }
 
@@ -213,17 +218,21 @@ fn run_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::MYSQL;
+    use crate::release::Choice;
 
     /// Kept, so that dropping it asks nothing of Docker.
     fn cluster() -> Cluster {
         let server = |name: &str, port| Server {
             name: name.to_owned(),
             container: format!("net-{name}"),
-            url: "postgres://localhost/".to_owned(),
+            url: MYSQL.url(port),
+            admin_url: MYSQL.admin_url(port),
             port,
         };
         Cluster {
-            engine: "postgres",
+            engine: MYSQL.name,
+            version: "9",
             run: "1-a".to_owned(),
             network: "net".to_owned(),
             servers: vec![server("primary", 20_001), server("replica-1", 20_002)],
@@ -232,24 +241,28 @@ mod tests {
         }
     }
 
+    fn image() -> Image {
+        let choice: Choice = "mysql".parse().unwrap();
+        Image { tag: "image".to_owned(), release: choice.releases().next().unwrap() }
+    }
+
     #[test]
     fn a_replica_is_told_whom_to_follow_and_a_primary_is_not() {
         let cluster = cluster();
-        let image = Image { tag: "image".to_owned(), version: 17 };
-        let primary = cluster.run_args(&cluster.servers[0], &image);
-        let replica = cluster.run_args(&cluster.servers[1], &image);
+        let primary = cluster.run_args(0, &image());
+        let replica = cluster.run_args(1, &image());
         assert!(primary.contains(&"--env=PRIMARY=".to_owned()));
         assert!(replica.contains(&"--env=PRIMARY=primary".to_owned()));
-        assert!(replica.contains(&"--publish=127.0.0.1:20002:5432".to_owned()));
+        assert!(replica.contains(&"--env=ID=2".to_owned()));
+        assert!(replica.contains(&"--publish=127.0.0.1:20002:3306".to_owned()));
         assert!(primary.contains(&"--env=REPLICAS=replica-1".to_owned()));
-        assert_eq!(replica.last().map(String::as_str), Some(START_SCRIPT));
+        assert_eq!(replica.last().map(String::as_str), Some(MYSQL.start_script));
     }
 
     #[test]
     fn everything_is_labelled() {
-        let image = Image { tag: "image".to_owned(), version: 17 };
         let cluster = cluster();
-        let args = cluster.run_args(&cluster.servers[0], &image);
+        let args = cluster.run_args(0, &image());
         for label in cluster.labels() {
             assert!(args.contains(&label), "{label}");
         }
@@ -260,9 +273,12 @@ mod tests {
     fn suites_get_names_containers_and_urls() {
         let json = cluster().to_json().unwrap();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["engine"], "mysql");
         assert_eq!(value["network"], "net");
         assert_eq!(value["servers"][1]["name"], "replica-1");
         assert_eq!(value["servers"][1]["container"], "net-replica-1");
+        let admin = "mysql://sealane_admin:sealane_admin@127.0.0.1:20002/sealane";
+        assert_eq!(value["servers"][1]["admin_url"], admin);
         assert!(value.get("keep").is_none());
     }
 }

@@ -13,11 +13,11 @@ use clap::Args;
 use crate::clean;
 use crate::cluster::Cluster;
 use crate::docker::{self, docker};
+use crate::engine::POSTGRES;
 use crate::image::Image;
 use crate::progress::Progress;
+use crate::release::{self, Release};
 
-/// From the oldest that PostgreSQL maintains to the newest, as far as there are images.
-const VERSIONS: [u16; 3] = [15, 17, 18];
 const DIRECTORY: &str = "crates/sealane-sql/src/functions";
 const QUERY: &str = include_str!("../../crates/sealane-sql/src/functions/postgres.sql");
 const HEAD: &str = "\
@@ -43,14 +43,14 @@ impl Functions {
         docker::preflight()?;
         clean::orphans(progress)?;
         let mut all = Verdicts::new();
-        for version in VERSIONS {
-            let answer = ask(version, progress)?;
-            let verdicts =
-                parse(&answer).with_context(|| format!("PostgreSQL {version} answers oddly"))?;
-            progress.say(&format!("PostgreSQL {version} knows {} names", verdicts.len()));
+        let releases = release::of(&POSTGRES);
+        for release in &releases {
+            let answer = ask(release, progress)?;
+            let verdicts = parse(&answer).with_context(|| format!("{release} answers oddly"))?;
+            progress.say(&format!("{release} knows {} names", verdicts.len()));
             merge(&mut all, verdicts);
         }
-        let made = render(&all);
+        let made = render(&all, &releases);
         let path = list();
         let kept = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -69,15 +69,15 @@ impl Functions {
     }
 }
 
-/// Runs the query on a server of `version`, which lives no longer than this call.
-fn ask(version: u16, progress: Progress) -> anyhow::Result<String> {
-    let image = Image::ensure(version, progress)?;
+/// Runs the query on a server of `release`, which lives no longer than this call.
+fn ask(release: &'static Release, progress: Progress) -> anyhow::Result<String> {
+    let image = Image::ensure(release, progress)?;
     let cluster = Cluster::start(&image, 0, false, progress)?;
     let server = cluster.servers().first().context("a cluster has a primary")?;
     let psql = ["psql", "--no-psqlrc", "--host=/tmp", "--username=sealane", "--dbname=sealane"];
     let query = ["--no-align", "--tuples-only", "--field-separator= ", "--command", QUERY];
     docker(["exec", server.container.as_str()].into_iter().chain(psql).chain(query))
-        .with_context(|| format!("PostgreSQL {version} cannot run postgres.sql"))
+        .with_context(|| format!("{release} cannot run postgres.sql"))
 }
 
 /// Lines of a name and `t` or `f`.
@@ -101,9 +101,10 @@ fn merge(all: &mut Verdicts, more: Verdicts) {
     }
 }
 
-fn render(verdicts: &Verdicts) -> String {
-    let [rest @ .., last] = &VERSIONS.map(|version| version.to_string());
-    let head = HEAD.replace("VERSIONS", &format!("{} and {last}", rest.join(", ")));
+fn render(verdicts: &Verdicts, releases: &[&Release]) -> String {
+    let mut versions: Vec<&str> = releases.iter().map(|release| release.version).collect();
+    versions.sort_unstable();
+    let head = HEAD.replace("VERSIONS", &versions.join(", "));
     let pure = verdicts.iter().filter(|(_, is_pure)| **is_pure);
     pure.fold(head, |text, (name, _)| text + name + "\n")
 }
@@ -139,8 +140,9 @@ mod tests {
     #[test]
     fn a_name_is_listed_if_each_version_that_has_it_calls_it_pure() {
         let all = merged(&["abs t\nold t\nonce t", "abs t\nonce f", "abs t\nnew t\nonce t"]);
-        assert!(render(&all).ends_with(".sql.\nabs\nnew\nold\n"), "{}", render(&all));
-        assert!(render(&all).contains("PostgreSQL 15, 17 and 18;"));
+        let list = render(&all, &release::of(&POSTGRES));
+        assert!(list.ends_with(".sql.\nabs\nnew\nold\n"), "{list}");
+        assert!(list.contains("PostgreSQL 15, 17, 18;"), "{list}");
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! The server image: the one already here, else the official one, else one made of packages.
 //!
-//! The tag carries a hash of the recipe, so that a changed recipe makes a new image and the
-//! old one is dropped. Our start script (`server.sh`) asks of an image only a user
-//! `postgres` and the programs under `/usr/lib/postgresql/<version>/bin`, which the official
-//! image and Debian's packages both have.
+//! The tag carries a hash of the recipe, so that a changed recipe makes a new image. The old
+//! one stays until `cargo xtask clean --images`: another checkout may be about to start it.
+//! Our start scripts (`server/`) ask of an image only the user that runs the server, his home,
+//! and the programs where the official image and Debian's packages both have them: for
+//! PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path.
 
 use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use crate::docker::{bounded, docker};
 use crate::process::{self, Patience};
 use crate::progress::Progress;
+use crate::release::Release;
 
-/// The repository part of our images' names.
-pub(crate) const REPOSITORY: &str = "sealane-itest/postgres";
+/// What the names of all our images begin with; the engine follows.
+pub(crate) const PREFIX: &str = "sealane-itest/";
 
 const RECIPE: &str = include_str!("image.sh");
 /// A registry that cannot be reached often answers with silence.
@@ -24,13 +26,12 @@ const PULL_LIMIT: Duration = Duration::from_secs(60);
 /// Building takes about a minute where the mirror is near.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// An image that holds a PostgreSQL server.
+/// An image that holds the server of a release.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     /// The name to give to `docker run`.
     pub(crate) tag: String,
-    /// PostgreSQL's major version.
-    pub(crate) version: u16,
+    pub(crate) release: &'static Release,
 }
 
 impl Image {
@@ -38,38 +39,27 @@ impl Image {
     ///
     /// # Errors
     /// When none of the three works, with what to do about it.
-    pub(crate) fn ensure(version: u16, progress: Progress) -> anyhow::Result<Self> {
-        let suite = suite(version)?;
-        let tag = tag(version, suite, RECIPE);
-        let image = Self { tag, version };
+    pub(crate) fn ensure(release: &'static Release, progress: Progress) -> anyhow::Result<Self> {
+        let image = Self { tag: tag(release, RECIPE), release };
         if present(&image.tag) {
             progress.say(&format!("image {} is here", image.tag));
             return Ok(image);
         }
-        drop_outdated(version)?;
-        let official = format!("postgres:{version}");
+        let official = release.official();
         if present(&official) || pull(&official, progress) {
             docker(["tag", &official, &image.tag])?;
             return Ok(image);
         }
-        build(suite, &image, progress)?;
+        build(&image, progress)?;
         Ok(image)
     }
 }
 
-/// The Debian suite whose own packages have that version.
-fn suite(version: u16) -> anyhow::Result<&'static str> {
-    match version {
-        15 => Ok("bookworm"),
-        17 => Ok("trixie"),
-        18 => Ok("sid"),
-        other => bail!("no recipe for PostgreSQL {other}; there is one for 15, 17 and 18"),
-    }
-}
-
-fn tag(version: u16, suite: &str, recipe: &str) -> String {
-    let hash = fnv1a(format!("{version} {suite}\n{recipe}").as_bytes());
-    format!("{REPOSITORY}:{version}-{hash:016x}")
+fn tag(release: &Release, recipe: &str) -> String {
+    let Release { engine, version, suite, packages } = release;
+    let packages = packages.join(" ");
+    let hash = fnv1a(format!("{version} {suite} {packages}\n{recipe}").as_bytes());
+    format!("{PREFIX}{engine}:{version}-{hash:016x}")
 }
 
 /// FNV-1a, 64 bits: the standard library's hashes may change with the compiler.
@@ -84,18 +74,6 @@ fn present(tag: &str) -> bool {
     docker(["image", "inspect", "--format", "{{.Id}}", tag]).is_ok()
 }
 
-/// Images of earlier recipes for the same version.
-fn drop_outdated(version: u16) -> anyhow::Result<()> {
-    let reference = format!("reference={REPOSITORY}:{version}-*");
-    let format = "{{.Repository}}:{{.Tag}}";
-    let tags = docker(["image", "ls", "--filter", &reference, "--format", format])?;
-    for tag in tags.lines() {
-        // Still used by a kept cluster: it stays, and does no harm.
-        docker(["image", "rm", tag]).ok();
-    }
-    Ok(())
-}
-
 fn pull(official: &str, progress: Progress) -> bool {
     progress.say(&format!("pulling {official}"));
     let pulled = bounded(["pull", "--quiet", official], Patience::up_to(PULL_LIMIT));
@@ -106,21 +84,21 @@ fn pull(official: &str, progress: Progress) -> bool {
     pulled.is_ok()
 }
 
-fn build(suite: &str, image: &Image, progress: Progress) -> anyhow::Result<()> {
+fn build(image: &Image, progress: Progress) -> anyhow::Result<()> {
     crate::interrupt::check()?;
-    let version = image.version;
+    let Image { tag, release } = image;
     let user =
         process::capture(Command::new("id").arg("-u"), Patience::up_to(Duration::from_secs(10)))?;
+    let otherwise = format!("or give Docker the image {}", release.official());
     ensure!(
         user.trim() == "0",
-        "debootstrap needs root to build {}: run this once with sudo, or give Docker the image postgres:{version}",
-        image.tag
+        "debootstrap needs root to build {tag}: run this once with sudo, {otherwise}"
     );
     ensure!(
         Command::new("debootstrap").arg("--version").output().is_ok(),
-        "debootstrap is missing: `apt install debootstrap`, or give Docker the image postgres:{version}"
+        "debootstrap is missing: `apt install debootstrap`, {otherwise}"
     );
-    progress.say(&format!("building {} from Debian {suite}; about a minute, once", image.tag));
+    progress.say(&format!("building {tag} from Debian {}; about a minute, once", release.suite));
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let log = directory.path().join("log");
     let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -128,7 +106,8 @@ fn build(suite: &str, image: &Image, progress: Progress) -> anyhow::Result<()> {
     command
         .args(["--mount", "bash", "-c", RECIPE, "image.sh"])
         .arg(directory.path())
-        .args([suite, &version.to_string(), &image.tag])
+        .args([release.suite, tag, release.engine.user, release.engine.home])
+        .args(release.packages)
         .stdout(file.try_clone()?)
         .stderr(file);
     let last_line = || {
@@ -140,13 +119,19 @@ fn build(suite: &str, image: &Image, progress: Progress) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         format!("the image cannot be built:\n{}", process::tail(&text, 20))
     })?;
-    progress.say(&format!("image {} is built", image.tag));
+    progress.say(&format!("image {tag} is built, {} MB", megabytes(tag)?));
     Ok(())
+}
+
+fn megabytes(tag: &str) -> anyhow::Result<u64> {
+    let bytes = docker(["image", "inspect", "--format", "{{.Size}}", tag])?;
+    Ok(bytes.parse::<u64>().with_context(|| format!("not a size: {bytes}"))? / 1_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::POSTGRES;
 
     #[test]
     fn the_hash_is_the_published_one() {
@@ -156,16 +141,13 @@ mod tests {
 
     #[test]
     fn a_changed_recipe_changes_the_tag() {
-        let tag_now = tag(17, "trixie", "a");
-        assert!(tag_now.starts_with("sealane-itest/postgres:17-"));
-        assert_ne!(tag_now, tag(17, "trixie", "b"));
-        assert_ne!(tag_now, tag(17, "sid", "a"));
-        assert_eq!(tag_now, tag(17, "trixie", "a"));
-    }
-
-    #[test]
-    fn an_unknown_version_names_the_known_ones() {
-        assert_eq!(suite(17).unwrap(), "trixie");
-        assert!(suite(9).unwrap_err().to_string().contains("15, 17 and 18"));
+        let release =
+            |suite, packages| Release { engine: &POSTGRES, version: "17", suite, packages };
+        let now = tag(&release("trixie", &["a"]), "recipe");
+        assert!(now.starts_with("sealane-itest/postgres:17-"));
+        assert_ne!(now, tag(&release("trixie", &["a"]), "another"));
+        assert_ne!(now, tag(&release("sid", &["a"]), "recipe"));
+        assert_ne!(now, tag(&release("trixie", &["b"]), "recipe"));
+        assert_eq!(now, tag(&release("trixie", &["a"]), "recipe"));
     }
 }

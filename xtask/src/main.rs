@@ -15,13 +15,18 @@ mod check;
 mod clean;
 mod cluster;
 mod docker;
+mod engine;
 mod functions;
 mod image;
 mod interrupt;
 mod itest;
 mod port;
 mod process;
+mod program;
 mod progress;
+mod release;
+mod suite;
+mod summary;
 mod test;
 
 use std::process::ExitCode;
@@ -40,7 +45,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Start a real cluster in containers, run the integration suites against it, remove it.
+    /// Start real clusters in containers, run the integration suites against them, remove them.
     Itest(itest::Itest),
     /// Run every test: the crates' own, then the integration suites.
     Test(test::Test),
@@ -50,7 +55,7 @@ enum Task {
     Check(check::Check),
     /// Make the list of PostgreSQL's pure functions anew, from live servers.
     Functions(functions::Functions),
-    /// Remove every container and network that `itest` left (all of them, also kept ones).
+    /// Remove what runs of `itest` left behind or kept; runs that still go on are spared.
     Clean(clean::Clean),
 }
 

@@ -58,6 +58,18 @@ pub(crate) fn capture(command: &mut Command, patience: Patience) -> anyhow::Resu
     bail!("{what}: {status}\n{}", tail(&format!("{text}{errors}"), 15));
 }
 
+/// Runs `command` to its end and returns what it wrote to standard output. What it writes to
+/// standard error goes where this task's errors go.
+///
+/// # Errors
+/// When it cannot start or fails, or on Ctrl-C.
+pub(crate) fn capture_output(command: &mut Command) -> anyhow::Result<String> {
+    let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
+    command.stdout(out.try_clone()?);
+    show(command)?;
+    read_all(&mut out)
+}
+
 /// Runs `command` with its output going where this task's output goes.
 ///
 /// # Errors
@@ -197,6 +209,12 @@ mod tests {
         let patience = Patience::up_to(Duration::from_secs(10));
         let out = capture(&mut shell("echo out; echo err >&2"), patience).unwrap();
         assert_eq!(out, "out\n");
+    }
+
+    #[test]
+    fn output_is_captured_while_errors_are_shown() {
+        assert_eq!(capture_output(&mut shell("echo out; echo err >&2")).unwrap(), "out\n");
+        assert!(capture_output(&mut shell("exit 3")).is_err());
     }
 
     #[test]

@@ -1,0 +1,80 @@
+//! The database engines, and what a test asks of them in different words.
+
+mod flavour;
+mod mysql;
+mod postgres;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::Server;
+use flavour::Flavour;
+
+/// What the servers of a cluster run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Engine {
+    /// PostgreSQL, with streaming replication.
+    Postgres,
+    /// MySQL, with GTIDs and automatic positions.
+    Mysql,
+    /// MariaDB, with its own GTIDs, one domain.
+    Mariadb,
+}
+
+/// The driver that speaks an engine's protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Driver {
+    Postgres,
+    Mysql,
+}
+
+impl Engine {
+    pub(crate) fn driver(self) -> Driver {
+        match self {
+            Self::Postgres => Driver::Postgres,
+            Self::Mysql | Self::Mariadb => Driver::Mysql,
+        }
+    }
+
+    pub(crate) fn replication(self) -> &'static dyn Replication {
+        match self {
+            Self::Postgres => &postgres::Postgres,
+            Self::Mysql => &mysql::Mysql(Flavour::Mysql),
+            Self::Mariadb => &mysql::Mysql(Flavour::Mariadb),
+        }
+    }
+}
+
+/// Roles, positions and the faults of replication. [`Server`] documents what each is for, and
+/// adds those faults that need no word to the database.
+#[async_trait]
+pub(crate) trait Replication: Sync {
+    /// Where the start script keeps the data. What is written beside it, with this name and an
+    /// ending, tells the script what to do at the next start.
+    fn data(&self) -> &'static str;
+
+    async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool>;
+    async fn is_streaming(&self, replica: &Server) -> anyhow::Result<bool>;
+    async fn position(&self, primary: &Server) -> anyhow::Result<String>;
+    async fn has_replayed(&self, replica: &Server, position: &str) -> anyhow::Result<bool>;
+
+    async fn pause_replay(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn resume_replay(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn delay_replay(&self, replica: &Server, delay: Duration) -> anyhow::Result<()>;
+    async fn stop_replication(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn resume_replication(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn promote(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn crash(&self, server: &Server) -> anyhow::Result<()>;
+
+    /// Takes back what a test may have set on the primary.
+    async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()>;
+    /// Takes back what a test may have set on a replica; whether it still is one that can
+    /// follow `primary`. If not it must be rebuilt.
+    async fn restore_replica(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool>;
+    /// Whether `replica` receives from `primary` at this moment.
+    async fn follows(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool>;
+}

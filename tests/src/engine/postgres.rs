@@ -1,0 +1,115 @@
+//! PostgreSQL's streaming replication.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use async_trait::async_trait;
+
+use super::Replication;
+use crate::Server;
+use crate::server::STATEMENT_LIMIT;
+use crate::wait::eventually;
+
+#[derive(Debug)]
+pub(super) struct Postgres;
+
+#[async_trait]
+impl Replication for Postgres {
+    fn data(&self) -> &'static str {
+        "/var/lib/postgresql/sealane"
+    }
+
+    async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool> {
+        server.query_scalar("SELECT pg_is_in_recovery()").await
+    }
+
+    async fn is_streaming(&self, replica: &Server) -> anyhow::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+        replica.query_scalar(sql).await
+    }
+
+    async fn position(&self, primary: &Server) -> anyhow::Result<String> {
+        primary.query_scalar("SELECT pg_current_wal_lsn()::text").await
+    }
+
+    async fn has_replayed(&self, replica: &Server, position: &str) -> anyhow::Result<bool> {
+        let sql =
+            format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}'::pg_lsn, false)");
+        replica.query_scalar(&sql).await
+    }
+
+    async fn pause_replay(&self, replica: &Server) -> anyhow::Result<()> {
+        replica.sql("SELECT pg_wal_replay_pause()").await?;
+        let what = format!("{} pauses replay", replica.name);
+        // The call above only requests the pause.
+        eventually(STATEMENT_LIMIT, &what, async || {
+            replica.query_scalar("SELECT pg_get_wal_replay_pause_state() = 'paused'").await
+        })
+        .await
+    }
+
+    async fn resume_replay(&self, replica: &Server) -> anyhow::Result<()> {
+        replica.sql("SELECT pg_wal_replay_resume()").await
+    }
+
+    async fn delay_replay(&self, replica: &Server, delay: Duration) -> anyhow::Result<()> {
+        let delay = delay.as_millis();
+        set(replica, &format!("SET recovery_min_apply_delay = '{delay}ms'")).await
+    }
+
+    async fn stop_replication(&self, replica: &Server) -> anyhow::Result<()> {
+        set(replica, "SET primary_conninfo = ''").await?;
+        let what = format!("{} stops streaming", replica.name);
+        eventually(STATEMENT_LIMIT, &what, async || {
+            replica.query_scalar("SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)").await
+        })
+        .await
+    }
+
+    async fn resume_replication(&self, replica: &Server) -> anyhow::Result<()> {
+        // The start script keeps the true value in postgresql.conf.
+        set(replica, "RESET primary_conninfo").await
+    }
+
+    async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
+        let sql = "SELECT pg_promote()";
+        ensure!(replica.query_scalar::<bool>(sql).await?, "{} is not promoted", replica.name);
+        Ok(())
+    }
+
+    async fn crash(&self, server: &Server) -> anyhow::Result<()> {
+        // Any process will do: when one dies the postmaster ends all others and begins anew.
+        let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
+        let pid: i32 = server.query_scalar(writer).await?;
+        server.shell(&format!("kill -9 {pid}")).await
+    }
+
+    async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()> {
+        ensure!(!primary.in_recovery().await?, "the primary came back as a replica");
+        set(primary, "RESET ALL").await
+    }
+
+    async fn restore_replica(&self, replica: &Server, _: &Server) -> anyhow::Result<bool> {
+        if !replica.in_recovery().await? {
+            return Ok(false);
+        }
+        set(replica, "RESET ALL").await?;
+        replica.resume_replay().await?;
+        Ok(true)
+    }
+
+    /// As the primary sees it: a replica on another's timeline takes itself for streaming.
+    async fn follows(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool> {
+        let listed = format!(
+            "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming')",
+            replica.name
+        );
+        primary.query_scalar(&listed).await
+    }
+}
+
+/// `ALTER SYSTEM` stands alone: it cannot run in a transaction, not even an implicit one.
+async fn set(server: &Server, change: &str) -> anyhow::Result<()> {
+    server.sql(&format!("ALTER SYSTEM {change}")).await?;
+    server.sql("SELECT pg_reload_conf()").await
+}

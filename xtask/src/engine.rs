@@ -1,0 +1,89 @@
+//! The database engines: how a server of each is run, reached and asked whether it is ready.
+//!
+//! Data and scripts, no behaviour: what differs between engines is said here and in
+//! `server/`, and the rest of this program treats them alike.
+
+use std::fmt;
+
+/// What a server runs.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// As on the command line, in image names and for the suites.
+    pub(crate) name: &'static str,
+    /// Makes the data and runs the server, in the official image and in ours.
+    pub(crate) start_script: &'static str,
+    /// Run beside the server: ends well once a primary answers, or a replica replicates.
+    pub(crate) ready_script: &'static str,
+    /// The user in the image that runs the server.
+    pub(crate) user: &'static str,
+    /// Where this user keeps the data.
+    pub(crate) home: &'static str,
+    /// The port inside the container.
+    pub(crate) port: u16,
+    /// Shuts the server down without waiting for its clients to leave.
+    pub(crate) stop_signal: &'static str,
+    scheme: &'static str,
+    administrator: &'static str,
+}
+
+pub(crate) const POSTGRES: Engine = Engine {
+    name: "postgres",
+    start_script: include_str!("server/postgres.sh"),
+    ready_script: include_str!("server/postgres.ready.sh"),
+    user: "postgres",
+    home: "/var/lib/postgresql",
+    port: 5432,
+    stop_signal: "SIGINT",
+    scheme: "postgres",
+    administrator: "sealane",
+};
+
+pub(crate) const MARIADB: Engine = Engine {
+    name: "mariadb",
+    start_script: include_str!("server/mariadb.sh"),
+    ready_script: include_str!("server/mariadb.ready.sh"),
+    user: "mysql",
+    home: "/var/lib/mysql",
+    port: 3306,
+    stop_signal: "SIGTERM",
+    scheme: "mysql",
+    administrator: "sealane_admin",
+};
+
+pub(crate) const MYSQL: Engine = Engine {
+    name: "mysql",
+    start_script: include_str!("server/mysql.sh"),
+    ready_script: include_str!("server/mysql.ready.sh"),
+    user: "mysql",
+    home: "/var/lib/mysql",
+    port: 3306,
+    stop_signal: "SIGTERM",
+    scheme: "mysql",
+    administrator: "sealane_admin",
+};
+
+/// All of them.
+pub(crate) const ENGINES: [&Engine; 3] = [&POSTGRES, &MARIADB, &MYSQL];
+
+impl Engine {
+    /// Where an application finds the server that is published on that port.
+    pub(crate) fn url(&self, port: u16) -> String {
+        self.url_as("sealane", port)
+    }
+
+    /// The same for the library of the suites, which inflicts faults.
+    pub(crate) fn admin_url(&self, port: u16) -> String {
+        self.url_as(self.administrator, port)
+    }
+
+    /// Every user of these throw-away servers has its name for a password.
+    fn url_as(&self, user: &str, port: u16) -> String {
+        format!("{}://{user}:{user}@127.0.0.1:{port}/sealane", self.scheme)
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}

@@ -1,0 +1,86 @@
+# Runs one MariaDB server of a test cluster, as user mysql, in the official image and in ours
+# alike. Restartable: data is made on the first start and kept for every later one.
+#
+# Environment: NAME (this server's name), ID (its number, 1 and up), PRIMARY (host to follow;
+# empty on the primary).
+set -eu
+data=/var/lib/mysql/sealane
+made=$data.made
+config=$data.cnf
+sql=$data.sql
+
+# Left by a test that wants this server's data anew from the primary's.
+if [ -e "$data.rebuild" ]; then
+    rm -rf "$data" "$data.promoted" "$data.rebuild"
+fi
+
+# Not the image's configuration, which differs between images.
+cat > "$config" <<-CONF
+	[mariadbd]
+	socket = /tmp/sealane.sock
+	pid_file = /tmp/sealane.pid
+	bind_address = *
+	skip_name_resolve = ON
+	max_connections = 200
+	innodb_buffer_pool_size = 64M
+	# For suites that count the statements which reached a server; off by default here.
+	performance_schema = ON
+	# Containers are thrown away: what a kill loses here, the kernel still has.
+	sync_binlog = 0
+	innodb_flush_log_at_trx_commit = 2
+	innodb_doublewrite = OFF
+	server_id = $ID
+	report_host = $NAME
+	gtid_strict_mode = ON
+	log_bin = binlog
+	log_slave_updates = ON
+	relay_log = relay
+	# A replica without data replays the primary's binary log from its beginning.
+	expire_logs_days = 0
+	# A follower notices a lost primary within a test's patience.
+	slave_net_timeout = 3
+	# The script below starts it, with every start of the server.
+	skip_slave_start = ON
+CONF
+
+if [ ! -d "$data" ]; then
+    rm -rf "$made"
+    mariadb-install-db --no-defaults --datadir="$made" --skip-test-db \
+        --auth-root-authentication-method=normal > /dev/null
+    # The same on every server and not in the binary log, so that each can begin by itself.
+    mariadbd --no-defaults --datadir="$made" --bootstrap <<-SQL
+	FLUSH PRIVILEGES;
+	CREATE DATABASE sealane;
+	CREATE USER sealane@'%' IDENTIFIED BY 'sealane';
+	GRANT ALL ON sealane.* TO sealane@'%';
+	CREATE USER sealane_admin@'%' IDENTIFIED BY 'sealane_admin';
+	GRANT ALL ON *.* TO sealane_admin@'%' WITH GRANT OPTION;
+	CREATE USER sealane_replication@'%' IDENTIFIED BY 'sealane_replication';
+	GRANT REPLICATION SLAVE ON *.* TO sealane_replication@'%';
+	SQL
+    mv "$made" "$data"
+fi
+
+set -- --defaults-file="$config" --datadir="$data"
+# A promoted replica stays what it became, also when it starts again.
+if [ -n "$PRIMARY" ] && [ ! -e "$data.promoted" ]; then
+    # A statement must not span lines.
+    cat > "$sql" <<-SQL
+	CHANGE MASTER TO MASTER_HOST='$PRIMARY', MASTER_USER='sealane_replication', MASTER_PASSWORD='sealane_replication', MASTER_USE_GTID=slave_pos, MASTER_DELAY=0, MASTER_HEARTBEAT_PERIOD=1, MASTER_CONNECT_RETRY=1;
+	START REPLICA;
+	SQL
+    set -- "$@" --read-only=ON --init-file="$sql"
+fi
+
+# As a service manager would: a server that crashed begins anew, one that was told to stop,
+# or cannot start, does not.
+trap 'kill -TERM "$server"' TERM
+status=137
+while [ "$status" -eq 137 ]; do
+    mariadbd "$@" &
+    server=$!
+    status=0
+    wait "$server" || status=$?
+done
+# The trap ends a wait before the server has ended.
+wait "$server" || exit "$status"

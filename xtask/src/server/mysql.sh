@@ -1,0 +1,89 @@
+# Runs one MySQL server of a test cluster, as user mysql, in the official image and in ours
+# alike. Restartable: data is made on the first start and kept for every later one.
+#
+# Environment: NAME (this server's name), ID (its number, 1 and up), PRIMARY (host to follow;
+# empty on the primary).
+set -eu
+data=/var/lib/mysql/sealane
+made=$data.made
+config=$data.cnf
+sql=$data.sql
+
+# Left by a test that wants this server's data anew from the primary's.
+if [ -e "$data.rebuild" ]; then
+    rm -rf "$data" "$data.promoted" "$data.rebuild"
+fi
+
+# Not the image's configuration, which differs between images.
+cat > "$config" <<-CONF
+	[mysqld]
+	# Loose: not every build has these two.
+	loose_mysqlx = OFF
+	loose_innodb_numa_interleave = OFF
+	socket = /tmp/sealane.sock
+	pid_file = /tmp/sealane.pid
+	secure_file_priv = NULL
+	skip_name_resolve = ON
+	max_connections = 200
+	innodb_buffer_pool_size = 64M
+	# Containers are thrown away: what a kill loses here, the kernel still has.
+	sync_binlog = 0
+	innodb_flush_log_at_trx_commit = 2
+	innodb_doublewrite = OFF
+	server_id = $ID
+	report_host = $NAME
+	gtid_mode = ON
+	enforce_gtid_consistency = ON
+	log_bin = binlog
+	log_replica_updates = ON
+	relay_log = relay
+	relay_log_recovery = ON
+	# A replica without data replays the primary's binary log from its beginning.
+	binlog_expire_logs_seconds = 0
+	# A follower notices a lost primary within a test's patience.
+	replica_net_timeout = 3
+	# The script below starts it, with every start of the server.
+	skip_replica_start = ON
+CONF
+
+if [ ! -d "$data" ]; then
+    rm -rf "$made"
+    # The same on every server and not in the binary log, so that each can begin by itself.
+    cat > "$sql" <<-SQL
+	SET sql_log_bin = 0;
+	CREATE DATABASE sealane;
+	CREATE USER sealane@'%' IDENTIFIED BY 'sealane';
+	GRANT ALL ON sealane.* TO sealane@'%';
+	CREATE USER sealane_admin@'%' IDENTIFIED BY 'sealane_admin';
+	GRANT ALL ON *.* TO sealane_admin@'%' WITH GRANT OPTION;
+	CREATE USER sealane_replication@'%' IDENTIFIED BY 'sealane_replication';
+	GRANT REPLICATION SLAVE ON *.* TO sealane_replication@'%';
+	SQL
+    mysqld --defaults-file="$config" --datadir="$made" --init-file="$sql" --initialize-insecure
+    mv "$made" "$data"
+fi
+
+set -- --defaults-file="$config" --datadir="$data"
+# A promoted replica stays what it became, also when it starts again.
+if [ -n "$PRIMARY" ] && [ ! -e "$data.promoted" ]; then
+    # A statement must not span lines.
+    # MySQL 8 does not encrypt the connection unless told to, hence the public key.
+    cat > "$sql" <<-SQL
+	CHANGE REPLICATION SOURCE TO SOURCE_HOST='$PRIMARY', SOURCE_USER='sealane_replication', SOURCE_PASSWORD='sealane_replication', GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1, SOURCE_DELAY=0, SOURCE_HEARTBEAT_PERIOD=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0;
+	START REPLICA;
+	SQL
+    set -- "$@" --read-only=ON --super-read-only=ON --init-file="$sql"
+fi
+
+# As a service manager would: a server that crashed begins anew, one that was told to stop,
+# or cannot start, does not.
+trap 'kill -TERM "$server"' TERM
+status=137
+while [ "$status" -eq 137 ]; do
+    mysqld "$@" &
+    server=$!
+    status=0
+    wait "$server" || status=$?
+done
+# The trap ends a wait before the server has ended.
+wait "$server" || exit "$status"
