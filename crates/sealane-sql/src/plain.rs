@@ -176,24 +176,8 @@ impl<'a> Select<'a> {
             }
             Token::Word(word) => self.word(word, is_call, before_parenthesis)?,
             Token::Open => {
-                // A parenthesis among tables, or one that makes something a call.
-                let groups = match self.before {
-                    Token::Word(
-                        Word::Distinct
-                        | Word::On
-                        | Word::Where
-                        | Word::Having
-                        | Word::By
-                        | Word::Logic
-                        | Word::Count
-                        | Word::Aggregate
-                        | Word::Select,
-                    ) => true,
-                    Token::Open | Token::Comma | Token::Operator => true,
-                    _ => false,
-                };
                 self.depth += 1;
-                self.must(groups && self.depth <= MAX_DEPTH)?;
+                self.must(groups_after(self.before) && self.depth <= MAX_DEPTH)?;
             }
             Token::Close => self.depth = self.depth.checked_sub(1)?,
             // Several tables are joined with it.
@@ -332,6 +316,27 @@ impl<'a> Select<'a> {
         *unbounded_count = self.counts && !*filtered;
         self.result.tables.sort();
         (self.depth == 0 && is_whole && self.clause >= Clause::From).then_some(self.result)
+    }
+}
+
+/// Whether a parenthesis behind this token groups values: it does not among tables,
+/// nor where it would make a call.
+fn groups_after(before: Token<'_>) -> bool {
+    match before {
+        Token::Open | Token::Comma | Token::Operator => true,
+        Token::Word(word) => matches!(
+            word,
+            Word::Select
+                | Word::Distinct
+                | Word::On
+                | Word::Where
+                | Word::Having
+                | Word::By
+                | Word::Logic
+                | Word::Count
+                | Word::Aggregate
+        ),
+        _ => false,
     }
 }
 
