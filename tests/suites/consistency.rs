@@ -11,10 +11,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, DbErr, entity::prelude::*};
-use sealane::{Consistency, RoutedConnection};
+use sealane::{Condition, Consistency, RoutedConnection};
 use sealane_tests::{
     Cluster, eventually,
-    fleet::{self, boat, reads_on_replica, statements, whereabouts},
+    fleet::{self, boat, harbour, reads_on_replica, statements, whereabouts},
 };
 use tokio::task::JoinSet;
 
@@ -303,6 +303,29 @@ async fn a_log_that_nobody_writes_out_does_not_keep_reads_on_the_primary() -> an
         let what = "the session reads on a replica";
         eventually(Duration::from_secs(2), what, async || Ok(reads_on_replica(&session).await?))
             .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_replication_finds_all_replicas_level() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let paused = &cluster.replicas()[0];
+    paused.pause_replay().await?;
+    let name = "waited for";
+    harbour::ActiveModel { name: Set(name.to_owned()), ..Default::default() }.insert(&db).await?;
+    ensure!(!db.wait_for_replication(Duration::from_millis(300)).await, "one replica is paused");
+    let behind = |db: &RoutedConnection| {
+        let status = db.status();
+        status.endpoints.into_iter().find(|endpoint| endpoint.name == paused.name)
+    };
+    let status = behind(&db).context("the paused replica")?;
+    ensure!(status.condition == Condition::Paused, "{:?}", status.condition);
+    paused.resume_replay().await?;
+    ensure!(db.wait_for_replication(Duration::from_secs(10)).await, "both replay");
+    for replica in cluster.replicas() {
+        let sql = format!("SELECT count(*) FROM harbour WHERE name = '{name}'");
+        ensure!(replica.query_scalar::<i64>(&sql).await? == 1, "{} lacks it", replica.name);
     }
     Ok(())
 }

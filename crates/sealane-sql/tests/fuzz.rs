@@ -202,7 +202,7 @@ fn objection_to(action: &AuthAction<'_>) -> Option<String> {
         }
         // With a value it may set; those that read with one are few.
         AuthAction::Pragma { pragma_name, pragma_value } => {
-            let reads = ["table_", "index_", "foreign_key_"];
+            let reads = ["table_", "index_", "foreign_key_", "quick_check", "integrity_check"];
             let is_read =
                 pragma_value.is_none() || reads.iter().any(|it| pragma_name.starts_with(it));
             (!is_read).then(|| format!("sets {pragma_name}"))
