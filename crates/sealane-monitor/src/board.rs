@@ -175,6 +175,8 @@ impl Board {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
         self.topology.store(Arc::new(reducer.topology().clone()));
+        #[cfg(feature = "metrics")]
+        crate::metrics::observed(reducer.topology(), observation, events.len());
         // Told under the lock, so that listeners hear them in the order of the changes.
         for event in events {
             tracing::info!(target: "sealane::topology", "{event}");

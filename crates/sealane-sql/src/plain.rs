@@ -168,6 +168,9 @@ impl<'a> Select<'a> {
         if self.clause >= Clause::Limit {
             self.count_of_rows(token)?;
         }
+        if self.before == Token::Dot {
+            self.must(matches!(token, Token::Name(_) | Token::Operator))?;
+        }
         match token {
             Token::Name(name) => {
                 // A call, or an alias with columns.
