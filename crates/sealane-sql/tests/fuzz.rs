@@ -203,8 +203,8 @@ fn objection_to(action: &AuthAction<'_>) -> Option<String> {
         // With a value it may set; those that read with one are few.
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let reads = ["table_", "index_", "foreign_key_", "quick_check", "integrity_check"];
-            let is_read =
-                pragma_value.is_none() || reads.iter().any(|it| pragma_name.starts_with(it));
+            let name = pragma_name.to_ascii_lowercase();
+            let is_read = pragma_value.is_none() || reads.iter().any(|it| name.starts_with(it));
             (!is_read).then(|| format!("sets {pragma_name}"))
         }
         // Reading a virtual table, such as a pragma's, declares it in memory first.
