@@ -82,7 +82,6 @@ fn hunt() {
     while started.elapsed() < Duration::from_secs(seconds) {
         let sql = mutation::mutated(&seeds, &mut rng);
         texts += 1;
-        std::fs::write("/tmp/fuzz-last.txt", &sql).unwrap();
         for dialect in DIALECTS {
             let began = Instant::now();
             let found = catch_unwind(AssertUnwindSafe(|| checked(&sql, dialect)));
@@ -107,9 +106,7 @@ fn hunt() {
 
 /// The classification, once it is seen not to contradict itself.
 fn checked(sql: &str, dialect: Dialect) -> Classification {
-    std::fs::write("/tmp/fuzz-dialect.txt", format!("{dialect:?} begin")).unwrap();
     let found = classify(sql, dialect);
-    std::fs::write("/tmp/fuzz-dialect.txt", format!("{dialect:?} end")).unwrap();
     assert_eq!(found.may_leave_primary(), found.findings.is_empty());
     for place in found.findings.iter().filter_map(|finding| finding.place) {
         assert!(sql.get(place.range()).is_some(), "{place:?} is no place");
