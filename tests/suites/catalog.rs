@@ -136,10 +136,8 @@ async fn unlogged_partitions_and_temporary_and_foreign_tables_stay_on_the_primar
     .await?;
     let loaded = async || Ok(!db.session().explain("TABLE larder.crate").intent.is_read());
     eventually(SOON, "the partitions are known", loaded).await?;
-    let expected = [
-        (" FROM larder.crate", Primary("crate_1")),
-        (" FROM larder.crate_1", Primary("unlogged")),
-    ];
+    let expected =
+        [(" FROM larder.crate", Primary("crate_1")), (" FROM larder.crate_1", Primary("unlogged"))];
     check(&db, &expected).await?;
     fleet::replayed(&cluster).await?;
     check(&db, &[(" FROM larder.rack", Replica)]).await?;

@@ -1,4 +1,4 @@
-//! `cargo xtask functions`: the list of PostgreSQL's pure functions, from live servers.
+//! `cargo xtask functions`: the lists of PostgreSQL's functions, from live servers.
 //!
 //! What is pure is said in one place, `postgres.sql` beside the list; here it is only asked
 //! of every version that there is an image of. A name that one version lacks says nothing
@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use crate::clean;
@@ -20,12 +20,31 @@ use crate::release::{self, Release};
 
 const DIRECTORY: &str = "crates/sealane-sql/src/functions";
 const QUERY: &str = include_str!("../../crates/sealane-sql/src/functions/postgres.sql");
-const HEAD: &str = "\
-# PostgreSQL functions that a proved read may call, one lower-case name a line.
+const MADE: &str = "\
 #
 # Made by `cargo xtask functions` from PostgreSQL VERSIONS; do not edit. What is left
 # out, what is added, and why, is said in postgres.sql.
 ";
+
+/// A list that is made: its file, its first line, and which names are in it.
+struct List {
+    file: &'static str,
+    title: &'static str,
+    has: fn(&Knowledge) -> bool,
+}
+
+const LISTS: [List; 2] = [
+    List {
+        file: "postgres.txt",
+        title: "# PostgreSQL functions that a proved read may call, one lower-case name a line.\n",
+        has: |known| known.is_pure == Some(true),
+    },
+    List {
+        file: "postgres_attributes.txt",
+        title: "# PostgreSQL functions that a proved read must not call, like a column or otherwise.\n",
+        has: |known| known.is_attribute && known.is_pure != Some(true),
+    },
+];
 
 /// Arguments of `cargo xtask functions`.
 #[derive(Args, Debug)]
@@ -35,8 +54,16 @@ pub(crate) struct Functions {
     check: bool,
 }
 
-/// Names, and whether they are pure.
-type Verdicts = BTreeMap<String, bool>;
+/// What servers say of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Knowledge {
+    /// Whether it is pure in each version that lists it.
+    is_pure: Option<bool>,
+    /// Whether `(value).name` calls it in some version.
+    is_attribute: bool,
+}
+
+type Verdicts = BTreeMap<String, Knowledge>;
 
 impl Functions {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
@@ -50,22 +77,47 @@ impl Functions {
             progress.say(&format!("{release} knows {} names", verdicts.len()));
             merge(&mut all, verdicts);
         }
-        let made = render(&all, &releases);
-        let path = list();
-        let kept = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        LISTS.iter().try_for_each(|list| self.update(list, &all, &releases, progress))
+    }
+
+    fn update(
+        &self,
+        list: &List,
+        all: &Verdicts,
+        releases: &[&Release],
+        progress: Progress,
+    ) -> anyhow::Result<()> {
+        let made = list.render(all, releases);
+        let path = list.path();
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
         let difference = difference(&kept, &made);
         if !difference.is_empty() {
-            progress.say(&format!("names that come (+) and go (-):\n{}", difference.join("\n")));
+            progress.say(&format!("{}: names that come (+) and go (-):", list.file));
+            progress.say(&difference.join("\n"));
         }
         if self.check {
-            ensure!(kept == made, "the list is not the servers'; run `cargo xtask functions`");
-            progress.say("the list is the servers'");
+            let file = list.file;
+            ensure!(kept == made, "{file} is not the servers'; run `cargo xtask functions`");
+            progress.say(&format!("{file} is the servers'"));
             return Ok(());
         }
         std::fs::write(&path, made).with_context(|| format!("cannot write {}", path.display()))?;
-        progress.say("the list is written");
+        progress.say(&format!("{} is written", list.file));
         Ok(())
+    }
+}
+
+impl List {
+    fn path(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DIRECTORY).join(self.file)
+    }
+
+    fn render(&self, verdicts: &Verdicts, releases: &[&Release]) -> String {
+        let mut versions: Vec<&str> = releases.iter().map(|release| release.version).collect();
+        versions.sort_unstable();
+        let head = self.title.to_owned() + &MADE.replace("VERSIONS", &versions.join(", "));
+        let names = verdicts.iter().filter(|(_, known)| (self.has)(known));
+        names.fold(head, |text, (name, _)| text + name + "\n")
     }
 }
 
@@ -80,33 +132,33 @@ fn ask(release: &'static Release, progress: Progress) -> anyhow::Result<String> 
         .with_context(|| format!("{release} cannot run postgres.sql"))
 }
 
-/// Lines of a name and `t` or `f`.
+/// Lines of a name and a verdict.
 fn parse(answer: &str) -> anyhow::Result<Verdicts> {
-    let verdicts: Verdicts = answer
-        .lines()
-        .map(|line| {
-            let (name, verdict) = line.split_once(' ').with_context(|| line.to_owned())?;
-            ensure!(matches!(verdict, "t" | "f"), "{line}");
-            Ok((name.to_owned(), verdict == "t"))
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let mut verdicts = Verdicts::new();
+    for line in answer.lines() {
+        let (name, verdict) = line.split_once(' ').with_context(|| line.to_owned())?;
+        let known = verdicts.entry(name.to_owned()).or_default();
+        match verdict {
+            "pure" => known.is_pure = Some(true),
+            "impure" => known.is_pure = Some(false),
+            "attribute" => known.is_attribute = true,
+            _ => bail!("{line}"),
+        }
+    }
     ensure!(!verdicts.is_empty(), "no names at all");
     Ok(verdicts)
 }
 
 /// Pure is what is pure in each version that has it.
 fn merge(all: &mut Verdicts, more: Verdicts) {
-    for (name, is_pure) in more {
-        *all.entry(name).or_insert(true) &= is_pure;
+    for (name, more) in more {
+        let known = all.entry(name).or_default();
+        known.is_attribute |= more.is_attribute;
+        known.is_pure = match (known.is_pure, more.is_pure) {
+            (Some(one), Some(other)) => Some(one && other),
+            (one, other) => one.or(other),
+        };
     }
-}
-
-fn render(verdicts: &Verdicts, releases: &[&Release]) -> String {
-    let mut versions: Vec<&str> = releases.iter().map(|release| release.version).collect();
-    versions.sort_unstable();
-    let head = HEAD.replace("VERSIONS", &versions.join(", "));
-    let pure = verdicts.iter().filter(|(_, is_pure)| **is_pure);
-    pure.fold(head, |text, (name, _)| text + name + "\n")
 }
 
 /// The names that come, each after a `+`, and those that go, each after a `-`.
@@ -119,10 +171,6 @@ fn difference(kept: &str, made: &str) -> Vec<String> {
 
 fn names(list: &str) -> BTreeSet<&str> {
     list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-}
-
-fn list() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DIRECTORY).join("postgres.txt")
 }
 
 #[cfg(test)]
@@ -139,10 +187,15 @@ mod tests {
 
     #[test]
     fn a_name_is_listed_if_each_version_that_has_it_calls_it_pure() {
-        let all = merged(&["abs t\nold t\nonce t", "abs t\nonce f", "abs t\nnew t\nonce t"]);
-        let list = render(&all, &release::of(&POSTGRES));
-        assert!(list.ends_with(".sql.\nabs\nnew\nold\n"), "{list}");
-        assert!(list.contains("PostgreSQL 15, 17, 18;"), "{list}");
+        let all = merged(&[
+            "abs pure\nold pure\nonce pure\nonce attribute\nabs attribute",
+            "abs pure\nonce impure\nhidden attribute",
+            "abs pure\nnew pure\nonce pure",
+        ]);
+        let [pure, attributes] = LISTS.map(|list| list.render(&all, &release::of(&POSTGRES)));
+        assert!(pure.ends_with(".sql.\nabs\nnew\nold\n"), "{pure}");
+        assert!(pure.contains("PostgreSQL 15, 17, 18;"), "{pure}");
+        assert!(attributes.ends_with(".sql.\nhidden\nonce\n"), "{attributes}");
     }
 
     #[test]
@@ -159,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_where_the_crate_reads_it() {
-        assert!(list().is_file());
+    fn the_lists_are_where_the_crate_reads_them() {
+        assert!(LISTS.iter().all(|list| list.path().is_file()));
     }
 }

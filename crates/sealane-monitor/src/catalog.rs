@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sealane_core::{EndpointId, Failure};
 use sealane_sql::{Catalog, Classifier};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use crate::Board;
 
@@ -14,6 +18,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(200);
 /// Between attempts that fail, at first; it doubles up to [`IDLE`].
 const RETRY: Duration = Duration::from_secs(1);
+/// A catalog that could not be loaded again for so long is no longer believed where
+/// it allows something: others change schemas too.
+const BELIEVED: Duration = Duration::from_secs(180);
 /// A catalog of thousands of views takes a second or two.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -96,17 +103,21 @@ struct Keeper<S> {
 impl<S: CatalogSource> Keeper<S> {
     async fn run(mut self) {
         let mut retry = RETRY;
+        let mut loaded = Instant::now();
         loop {
             // In this order: a change that comes after is one that the load may miss.
             let changes = *self.told.borrow_and_update();
             let rest = match self.load().await {
                 Ok(()) => {
                     let _ = self.done.send_replace(Some(changes));
-                    retry = RETRY;
+                    (retry, loaded) = (RETRY, Instant::now());
                     IDLE
                 }
                 Err(error) => {
                     tracing::warn!(target: "sealane::catalog", %error, "cannot load the catalog");
+                    if loaded.elapsed() > BELIEVED {
+                        self.classifier.doubt_catalog();
+                    }
                     let rest = retry;
                     retry = (retry * 2).min(IDLE);
                     rest

@@ -2,13 +2,15 @@
 
 mod catalog;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use sealane_core::{Failure, Incarnation, Lsn, ParseLsnError, Position, Replication, Report, Role};
 use sqlx::{
     ConnectOptions, Connection, FromRow, PgConnection, Row,
     postgres::{PgConnectOptions, PgDatabaseError, PgRow},
 };
+
+use tokio::time::Instant;
 
 pub use catalog::PostgresCatalog;
 
@@ -45,16 +47,20 @@ const PROBE: &str = "SELECT \
      (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
        AS incarnation";
 
-/// Has the primary write out what is in its log. A transaction with an id does so
-/// when it commits; `local`, so that it does not wait for synchronous replicas.
+/// Has the primary write out what is in its log: a transaction that has written
+/// something does so when it commits. `local`, so that it does not wait for synchronous
+/// replicas. The message is empty; logical decoding that asks for messages sees it.
 ///
 /// What waits there may be nobody's commit: a query that tidies a page logs it, and
 /// on an idle primary nothing writes that out for up to fifteen seconds (when the
 /// background writer logs a snapshot). The position ends behind it, because a
 /// commit that did not wait (`synchronous_commit = off`) may be in it too; so
 /// without this no replica would be proved to be up to date.
-const FLUSH: &str =
-    "SELECT set_config('synchronous_commit', 'local', true), pg_current_xact_id()::text";
+const FLUSH: &str = "SELECT set_config('synchronous_commit', 'local', true), \
+     pg_logical_emit_message(true, 'sealane', '')::text";
+
+/// Between two of them at least, however often somebody waits.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks a PostgreSQL server over a connection of its own.
 pub struct PostgresProbe {
@@ -62,6 +68,7 @@ pub struct PostgresProbe {
     connection: Option<PgConnection>,
     /// The end of the primary's log in the last answer, if it was not written out.
     unflushed: Option<String>,
+    flushed: Option<Instant>,
 }
 
 impl PostgresProbe {
@@ -69,7 +76,7 @@ impl PostgresProbe {
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
         let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, connection: None, unflushed: None }
+        PostgresProbe { options, connection: None, unflushed: None, flushed: None }
     }
 }
 
@@ -117,10 +124,20 @@ impl PostgresProbe {
         let unflushed = answer.lsn.clone().filter(|_| answer.unflushed);
         let is_stuck = unflushed.is_some() && unflushed == self.unflushed;
         self.unflushed = unflushed;
-        if is_stuck {
-            sqlx::query(FLUSH).execute(connection).await.map_err(|e| failure(&e))?;
+        let is_due = self.flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH_INTERVAL);
+        if !(is_stuck && is_due) {
+            return Ok(());
         }
-        Ok(())
+        self.flushed = Some(Instant::now());
+        match sqlx::query(FLUSH).execute(connection).await {
+            Ok(_) => Ok(()),
+            // It answers all the same; replicas will be proved a little later.
+            Err(error @ sqlx::Error::Database(_)) => {
+                tracing::debug!(target: "sealane::probe", %error, "the log is not written out");
+                Ok(())
+            }
+            Err(error) => Err(failure(&error)),
+        }
     }
 }
 

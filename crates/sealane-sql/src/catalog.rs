@@ -16,6 +16,7 @@ mod conclusion;
 mod facts;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 pub use facts::{CatalogFacts, FunctionFact, OperatorFact, RelationFact, TypeFact};
 
@@ -27,6 +28,13 @@ use crate::table_name::TableName;
 /// relations are taken for tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
+    known: Arc<Known>,
+    in_doubt: bool,
+}
+
+/// The conclusions themselves, shared by a catalog and its doubted self.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known {
     functions: HashMap<Box<str>, Vec<Callable>>,
     operators: HashMap<Box<str>, bool>,
     relations: HashMap<Box<str>, Vec<Relation>>,
@@ -35,7 +43,6 @@ pub struct Catalog {
     /// Functions that are not pure and may be written like a column: `row.function`.
     attributes: HashSet<Box<str>>,
     has_active_operators: bool,
-    in_doubt: bool,
 }
 
 /// The functions of one name in one schema.
@@ -74,20 +81,22 @@ impl Catalog {
         Self { in_doubt: true, ..self.clone() }
     }
 
+    /// Whether it is in doubt.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.in_doubt
+    }
+
     /// Whether both were drawn from the same facts, in doubt or not.
     pub(crate) fn has_same_facts(&self, other: &Self) -> bool {
-        let Self { functions, operators, relations, types, attributes, .. } = self;
-        *functions == other.functions
-            && *operators == other.operators
-            && *relations == other.relations
-            && *types == other.types
-            && *attributes == other.attributes
+        Arc::ptr_eq(&self.known, &other.known) || self.known == other.known
     }
 
     /// How many functions, operators, relations and types it knows something of.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.functions.len() + self.operators.len() + self.relations.len() + self.types.len()
+        let Known { functions, operators, relations, types, .. } = &*self.known;
+        functions.len() + operators.len() + relations.len() + types.len()
     }
 
     /// Whether it knows nothing.
@@ -101,7 +110,7 @@ impl Catalog {
     /// Without a schema the search path decides, which is not known here: so all
     /// functions of that name have to be pure.
     pub(crate) fn function(&self, schema: Option<&str>, name: &str) -> Purity {
-        let Some(known) = self.functions.get(name) else {
+        let Some(known) = self.known.functions.get(name) else {
             return Purity::Unknown;
         };
         let mut found =
@@ -123,7 +132,7 @@ impl Catalog {
 
     /// An operator by its symbol, whatever its schema.
     pub(crate) fn operator(&self, symbol: &str) -> Purity {
-        match self.operators.get(symbol) {
+        match self.known.operators.get(symbol) {
             Some(false) => Purity::Impure,
             Some(true) if !self.in_doubt => Purity::Pure,
             Some(true) | None => Purity::Unknown,
@@ -132,19 +141,30 @@ impl Catalog {
 
     /// Whether any operator has side effects, which is rare: then all are looked up.
     pub(crate) fn has_active_operators(&self) -> bool {
-        self.has_active_operators
+        self.known.has_active_operators
+    }
+
+    /// Whether one of the comparisons that SQL makes without a symbol (`IN`,
+    /// `BETWEEN`, `DISTINCT`, `LIKE`, joins by `USING`) may have side effects.
+    pub(crate) fn has_active_comparisons(&self) -> bool {
+        let comparisons = ["=", "<>", "<", "<=", ">", ">=", "~~", "!~~", "~~*", "!~~*"];
+        self.known.has_active_operators
+            && comparisons.iter().any(|symbol| self.operator(symbol) == Purity::Impure)
+    }
+
+    /// Whether there is a type that a conversion to may run something.
+    pub(crate) fn has_active_types(&self) -> bool {
+        !self.known.types.is_empty()
     }
 
     /// Whether a conversion to the type called `name` may run something.
     pub(crate) fn is_active_type(&self, name: &str) -> bool {
-        self.types.contains(name)
+        self.known.types.contains(name)
     }
 
     /// Whether `row.name` may call a function that is not pure.
     pub(crate) fn is_active_attribute(&self, name: &str) -> bool {
-        !self.attributes.is_empty()
-            && (self.attributes.contains(name)
-                || self.attributes.contains(name.to_ascii_lowercase().as_str()))
+        !self.known.attributes.is_empty() && self.known.attributes.contains(name)
     }
 
     /// Why `table` must not be read on a replica.
@@ -161,7 +181,7 @@ impl Catalog {
     }
 
     fn relations_called<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {
-        let called = self.relations.get(table.name()).into_iter().flatten();
+        let called = self.known.relations.get(table.name()).into_iter().flatten();
         called.filter(|it| table.schema().is_none_or(|schema| schema == &*it.schema))
     }
 }

@@ -75,6 +75,11 @@ impl Classification {
             + self.group.as_ref().map_or(0, |group| group.len())
     }
 
+    /// Whether one more finding would be kept.
+    pub(crate) fn takes(&self, intent: Intent) -> bool {
+        self.findings.len() < MAX_FINDINGS || rank(intent) > rank(self.intent)
+    }
+
     pub(crate) fn found(&mut self, intent: Intent, reason: Reason, place: Option<Place>) {
         let finding = Finding { intent, reason, place };
         if matches!(finding.reason, Reason::Writes(_) | Reason::NotParsed | Reason::TooLong(_)) {
@@ -85,7 +90,7 @@ impl Classification {
             self.intent = intent;
             self.findings.insert(0, finding);
             self.findings.truncate(MAX_FINDINGS);
-        } else if self.findings.len() < MAX_FINDINGS && !self.findings.contains(&finding) {
+        } else if self.takes(intent) && !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }

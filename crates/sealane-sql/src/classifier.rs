@@ -8,7 +8,7 @@
 //! not lose it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -32,10 +32,12 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const ENTRY_BYTES: usize = size_of::<Classification>() + 96;
 /// Longer texts are classified each time: they rarely come twice.
 const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
-/// How many refused texts are remembered. Past it nothing more is learned, so
-/// that a flood of distinct texts cannot push out what was learned; the caller
-/// still re-runs a refused statement on the primary, every time.
+/// How many refused texts are remembered, and how many bytes of them. Past it
+/// nothing more is learned, so that a flood of distinct texts cannot push out what
+/// was learned; the caller still re-runs a refused statement on the primary, every
+/// time.
 const MAX_LEARNED: usize = 10_000;
+const MAX_LEARNED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Classifies the statements of one database, remembering the answers.
 ///
@@ -44,6 +46,7 @@ pub struct Classifier {
     dialect: Dialect,
     cache: Cache<Box<str>, Remembered, Bytes>,
     learned: DashMap<Box<str>, ()>,
+    learned_bytes: AtomicUsize,
     catalog: ArcSwap<Catalog>,
     /// Grows with each change of the catalog: what was remembered before is
     /// decided anew.
@@ -70,6 +73,7 @@ impl Classifier {
             dialect,
             cache: Cache::with_weighter(expected_entries, CACHE_BYTES, Bytes),
             learned: DashMap::new(),
+            learned_bytes: AtomicUsize::new(0),
             catalog: ArcSwap::default(),
             generation: AtomicU64::new(0),
             doubts: Mutex::new(0),
@@ -142,13 +146,15 @@ impl Classifier {
 
     /// Remembers that a server refused `sql` as a write.
     ///
-    /// Bounded: past 10,000 distinct texts nothing more is learned beyond the
+    /// Bounded: past 10,000 distinct texts, or 8 MiB of them, nothing more is learned beyond the
     /// cache, and a forgotten text is refused and re-run once more. Forgotten when
     /// the catalog changes, which may be the reason that it was refused.
     pub fn learn_write(&self, sql: &str) {
-        // A little over the bound under contention, which is harmless.
-        if self.learned.len() < MAX_LEARNED {
-            self.learned.insert(sql.into(), ());
+        // A little over the bounds under contention, which is harmless.
+        let bytes = self.learned_bytes.load(Ordering::Relaxed);
+        let has_room = self.learned.len() < MAX_LEARNED && bytes + sql.len() <= MAX_LEARNED_BYTES;
+        if has_room && self.learned.insert(sql.into(), ()).is_none() {
+            self.learned_bytes.fetch_add(sql.len(), Ordering::Relaxed);
         }
         if sql.len() <= MAX_CACHED_TEXT_BYTES {
             let generation = self.generation.load(Ordering::Acquire);
@@ -179,6 +185,7 @@ impl Classifier {
         }
         if !known.has_same_facts(&catalog) {
             self.learned.clear();
+            self.learned_bytes.store(0, Ordering::Relaxed);
         }
         self.replace(catalog);
     }
@@ -189,7 +196,7 @@ impl Classifier {
         let mut doubts = self.lock();
         *doubts += 1;
         let known = self.catalog.load();
-        if !known.is_empty() {
+        if !known.is_empty() && !known.is_doubted() {
             self.replace(known.doubted());
         }
     }

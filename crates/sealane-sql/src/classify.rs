@@ -81,7 +81,7 @@ impl Judge<'_> {
             .tokenize_with_location()
             .map_err(|error| self.not_parsed(error.location))?;
         let shape = bounds::measure(&tokens)?;
-        if let Some(why) = lexer::disagreement(self.sql, &tokens, self.dialect) {
+        if let Some(why) = lexer::disagreement(self.sql, &tokens, self.dialect, self.catalog) {
             return Err(Reason::Ambiguous(why).into());
         }
         let count = bounds::statements(&tokens);
@@ -143,6 +143,9 @@ impl Judge<'_> {
         self.result.tables.join(tables);
         self.result.cost.join(&cost);
         for Found { intent, reason, span } in found {
+            if !self.result.takes(intent) {
+                continue;
+            }
             let span = span
                 .or_else(|| suspicion::span_of(&reason, parser, first..parser.index()))
                 .unwrap_or(start);

@@ -18,6 +18,9 @@ use crate::table_name::TableName;
 
 static POSTGRES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres.txt")));
+/// Functions of PostgreSQL's own that `(value).name` would call and that are not pure.
+static POSTGRES_ATTRIBUTES: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| names(include_str!("functions/postgres_attributes.txt")));
 static MYSQL: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/mysql.txt")));
 static SQLITE: LazyLock<HashSet<&'static str>> =
@@ -105,6 +108,13 @@ pub(crate) fn is_pure(name: &ObjectName, dialect: Dialect, catalog: &Catalog) ->
     }
 }
 
+/// Whether `value.name` may call a function that is not known to be pure: in
+/// PostgreSQL an attribute that does not exist is a call. `name` is folded.
+pub(crate) fn is_active_attribute(name: &str, dialect: Dialect, catalog: &Catalog) -> bool {
+    dialect == Dialect::PostgreSql
+        && (catalog.is_active_attribute(name) || POSTGRES_ATTRIBUTES.contains(name))
+}
+
 /// Whether MySQL may take `word` for a stored function when a space follows it.
 pub(crate) fn needs_tight_parenthesis(word: &str) -> bool {
     MYSQL_TIGHT.iter().any(|name| name.eq_ignore_ascii_case(word))
@@ -144,6 +154,7 @@ mod tests {
             include_str!("functions/postgres.txt"),
             include_str!("functions/mysql.txt"),
             include_str!("functions/sqlite.txt"),
+            include_str!("functions/postgres_attributes.txt"),
         ] {
             let lines: Vec<&str> =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
@@ -152,6 +163,14 @@ mod tests {
                 assert!(name.chars().all(plain), "{name:?}");
             }
             assert_eq!(lines.len(), names(text).len(), "a name is listed twice");
+        }
+    }
+
+    #[test]
+    fn no_function_is_pure_and_an_active_attribute() {
+        assert!(POSTGRES.is_disjoint(&POSTGRES_ATTRIBUTES));
+        for name in ["nextval", "pg_advisory_lock", "pg_sleep", "setseed", "pg_read_file"] {
+            assert!(POSTGRES_ATTRIBUTES.contains(name), "{name}");
         }
     }
 

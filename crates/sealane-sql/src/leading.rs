@@ -68,18 +68,24 @@ impl Leading {
 /// Whether `sql` may change what a catalog says: definitions of tables, views,
 /// functions and the like. Told by its words, without parsing; a wrong yes costs
 /// a look at the catalog.
+///
+/// `CALL` and `DO` are not taken for changes, though they may make some: there are
+/// applications that call procedures all the time.
 #[must_use]
 pub fn may_change_schema(sql: &str, dialect: Dialect) -> bool {
-    const WORDS: [&str; 6] = ["CREATE", "ALTER", "DROP", "IMPORT", "CALL", "DO"];
+    const WORDS: [&str; 5] = ["CREATE", "ALTER", "DROP", "IMPORT", "PREPARED"];
     let rest = skip_blanks(sql, dialect);
-    if WORDS.iter().any(|word| begins_with(rest, word).is_some()) {
-        return true;
-    }
-    // Several statements: the others count too, wherever a word may begin.
-    let Some((_, others)) = rest.split_once(';') else {
-        return false;
+    let begins_otherwise = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE"]
+        .iter()
+        .any(|word| begins_with(rest, word).is_some());
+    // Behind a comment that is not skipped, or in a later statement, a word may begin
+    // anywhere.
+    let suspects = match (begins_otherwise, rest.split_once(';')) {
+        (true, None) => return false,
+        (true, Some((_, others))) => others,
+        (false, _) => rest,
     };
-    let mut words = others.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let mut words = suspects.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     words.any(|word| WORDS.iter().any(|listed| listed.eq_ignore_ascii_case(word)))
 }
 
@@ -333,16 +339,22 @@ mod tests {
             "create table t (a int)",
             "/* a */ ALTER TABLE t ADD b int",
             "DROP VIEW v",
-            "CALL migrate()",
-            "DO $$ BEGIN END $$",
+            "-- 0001_init.sql\nCREATE FUNCTION f() RETURNS int",
+            "/* a /* b */ c */ CREATE VIEW v AS SELECT 1",
+            "\u{c}CREATE TABLE t (a int)",
+            "COMMIT PREPARED 'x'",
             "SELECT 1; DROP TABLE t",
             "INSERT INTO t VALUES (1);CREATE VIEW v AS SELECT 1",
         ] {
             assert!(may_change_schema(sql, Dialect::PostgreSql), "{sql}");
         }
-        for sql in
-            ["INSERT INTO t VALUES ('CREATE')", "SELECT 1;", "UPDATE t SET a = 1; SELECT creates"]
-        {
+        for sql in [
+            "INSERT INTO t VALUES ('CREATE')",
+            "SELECT 1;",
+            "UPDATE t SET a = 1; SELECT creates",
+            "BEGIN",
+            "CALL f()",
+        ] {
             assert!(!may_change_schema(sql, Dialect::PostgreSql), "{sql}");
         }
     }

@@ -9,6 +9,7 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
+use crate::catalog::{Catalog, Purity};
 use crate::dialect::Dialect;
 
 /// A piece of text whose end both lexers have to agree on.
@@ -33,11 +34,12 @@ pub(crate) fn disagreement(
     sql: &str,
     tokens: &[TokenWithSpan],
     dialect: Dialect,
+    catalog: &Catalog,
 ) -> Option<&'static str> {
     if depends_on_escape_setting(sql, dialect) {
         return Some("a backslash before a quote");
     }
-    match Scan::new(sql, dialect).run() {
+    match Scan::new(sql, dialect, catalog).run() {
         Err(why) => Some(why),
         Ok(marks) if marks.iter().copied().eq(tokens.iter().filter_map(mark)) => None,
         Ok(_) => Some("quotes or comments"),
@@ -108,6 +110,7 @@ fn mark(token: &TokenWithSpan) -> Option<Mark> {
 struct Scan<'a> {
     rest: &'a str,
     dialect: Dialect,
+    catalog: &'a Catalog,
     line: u64,
     column: u64,
     /// The two characters before the current one, newest last.
@@ -116,8 +119,9 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(sql: &'a str, dialect: Dialect) -> Self {
-        Self { rest: sql, dialect, line: 1, column: 1, before: [' '; 2], marks: Vec::new() }
+    fn new(sql: &'a str, dialect: Dialect, catalog: &'a Catalog) -> Self {
+        let (before, marks) = ([' '; 2], Vec::new());
+        Self { rest: sql, dialect, catalog, line: 1, column: 1, before, marks }
     }
 
     fn run(mut self) -> Result<Vec<Mark>, &'static str> {
@@ -139,6 +143,9 @@ impl<'a> Scan<'a> {
                 ';' => {
                     self.take();
                     self.mark(Piece::Semicolon);
+                }
+                _ if self.dialect == Dialect::PostgreSql && is_operator_part(c) => {
+                    self.operator()?;
                 }
                 ' ' | '\t' | '\n' | '\r' => self.take(),
                 c if c.is_whitespace() || c.is_control() => return Err("an unusual blank"),
@@ -242,6 +249,33 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// An operator of PostgreSQL, as long as the server takes it (manual, section
+    /// 4.1.3). The parser may see several in it, and none of the user's.
+    fn operator(&mut self) -> Result<(), &'static str> {
+        let mut length = 0;
+        while self.rest[length..].starts_with(is_operator_part)
+            && !self.rest[length..].starts_with("--")
+            && !self.rest[length..].starts_with("/*")
+        {
+            length += 1;
+        }
+        let run = &self.rest[..length];
+        let is_special = |c: char| "~!@#%^&|`?".contains(c);
+        let symbol = if run.contains(is_special) {
+            run
+        } else {
+            // A sign at its end belongs to what follows.
+            let kept = run.trim_end_matches(['+', '-']);
+            if kept.is_empty() { &run[..1] } else { kept }
+        };
+        let is_known =
+            POSTGRES_OPERATORS.contains(&symbol) || self.catalog.operator(symbol) == Purity::Pure;
+        for _ in 0..symbol.len() {
+            self.take();
+        }
+        if is_known { Ok(()) } else { Err("an operator that is not the server's own") }
+    }
+
     /// A placeholder, or a dollar-quoted literal of PostgreSQL.
     fn dollar(&mut self) -> Result<(), &'static str> {
         match self.dialect {
@@ -315,6 +349,20 @@ impl<'a> Scan<'a> {
         self.marks.push(Mark { piece, line: self.line, column: self.column });
     }
 }
+
+fn is_operator_part(c: char) -> bool {
+    "+-*/<>=~!@#%^&|`?".contains(c)
+}
+
+/// PostgreSQL's own operators (`pg_operator` of 15 to 18), and three marks that are none.
+const POSTGRES_OPERATORS: &[&str] = &[
+    "!!", "!=", "!~", "!~*", "!~~", "!~~*", "#", "##", "#-", "#>", "#>>", "%", "&", "&&", "&<",
+    "&<|", "&>", "*", "*<", "*<=", "*<>", "*=", "*>", "*>=", "+", "-", "->", "->>", "-|-", "/",
+    "<", "<->", "<<", "<<=", "<<|", "<=", "<>", "<@", "<^", "=", "=>", ">", ">=", ">>", ">>=",
+    ">^", "?", "?#", "?&", "?-", "?-|", "?|", "?||", "@", "@-@", "@>", "@?", "@@", "@@@", "^",
+    "^@", "|", "|&>", "|/", "|>>", "||", "||/", "~", "~*", "~<=~", "~<~", "~=", "~>=~", "~>~",
+    "~~", "~~*",
+];
 
 fn is_name_part(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()

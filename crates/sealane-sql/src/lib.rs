@@ -13,8 +13,9 @@
 //! A view, an operator, a cast or a domain may hide a volatile function, a
 //! user's function may be pure, and a table may be unlogged. The catalog knows:
 //! give [`classify_with`] or [`Classifier::set_catalog`] the [`Catalog`] of the
-//! database. What still slips through a server refuses, because sessions on
-//! replicas are read-only, and [`Classifier::learn_write`] remembers it.
+//! database. A write that still slips through is refused by the server, because
+//! sessions on replicas are read-only, and [`Classifier::learn_write`] remembers it;
+//! a lock or a wait is not refused, which is why absent facts make functions unknown.
 //!
 //! # What else comes out
 //! The [places](Place) in the text of all that was found, the [tables](Tables)

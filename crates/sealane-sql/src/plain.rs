@@ -15,8 +15,9 @@ use crate::catalog::{Catalog, Purity};
 use crate::classification::Classification;
 use crate::cost::{Cost, Limit};
 use crate::dialect::Dialect;
+use crate::function;
 use crate::relation;
-use crate::table_name::TableName;
+use crate::table_name::{TableName, kept};
 
 /// Deeper parentheses, and more keywords and operators, are the parser's to judge.
 const MAX_DEPTH: usize = 30;
@@ -105,7 +106,8 @@ const WORDS: &[(&str, Word)] = &[
     ("OR", Word::Logic),
     ("NOT", Word::Logic),
     ("IN", Word::Logic),
-    ("LIKE", Word::Logic),
+    // Before a parenthesis it would be a call.
+    ("LIKE", Word::Value),
     ("BETWEEN", Word::Logic),
     ("IS", Word::Value),
     ("NULL", Word::Value),
@@ -174,7 +176,13 @@ impl<'a> Select<'a> {
         match token {
             Token::Name(name) => {
                 // A call, or an alias with columns.
-                self.must(!before_parenthesis && !self.catalog.is_active_attribute(name))?;
+                let is_attribute = self.before == Token::Dot
+                    && function::is_active_attribute(
+                        kept(name, self.dialect),
+                        self.dialect,
+                        self.catalog,
+                    );
+                self.must(!before_parenthesis && !is_attribute)?;
                 self.name(name)?;
             }
             Token::Word(word) => self.word(word, is_call, before_parenthesis)?,
@@ -217,7 +225,7 @@ impl<'a> Select<'a> {
         };
         let folds = |name: &str| match self.dialect {
             Dialect::Sqlite => name.to_ascii_lowercase(),
-            Dialect::PostgreSql | Dialect::MySql => name.to_owned(),
+            Dialect::PostgreSql | Dialect::MySql => kept(name, self.dialect).to_owned(),
         };
         let table = TableName::new(schema.map(folds).as_deref(), &folds(name));
         let is_pragma = self.dialect == Dialect::Sqlite && table.name().starts_with("pragma_");

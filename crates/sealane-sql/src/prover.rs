@@ -159,6 +159,9 @@ impl<'a> Prover<'a> {
     }
 
     fn finish(mut self) -> Outcome {
+        if self.catalog.has_active_comparisons() {
+            self.refuse(Intent::Unknown, Reason::Operator("of a comparison".to_owned()), None);
+        }
         let cost = &mut self.outcome.cost;
         cost.unbounded_count &= !cost.filtered;
         self.outcome

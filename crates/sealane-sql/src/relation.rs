@@ -24,6 +24,7 @@ const POSTGRES: &[&str] = &[
     "pg_prepared_xacts",
     "pg_replication_origin_status",
     "pg_replication_slots",
+    "pg_sequences",
     "pg_settings",
     "pg_shmem_allocations*",
     "pg_stat_*",
@@ -66,6 +67,10 @@ pub(crate) fn refusal(table: &TableName, dialect: Dialect) -> Option<&'static st
         }
         Dialect::MySql => match schema.to_ascii_lowercase().as_str() {
             "performance_schema" | "sys" => true,
+            "mysql" => {
+                let name = table.name().to_ascii_lowercase();
+                name.ends_with("_log") || name.starts_with("gtid_") || name.starts_with("slave_")
+            }
             "information_schema" => listed(MYSQL, &table.name().to_ascii_lowercase()),
             _ => false,
         },

@@ -140,10 +140,16 @@ pub(crate) fn is_same_name(one: &Ident, other: &Ident, dialect: Dialect) -> bool
 
 /// An identifier as the server looks it up.
 pub(crate) fn folded(ident: &Ident, dialect: Dialect) -> Box<str> {
-    if folds(ident, dialect) {
-        ident.value.to_ascii_lowercase().into()
-    } else {
-        ident.value.as_str().into()
+    let kept = kept(&ident.value, dialect);
+    if folds(ident, dialect) { kept.to_ascii_lowercase().into() } else { kept.into() }
+}
+
+/// As much of a name as the server keeps: PostgreSQL cuts it after 63 bytes, between
+/// two characters.
+pub(crate) fn kept(name: &str, dialect: Dialect) -> &str {
+    match dialect {
+        Dialect::PostgreSql => &name[..name.floor_char_boundary(63)],
+        Dialect::MySql | Dialect::Sqlite => name,
     }
 }
 

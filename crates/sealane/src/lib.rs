@@ -54,6 +54,6 @@ pub use sealane_core::{
     RoundRobin, TwoChoices,
 };
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
-pub use status::{EndpointStatus, LagMillis, Status};
+pub use status::{CatalogState, EndpointStatus, LagMillis, Status};
 pub use stream::RoutedStream;
 pub use transaction::RoutedTransaction;

@@ -15,10 +15,26 @@ pub struct Status {
     pub primary: Option<String>,
     /// All endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointStatus>,
+    /// What is known of the database's catalog; `None` where it is not asked.
+    pub catalog: Option<CatalogState>,
     /// The part of proved reads that were sent to replicas since the start, 0 to
     /// 1; `None` before the first read. A read that had to be sent twice counts
     /// twice.
     pub replica_read_ratio: Option<f64>,
+}
+
+/// What is known of the catalog that statements are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CatalogState {
+    /// It was loaded, and nothing is known to have changed since.
+    Loaded,
+    /// The schema has changed, or it could not be loaded again for minutes: what
+    /// only it knew to be pure runs on the primary.
+    InDoubt,
+    /// It was never loaded, or holds nothing worth knowing.
+    Empty,
 }
 
 /// What is known of one endpoint.
@@ -129,6 +145,12 @@ impl Status {
             endpoints.iter().filter(|e| Some(&e.name) != primary.as_ref()).map(|e| e.reads).sum();
         #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
         let replica_read_ratio = (total > 0).then(|| on_replicas as f64 / total as f64);
-        Status { primary, endpoints, replica_read_ratio }
+        let classifier = cluster.catalog.as_ref().and(cluster.classifier.as_ref());
+        let catalog = classifier.map(|classifier| match classifier.catalog() {
+            known if known.is_empty() => CatalogState::Empty,
+            known if known.is_doubted() => CatalogState::InDoubt,
+            _ => CatalogState::Loaded,
+        });
+        Status { primary, endpoints, catalog, replica_read_ratio }
     }
 }

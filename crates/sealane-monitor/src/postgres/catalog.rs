@@ -1,14 +1,28 @@
 //! Asks a PostgreSQL server for the facts that statements are judged by.
 
 use sealane_core::Failure;
-use sealane_sql::{Catalog, CatalogFacts};
+use sealane_sql::{Catalog, CatalogFacts, RelationFact};
+use serde::Deserialize;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use super::failure;
 use crate::CatalogSource;
 
-/// Everything in one statement, hence of one snapshot.
+/// All but the definitions of views.
 const CATALOG: &str = include_str!("catalog.sql");
+
+/// Printing a view takes a lock on all that it reads, held to the end of the
+/// transaction. So few are printed in each, and none waits behind a migration for
+/// long: less than `deadlock_timeout` (1 s), so that no migration is its victim.
+const VIEWS: &str = "SELECT oid::bigint, pg_get_viewdef(oid) \
+     FROM unnest($1::bigint[]::oid[]) AS asked (oid)";
+const VIEWS_AT_ONCE: usize = 100;
+
+/// For every transaction. Definitions are printed with the schema of each name that is
+/// not in the search path, so there must be none of the user's in it. Whoever asked
+/// gives up after a while, but the server would go on.
+const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog', true), \
+     set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '20s', true)";
 
 /// Loads the catalogs of the endpoints of one cluster, whichever is the primary.
 pub struct PostgresCatalog {
@@ -30,32 +44,62 @@ impl CatalogSource for PostgresCatalog {
         let Some(options) = self.options.get(endpoint.index()) else {
             return Err(Failure::Unexpected(format!("there is no endpoint {endpoint}")));
         };
-        let text = facts(options).await.map_err(|error| failure(&error))?;
-        let parsed = move || {
-            let facts: CatalogFacts = serde_json::from_str(&text)
-                .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
-            Ok(Catalog::new(&facts))
-        };
+        let mut connection =
+            PgConnection::connect_with(options).await.map_err(|error| failure(&error))?;
+        let text = facts(&mut connection).await.map_err(|error| failure(&error))?;
+        let mut answer: Answer = serde_json::from_str(&text)
+            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
+        for views in answer.views.chunks(VIEWS_AT_ONCE) {
+            let defined =
+                definitions(&mut connection, views).await.map_err(|error| failure(&error))?;
+            defined.into_iter().for_each(|view| answer.facts.relations.push(view));
+        }
+        // The facts are here; how the connection ends does not matter.
+        let _ = connection.close().await;
+        let parsed = move || Catalog::new(&answer.facts);
         // Each view is parsed: milliseconds for hundreds of them.
         tokio::task::spawn_blocking(parsed)
             .await
-            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?
+            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))
     }
 }
 
-async fn facts(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+/// A view: schema, name and the server's number.
+type View = (String, String, i64);
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(flatten)]
+    facts: CatalogFacts,
+    views: Vec<View>,
+}
+
+async fn facts(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Definitions are printed with the schema of every name that is not in the
-    // search path, so there must be none of the user's in it.
-    sqlx::query("SET LOCAL search_path TO pg_catalog").execute(&mut *transaction).await?;
-    // Whoever asked gives up after this time, but the server would go on.
-    sqlx::query("SET LOCAL statement_timeout TO '30s'").execute(&mut *transaction).await?;
+    sqlx::query(SETTINGS).execute(&mut *transaction).await?;
     let text = sqlx::query_scalar(CATALOG).fetch_one(&mut *transaction).await?;
     transaction.rollback().await?;
-    // The facts are here; how the connection ends does not matter.
-    let _ = connection.close().await;
     Ok(text)
+}
+
+async fn definitions(
+    connection: &mut PgConnection,
+    views: &[View],
+) -> Result<Vec<RelationFact>, sqlx::Error> {
+    let numbers: Vec<i64> = views.iter().map(|(_, _, number)| *number).collect();
+    let mut transaction = connection.begin().await?;
+    sqlx::query(SETTINGS).execute(&mut *transaction).await?;
+    let rows: Vec<(i64, Option<String>)> =
+        sqlx::query_as(VIEWS).bind(numbers).fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    let defined = rows.into_iter().filter_map(|(number, definition)| {
+        let (schema, name, _) = views.iter().find(|(_, _, known)| *known == number)?;
+        // One that was dropped meanwhile has none.
+        let definitions = vec![definition?];
+        let (schema, name) = (schema.clone(), name.clone());
+        Some(RelationFact { schema, name, definitions, ..RelationFact::default() })
+    });
+    Ok(defined.collect())
 }
 
 impl std::fmt::Debug for PostgresCatalog {

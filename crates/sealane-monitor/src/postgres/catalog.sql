@@ -54,11 +54,10 @@ functions AS (
       WHERE own.proname = p.proname AND own.oid < 16384
         AND own.pronamespace = 'pg_catalog'::regnamespace
     ) AS shadowed,
-    -- `row.f` is `f(row)`; further arguments may have defaults.
-    coalesce((
-      SELECT t.typtype = 'c' OR t.typname IN ('record', 'any', 'anyelement', 'anycompatible', 'anynonarray', 'anycompatiblenonarray')
-      FROM pg_type t WHERE t.oid = p.proargtypes[0] AND p.pronargs - p.pronargdefaults <= 1
-    ), false) AS takes_row
+    -- `value.f` is `f(value)`; further arguments may have defaults.
+    p.pronargs >= 1 AND (p.pronargs - p.pronargdefaults <= 1 OR p.provariadic <> 0) AS takes_one,
+    CASE WHEN p.proargdefaults IS NULL THEN '[]'::json
+      ELSE json_build_array('SELECT ' || pg_get_expr(p.proargdefaults, 0)) END AS definitions
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE p.oid >= 16384 AND p.prokind <> 'p'
 ),
@@ -133,7 +132,6 @@ policies AS (
 relations AS (
   SELECT n.nspname AS schema, c.relname AS name, refused.why AS refused,
     CASE
-      WHEN c.relkind = 'v' THEN json_build_array(pg_get_viewdef(c.oid))
       WHEN c.relrowsecurity THEN coalesce(policies.definitions, '[]'::json)
       ELSE '[]'::json
     END AS definitions,
@@ -143,14 +141,22 @@ relations AS (
   LEFT JOIN above ON above.parent = c.oid
   LEFT JOIN policies ON policies.polrelid = c.oid
   WHERE c.oid >= 16384 AND (
-    refused.oid IS NOT NULL OR above.parent IS NOT NULL OR c.relkind = 'v'
+    refused.oid IS NOT NULL OR above.parent IS NOT NULL
     OR (c.relrowsecurity AND c.relkind IN ('r', 'p'))
   )
+)
+
+-- Their definitions are asked for apart: to print one, the server locks all that it reads.
+, views AS (
+  SELECT json_build_array(n.nspname, c.relname, c.oid::bigint) AS view
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.oid >= 16384 AND c.relkind = 'v'
 )
 
 SELECT json_build_object(
   'functions', coalesce((SELECT json_agg(functions) FROM functions), '[]'::json),
   'operators', coalesce((SELECT json_agg(operators) FROM operators), '[]'::json),
   'types', coalesce((SELECT json_agg(types) FROM types), '[]'::json),
+  'views', coalesce((SELECT json_agg(view) FROM views), '[]'::json),
   'relations', coalesce((SELECT json_agg(relations) FROM relations), '[]'::json)
 )::text

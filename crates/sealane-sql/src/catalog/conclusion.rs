@@ -5,8 +5,11 @@
 //! it: a marking that is passed on until nothing changes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use super::{Callable, Catalog, CatalogFacts, Relation, RelationFact, TypeFact};
+use super::{
+    Callable, Catalog, CatalogFacts, FunctionFact, Known, Relation, RelationFact, TypeFact,
+};
 use crate::classify::classify_with;
 use crate::dialect::Dialect;
 use crate::table_name::TableName;
@@ -17,54 +20,76 @@ impl Catalog {
     /// Draws the conclusions from what a server said.
     #[must_use]
     pub fn new(facts: &CatalogFacts) -> Self {
-        let mut catalog = callables(facts);
-        catalog.types = active_types(&facts.types, &catalog);
+        let mut catalog = Catalog { known: Arc::new(callables(facts)), in_doubt: false };
+        let impure: Vec<&FunctionFact> =
+            facts.functions.iter().filter(|fact| !all_pure(&fact.definitions, &catalog)).collect();
+        impure.into_iter().for_each(|fact| note_impure(known_of(&mut catalog), fact));
+        let types = active_types(&facts.types, &catalog);
+        known_of(&mut catalog).types = types;
         // Sorted, so that equal facts in any order make equal catalogs.
         let mut judged: BTreeMap<Name<'_>, Judged> = BTreeMap::new();
         for fact in &facts.relations {
-            judged.insert((&fact.schema, &fact.name), Judged::new(fact, &catalog));
+            let own = Judged::new(fact, &catalog);
+            judged.entry((&fact.schema, &fact.name)).or_default().join(own);
         }
+        let relations = &mut known_of(&mut catalog).relations;
         for (name, own) in &judged {
             let relation = with_all_below(*name, own, &judged);
-            catalog.relations.entry(name.1.into()).or_default().push(relation);
+            relations.entry(name.1.into()).or_default().push(relation);
         }
         catalog
     }
 }
 
-fn callables(facts: &CatalogFacts) -> Catalog {
-    let mut catalog = Catalog::default();
+fn known_of(catalog: &mut Catalog) -> &mut Known {
+    Arc::get_mut(&mut catalog.known).expect("nobody else has a catalog that is being made")
+}
+
+fn all_pure(definitions: &[String], catalog: &Catalog) -> bool {
+    definitions.iter().all(|definition| {
+        classify_with(definition, Dialect::PostgreSql, catalog).may_leave_primary()
+    })
+}
+
+fn callables(facts: &CatalogFacts) -> Known {
+    let mut known = Known::default();
     for fact in &facts.functions {
-        let overloads = catalog.functions.entry(fact.name.as_str().into()).or_default();
-        match overloads.iter_mut().find(|known| *known.schema == *fact.schema) {
-            Some(known) => known.is_pure &= !fact.volatile,
-            None => overloads.push(Callable {
+        let overloads = known.functions.entry(fact.name.as_str().into()).or_default();
+        if overloads.iter().all(|overload| *overload.schema != *fact.schema) {
+            overloads.push(Callable {
                 schema: fact.schema.as_str().into(),
-                is_pure: !fact.volatile,
+                is_pure: true,
                 is_shadowed: fact.shadowed,
-            }),
+            });
         }
-        if fact.volatile && fact.takes_row {
-            catalog.attributes.insert(fact.name.as_str().into());
+        if fact.volatile {
+            note_impure(&mut known, fact);
         }
     }
-    for overloads in catalog.functions.values_mut() {
+    for overloads in known.functions.values_mut() {
         overloads.sort_by(|one, other| one.schema.cmp(&other.schema));
     }
     for fact in &facts.operators {
-        let is_pure = catalog.operators.entry(fact.symbol.as_str().into()).or_insert(true);
+        let is_pure = known.operators.entry(fact.symbol.as_str().into()).or_insert(true);
         *is_pure &= !fact.volatile;
-        catalog.has_active_operators |= fact.volatile;
+        known.has_active_operators |= fact.volatile;
     }
-    catalog
+    known
+}
+
+/// One overload is not pure, so none of that name and schema is known to be.
+fn note_impure(known: &mut Known, fact: &FunctionFact) {
+    for overload in known.functions.get_mut(fact.name.as_str()).into_iter().flatten() {
+        overload.is_pure &= *overload.schema != *fact.schema;
+    }
+    if fact.takes_one {
+        known.attributes.insert(fact.name.as_str().into());
+    }
 }
 
 /// Types that run what is not pure, and those made of them.
 fn active_types(facts: &[TypeFact], catalog: &Catalog) -> HashSet<Box<str>> {
-    let is_pure = |definition: &String| {
-        classify_with(definition, Dialect::PostgreSql, catalog).may_leave_primary()
-    };
-    let own = facts.iter().filter(|fact| fact.refused || !fact.definitions.iter().all(is_pure));
+    let own = facts.iter().filter(|fact| fact.refused || !all_pure(&fact.definitions, catalog));
     let mut active: HashSet<Box<str>> = own.map(|fact| fact.name.as_str().into()).collect();
     loop {
         let has_active = |fact: &&TypeFact| fact.parts.iter().any(|part| active.contains(&**part));
@@ -79,6 +104,7 @@ fn active_types(facts: &[TypeFact], catalog: &Catalog) -> HashSet<Box<str>> {
 }
 
 /// A relation by its own definitions alone.
+#[derive(Default)]
 struct Judged {
     refused: Option<Box<str>>,
     reads: Vec<TableName>,
@@ -98,6 +124,12 @@ impl Judged {
             reads.extend(found.tables.read);
         }
         Self { refused, reads }
+    }
+
+    /// Takes in what another fact says of the same relation.
+    fn join(&mut self, other: Self) {
+        self.refused = self.refused.take().or(other.refused);
+        self.reads.extend(other.reads);
     }
 }
 

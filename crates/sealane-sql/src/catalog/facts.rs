@@ -32,8 +32,11 @@ pub struct FunctionFact {
     pub volatile: bool,
     /// Whether the server has a function of the same name itself.
     pub shadowed: bool,
-    /// Whether it can be called as `row.name`: it takes one row.
-    pub takes_row: bool,
+    /// Whether it can be called with one argument, and so as `value.name`.
+    pub takes_one: bool,
+    /// Queries for what runs besides it: `SELECT` and the defaults of its arguments.
+    #[serde(default)]
+    pub definitions: Vec<String>,
 }
 
 /// An operator.
@@ -59,7 +62,7 @@ pub struct TypeFact {
     pub parts: Vec<String>,
 }
 
-/// A relation that is not a plain, logged table.
+/// A relation that is not a plain, logged table. There may be several facts of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct RelationFact {

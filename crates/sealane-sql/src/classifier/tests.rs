@@ -9,7 +9,8 @@ fn function(name: &str, volatile: bool) -> FunctionFact {
         name: name.to_owned(),
         volatile,
         shadowed: false,
-        takes_row: false,
+        takes_one: false,
+        definitions: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 -- Which functions of a PostgreSQL server are pure: rows of a name and a verdict, run by
--- `cargo xtask functions`, which keeps a name that is pure in each version that has it.
+-- `cargo xtask functions`, which keeps a name that is pure in each version that has it. A row
+-- with the verdict `attribute` says that the name can be called like a column.
 --
 -- Pure means: changes nothing, waits for nothing, and answers on a replica what it would
 -- answer on the primary at the same position, whoever's session asks. The server's own word
@@ -62,6 +63,8 @@ callable AS (
     SELECT
         f.proname::text AS name,
         f.provolatile,
+        f.pronargs >= 1
+            AND (f.pronargs - f.pronargdefaults <= 1 OR f.provariadic <> 0) AS takes_one,
         coalesce(obj_description(f.oid, 'pg_proc'), '') AS description,
         EXISTS (SELECT FROM pg_operator AS o WHERE o.oprcode = f.oid) AS is_operator
     FROM pg_proc AS f
@@ -92,7 +95,14 @@ verdict AS (
     )
 )
 
-SELECT name, is_pure FROM verdict
+SELECT name, CASE WHEN is_pure THEN 'pure' ELSE 'impure' END AS verdict FROM verdict
 UNION ALL
-SELECT name, true FROM syntax WHERE name NOT IN (SELECT v.name FROM verdict AS v)
+SELECT name, 'pure' FROM syntax WHERE name NOT IN (SELECT v.name FROM verdict AS v)
+UNION ALL
+-- What `(value).name` and `alias.name` call: whatever takes one argument. Only what does
+-- more than to convert or compare a value counts.
+SELECT DISTINCT name, 'attribute' FROM callable
+WHERE takes_one AND (
+    provolatile = 'v' OR EXISTS (SELECT FROM refused WHERE name ~ ('^(' || pattern || ')$'))
+)
 ORDER BY name;

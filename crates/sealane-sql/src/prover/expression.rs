@@ -7,6 +7,8 @@ use sqlparser::ast::{
 
 use crate::dialect::Dialect;
 use crate::finding::Reason;
+use crate::function;
+use crate::table_name::folded;
 
 use super::Prover;
 
@@ -15,7 +17,10 @@ impl<'a> Prover<'a> {
         match expr {
             Expr::Identifier(name) => self.name(name),
             Expr::CompoundIdentifier(parts) => match parts.last() {
-                Some(column) => self.name(column),
+                Some(column) => {
+                    self.name(column);
+                    self.attribute(column);
+                }
                 None => self.not_listed("an empty name"),
             },
             Expr::Value(value) => self.value(&value.value, value.span),
@@ -238,9 +243,13 @@ impl<'a> Prover<'a> {
 
     fn access(&mut self, access: &'a AccessExpr) {
         match access {
-            AccessExpr::Dot(expr) | AccessExpr::Subscript(Subscript::Index { index: expr }) => {
+            AccessExpr::Dot(expr) => {
+                if let Expr::Identifier(field) = expr {
+                    self.attribute(field);
+                }
                 self.push(expr);
             }
+            AccessExpr::Subscript(Subscript::Index { index: expr }) => self.push(expr),
             AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) => {
                 self.push_all(lower_bound);
                 self.push_all(upper_bound);
@@ -249,8 +258,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// A column; or a variable, a sequence in the Oracle mode of MariaDB, or a
-    /// function of PostgreSQL's that is called like a column.
+    /// A column; or a variable, or a sequence in the Oracle mode of MariaDB.
     fn name(&mut self, name: &Ident) {
         let value = name.value.as_str();
         if self.dialect == Dialect::MySql && value.starts_with('@') {
@@ -259,9 +267,23 @@ impl<'a> Prover<'a> {
         let is_sequence = ["nextval", "currval", "lastval"]
             .iter()
             .any(|word| name.quote_style.is_none() && value.eq_ignore_ascii_case(word));
-        if is_sequence || self.catalog.is_active_attribute(value) {
-            self.refuse(Intent::Unknown, Reason::Function(name.value.clone()), Some(name.span));
+        if is_sequence {
+            self.impure_call(name);
         }
+    }
+
+    /// The name behind a dot: an attribute, or a call if there is none of that name.
+    fn attribute(&mut self, name: &Ident) {
+        if self.dialect == Dialect::PostgreSql {
+            let called = folded(name, self.dialect);
+            if function::is_active_attribute(&called, self.dialect, self.catalog) {
+                self.impure_call(name);
+            }
+        }
+    }
+
+    fn impure_call(&mut self, name: &Ident) {
+        self.refuse(Intent::Unknown, Reason::Function(name.value.clone()), Some(name.span));
     }
 }
 

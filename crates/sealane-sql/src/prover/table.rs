@@ -144,6 +144,9 @@ impl<'a> Prover<'a> {
         {
             self.session("PRAGMA", span);
         }
+        if self.outcome.tables.read.contains(&table) {
+            return;
+        }
         for below in self.catalog.reads_through(&table) {
             self.outcome.tables.add_read(below.clone());
         }

@@ -25,11 +25,8 @@ impl Prover<'_> {
         {
             data_type = element;
         }
-        if let DataType::Custom(name, _) = data_type
-            && let Some(known) = TableName::of(name, self.dialect)
-            && self.catalog.is_active_type(known.name())
-        {
-            self.refuse(Intent::Unknown, Reason::Type(known.to_string()), span_of(name));
+        if self.catalog.has_active_types() {
+            self.named_type(data_type);
         }
         let structured = matches!(
             data_type,
@@ -45,6 +42,24 @@ impl Prover<'_> {
                 | DataType::Trigger
         );
         self.require(!structured, "a type of another dialect");
+    }
+
+    /// A type as the catalog knows it; the parser has words of its own for some that
+    /// may be the user's here.
+    fn named_type(&mut self, data_type: &DataType) {
+        let (name, span) = match data_type {
+            DataType::Custom(name, _) => match TableName::of(name, self.dialect) {
+                Some(known) => (known.name().to_owned(), span_of(name)),
+                None => return self.not_listed("a computed type"),
+            },
+            known => {
+                let text = known.to_string().to_ascii_lowercase();
+                (text.split('(').next().unwrap_or_default().trim().to_owned(), None)
+            }
+        };
+        if self.catalog.is_active_type(&name) {
+            self.refuse(Intent::Unknown, Reason::Type(name), span);
+        }
     }
 
     pub(super) fn value(&mut self, value: &Value, span: Span) {

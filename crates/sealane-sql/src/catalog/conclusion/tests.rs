@@ -17,7 +17,8 @@ fn function(schema: &str, name: &str, volatile: bool) -> FunctionFact {
         name: name.to_owned(),
         volatile,
         shadowed: false,
-        takes_row: false,
+        takes_one: false,
+        definitions: Vec::new(),
     }
 }
 
@@ -125,9 +126,61 @@ fn a_users_function_is_pure_if_all_of_that_name_are() {
 }
 
 #[test]
+fn the_defaults_of_a_function_are_judged_with_it() {
+    let with_default = |name: &str, default: &str| FunctionFact {
+        definitions: vec![format!("SELECT {default}")],
+        ..function("public", name, false)
+    };
+    let facts = CatalogFacts {
+        functions: vec![
+            with_default("counted", "nextval('s'::regclass)"),
+            with_default("plain", "1, 'a'::text, now()"),
+        ],
+        ..CatalogFacts::default()
+    };
+    assert!(!is_read(&facts, "SELECT counted()"));
+    assert!(is_read(&facts, "SELECT plain()"));
+}
+
+#[test]
+fn comparisons_that_sql_makes_without_a_symbol_are_those_of_the_symbol() {
+    let operator = |symbol: &str| OperatorFact { symbol: symbol.to_owned(), volatile: true };
+    for symbol in ["=", "<", "~~"] {
+        let facts = CatalogFacts { operators: vec![operator(symbol)], ..CatalogFacts::default() };
+        assert!(!is_read(&facts, "SELECT a FROM t WHERE a IN (1, 2)"), "{symbol}");
+        assert!(!is_read(&facts, "SELECT DISTINCT a FROM t JOIN u USING (id)"), "{symbol}");
+    }
+}
+
+#[test]
+fn types_that_the_parser_knows_by_name_are_looked_up_too() {
+    let facts = CatalogFacts {
+        types: vec![TypeFact { name: "datetime".to_owned(), refused: true, ..TypeFact::default() }],
+        ..CatalogFacts::default()
+    };
+    assert!(!is_read(&facts, "SELECT CAST(a AS datetime) FROM t"));
+    assert!(!is_read(&facts, "SELECT a::datetime[] FROM t"));
+    assert!(is_read(&facts, "SELECT CAST(a AS timestamp) FROM t"));
+}
+
+#[test]
+fn names_are_as_long_as_the_server_keeps_them() {
+    let name = "n".repeat(63);
+    let unlogged =
+        RelationFact { refused: Some("it is unlogged".to_owned()), ..relation(&name, &[]) };
+    let facts = facts_of_relations(vec![unlogged]);
+    for sql in [format!("SELECT a FROM \"{name}zz\""), format!("SELECT * FROM {name}zz AS x")] {
+        assert!(!is_read(&facts, &sql), "{sql}");
+        let classifier = crate::Classifier::new(Dialect::PostgreSql);
+        classifier.set_catalog(Catalog::new(&facts), classifier.doubts());
+        assert!(!classifier.look_up(&sql).may_leave_primary(), "{sql}");
+    }
+}
+
+#[test]
 fn a_function_written_like_a_column_is_found() {
     let facts = CatalogFacts {
-        functions: vec![FunctionFact { takes_row: true, ..function("public", "touch", true) }],
+        functions: vec![FunctionFact { takes_one: true, ..function("public", "touch", true) }],
         ..CatalogFacts::default()
     };
     assert!(!is_read(&facts, "SELECT cake.touch FROM cake"));
