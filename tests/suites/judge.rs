@@ -70,8 +70,8 @@ async fn judged(
 }
 
 #[tokio::test]
-async fn no_case_that_we_call_a_read_is_refused_by_a_replica_or_leaves_a_trace() -> anyhow::Result<()>
-{
+async fn no_case_that_we_call_a_read_is_refused_by_a_replica_or_leaves_a_trace()
+-> anyhow::Result<()> {
     let cluster = prepared().await?;
     let mut standby = Standby::new(judge_of(&cluster));
     let dialect = standby.dialect();

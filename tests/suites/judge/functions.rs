@@ -168,7 +168,9 @@ impl<'a> Overload<'a> {
                 is_callable.then(|| value(name))
             })
             .collect::<Option<_>>()?;
-        if self.is_variadic && let Some(last) = values.last_mut() {
+        if self.is_variadic
+            && let Some(last) = values.last_mut()
+        {
             last.insert_str(0, "VARIADIC ");
         }
         let name = self.name;

@@ -120,7 +120,8 @@ impl<'a> Standby<'a> {
         let url = &self.server.url;
         let (mut session, settings) = if self.dialect() == Dialect::PostgreSql {
             let path = SHAPES[shape].0;
-            let settings = format!("SET search_path TO judge_{path}, public; SET statement_timeout TO '2s'");
+            let settings =
+                format!("SET search_path TO judge_{path}, public; SET statement_timeout TO '2s'");
             (Session::Postgres(bounded(PgConnection::connect(url)).await?), settings)
         } else {
             let limit = match self.server.engine {
@@ -184,8 +185,8 @@ fn verdict(error: &sqlx::Error) -> Verdict {
     let says = |words: &[&str]| words.iter().any(|word| error.message().contains(word));
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         let code = error.code().to_owned();
-        let is_refusal = code == "25006"
-            || matches!(&*code, "0A000" | "55000" | "XX000") && says(&["recovery"]);
+        let is_refusal =
+            code == "25006" || matches!(&*code, "0A000" | "55000" | "XX000") && says(&["recovery"]);
         return if is_refusal { Verdict::RefusedAsWrite(code) } else { Verdict::OtherError(code) };
     }
     let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() else { return Verdict::Lost };
