@@ -77,6 +77,7 @@ fn active_types(facts: &[TypeFact], catalog: &Catalog) -> HashSet<Box<str>> {
 /// A relation by its own definitions alone.
 struct Judged {
     refused: Option<Box<str>>,
+    is_defined: bool,
     reads: Vec<TableName>,
 }
 
@@ -93,7 +94,7 @@ impl Judged {
             }
             reads.extend(found.tables.read);
         }
-        Self { refused, reads }
+        Self { refused, is_defined: !fact.definitions.is_empty(), reads }
     }
 }
 
@@ -121,6 +122,7 @@ fn with_all_below<'a>(
     };
     Relation {
         schema: name.0.into(),
+        is_defined: own.is_defined,
         refused: own.refused.clone().or_else(|| reads.iter().find_map(refusal)),
         reads: reads.into_iter().cloned().collect(),
     }
