@@ -155,6 +155,7 @@ async fn unlogged_partitions_and_temporary_and_foreign_tables_stay_on_the_primar
     clear(&cluster).await
 }
 
+#[allow(clippy::print_stdout, reason = "what is not looked at is part of the result")]
 async fn foreign_tables(
     cluster: &sealane_tests::Cluster,
     db: &sealane::RoutedConnection,
@@ -236,7 +237,9 @@ async fn a_changed_function_counts_at_once_also_from_within_transactions() -> an
     for nesting in 0..3 {
         // The last level is that of a transaction within a transaction.
         match nesting {
-            0 => drop(db.execute_unprepared(VOLATILE).await?),
+            0 => {
+                db.execute_unprepared(VOLATILE).await?;
+            }
             1 => {
                 let transaction = db.begin().await?;
                 transaction.execute_unprepared(VOLATILE).await?;
