@@ -82,7 +82,7 @@ async fn conversions_are_as_pure_as_what_they_run() -> anyhow::Result<()> {
         (", ROW('a')::larder.label::text", Primary("label")),
         // Through the type of a column, without a word of it.
         (", upper(label) FROM larder.labelled", Primary("labelled")),
-        (", label || 'x' FROM larder.labelled", Primary("labelled")),
+        (", concat(label) FROM larder.labelled", Primary("labelled")),
     ];
     check(&db, &expected).await?;
     clear(&cluster).await
@@ -99,8 +99,8 @@ async fn relations_that_hide_something_stay_on_the_primary() -> anyhow::Result<(
         (" FROM larder.tasting", Replica),
         (" FROM larder.kept", Replica),
         (" FROM larder.shared", Replica),
-        (" FROM larder.locking", Primary("pg_advisory_lock")),
-        (" FROM larder.above_locking", Primary("pg_advisory_lock")),
+        (" FROM larder.locking", Primary("pg_try_advisory_lock")),
+        (" FROM larder.above_locking", Primary("pg_try_advisory_lock")),
         (" FROM larder.counting", Primary("nextval")),
         (" FROM larder.opening", Primary("opened")),
         (" FROM larder.scratch", Primary("unlogged")),
@@ -155,6 +155,7 @@ async fn unlogged_partitions_and_temporary_and_foreign_tables_stay_on_the_primar
     clear(&cluster).await
 }
 
+#[allow(clippy::print_stdout, reason = "what is not looked at is part of the result")]
 async fn foreign_tables(
     cluster: &sealane_tests::Cluster,
     db: &sealane::RoutedConnection,
@@ -211,5 +212,80 @@ async fn a_hint_for_the_primary_or_for_a_group_is_followed() -> anyhow::Result<(
             ensure!(answer == addresses[server], "{sql}: {answer} of {addresses:?}");
         }
     }
+    clear(&cluster).await
+}
+
+const STABLE: &str = "CREATE OR REPLACE FUNCTION larder.tasted(text) RETURNS text LANGUAGE sql STABLE AS 'SELECT $1'";
+const VOLATILE: &str = "CREATE OR REPLACE FUNCTION larder.tasted(text) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT $1'";
+const TASTES: &str = "SELECT pg_is_in_recovery() AS here, larder.tasted('a')";
+
+fn leaves(db: &sealane::RoutedConnection, sql: &str) -> bool {
+    db.session().explain(sql).first_choice() != Some("primary")
+}
+
+async fn leaves_soon(db: &sealane::RoutedConnection, sql: &str) -> anyhow::Result<()> {
+    let what = format!("a replica serves {sql}");
+    eventually(SOON, &what, async || Ok(leaves(db, sql))).await?;
+    ensure!(answer::<bool>(&db.session(), sql, "here").await?, "{sql}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_function_counts_at_once_also_from_within_transactions() -> anyhow::Result<()> {
+    let (cluster, db) = larder().await?;
+    leaves_soon(&db, TASTES).await?;
+    for nesting in 0..3 {
+        // The last level is that of a transaction within a transaction.
+        match nesting {
+            0 => {
+                db.execute_unprepared(VOLATILE).await?;
+            }
+            1 => {
+                let transaction = db.begin().await?;
+                transaction.execute_unprepared(VOLATILE).await?;
+                transaction.commit().await?;
+            }
+            _ => {
+                let outer = db.begin().await?;
+                let inner = outer.begin().await?;
+                inner.execute_unprepared(VOLATILE).await?;
+                inner.commit().await?;
+                outer.commit().await?;
+            }
+        }
+        ensure!(!leaves(&db, TASTES), "after a change, nesting {nesting}");
+        ensure!(!answer::<bool>(&db.session(), TASTES, "here").await?);
+        db.execute_unprepared(STABLE).await?;
+        leaves_soon(&db, TASTES).await?;
+    }
+    clear(&cluster).await
+}
+
+#[tokio::test]
+async fn a_change_by_others_counts_once_it_is_noted() -> anyhow::Result<()> {
+    let (cluster, db) = larder().await?;
+    cluster.primary().sql(VOLATILE).await?;
+    db.note_schema_change();
+    ensure!(!leaves(&db, TASTES));
+    cluster.primary().sql(STABLE).await?;
+    db.note_schema_change();
+    leaves_soon(&db, TASTES).await?;
+    clear(&cluster).await
+}
+
+#[tokio::test]
+async fn a_view_that_comes_to_hide_a_lock_is_never_read_on_a_replica() -> anyhow::Result<()> {
+    let (cluster, db) = larder().await?;
+    let sql = "SELECT pg_is_in_recovery() AS here FROM larder.plain";
+    leaves_soon(&db, sql).await?;
+    db.execute_unprepared(
+        "CREATE OR REPLACE VIEW larder.plain AS
+         SELECT id, name FROM larder.jam WHERE pg_try_advisory_lock_shared(4712)",
+    )
+    .await?;
+    ensure!(!leaves(&db, sql), "right after the change");
+    ensure!(!answer::<bool>(&db.session(), sql, "here").await?);
+    let known = async || Ok(db.explain(sql).reason.contains("pg_try_advisory_lock_shared"));
+    eventually(SOON, "the new definition is known", known).await?;
     clear(&cluster).await
 }

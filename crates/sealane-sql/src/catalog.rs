@@ -60,6 +60,8 @@ struct Relation {
     schema: Box<str>,
     /// Why it must not be read on a replica.
     refused: Option<Box<str>>,
+    /// Whether queries of its own run when it is read: those of a view, or policies.
+    is_defined: bool,
     /// The tables that a view reads, through all views below it.
     reads: Vec<TableName>,
 }
@@ -169,7 +171,12 @@ impl Catalog {
 
     /// Why `table` must not be read on a replica.
     pub(crate) fn refusal<'a>(&'a self, table: &'a TableName) -> Option<&'a str> {
-        self.relations_called(table).find_map(|relation| relation.refused.as_deref())
+        let doubt = |relation: &Relation| {
+            let is_doubtful = self.in_doubt && relation.is_defined;
+            is_doubtful.then_some("the schema has changed, and its definition may have")
+        };
+        self.relations_called(table)
+            .find_map(|relation| relation.refused.as_deref().or_else(|| doubt(relation)))
     }
 
     /// What reading `table` reads beside itself.

@@ -27,6 +27,10 @@ pub(crate) fn find(tokens: &[TokenWithSpan], dialect: Dialect, catalog: &Catalog
                 false => continue,
             },
             Token::Whitespace(_) => continue,
+            Token::Word(word) if converts(word, &tokens[at + 1..], dialect, catalog) => {
+                let reason = Reason::Type(word.value.clone());
+                Some(Found { intent: Intent::Unknown, reason, span: None })
+            }
             Token::Word(word) if word.quote_style.is_none() => {
                 let found = suspicious_word(word, &tokens[at + 1..], words, dialect);
                 words = [words[1], word.keyword];
@@ -81,6 +85,25 @@ fn locks(token: &Token, next: Option<&Token>) -> bool {
 
 fn is_keyword(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.quote_style.is_none() && word.keyword == keyword)
+}
+
+/// Whether this is the type of the literal that follows, `domain 'value'`, and runs something.
+/// The parser takes the literal for an alias, as it would be elsewhere than on PostgreSQL.
+fn converts(word: &Word, rest: &[TokenWithSpan], dialect: Dialect, catalog: &Catalog) -> bool {
+    let mut rest = rest.iter().map(|token| &token.token);
+    let is_literal = |token: &Token| {
+        matches!(
+            token,
+            Token::SingleQuotedString(_)
+                | Token::EscapedStringLiteral(_)
+                | Token::UnicodeStringLiteral(_)
+                | Token::DollarQuotedString(_)
+        )
+    };
+    let names = |name: &str| catalog.is_active_type(name);
+    dialect == Dialect::PostgreSql
+        && (names(&word.value) || names(&word.value.to_ascii_lowercase()))
+        && rest.find(|token| !matches!(token, Token::Whitespace(_))).is_some_and(is_literal)
 }
 
 fn sets_variable(comment: &str) -> bool {

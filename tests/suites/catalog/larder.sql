@@ -44,7 +44,7 @@ INSERT INTO larder.labelled VALUES (1, ROW('plum'));
 
 -- Views.
 CREATE VIEW larder.plain AS SELECT id, name FROM larder.jam;
-CREATE VIEW larder.locking AS SELECT id, pg_advisory_lock(4711)::text FROM larder.jam;
+CREATE VIEW larder.locking AS SELECT id, pg_try_advisory_lock(4711)::text FROM larder.jam;
 CREATE VIEW larder.counting AS SELECT nextval('larder.jars') AS n;
 CREATE VIEW larder.opening AS SELECT larder.opened(id) AS id FROM larder.jam;
 CREATE VIEW larder.tasting AS SELECT id, larder.tasted(name) AS taste FROM larder.jam;

@@ -61,7 +61,6 @@ pub async fn check(db: &RoutedConnection, expected: &[(&str, Place)]) -> anyhow:
         }
     }
     ensure!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
-    println!("{} statements are where they belong", expected.len());
     Ok(())
 }
 

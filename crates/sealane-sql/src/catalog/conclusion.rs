@@ -107,6 +107,7 @@ fn active_types(facts: &[TypeFact], catalog: &Catalog) -> HashSet<Box<str>> {
 #[derive(Default)]
 struct Judged {
     refused: Option<Box<str>>,
+    is_defined: bool,
     reads: Vec<TableName>,
 }
 
@@ -123,7 +124,7 @@ impl Judged {
             }
             reads.extend(found.tables.read);
         }
-        Self { refused, reads }
+        Self { refused, is_defined: !fact.definitions.is_empty(), reads }
     }
 
     /// Takes in what another fact says of the same relation.
@@ -157,6 +158,7 @@ fn with_all_below<'a>(
     };
     Relation {
         schema: name.0.into(),
+        is_defined: own.is_defined,
         refused: own.refused.clone().or_else(|| reads.iter().find_map(refusal)),
         reads: reads.into_iter().cloned().collect(),
     }
