@@ -130,6 +130,7 @@ impl Judged {
     /// Takes in what another fact says of the same relation.
     fn join(&mut self, other: Self) {
         self.refused = self.refused.take().or(other.refused);
+        self.is_defined |= other.is_defined;
         self.reads.extend(other.reads);
     }
 }
