@@ -53,6 +53,16 @@ impl Default for Itest {
 }
 
 impl Itest {
+    /// All suites on these engines.
+    ///
+    /// # Errors
+    /// There is no such engine.
+    pub(crate) fn of(engines: &[&str]) -> anyhow::Result<Self> {
+        let chosen = engines.iter().map(|engine| engine.parse::<Choice>());
+        let engine = chosen.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+        Ok(Self { engine, ..Self::default() })
+    }
+
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
         docker::preflight()?;
         clean::orphans(progress)?;

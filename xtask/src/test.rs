@@ -22,6 +22,8 @@ impl Test {
                 "--all-features",
             ]))
         })?;
-        progress.step("integration suites on PostgreSQL", || Itest::default().run(progress))
+        progress.step("integration suites on PostgreSQL and MariaDB", || {
+            Itest::of(&["postgres", "mariadb"])?.run(progress)
+        })
     }
 }

@@ -18,7 +18,9 @@ use sea_orm::{
 ///
 /// It dereferences to SeaORM's `DatabaseTransaction`, so that code written for
 /// that type takes a reference to this one. The session is stamped when the
-/// transaction ends, whatever ran inside.
+/// transaction ends, whatever ran inside. Statements through that reference are not
+/// looked at: after a change of the schema say
+/// [`note_schema_change`](RoutedConnection::note_schema_change).
 ///
 /// Dropped without [`commit`](Self::commit), it is rolled back.
 pub struct RoutedTransaction {
