@@ -81,8 +81,8 @@ impl Judge<'_> {
             .tokenize_with_location()
             .map_err(|error| self.not_parsed(error.location))?;
         let shape = bounds::measure(&tokens)?;
-        if let Some(why) = lexer::disagreement(self.sql, &tokens, self.dialect, self.catalog) {
-            return Err(Reason::Ambiguous(why).into());
+        if let Some(reason) = lexer::disagreement(self.sql, &tokens, self.dialect, self.catalog) {
+            return Err(reason.into());
         }
         let count = bounds::statements(&tokens);
         if count == 0 {

@@ -11,6 +11,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 use crate::catalog::{Catalog, Purity};
 use crate::dialect::Dialect;
+use crate::finding::Reason;
 
 /// A piece of text whose end both lexers have to agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +36,17 @@ pub(crate) fn disagreement(
     tokens: &[TokenWithSpan],
     dialect: Dialect,
     catalog: &Catalog,
-) -> Option<&'static str> {
+) -> Option<Reason> {
     if depends_on_escape_setting(sql, dialect) {
-        return Some("a backslash before a quote");
+        return Some(Reason::Ambiguous("a backslash before a quote"));
     }
-    match Scan::new(sql, dialect, catalog).run() {
-        Err(why) => Some(why),
-        Ok(marks) if marks.iter().copied().eq(tokens.iter().filter_map(mark)) => None,
-        Ok(_) => Some("quotes or comments"),
+    let mut scan = Scan::new(sql, dialect, catalog);
+    match scan.run() {
+        Err(why) => Some(Reason::Ambiguous(why)),
+        Ok(()) if !scan.marks.iter().copied().eq(tokens.iter().filter_map(mark)) => {
+            Some(Reason::Ambiguous("quotes or comments"))
+        }
+        Ok(()) => scan.unknown_operator.map(|symbol| Reason::Operator(symbol.to_owned())),
     }
 }
 
@@ -116,15 +120,18 @@ struct Scan<'a> {
     /// The two characters before the current one, newest last.
     before: [char; 2],
     marks: Vec<Mark>,
+    /// The first operator that is neither the server's own nor known to be pure.
+    unknown_operator: Option<&'a str>,
 }
 
 impl<'a> Scan<'a> {
     fn new(sql: &'a str, dialect: Dialect, catalog: &'a Catalog) -> Self {
         let (before, marks) = ([' '; 2], Vec::new());
-        Self { rest: sql, dialect, catalog, line: 1, column: 1, before, marks }
+        let unknown_operator = None;
+        Self { rest: sql, dialect, catalog, line: 1, column: 1, before, marks, unknown_operator }
     }
 
-    fn run(mut self) -> Result<Vec<Mark>, &'static str> {
+    fn run(&mut self) -> Result<(), &'static str> {
         while let Some(c) = self.rest.chars().next() {
             match c {
                 '\'' | '"' if self.has_unicode_escapes() => return Err("a Unicode escape"),
@@ -145,14 +152,14 @@ impl<'a> Scan<'a> {
                     self.mark(Piece::Semicolon);
                 }
                 _ if self.dialect == Dialect::PostgreSql && is_operator_part(c) => {
-                    self.operator()?;
+                    self.operator();
                 }
                 ' ' | '\t' | '\n' | '\r' => self.take(),
                 c if c.is_whitespace() || c.is_control() => return Err("an unusual blank"),
                 _ => self.take(),
             }
         }
-        Ok(self.marks)
+        Ok(())
     }
 
     /// Whether the quote that begins here is one of PostgreSQL's `U&'…'` or `U&"…"`,
@@ -251,7 +258,7 @@ impl<'a> Scan<'a> {
 
     /// An operator of PostgreSQL, as long as the server takes it (manual, section
     /// 4.1.3). The parser may see several in it, and none of the user's.
-    fn operator(&mut self) -> Result<(), &'static str> {
+    fn operator(&mut self) {
         let mut length = 0;
         while self.rest[length..].starts_with(is_operator_part)
             && !self.rest[length..].starts_with("--")
@@ -259,7 +266,7 @@ impl<'a> Scan<'a> {
         {
             length += 1;
         }
-        let run = &self.rest[..length];
+        let run: &'a str = &self.rest[..length];
         let is_special = |c: char| "~!@#%^&|`?".contains(c);
         let symbol = if run.contains(is_special) {
             run
@@ -273,7 +280,9 @@ impl<'a> Scan<'a> {
         for _ in 0..symbol.len() {
             self.take();
         }
-        if is_known { Ok(()) } else { Err("an operator that is not the server's own") }
+        if !is_known {
+            self.unknown_operator.get_or_insert(symbol);
+        }
     }
 
     /// A placeholder, or a dollar-quoted literal of PostgreSQL.
