@@ -149,7 +149,8 @@ fn suspicious_word(
         ([_, Keyword::FOR], Keyword::NO) => locking("FOR NO KEY UPDATE"),
         ([_, Keyword::FOR], Keyword::KEY) => locking("FOR KEY SHARE"),
         ([_, Keyword::LOCK], Keyword::IN) => locking("LOCK IN SHARE MODE"),
-        _ if dialect == Dialect::MySql && word.value.starts_with('@') => {
+        // No name has one outside of quotes: it is a variable, also in `INTO@a`.
+        _ if dialect == Dialect::MySql && word.value.contains('@') => {
             Some(Found::session("a variable"))
         }
         _ if dialect == Dialect::MySql

@@ -72,7 +72,9 @@ impl Tally {
                 self.residues.push(format!("leaves {residue}: {}", shown(sql)));
                 standby.forget_session();
             }
-            if !is_read {
+            // What is no read may have left more than the residue tells, such as a lock that
+            // holds replication up.
+            if !is_read || case.is_some_and(|case| !case.is_read_in_truth()) {
                 standby.forget_session();
             }
             verdict = weightier(verdict, next);
