@@ -26,7 +26,7 @@ pub(crate) struct Itest {
         default_value = "postgres"
     )]
     engine: Vec<Choice>,
-    /// Run only the tests whose name contains this.
+    /// Run only the suites of this name, or else the tests whose name contains it.
     #[arg(long)]
     filter: Option<String>,
     /// Leave the clusters running afterwards, and say how to reach them.
@@ -103,14 +103,15 @@ impl Itest {
         progress.say("cluster is up, running the suites");
         for suite in report.left() {
             let program = programs.of(&suite)?;
-            if program.count(self.filter.as_deref())? == 0 {
+            let filter = self.filter_of(&suite);
+            if program.count(filter)? == 0 {
                 report.set(&suite, Verdict::NoSuchTest);
                 continue;
             }
             let began = Instant::now();
             let mut command = program.command();
             command
-                .args(self.suite_args())
+                .args(self.suite_args(filter))
                 .env(ENVIRONMENT, cluster.to_json()?)
                 // The suites' errors name what was awaited; a backtrace only buries it.
                 .env("RUST_LIB_BACKTRACE", "0");
@@ -135,8 +136,13 @@ impl Itest {
         Ok(())
     }
 
-    fn suite_args(&self) -> Vec<&str> {
-        let mut args = Vec::from_iter(self.filter.as_deref());
+    /// What its tests have to have in their names; nothing if the suite itself is meant.
+    fn filter_of(&self, suite: &str) -> Option<&str> {
+        self.filter.as_deref().filter(|filter| *filter != suite)
+    }
+
+    fn suite_args<'a>(&'a self, filter: Option<&'a str>) -> Vec<&'a str> {
+        let mut args = Vec::from_iter(filter);
         // One after the other: the suites share the cluster, and break it on purpose.
         // And the figures that they print are part of the result.
         args.extend(["--test-threads=1", "--show-output"]);
@@ -166,6 +172,6 @@ mod tests {
             ..Itest::default()
         };
         let expected = "heal --test-threads=1 --show-output --nocapture";
-        assert_eq!(itest.suite_args().join(" "), expected);
+        assert_eq!(itest.suite_args(itest.filter_of("smoke")).join(" "), expected);
     }
 }
