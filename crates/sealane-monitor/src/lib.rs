@@ -11,6 +11,8 @@ mod board;
 mod catalog;
 mod guard;
 mod monitor;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;
