@@ -46,7 +46,7 @@ impl Flavour {
         }
     }
 
-    /// The same, and what replication does: one row for each channel behind the first row.
+    /// The same, and what replication does: behind it one row for each channel.
     pub(super) fn detailed(self) -> &'static str {
         match self {
             Flavour::MySql => oracle::DETAILED,
@@ -56,15 +56,9 @@ impl Flavour {
 
     /// What the rows of one of the two statements say.
     pub(super) fn report(self, rows: &[MySqlRow], details: bool) -> Result<Report, Failure> {
-        let Some((first, channels)) = rows.split_first() else {
-            return Err(Failure::Unexpected("no row".to_owned()));
-        };
-        let channels = details.then_some(channels);
         let answer = match self {
-            Flavour::MySql => oracle::Words::read(first, channels).map_err(unreadable)?.answer()?,
-            Flavour::MariaDb => {
-                mariadb::Words::read(first, channels).map_err(unreadable)?.answer()?
-            }
+            Flavour::MySql => oracle::Words::read(rows, details)?.answer()?,
+            Flavour::MariaDb => mariadb::Words::read(rows, details)?.answer()?,
         };
         Ok(answer.report())
     }
@@ -84,6 +78,10 @@ impl Answer {
 /// `0` and `OFF` are off; on are `1`, `ON`, and the kinds of read-only that MariaDB 12 has.
 fn is_on(setting: &str) -> bool {
     !matches!(setting, "0" | "OFF")
+}
+
+fn no_row() -> Failure {
+    Failure::Unexpected("the server did not say what it was asked".to_owned())
 }
 
 fn unreadable(error: impl ToString) -> Failure {

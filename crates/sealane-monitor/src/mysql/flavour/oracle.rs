@@ -3,7 +3,7 @@
 use sealane_core::{Failure, GtidSet, Position, Replication};
 use sqlx::mysql::MySqlRow;
 
-use super::{Answer, channels_of, is_on, text, text_or_empty, unreadable};
+use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
 use crate::mysql::channel::Channel;
 
 macro_rules! plain {
@@ -31,15 +31,17 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn read(row: &MySqlRow, channels: Option<&[MySqlRow]>) -> Result<Self, sqlx::Error> {
+    pub(super) fn read(rows: &[MySqlRow], details: bool) -> Result<Self, Failure> {
+        let (first, channels) = rows.split_first().ok_or_else(no_row)?;
+        let told = |name| text(first, name).map_err(unreadable);
         Ok(Words {
-            executed: text(row, "executed")?,
-            gtid_mode: text(row, "gtid_mode")?,
-            read_only: text(row, "read_only")?,
-            incarnation: text(row, "incarnation")?,
-            channels: channels.map(|rows| {
-                let received = rows.iter().map(|row| text_or_empty(row, "Retrieved_Gtid_Set"));
-                (channels_of(rows), received.collect())
+            executed: told("executed")?,
+            gtid_mode: told("gtid_mode")?,
+            read_only: told("read_only")?,
+            incarnation: told("incarnation")?,
+            channels: details.then(|| {
+                let received = channels.iter().map(|row| text_or_empty(row, "Retrieved_Gtid_Set"));
+                (channels_of(channels), received.collect())
             }),
         })
     }
