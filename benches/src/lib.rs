@@ -4,15 +4,19 @@
 //! `instructions`, which is counted by valgrind: on a noisy machine only the
 //! second tells a regression from a busy neighbour.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sealane_core::{
     Access, Consistency, Demand, Endpoint, Loads, Moment, Plan, Topology, TwoChoices,
 };
-use sealane_sql::{Classifier, Dialect, classify};
+use sealane_sql::{Classifier, Dialect};
 
-/// A `find_by_id` as SeaORM renders it, 300 characters.
-pub const SELECT: &str = r#"SELECT "customer"."id", "customer"."name", "customer"."email", "customer"."phone", "customer"."street", "customer"."city", "customer"."country", "customer"."language", "customer"."created_at", "customer"."updated_at", "customer"."version" FROM "customer" WHERE "customer"."tenant_id" = $1 LIMIT $2"#;
+/// A `find().one()` as SeaORM renders it, 300 characters.
+pub const SELECT: &str = r#"SELECT "customer"."id", "customer"."name", "customer"."email", "customer"."phone", "customer"."street", "customer"."city", "customer"."country", "customer"."language", "customer"."created_at", "customer"."updated_at", "customer"."version_no" FROM "customer" WHERE "customer"."tenant_id" = $1 LIMIT $2"#;
+
+/// About as long, with what the quick way does not take.
+pub const WITH_CALLS: &str = r#"SELECT "customer"."id", LOWER("customer"."name") AS "name", COALESCE("customer"."email", $1) AS "email", CAST("customer"."kind" AS text), "customer"."city", "customer"."country", "customer"."created_at", "customer"."version" FROM "customer" WHERE LOWER("customer"."name") LIKE $3 AND "customer"."tenant_id" = $1 LIMIT $2"#;
 
 /// An insert as SeaORM renders it.
 pub const INSERT: &str = r#"INSERT INTO "customer" ("name", "email", "phone") VALUES ($1, $2, $3) RETURNING "id", "name", "email", "phone""#;
@@ -52,15 +56,22 @@ pub fn operations() -> Vec<Operation> {
     let certain_write = move || !classifier.look_up(INSERT).may_leave_primary();
     vec![
         Operation::new("look up a cached SELECT of 300 characters", cached),
-        Operation::new("classify a SELECT of 300 characters", || {
-            classify(SELECT, Dialect::PostgreSql).may_leave_primary()
-        }),
+        Operation::new("look up a new SELECT of 300 characters", new_texts(SELECT)),
+        Operation::new("look up a new SELECT that takes a tree", new_texts(WITH_CALLS)),
         Operation::new("look up an INSERT", certain_write),
-        Operation::new("classify an INSERT", || {
-            !classify(INSERT, Dialect::PostgreSql).may_leave_primary()
-        }),
         Operation::new("plan a read among three replicas", planned()),
     ]
+}
+
+/// The same text with another number at its end each time, so that it is a new one.
+fn new_texts(sql: &'static str) -> impl Fn() -> bool {
+    let classifier = Classifier::new(Dialect::PostgreSql);
+    let count = AtomicU64::new(0);
+    move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let sql = format!("{} {number}", sql.trim_end_matches("$2"));
+        classifier.look_up(&sql).may_leave_primary()
+    }
 }
 
 fn planned() -> impl Fn() -> bool {

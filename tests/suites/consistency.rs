@@ -11,10 +11,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, DbErr, entity::prelude::*};
-use sealane::{Consistency, RoutedConnection};
+use sealane::{Condition, Consistency, RoutedConnection};
 use sealane_tests::{
-    Cluster, eventually,
-    fleet::{self, boat, reads_on_replica, statements, whereabouts},
+    Cluster, Engine, eventually,
+    fleet::{self, boat, harbour, reads_on_replica, statements, whereabouts},
     watch::probe_pattern,
 };
 use tokio::task::JoinSet;
@@ -290,6 +290,32 @@ async fn a_bound_shorter_than_the_probes_interval_is_served_by_replicas() -> any
     }
     println!("{on_replicas} of {reads} reads within 200 ms of the primary are on replicas");
     ensure!(on_replicas * 10 >= reads * 8, "{on_replicas} of {reads}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_replication_finds_all_replicas_level() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let paused = &cluster.replicas()[0];
+    paused.pause_replay().await?;
+    let name = "waited for";
+    harbour::ActiveModel { name: Set(name.to_owned()), ..Default::default() }.insert(&db).await?;
+    ensure!(!db.wait_for_replication(Duration::from_millis(300)).await, "one replica is paused");
+    let behind = |db: &RoutedConnection| {
+        let status = db.status();
+        status.endpoints.into_iter().find(|endpoint| endpoint.name == paused.name)
+    };
+    let status = behind(&db).context("the paused replica")?;
+    // The others do not tell an ordinary role.
+    if cluster.engine() == Engine::Postgres {
+        ensure!(status.condition == Condition::Paused, "{:?}", status.condition);
+    }
+    paused.resume_replay().await?;
+    ensure!(db.wait_for_replication(Duration::from_secs(10)).await, "both replay");
+    for replica in cluster.replicas() {
+        let sql = format!("SELECT count(*) FROM harbour WHERE name = '{name}'");
+        ensure!(replica.query_scalar::<i64>(&sql).await? == 1, "{} lacks it", replica.name);
+    }
     Ok(())
 }
 

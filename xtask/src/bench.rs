@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::itest::cargo;
+use crate::process::cargo;
 use crate::process::{self, Patience};
 use crate::progress::Progress;
 

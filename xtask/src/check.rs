@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::itest::cargo;
+use crate::process::cargo;
 use crate::process::{self, Patience};
 use crate::progress::Progress;
 

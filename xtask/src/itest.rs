@@ -1,6 +1,5 @@
 //! `cargo xtask itest`: the suites under `tests/` against real clusters.
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -14,9 +13,6 @@ use crate::release::{Choice, Release};
 use crate::suite::Suite;
 use crate::summary::{Report, Summary, Verdict};
 use crate::{clean, docker, interrupt, process};
-
-/// The package of the suites.
-pub(crate) const PACKAGE: &str = "sealane-tests";
 
 /// Arguments of `cargo xtask itest`.
 #[derive(Args, Debug)]
@@ -137,11 +133,6 @@ impl Itest {
         args.extend(self.test_args.iter().map(String::as_str));
         args
     }
-}
-
-/// The cargo that runs this task.
-pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn explain(cluster: &Cluster, progress: Progress) -> anyhow::Result<()> {

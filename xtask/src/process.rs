@@ -39,6 +39,11 @@ impl Patience {
     }
 }
 
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// Runs `command` to its end and returns what it wrote to standard output.
 ///
 /// # Errors

@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::itest::{PACKAGE, cargo};
+use crate::process::cargo;
 use crate::process::{self, Patience};
+use crate::suite::PACKAGE;
 
 /// The program of every suite, and that of the library's unit tests.
 #[derive(Debug)]

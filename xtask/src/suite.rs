@@ -11,8 +11,11 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use crate::engine::{ENGINES, Engine};
-use crate::itest::{PACKAGE, cargo};
+use crate::process::cargo;
 use crate::process::{self, Patience};
+
+/// The package of the suites.
+pub(crate) const PACKAGE: &str = "sealane-tests";
 
 /// One test program.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use crate::itest::{Itest, cargo};
+use crate::itest::Itest;
 use crate::process;
+use crate::process::cargo;
 use crate::progress::Progress;
 
 /// Arguments of `cargo xtask test`.

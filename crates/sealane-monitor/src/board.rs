@@ -1,14 +1,17 @@
 //! What everybody looks at: the snapshot, the write clock, and who waits.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
 use sealane_core::{
-    EndpointId, Event, Failure, Moment, Observation, Outcome, Topology, TopologyReducer,
-    WriteClock, WriteStamp,
+    EndpointId, Event, Failure, HealthPolicy, LagSummary, Moment, Observation, Outcome, Topology,
+    TopologyReducer, WriteClock, WriteStamp,
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -54,12 +57,18 @@ impl Board {
     /// A board that begins with `topology`.
     #[must_use]
     pub fn new(topology: Topology) -> Arc<Self> {
+        Self::with_policy(topology, HealthPolicy::default())
+    }
+
+    /// The same, with other thresholds for health.
+    #[must_use]
+    pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Arc<Self> {
         let watches = (0..topology.len()).map(|_| WatchSignals::default()).collect();
         Arc::new(Board {
             origin: Instant::now(),
             clock: WriteClock::default(),
             topology: ArcSwap::from_pointee(topology.clone()),
-            reducer: Mutex::new(TopologyReducer::new(topology)),
+            reducer: Mutex::new(TopologyReducer::with_policy(topology, policy)),
             events: broadcast::channel(EVENTS_KEPT).0,
             published: Notify::new(),
             awaited: AtomicU64::new(0),
@@ -85,6 +94,14 @@ impl Board {
     #[must_use]
     pub fn topology(&self) -> Guard<Arc<Topology>> {
         self.topology.load()
+    }
+
+    /// The lags of `endpoint` in the `window` before now. Takes the writer's lock for
+    /// a moment: for people and metrics.
+    #[must_use]
+    pub fn lags(&self, endpoint: EndpointId, window: Duration) -> Option<LagSummary> {
+        let now = self.now();
+        self.lock().lags(endpoint).map(|lags| lags.summary(now, window))
     }
 
     /// Changes from now on. A listener that falls behind is told how many it
@@ -158,6 +175,8 @@ impl Board {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
         self.topology.store(Arc::new(reducer.topology().clone()));
+        #[cfg(feature = "metrics")]
+        crate::metrics::observed(reducer.topology(), observation, events.len());
         // Told under the lock, so that listeners hear them in the order of the changes.
         for event in events {
             tracing::info!(target: "sealane::topology", "{event}");

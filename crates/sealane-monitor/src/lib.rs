@@ -5,11 +5,14 @@
 //! feed the one reducer on the [`Board`], whose snapshot statements read with
 //! one atomic load. When the [`Monitor`] is dropped its tasks end.
 //!
-//! Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
+//! With feature `metrics` what it knows goes to the recorder that the application
+//! has installed. Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
 
 mod board;
 mod catalog;
 mod guard;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod monitor;
 #[cfg(feature = "mysql")]
 pub mod mysql;

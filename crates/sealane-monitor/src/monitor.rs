@@ -57,13 +57,22 @@ impl Monitor {
 
 impl Monitor {
     /// Waits until every replica in use is proved to have what the primary had
-    /// at the call, `patience` at most. Cancel safe.
-    pub async fn first_proofs(&self, patience: Duration) {
+    /// at the call, `patience` at most; whether they are. Cancel safe.
+    pub async fn await_replication(&self, patience: Duration) -> bool {
         let stamp = self.board.clock().tick();
-        self.board.await_stamp(stamp);
         let proved = |topology: &Topology| topology.covered_by_replicas() >= stamp;
-        // Out of patience: reads begin on the primary, and move when there is proof.
-        let _ = tokio::time::timeout(patience, self.board.until(proved)).await;
+        let looking = async {
+            // Told again and again: whoever waits is forgotten after a while.
+            loop {
+                self.board.await_stamp(stamp);
+                tokio::time::sleep(AWAITED_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = self.board.until(proved) => true,
+            () = tokio::time::sleep(patience) => false,
+            () = looking => false,
+        }
     }
 
     /// Ends all probing; the topology stays as it is.
@@ -77,6 +86,9 @@ impl Drop for Monitor {
         self.stop();
     }
 }
+
+/// Less than what the board forgets a waiting session after.
+const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 
 /// The watch over one endpoint.
 struct Watch<P> {

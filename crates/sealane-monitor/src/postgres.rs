@@ -34,6 +34,8 @@ const PROBE: &str = "SELECT \
      END AS timeline, \
      CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
        ELSE pg_current_wal_insert_lsn() END::text AS lsn, \
+     CASE WHEN pg_is_in_recovery() \
+       THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END::text AS received, \
      CASE WHEN pg_is_in_recovery() THEN false \
        ELSE pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() END AS unflushed, \
      pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes, \
@@ -146,6 +148,7 @@ struct Answer {
     system_id: i64,
     timeline: i32,
     lsn: Option<String>,
+    received: Option<String>,
     unflushed: bool,
     segment_bytes: i64,
     paused: bool,
@@ -160,6 +163,7 @@ impl FromRow<'_, PgRow> for Answer {
             system_id: row.try_get("system_id")?,
             timeline: row.try_get("timeline")?,
             lsn: row.try_get("lsn")?,
+            received: row.try_get("received")?,
             unflushed: row.try_get("unflushed")?,
             segment_bytes: row.try_get("segment_bytes")?,
             paused: row.try_get("paused")?,
@@ -171,7 +175,9 @@ impl FromRow<'_, PgRow> for Answer {
 
 impl Answer {
     fn report(&self) -> Result<Report, Failure> {
-        let position = self.position().map_err(|error| Failure::Unexpected(error.to_string()))?;
+        let told = |error: ParseLsnError| Failure::Unexpected(error.to_string());
+        let position = self.position().map_err(told)?;
+        let received = self.received.as_deref().map(str::parse).transpose().map_err(told)?;
         let (role, replication) = match (self.in_recovery, self.receiving, self.paused) {
             (false, _, _) => (Role::Primary, Replication::NotApplicable),
             (true, true, false) => (Role::Replica, Replication::Running),
@@ -179,8 +185,7 @@ impl Answer {
             (true, false, _) => (Role::Replica, Replication::Stopped),
         };
         let incarnation = Incarnation::new(self.incarnation.as_str());
-        // Not asked for yet.
-        let received = None;
+        let received = received.map(|lsn| self.at(lsn));
         Ok(Report { role, position, received, replication, incarnation })
     }
 
@@ -195,12 +200,16 @@ impl Answer {
         } else {
             lsn.without_page_header(self.segment_bytes.unsigned_abs())
         };
-        Ok(Some(Position::Wal {
+        Ok(Some(self.at(lsn)))
+    }
+
+    fn at(&self, lsn: Lsn) -> Position {
+        Position::Wal {
             // Stored unsigned, shown signed: the same bits.
             system: self.system_id.cast_unsigned(),
             timeline: self.timeline.cast_unsigned(),
             lsn,
-        }))
+        }
     }
 }
 
@@ -241,6 +250,7 @@ mod tests {
             system_id: -1,
             timeline: 3,
             lsn: Some("0/5000028".into()),
+            received: None,
             unflushed: false,
             segment_bytes: 16 << 20,
             paused: false,

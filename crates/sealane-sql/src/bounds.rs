@@ -19,6 +19,13 @@ const MAX_CHAIN: usize = 1_000;
 /// The same where the parser copies the left side of an operator, and with it the
 /// whole tree so far: a copy takes more stack than a drop, and quadratic time.
 const MAX_COPIED_CHAIN: usize = 150;
+/// Up to here a text is [`Shape::Flat`].
+const FLAT_NESTING: usize = 6;
+const FLAT_CHAIN: usize = 150;
+/// Enough for a flat one in a debug build; half of what tokio gives its threads.
+const FLAT_STACK_BYTES: usize = 1024 * 1024;
+/// Enough for every bound here at once in a debug build, which tests prove.
+const DEEP_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most explanations and preparations in one text, each a statement within one.
 const MAX_EXPLAINS: usize = 8;
 /// Most statements in one text.
@@ -59,19 +66,24 @@ fn statements_within(tokens: &[TokenWithSpan]) -> Option<Reason> {
     (explains > MAX_EXPLAINS).then_some(Reason::TooComplex("explanations of explanations"))
 }
 
-/// Which bound the tokens exceed, if any.
-pub(crate) fn exceeded(tokens: &[TokenWithSpan]) -> Option<Reason> {
-    let within = statements_within(tokens);
-    if within.is_some() {
-        return within;
+/// How much the tokens nest, if no bound is exceeded.
+///
+/// # Errors
+/// The bound that is.
+pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
+    if let Some(reason) = statements_within(tokens) {
+        return Err(reason);
     }
+    let mut shape = Shape::Flat;
     let mut levels = vec![Level::default()];
     let mut statements = 1;
     let max_chain = if tokens.iter().any(copies) { MAX_COPIED_CHAIN } else { MAX_CHAIN };
     // Sum over all open levels: an upper bound for the depth of the tree here.
     let mut depth = 0_usize;
     for token in tokens {
-        let level = levels.last_mut()?;
+        let Some(level) = levels.last_mut() else {
+            break;
+        };
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => levels.push(Level::default()),
             Token::RParen | Token::RBracket | Token::RBrace => {
@@ -102,16 +114,40 @@ pub(crate) fn exceeded(tokens: &[TokenWithSpan]) -> Option<Reason> {
             _ => {}
         }
         if levels.len() > MAX_NESTING {
-            return Some(Reason::TooComplex("nesting"));
+            return Err(Reason::TooComplex("nesting"));
         }
         if depth > max_chain {
-            return Some(Reason::TooComplex("chain of operators"));
+            return Err(Reason::TooComplex("chain of operators"));
         }
         if statements > MAX_STATEMENTS {
-            return Some(Reason::TooComplex("number of statements"));
+            return Err(Reason::TooComplex("number of statements"));
+        }
+        if levels.len() > FLAT_NESTING || depth > FLAT_CHAIN {
+            shape = Shape::Deep;
         }
     }
-    None
+    Ok(shape)
+}
+
+/// How much stack a text may take, roughly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// What people and ORMs write: a part of any thread's stack will do.
+    Flat,
+    /// More than that.
+    Deep,
+}
+
+/// Parses, walks and drops a tree of that shape, with enough stack for it.
+///
+/// The parser grows the stack by itself, but only at some of its functions, and
+/// between two of them it may take more than it left in reserve. So it gets all at
+/// once. New stack costs a few microseconds, and memory only where it is used.
+pub(crate) fn with_stack<T>(shape: Shape, work: impl FnOnce() -> T) -> T {
+    match shape {
+        Shape::Flat => stacker::maybe_grow(FLAT_STACK_BYTES, DEEP_STACK_BYTES, work),
+        Shape::Deep => stacker::grow(DEEP_STACK_BYTES, work),
+    }
 }
 
 /// How many statements the semicolons separate.

@@ -67,12 +67,6 @@ pub(crate) enum Purity {
 }
 
 impl Catalog {
-    /// Draws the conclusions from what a server said.
-    #[must_use]
-    pub fn new(facts: &CatalogFacts) -> Self {
-        conclusion::conclude(facts)
-    }
-
     /// The same, but nothing of it allows any more: what only the catalog knew
     /// to be pure is not known to be.
     #[must_use]

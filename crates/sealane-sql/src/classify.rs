@@ -42,6 +42,7 @@ pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classifi
         judge.first_words();
     }
     judge.hint();
+    judge.result.tables.sort();
     judge.result
 }
 
@@ -79,9 +80,7 @@ impl Judge<'_> {
             .with_unescape(false)
             .tokenize_with_location()
             .map_err(|error| self.not_parsed(error.location))?;
-        if let Some(reason) = bounds::exceeded(&tokens) {
-            return Err(reason.into());
-        }
+        let shape = bounds::measure(&tokens)?;
         if let Some(why) = lexer::disagreement(self.sql, &tokens, self.dialect) {
             return Err(Reason::Ambiguous(why).into());
         }
@@ -91,7 +90,7 @@ impl Judge<'_> {
         }
         let suspicion = suspicion::find(&tokens, self.dialect, self.catalog);
         let tokens = relation_query::rewrite(tokens, self.dialect);
-        let parsed = self.statements(tokens, count);
+        let parsed = bounds::with_stack(shape, || self.statements(tokens, count));
         // A backstop only: what the tree has shown is more precise, if there is one.
         if let Some(Found { intent, reason, span }) = suspicion
             && (parsed.is_err() || self.result.findings.is_empty())

@@ -53,6 +53,7 @@ mod hint;
 mod leading;
 mod lexer;
 mod place;
+mod plain;
 mod pragma;
 mod prover;
 mod relation;

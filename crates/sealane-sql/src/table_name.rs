@@ -80,10 +80,10 @@ impl Serialize for TableName {
 /// The tables of one text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tables {
-    /// Those that are read, each once, in no particular order. Views are here by
-    /// their own name and, where the catalog is known, with what they read.
+    /// Those that are read, sorted, each once. Views are here by their own name and,
+    /// where the catalog is known, with what they read.
     pub read: Vec<TableName>,
-    /// Those that are written, or whose definition is changed.
+    /// Those that are written, sorted, each once, or whose definition is changed.
     pub written: Vec<TableName>,
     /// Whether these are all that the text names. `false` if a part of it was
     /// not understood or runs code that is not in the text. Triggers and
@@ -104,6 +104,11 @@ impl Tables {
 
     pub(crate) fn add_written(&mut self, name: TableName) {
         add(&mut self.written, name);
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.read.sort();
+        self.written.sort();
     }
 
     pub(crate) fn join(&mut self, other: Tables) {

@@ -75,6 +75,30 @@ fn a_hostile_shape_is_unknown(#[case] count: usize, #[case] unit: &str, #[case] 
 }
 
 #[rstest]
+#[case::subquery("SELECT * FROM ", "SELECT 1")]
+#[case::join("SELECT * FROM ", "a JOIN b ON true")]
+#[case::expression("SELECT ", "SELECT 1")]
+#[case::predicate("SELECT 1 WHERE a IN ", "SELECT 1")]
+#[case::call("SELECT abs", "1")]
+#[case::common("WITH a AS ", "SELECT 1")]
+#[case::union("SELECT 1 UNION ", "SELECT 1")]
+#[case::explain("EXPLAIN ", "SELECT 1")]
+#[case::case("SELECT CASE WHEN ", "SELECT 1")]
+#[case::interval("SELECT INTERVAL ", "1")]
+#[case::statement("", "SELECT 1")]
+#[case::real(r#"SELECT COUNT(*) AS n FROM "#, r#"SELECT "cake"."id" FROM "cake" WHERE "x" > 1"#)]
+fn every_depth_of_parentheses_is_answered(#[case] before: &str, #[case] inside: &str) {
+    for depth in 1..60 {
+        for closed in [depth, depth / 2, 1, 0] {
+            let sql = format!("{before}{}{inside}{} AS x", "(".repeat(depth), ")".repeat(closed));
+            let started = std::time::Instant::now();
+            on_small_stack(sql);
+            assert!(started.elapsed().as_secs() < 5, "depth {depth}, {closed} closed");
+        }
+    }
+}
+
+#[rstest]
 #[case::or("a OR ", "b")]
 #[case::minus("- ", "1")]
 #[case::not("NOT ", "a")]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sealane_sql::{Dialect, Intent, classify};
+use sealane_sql::{Classifier, Dialect, Intent, classify};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -79,6 +79,23 @@ fn every_case_is_told_once_and_says_why() {
         let told_before = !seen.insert((dialect, case.sql.clone()));
         assert!(!told_before, "{dialect:?}: {:?} is told twice", case.sql);
     }
+}
+
+#[test]
+fn what_is_decided_without_a_tree_is_what_the_tree_says() {
+    let (mut failures, mut plain) = (Vec::new(), 0);
+    for (dialect, case) in cases() {
+        let (quick, full) =
+            (Classifier::new(dialect).look_up(&case.sql), classify(&case.sql, dialect));
+        let begins_a_write = quick.intent == Intent::Write && !quick.tables.complete;
+        let same = if begins_a_write { quick.intent == full.intent } else { *quick == full };
+        plain += usize::from(quick.tables == full.tables && quick.intent.is_read());
+        if !same {
+            failures.push(format!("{dialect:?}: {:?}\n    {quick:?}\n    {full:?}", case.sql));
+        }
+    }
+    report(&failures);
+    assert!(plain > 100);
 }
 
 #[test]

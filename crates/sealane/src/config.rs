@@ -5,7 +5,7 @@ mod file;
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Balancer, Consistency, TwoChoices};
+use sealane_core::{Balancer, Consistency, HealthPolicy, TwoChoices};
 use sealane_monitor::Pace;
 
 use crate::ConnectError;
@@ -36,6 +36,7 @@ pub struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) pace: Pace,
+    pub(crate) health: HealthPolicy,
 }
 
 /// One endpoint of a [`Config`].
@@ -66,6 +67,7 @@ impl Config {
             // A replica further behind than this has a problem; its readers should not.
             max_lag: Some(Duration::from_secs(30)),
             pace: Pace::default(),
+            health: HealthPolicy::default(),
         }
     }
 
@@ -164,6 +166,12 @@ impl Config {
     #[must_use]
     pub fn max_lag(self, max_lag: impl Into<Option<Duration>>) -> Self {
         Config { max_lag: max_lag.into(), ..self }
+    }
+
+    /// When endpoints go down, come back, and count as lagging.
+    #[must_use]
+    pub fn health(self, health: HealthPolicy) -> Self {
+        Config { health, ..self }
     }
 
     /// The time between probes of an endpoint when no session waits for a

@@ -226,7 +226,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 
     use crate::group::Groups;
 
-    let board = Board::new(Topology::new(addresses.endpoints.clone()));
+    let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
     let (mut pools, mut probes, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     for (index, endpoint) in config.endpoints().enumerate() {
@@ -251,7 +251,8 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         Arc::clone(&classifier),
         PostgresCatalog::new(sources),
     );
-    monitor.first_proofs(config.pace.quick * 10).await;
+    // Out of patience: reads begin on the primary, and move when there is proof.
+    monitor.await_replication(config.pace.quick * 10).await;
     // Without it, functions of the user's run on the primary for a little longer.
     catalog.current(config.pace.timeout_with_connect()).await;
     Ok(Cluster {

@@ -3,7 +3,7 @@
 mod compat;
 mod traits;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{Access, Consistency, Demand, Engine, Session};
@@ -86,6 +86,14 @@ impl RoutedConnection {
     pub fn note_schema_change(&self) {
         self.note_write();
         self.cluster.schema_changed();
+    }
+
+    /// Waits until every replica in use has what the primary has at the call,
+    /// `limit` at most; whether they have. For tests, deployments and jobs that
+    /// hand over to readers of another process. Replicas that are down or do not
+    /// replicate are not waited for. Cancel safe.
+    pub async fn wait_for_replication(&self, limit: Duration) -> bool {
+        self.cluster.monitor.await_replication(limit).await
     }
 
     /// What would become of `sql` now, and why. Nothing is sent anywhere.

@@ -50,9 +50,10 @@ pub use error::ConnectError;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
 pub use sealane_core::{
-    Balancer, Condition, Consistency, EndpointId, Event, Intent, RoundRobin, TwoChoices,
+    Balancer, Condition, Consistency, Distance, EndpointId, Event, Health, HealthPolicy, Intent,
+    RoundRobin, TwoChoices,
 };
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
-pub use status::{EndpointStatus, Status};
+pub use status::{EndpointStatus, LagMillis, Status};
 pub use stream::RoutedStream;
 pub use transaction::RoutedTransaction;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Health, Replication, Role};
+use sealane_core::{Condition, Distance, Health, LagSummary, Replication, Role};
 use serde::Serialize;
 
 use crate::cluster::Cluster;
@@ -31,6 +31,8 @@ pub struct EndpointStatus {
     pub address: String,
     /// What it was last seen to be.
     pub role: Role,
+    /// In one word, how it stands.
+    pub condition: Condition,
     /// Whether it answers.
     pub health: Health,
     /// Whether it still receives from its primary.
@@ -44,6 +46,13 @@ pub struct EndpointStatus {
     /// How far it is behind the newest that is known of the primary, in
     /// milliseconds. `None`: unknown.
     pub lag_ms: Option<u64>,
+    /// How much it has yet to replay of what the primary has: bytes of the log, or
+    /// transactions. `None`: unknown.
+    pub behind: Option<Distance>,
+    /// How much of that it has yet to receive.
+    pub behind_received: Option<Distance>,
+    /// Its lags in the last minute, in milliseconds.
+    pub lag_last_minute: Option<LagMillis>,
     /// How long its last probe took, in milliseconds.
     pub probe_ms: Option<u64>,
     /// Statements running on it for this process.
@@ -55,22 +64,58 @@ pub struct EndpointStatus {
     pub writes: u64,
 }
 
+/// The lags that were found in a while, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[non_exhaustive]
+pub struct LagMillis {
+    /// The mean. `None` if no lag was known, as below.
+    pub average_ms: Option<u64>,
+    /// Ninety-five in a hundred were no longer.
+    pub p95_ms: Option<u64>,
+    /// The longest.
+    pub maximum_ms: Option<u64>,
+    /// How often it was unknown.
+    pub unknown: usize,
+}
+
+impl From<LagSummary> for LagMillis {
+    fn from(summary: LagSummary) -> Self {
+        LagMillis {
+            average_ms: summary.average.map(millis),
+            p95_ms: summary.p95.map(millis),
+            maximum_ms: summary.maximum.map(millis),
+            unknown: summary.unknown,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What [`EndpointStatus::lag_last_minute`] looks at.
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Status {
     pub(crate) fn of(cluster: &Cluster) -> Status {
-        let (topology, now) = (cluster.board().topology(), cluster.board().now());
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let board = cluster.board();
+        let (topology, now) = (board.topology(), board.now());
         let endpoints: Vec<_> = topology
             .iter()
             .map(|(id, state)| EndpointStatus {
                 name: state.endpoint.name().to_owned(),
                 address: state.endpoint.address().to_owned(),
                 role: state.role,
+                condition: topology.condition(id),
                 health: state.health.clone(),
                 replication: state.replication,
                 foreign: state.foreign,
                 position: state.position.as_ref().map(ToString::to_string),
                 staleness_ms: topology.staleness(id, now).map(millis),
                 lag_ms: topology.lag(id).map(millis),
+                behind: topology.distance(id),
+                behind_received: topology.distance_to_receive(id),
+                lag_last_minute: board.lags(id, MINUTE).map(LagMillis::from),
                 probe_ms: state.probe_time.map(millis),
                 in_flight: cluster.loads.in_flight(id),
                 reads: cluster.loads.reads(id),

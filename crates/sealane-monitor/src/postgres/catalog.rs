@@ -49,6 +49,8 @@ async fn facts(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
     // Definitions are printed with the schema of every name that is not in the
     // search path, so there must be none of the user's in it.
     sqlx::query("SET LOCAL search_path TO pg_catalog").execute(&mut *transaction).await?;
+    // Whoever asked gives up after this time, but the server would go on.
+    sqlx::query("SET LOCAL statement_timeout TO '30s'").execute(&mut *transaction).await?;
     let text = sqlx::query_scalar(CATALOG).fetch_one(&mut *transaction).await?;
     transaction.rollback().await?;
     // The facts are here; how the connection ends does not matter.

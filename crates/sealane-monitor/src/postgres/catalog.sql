@@ -14,9 +14,41 @@ impure_aggregate AS (
      OR aggminvtransfn IN (SELECT oid FROM impure) OR aggmfinalfn IN (SELECT oid FROM impure)
 ),
 
+-- Which types each type is made of.
+made AS (
+  SELECT typelem AS part, oid FROM pg_type WHERE typelem <> 0
+  UNION ALL
+  SELECT typbasetype, oid FROM pg_type WHERE typbasetype <> 0
+  UNION ALL
+  SELECT rngsubtype, side.oid FROM pg_range, LATERAL (VALUES (rngtypid), (rngmultitypid)) AS side(oid)
+  UNION ALL
+  SELECT a.atttypid, t.oid FROM pg_attribute a JOIN pg_type t ON t.typrelid = a.attrelid
+  WHERE a.attnum > 0 AND NOT a.attisdropped
+),
+
+-- Types whose values run something on their way in, out, or over to another type;
+-- and types made of them. Of a cast from or to a type of the server's own, the other
+-- side is meant: not everything that has text in it.
+active AS (
+  WITH RECURSIVE active(oid) AS (
+    SELECT oid FROM pg_type
+    WHERE oid >= 16384 AND (typinput IN (SELECT oid FROM impure) OR typoutput IN (SELECT oid FROM impure)
+       OR typreceive IN (SELECT oid FROM impure) OR typsend IN (SELECT oid FROM impure))
+    UNION
+    SELECT side.oid FROM pg_cast, LATERAL (VALUES (castsource), (casttarget)) AS side(oid)
+    WHERE pg_cast.oid >= 16384 AND castfunc IN (SELECT oid FROM impure)
+      AND (side.oid >= 16384 OR (castsource < 16384 AND casttarget < 16384))
+    UNION
+    SELECT made.oid FROM active JOIN made ON made.part = active.oid
+  )
+  SELECT DISTINCT oid FROM active
+),
+
 functions AS (
   SELECT n.nspname AS schema, p.proname AS name,
-    p.provolatile = 'v' OR p.oid IN (SELECT oid FROM impure_aggregate) AS volatile,
+    p.provolatile = 'v' OR p.oid IN (SELECT oid FROM impure_aggregate)
+      -- An argument may be converted to its type without a word.
+      OR EXISTS (SELECT FROM unnest(p.proargtypes) AS argument(oid) JOIN active USING (oid)) AS volatile,
     EXISTS (
       SELECT FROM pg_proc own
       WHERE own.proname = p.proname AND own.oid < 16384
@@ -32,29 +64,11 @@ functions AS (
 ),
 
 operators AS (
-  SELECT oprname AS symbol, bool_or(oprcode IN (SELECT oid FROM impure)) AS volatile
+  SELECT oprname AS symbol, bool_or(
+    oprcode IN (SELECT oid FROM impure)
+    OR oprleft IN (SELECT oid FROM active) OR oprright IN (SELECT oid FROM active)
+  ) AS volatile
   FROM pg_operator WHERE oid >= 16384 GROUP BY oprname
-),
-
--- Types whose values run something on their way in, out, or over to another type;
--- and types made of them.
-active AS (
-  WITH RECURSIVE active(oid) AS (
-    SELECT oid FROM pg_type
-    WHERE oid >= 16384 AND (typinput IN (SELECT oid FROM impure) OR typoutput IN (SELECT oid FROM impure)
-       OR typreceive IN (SELECT oid FROM impure) OR typsend IN (SELECT oid FROM impure))
-    UNION
-    SELECT side.oid FROM pg_cast, LATERAL (VALUES (castsource), (casttarget)) AS side(oid)
-    WHERE pg_cast.oid >= 16384 AND castfunc IN (SELECT oid FROM impure)
-    UNION
-    SELECT outer_type.oid FROM active
-    JOIN pg_type outer_type ON active.oid IN (outer_type.typelem, outer_type.typbasetype)
-      OR outer_type.typrelid IN (
-        SELECT attrelid FROM pg_attribute
-        WHERE atttypid = active.oid AND attnum > 0 AND NOT attisdropped
-      )
-  )
-  SELECT DISTINCT oid FROM active
 ),
 
 -- A domain's conditions run when something is converted to it.

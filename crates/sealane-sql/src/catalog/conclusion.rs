@@ -13,19 +13,23 @@ use crate::table_name::TableName;
 
 type Name<'a> = (&'a str, &'a str);
 
-pub(super) fn conclude(facts: &CatalogFacts) -> Catalog {
-    let mut catalog = callables(facts);
-    catalog.types = active_types(&facts.types, &catalog);
-    // Sorted, so that equal facts in any order make equal catalogs.
-    let mut judged: BTreeMap<Name<'_>, Judged> = BTreeMap::new();
-    for fact in &facts.relations {
-        judged.insert((&fact.schema, &fact.name), Judged::new(fact, &catalog));
+impl Catalog {
+    /// Draws the conclusions from what a server said.
+    #[must_use]
+    pub fn new(facts: &CatalogFacts) -> Self {
+        let mut catalog = callables(facts);
+        catalog.types = active_types(&facts.types, &catalog);
+        // Sorted, so that equal facts in any order make equal catalogs.
+        let mut judged: BTreeMap<Name<'_>, Judged> = BTreeMap::new();
+        for fact in &facts.relations {
+            judged.insert((&fact.schema, &fact.name), Judged::new(fact, &catalog));
+        }
+        for (name, own) in &judged {
+            let relation = with_all_below(*name, own, &judged);
+            catalog.relations.entry(name.1.into()).or_default().push(relation);
+        }
+        catalog
     }
-    for (name, own) in &judged {
-        let relation = with_all_below(*name, own, &judged);
-        catalog.relations.entry(name.1.into()).or_default().push(relation);
-    }
-    catalog
 }
 
 fn callables(facts: &CatalogFacts) -> Catalog {

@@ -29,7 +29,7 @@ refused (pattern) AS (VALUES
     ('txid_current_(if_assigned|snapshot)'), ('pg_current_xact_id_if_assigned'),
     ('pg_current_snapshot'), ('mxid_age'),
     -- Fail during recovery.
-    ('pg_walfile_name.*'),
+    ('pg_walfile_name.*'), ('pg_replication_origin_oid'),
     -- About this very session, its settings and its connection.
     ('current_setting'), ('pg_show_all_settings'), ('pg_listening_channels'), ('pg_cursor'),
     ('pg_prepared_statement'), ('pg_my_temp_schema'), ('pg_is_other_temp_schema'),

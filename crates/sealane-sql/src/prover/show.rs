@@ -66,14 +66,14 @@ impl<'a> Prover<'a> {
         let reads = match self.dialect {
             Dialect::PostgreSql => words.len() == 1 && CONSTANTS.contains(&first.as_str()),
             // The parser leaves out what is no word, so only these words and no others.
-            Dialect::MySql => match (first.as_str(), word(1).as_deref(), words.len()) {
-                ("engines" | "privileges" | "triggers" | "events", None, 1) => true,
-                ("triggers" | "events", Some("like"), 2) => true,
-                ("storage", Some("engines"), 2) => true,
-                ("procedure" | "function", Some("status"), 2) => true,
-                ("index" | "indexes" | "keys", Some("from" | "in"), 3) => true,
-                _ => false,
-            },
+            Dialect::MySql => matches!(
+                (first.as_str(), word(1).as_deref(), words.len()),
+                ("engines" | "privileges" | "triggers" | "events", None, 1)
+                    | ("triggers" | "events", Some("like"), 2)
+                    | ("storage", Some("engines"), 2)
+                    | ("procedure" | "function", Some("status"), 2)
+                    | ("index" | "indexes" | "keys", Some("from" | "in"), 3)
+            ),
             Dialect::Sqlite => false,
         };
         if !reads {

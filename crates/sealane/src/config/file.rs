@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Consistency, RoundRobin};
+use sealane_core::{Consistency, HealthPolicy, RoundRobin};
 use serde::Deserialize;
 
 use super::Config;
@@ -19,6 +19,8 @@ struct File {
     routing: Routing,
     #[serde(default)]
     probes: Probes,
+    #[serde(default)]
+    health: Health,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +67,19 @@ struct Probes {
     interval_ms: Option<u64>,
     quick_interval_ms: Option<u64>,
     timeout_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Health {
+    down_after: Option<u32>,
+    down_ratio: Option<f64>,
+    up_after: Option<u32>,
+    back_off_ms: Option<u64>,
+    back_off_cap_ms: Option<u64>,
+    forgiven_after_ms: Option<u64>,
+    lagging_above_ms: Option<u64>,
+    lagging_until_ms: Option<u64>,
 }
 
 /// Reads `text`, which came from `path`.
@@ -114,7 +129,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     if let Some(BalancerName::RoundRobin) = file.routing.balancer {
         config = config.balancer(RoundRobin::default());
     }
-    Ok(file.probes.apply(config))
+    let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
+    Ok(file.probes.apply(config.health(policy)))
 }
 
 impl Endpoint {
@@ -153,6 +169,32 @@ impl Routing {
             (Some(Level::Strong), None) => Ok(Consistency::Strong),
             (Some(Level::ReadYourWrites) | None, None) => Ok(Consistency::ReadYourWrites),
         }
+    }
+}
+
+impl Health {
+    fn policy(&self) -> Result<HealthPolicy, &'static str> {
+        let mut policy = HealthPolicy::default();
+        let ratio = self.down_ratio.unwrap_or(policy.down_ratio);
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err("health.down_ratio must be between 0 and 1");
+        }
+        policy.down_ratio = ratio;
+        policy.down_after = self.down_after.unwrap_or(policy.down_after);
+        policy.up_after = self.up_after.unwrap_or(policy.up_after);
+        let durations = [
+            (&mut policy.back_off, self.back_off_ms),
+            (&mut policy.back_off_cap, self.back_off_cap_ms),
+            (&mut policy.forgiven_after, self.forgiven_after_ms),
+            (&mut policy.lagging_above, self.lagging_above_ms),
+            (&mut policy.lagging_until, self.lagging_until_ms),
+        ];
+        for (setting, millis) in durations {
+            if let Some(millis) = millis {
+                *setting = Duration::from_millis(millis);
+            }
+        }
+        Ok(policy)
     }
 }
 
@@ -210,6 +252,16 @@ mod tests {
             interval_ms = 500
             quick_interval_ms = 2
             timeout_ms = 300
+
+            [health]
+            down_after = 2
+            down_ratio = 0.25
+            up_after = 3
+            back_off_ms = 500
+            back_off_cap_ms = 5000
+            forgiven_after_ms = 30000
+            lagging_above_ms = 10000
+            lagging_until_ms = 4000
             "#,
         )
         .unwrap();
@@ -221,6 +273,8 @@ mod tests {
         assert_eq!(config.balancer.name(), "round-robin");
         assert_eq!(config.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.pace.quick, Duration::from_millis(2));
+        assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
+        assert_eq!(config.health.lagging_until, Duration::from_secs(4));
     }
 
     #[test]
@@ -243,6 +297,12 @@ mod tests {
             assert!(error.contains("line 1") || error.contains("line 2"), "{error}");
             assert!(!error.contains("tide"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_ratio_out_of_its_range_is_refused() {
+        let error = parse("primary.url = \"a\"\nhealth.down_ratio = 1.5").unwrap_err();
+        assert!(error.to_string().contains("between 0 and 1"), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) async fn replicated(
     config: Config,
     addresses: Addresses,
 ) -> Result<Cluster, ConnectError> {
-    let board = Board::new(Topology::new(addresses.endpoints.clone()));
+    let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
     let (mut pools, mut probes) = (Vec::new(), Vec::new());
     for (index, endpoint) in config.endpoints().enumerate() {
@@ -34,7 +34,8 @@ pub(super) async fn replicated(
     let topology = monitor.board().topology();
     one_flavour(topology.iter().map(|(_, s)| (s.endpoint.name(), s.position.as_ref())))?;
     primary_answers(&topology)?;
-    monitor.first_proofs(config.pace.quick * 10).await;
+    // Out of patience: reads begin on the primary, and move when there is proof.
+    monitor.await_replication(config.pace.quick * 10).await;
     Ok(Cluster {
         engine: Engine::MySql,
         loads: Arc::new(Loads::new(pools.len())),

@@ -128,8 +128,9 @@ impl Status {
         let is_unnamed = self.heartbeat.parse::<f64>().is_ok_and(|seconds| seconds > 0.0);
         match (self.running.as_str(), applies, is_unnamed) {
             ("ON", _, _) => Replication::Running,
-            // Whether something receives or not: nothing new will show.
-            (_, false, _) | (_, true, true) => Replication::Stopped,
+            // Nothing new shows; whether it receives is not told.
+            (_, false, true) => Replication::Paused,
+            (_, true, true) | (_, false, false) => Replication::Stopped,
             // Connections with names, of which nobody is told.
             (_, true, false) => Replication::Unknown,
         }
@@ -200,7 +201,8 @@ mod tests {
     fn everybody_may_see_whether_the_unnamed_connection_runs() {
         assert_eq!(status("ON", "1", "1.000").replication(), Replication::Running);
         assert_eq!(status("OFF", "1", "1.000").replication(), Replication::Stopped);
-        assert_eq!(status("OFF", "0", "1.000").replication(), Replication::Stopped);
+        assert_eq!(status("OFF", "0", "1.000").replication(), Replication::Paused);
+        assert_eq!(status("OFF", "0", "0.000").replication(), Replication::Stopped);
         assert_eq!(status("OFF", "2", "0.000").replication(), Replication::Unknown);
     }
 }

@@ -49,7 +49,7 @@ fn what_a_view_hides_is_found_through_views_above_it() {
     let good = judged(&facts, "SELECT * FROM good");
     assert!(good.may_leave_primary());
     let tables: Vec<String> = good.tables.read.iter().map(ToString::to_string).collect();
-    assert_eq!(tables, ["public.cake", "good"]);
+    assert_eq!(tables, ["good", "public.cake"]);
     let why = judged(&facts, "SELECT * FROM peak").to_string();
     assert_eq!(
         why,
