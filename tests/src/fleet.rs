@@ -66,8 +66,6 @@ pub mod whereabouts {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i32,
         pub in_recovery: bool,
-        /// Whether the session may not write.
-        pub reads_only: bool,
         pub address: String,
     }
 

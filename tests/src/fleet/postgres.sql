@@ -13,6 +13,4 @@ INSERT INTO harbour (name) VALUES ('Husum'), ('Wismar');
 CREATE OR REPLACE FUNCTION reads_only() RETURNS boolean LANGUAGE sql STABLE
     RETURN current_setting('default_transaction_read_only')::boolean;
 CREATE VIEW whereabouts AS
-    SELECT 1 AS id, pg_is_in_recovery() AS in_recovery,
-        current_setting('default_transaction_read_only')::boolean AS reads_only,
-        host(inet_server_addr()) AS address;
+    SELECT 1 AS id, pg_is_in_recovery() AS in_recovery, host(inet_server_addr()) AS address;
