@@ -1,12 +1,15 @@
-//! Entities for the suites on PostgreSQL: harbours and their boats, and a view that tells
-//! which server it was read on.
+//! Entities for the suites: harbours and their boats, and a view that tells which server it
+//! was read on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait};
+use anyhow::{Context, ensure};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
 use sealane::{Config, RoutedConnection};
 
-use crate::{Cluster, Server, eventually};
+use crate::{Cluster, Engine, Server, eventually, watch};
+
+pub use crate::watch::{forget_statements, statements};
 
 /// A place for boats.
 pub mod harbour {
@@ -69,23 +72,12 @@ pub mod whereabouts {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-const SCHEMA: &str = "
-    DROP VIEW IF EXISTS whereabouts;
-    DROP TABLE IF EXISTS boat;
-    DROP TABLE IF EXISTS harbour;
-    CREATE TABLE harbour (id serial PRIMARY KEY, name text NOT NULL);
-    CREATE TABLE boat (
-        id serial PRIMARY KEY,
-        harbour_id int NOT NULL REFERENCES harbour,
-        name text NOT NULL,
-        voyages bigint NOT NULL DEFAULT 0
-    );
-    INSERT INTO harbour (name) VALUES ('Husum'), ('Wismar');
-    CREATE OR REPLACE FUNCTION reads_only() RETURNS boolean LANGUAGE sql STABLE
-        RETURN current_setting('default_transaction_read_only')::boolean;
-    CREATE VIEW whereabouts AS
-        SELECT 1 AS id, pg_is_in_recovery() AS in_recovery, host(inet_server_addr()) AS address;
-";
+fn schema(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Postgres => include_str!("fleet/postgres.sql"),
+        Engine::Mysql | Engine::Mariadb => include_str!("fleet/mysql.sql"),
+    }
+}
 
 /// The configuration that leads to `cluster`.
 #[must_use]
@@ -102,7 +94,8 @@ pub fn config(cluster: &Cluster) -> Config {
 /// When the cluster cannot be brought there.
 pub async fn moor() -> anyhow::Result<Cluster> {
     let cluster = Cluster::healthy().await?;
-    cluster.primary().sql(SCHEMA).await?;
+    watch::stop(&cluster).await?;
+    cluster.primary().sql(schema(cluster.engine())).await?;
     replayed(&cluster).await?;
     Ok(cluster)
 }
@@ -173,25 +166,49 @@ pub async fn all_up(db: &RoutedConnection) -> anyhow::Result<()> {
     eventually(Duration::from_secs(20), "all endpoints are up", check).await
 }
 
-/// How often `server` has run statements like `pattern` since the last
-/// [`forget_statements`].
+/// Waits until the staleness of all endpoints is known, and sees that it stays below the
+/// interval of two idle probes for as long as that.
 ///
 /// # Errors
-/// As [`Server::sql`].
-pub async fn statements(server: &Server, pattern: &str) -> anyhow::Result<i64> {
-    let count = format!(
-        "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query LIKE '{pattern}'"
-    );
-    server.query_scalar(&count).await
-}
-
-/// Begins to count statements anew on all servers.
-///
-/// # Errors
-/// As [`Server::sql`].
-pub async fn forget_statements(cluster: &Cluster) -> anyhow::Result<()> {
-    for server in cluster.servers() {
-        server.sql("SELECT pg_stat_statements_reset()").await?;
+/// When it is not known within ten seconds, or grows.
+pub async fn shows_no_lag(db: &RoutedConnection, during: Duration) -> anyhow::Result<()> {
+    let level = async || {
+        let lags: Vec<_> = db.status().endpoints.iter().map(|e| e.staleness_ms).collect();
+        Ok(lags.iter().all(|lag| lag.is_some_and(|ms| ms < 2_500)))
+    };
+    eventually(Duration::from_secs(10), "staleness is known", level).await?;
+    let until = Instant::now() + during;
+    while Instant::now() < until {
+        for endpoint in db.status().endpoints {
+            let staleness_ms = endpoint.staleness_ms.context("unknown staleness")?;
+            ensure!(staleness_ms < 2_500, "{}: {staleness_ms} ms", endpoint.name);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// What `server` calls itself in [`whereabouts`].
+///
+/// # Errors
+/// As [`Server::sql`].
+pub async fn address(server: &Server) -> anyhow::Result<String> {
+    server.query_scalar("SELECT address FROM whereabouts").await
+}
+
+/// A finished statement for `db`, with names quoted as in PostgreSQL.
+#[must_use]
+pub fn raw(db: &impl ConnectionTrait, sql: &str) -> Statement {
+    let backend = db.get_database_backend();
+    let quoted = match backend {
+        DbBackend::MySql => sql.replace('"', "`"),
+        _ => sql.to_owned(),
+    };
+    Statement::from_string(backend, quoted)
+}
+
+/// `url` for a user called `name`, whose password is the name.
+#[must_use]
+pub fn url_as(url: &str, name: &str) -> String {
+    url.replacen("sealane:sealane@", &format!("{name}:{name}@"), 1)
 }

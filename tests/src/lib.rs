@@ -16,6 +16,7 @@ pub mod fleet;
 mod heal;
 mod server;
 mod wait;
+pub mod watch;
 
 pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;

@@ -1,7 +1,7 @@
 //! SeaORM's migrations over a routed connection.
 
 use anyhow::ensure;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::ConnectionTrait;
 use sea_orm_migration::prelude::*;
 use sealane_tests::fleet;
 
@@ -50,7 +50,7 @@ async fn migrations_run_on_the_primary_and_are_read_back() -> anyhow::Result<()>
 
     Migrator::up(&db, None).await?;
     db.note_write();
-    let read = Statement::from_string(DbBackend::Postgres, "SELECT id FROM lighthouse");
+    let read = fleet::raw(&db, "SELECT id FROM lighthouse");
     ensure!(db.query_all_raw(read.clone()).await?.len() == 1, "a stale read");
     fleet::replayed(&cluster).await?;
     for replica in cluster.replicas() {

@@ -80,7 +80,11 @@ impl Remedy {
 fn is_shutdown(engine: Engine, code: &str) -> bool {
     match engine {
         Engine::Postgres => code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03"),
-        Engine::MySql => matches!(code, "1053" | "1047" | "1927" | "2006" | "2013"),
+        // Shutdown, a Galera node that is not ready, killed, gone (from a proxy), offline
+        // mode, disconnected for having been idle.
+        Engine::MySql => {
+            matches!(code, "1053" | "1047" | "1927" | "2006" | "2013" | "3032" | "4031")
+        }
         Engine::Sqlite => false,
     }
 }
@@ -157,6 +161,9 @@ mod tests {
     #[case::division_by_zero(Engine::Postgres, "22012", Remedy::ReturnToCaller)]
     #[case::mysql_read_only(Engine::MySql, "1290", Remedy::LearnWrite)]
     #[case::mysql_lost(Engine::MySql, "2013", Remedy::Suspect)]
+    #[case::mysql_read_only_session(Engine::MySql, "1792", Remedy::LearnWrite)]
+    #[case::mysql_idle_too_long(Engine::MySql, "4031", Remedy::Suspect)]
+    #[case::mysql_table_not_replayed(Engine::MySql, "1146", Remedy::AskPrimary)]
     #[case::mysql_deadlock(Engine::MySql, "1213", Remedy::ReturnToCaller)]
     #[case::sqlite_read_only(Engine::Sqlite, "8", Remedy::LearnWrite)]
     #[case::sqlite_read_only_extended(Engine::Sqlite, "1032", Remedy::LearnWrite)]

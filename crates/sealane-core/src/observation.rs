@@ -62,6 +62,9 @@ pub enum Replication {
     Paused,
     /// Not connected to any primary. It answers queries all the same, for ever.
     Stopped,
+    /// A replica, and the monitor's role may not see whether it receives. Its
+    /// positions tell how fresh it is all the same.
+    Unknown,
 }
 
 /// Identifies one run of a server.

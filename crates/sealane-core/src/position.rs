@@ -43,7 +43,8 @@ pub enum Position {
     /// the replica's set a superset of the primary's: it still holds all that
     /// the primary holds, which is all that covering claims.
     GtidSet(GtidSet),
-    /// MariaDB: `gtid_binlog_pos` of a primary, `gtid_slave_pos` of a replica.
+    /// MariaDB: `gtid_binlog_pos` of a primary, with what it replayed before it
+    /// became one; `gtid_slave_pos` of a replica.
     GtidList(GtidList),
 }
 

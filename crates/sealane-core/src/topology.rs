@@ -160,10 +160,9 @@ impl Topology {
             (Health::Up, Role::Replica) => match state.replication {
                 Replication::Stopped => Condition::NotReplicating,
                 Replication::Paused => Condition::Paused,
-                Replication::Running | Replication::NotApplicable if state.lagging => {
-                    Condition::Lagging
+                Replication::Running | Replication::NotApplicable | Replication::Unknown => {
+                    if state.lagging { Condition::Lagging } else { Condition::Serving }
                 }
-                Replication::Running | Replication::NotApplicable => Condition::Serving,
             },
         }
     }

@@ -14,6 +14,8 @@ mod guard;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod monitor;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;

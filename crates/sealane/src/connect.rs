@@ -1,5 +1,8 @@
 //! From a configuration to a connection.
 
+#[cfg(feature = "mysql")]
+mod mysql;
+
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr};
@@ -29,6 +32,10 @@ pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, Conn
         Engine::Postgres if config.replicas.is_empty() => alone(&config, &addresses).await?,
         Engine::Postgres => postgres(config, addresses).await?,
         Engine::Sqlite => sqlite(&config, &addresses).await?,
+        #[cfg(feature = "mysql")]
+        Engine::MySql if !config.replicas.is_empty() => {
+            mysql::replicated(config, addresses).await?
+        }
         _ => alone(&config, &addresses).await?,
     };
     Ok(RoutedConnection::new(cluster, consistency))
@@ -77,10 +84,8 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         endpoints.push(Endpoint::new(&endpoint.name, address));
     }
     match engine {
-        Engine::Postgres => Ok(Addresses { engine, endpoints }),
-        _ if count == 1 => Ok(Addresses { engine, endpoints }),
-        Engine::Sqlite => Err(ConnectError::SqliteReplicas),
-        _ => Err(ConnectError::ReplicasUnsupported { engine: "MySQL and MariaDB" }),
+        Engine::Sqlite if count > 1 => Err(ConnectError::SqliteReplicas),
+        _ => Ok(Addresses { engine, endpoints }),
     }
 }
 
@@ -265,7 +270,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 }
 
 /// Whether some endpoint may take writes, or else why not.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError> {
     use sealane_core::{EndpointId, Failure, Health, Role};
 

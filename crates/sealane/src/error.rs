@@ -43,14 +43,17 @@ pub enum ConnectError {
         /// The endpoint's name.
         endpoint: String,
     },
-    /// Replicas of an engine whose lag cannot be observed yet.
+    /// MySQL and MariaDB in one configuration: they do not replicate to each other
+    /// in a way that could be compared.
     #[error(
-        "replicas of {engine} are not supported yet: without a monitor for it, a stale read could \
-         not be ruled out; configure the primary alone"
+        "{mysql} runs MySQL and {mariadb} runs MariaDB; their positions do not compare, so all \
+         endpoints must run the same"
     )]
-    ReplicasUnsupported {
-        /// The engine.
-        engine: &'static str,
+    MixedFlavours {
+        /// The name of an endpoint with MySQL.
+        mysql: String,
+        /// The name of an endpoint with MariaDB.
+        mariadb: String,
     },
     /// Replicas were configured for an SQLite file.
     #[error(
@@ -112,7 +115,10 @@ pub enum ConnectError {
         address: String,
     },
     /// Two endpoints accept writes on the same timeline.
-    #[error("more than one endpoint claims to be the primary: {endpoints}; fence one of them off")]
+    #[error(
+        "more than one endpoint claims to be the primary: {endpoints}; fence one of them off (a \
+         replica of MySQL or MariaDB must have read_only on)"
+    )]
     PrimaryConflict {
         /// Their names.
         endpoints: String,

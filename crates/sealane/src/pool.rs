@@ -5,6 +5,8 @@
 //! new configuration, and one that is demoted gets no write. Neither pool
 //! connects before it is used.
 
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
@@ -23,7 +25,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a read waits for a connection to a replica before it goes
 /// elsewhere, unless configured. A caller that would wait half a minute for
 /// the primary (sqlx's default) has somewhere better to go here.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The two pools of one endpoint.
@@ -43,6 +45,33 @@ impl Pools {
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         let reads = self.reads.close_by_ref().await;
         self.writes.close_by_ref().await.and(reads)
+    }
+}
+
+/// What becomes of a connection to a run that the monitor does not get to know.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[derive(Debug, Clone, Copy)]
+enum Unknown {
+    /// Writes go on even where probes cannot.
+    Admitted,
+    /// Nothing is proved of what it would read.
+    Refused,
+}
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+impl Unknown {
+    /// Whether a connection to the server's run `incarnation` may be used.
+    async fn admit(
+        self,
+        guard: &sealane_monitor::RunGuard,
+        incarnation: &sealane_core::Incarnation,
+    ) -> Result<(), sea_orm::sqlx::Error> {
+        match (guard.admit(incarnation).await, self) {
+            (true, _) | (false, Unknown::Admitted) => Ok(()),
+            (false, Unknown::Refused) => Err(sea_orm::sqlx::Error::Protocol(
+                "the monitor does not know this server's run".into(),
+            )),
+        }
     }
 }
 

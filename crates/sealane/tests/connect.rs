@@ -71,6 +71,22 @@ async fn a_lone_server_that_is_not_there_is_told_at_once() {
     assert!(!error.contains("ebb"), "{error}");
 }
 
+/// Port 1 of this machine: nobody listens there. That is told, not that there are replicas.
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn replicas_of_mysql_are_accepted() {
+    let config =
+        Config::new("mysql://app:ebb@127.0.0.1:1/shop").replica("mysql://app:ebb@127.0.0.1:1/shop");
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(
+        error.contains(
+            "primary at 127.0.0.1:1, which should take the writes, cannot be used: no conn"
+        ),
+        "{error}"
+    );
+    assert!(!error.contains("ebb"), "{error}");
+}
+
 #[tokio::test]
 async fn there_is_a_most_of_endpoints() {
     let config = (0..64).fold(Config::new("postgres://db/shop"), |config, n| {

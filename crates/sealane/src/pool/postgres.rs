@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use sealane_monitor::{RunGuard, postgres};
 
-use super::{Pools, REPLICA_ACQUIRE_TIMEOUT, routed};
+use super::{Pools, REPLICA_ACQUIRE_TIMEOUT, Unknown, routed};
 
 /// The pools, and how the monitor connects to the same server. `is_first` is
 /// said of the endpoint that was configured as the primary.
@@ -78,15 +78,6 @@ async fn open_pool(
     Database::connect(options).await
 }
 
-/// What becomes of a connection to a run that the monitor does not get to know.
-#[derive(Debug, Clone, Copy)]
-enum Unknown {
-    /// Writes go on even where probes cannot.
-    Admitted,
-    /// Nothing is proved of what it would read.
-    Refused,
-}
-
 /// Whether SeaORM sets the search path by the one hook that the guard needs.
 /// The setting has no getter; its debug form shows it. Without the guard, a
 /// restart that goes unnoticed for up to a probe's interval is not caught;
@@ -110,12 +101,7 @@ fn guarded(
         let guard = Arc::clone(&guard);
         Box::pin(async move {
             let incarnation = postgres::incarnation(connection).await?;
-            match (guard.admit(&incarnation).await, unknown) {
-                (true, _) | (false, Unknown::Admitted) => Ok(()),
-                (false, Unknown::Refused) => {
-                    Err(sqlx::Error::Protocol("the monitor does not know this server's run".into()))
-                }
-            }
+            unknown.admit(&guard, &incarnation).await
         })
     })
 }

@@ -1,0 +1,216 @@
+//! The probe of MySQL (8.0.22 and later, with GTIDs) and of MariaDB (10.5 and later).
+//!
+//! # What it relies on
+//! - **Roles.** A server with `read_only` on is a replica, one without is the
+//!   primary. That it also receives from another server says nothing: two
+//!   primaries may receive from each other. So a replica must have `read_only`
+//!   on, which keeps writes away from it, too.
+//! - **A primary's position contains every write that was answered.** MySQL adds a
+//!   transaction to `gtid_executed` after the engine has committed it and before
+//!   the client is answered (`MYSQL_BIN_LOG::process_commit_stage_queue` calls
+//!   `update_commit_group`; manual, section 19.1.3.2, "GTID Life Cycle"). MariaDB
+//!   adds it to `gtid_binlog_pos` even before the engine commits, when it writes
+//!   the binary log.
+//! - **A replica's position contains only what new snapshots see.** In MySQL for
+//!   the same reason; without `replica_preserve_commit_order` the set has holes,
+//!   which it shows. MariaDB publishes in `gtid_slave_pos` "only after commit"
+//!   (`rpl_slave_state::update_state_hash`), and parallel appliers commit each
+//!   domain in its order (manual, "Parallel Replication").
+//!
+//! # What the role needs
+//! Nothing but to connect: system variables and status are everybody's. Whether a
+//! replica receives, applies, and what it has received is told to those with
+//! `REPLICATION CLIENT` (MySQL) or `SLAVE MONITOR` (MariaDB). Without it routing is
+//! the same, by positions; a MySQL replica then shows as
+//! [`Replication::Unknown`](sealane_core::Replication::Unknown), one of MariaDB as
+//! running or not.
+
+mod channel;
+mod flavour;
+
+use std::fmt;
+
+use sealane_core::{Failure, Incarnation, Report};
+use sqlx::{
+    ConnectOptions, Connection, MySqlConnection, Row,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
+};
+
+use crate::Probe;
+use flavour::Flavour;
+
+/// Which run of the server this is: who it is, and when it started.
+///
+/// Both the clock and the uptime are taken at the statement's begin and in whole
+/// seconds, so that their difference is the moment of the start, the same in
+/// every answer (`show_starttime` in both servers). Two starts within one second
+/// would look like one run; neither server comes up and down so fast.
+///
+/// One text for both: MariaDB reads `/*M!` and skips `/*!80000`, MySQL does the
+/// opposite. MySQL has no such table in `information_schema`, and MariaDB's
+/// `performance_schema` is off by default.
+const INCARNATION: &str = "SELECT CONCAT(@@global.server_id, ' ', \
+     UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
+     FROM /*M! information_schema.global_status */ /*!80000 performance_schema.global_status */ \
+     WHERE variable_name = 'Uptime'";
+
+/// Asks a MySQL or MariaDB server over a connection of its own.
+pub struct MySqlProbe {
+    options: MySqlConnectOptions,
+    link: Option<Link>,
+}
+
+/// A connection, and what was learned when it was made.
+struct Link {
+    connection: MySqlConnection,
+    flavour: Flavour,
+    /// Whether this role may ask for details of replication.
+    details: bool,
+}
+
+impl MySqlProbe {
+    /// A probe that connects with `options` when it is first asked.
+    #[must_use]
+    pub fn new(options: MySqlConnectOptions) -> Self {
+        MySqlProbe { options: options.disable_statement_logging(), link: None }
+    }
+}
+
+impl Probe for MySqlProbe {
+    async fn ask(&mut self) -> Result<Report, Failure> {
+        // Only a connection that has just answered is kept: a call that is dropped
+        // half-way leaves none behind.
+        if let Some(link) = self.link.take() {
+            match self.ask_on(link).await {
+                // The connection may be all that was lost; a new one tells.
+                Err(Failure::Connection(_) | Failure::Unavailable(_)) => {}
+                answer => return answer,
+            }
+        }
+        let link = Link::open(&self.options).await.map_err(|e| failure(&e))?;
+        self.ask_on(link).await
+    }
+
+    fn disconnect(&mut self) {
+        self.link = None;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+}
+
+impl MySqlProbe {
+    async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
+        let rows = link.rows().await.map_err(|e| failure(&e))?;
+        let report = link.flavour.report(&rows, link.details);
+        self.link = Some(link);
+        report
+    }
+}
+
+impl Link {
+    async fn open(options: &MySqlConnectOptions) -> Result<Self, sqlx::Error> {
+        let mut connection = MySqlConnection::connect_with(options).await?;
+        let version: String =
+            sqlx::query_scalar("SELECT @@version").fetch_one(&mut connection).await?;
+        Ok(Link { connection, flavour: Flavour::of_version(&version), details: true })
+    }
+
+    /// One round trip, and one more on a new connection of a role that may not see
+    /// the details.
+    async fn rows(&mut self) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        if self.details {
+            let detailed = sqlx::raw_sql(self.flavour.detailed());
+            match detailed.fetch_all(&mut self.connection).await {
+                // No privilege; or a proxy in between that takes one statement at a time.
+                Err(sqlx::Error::Database(_)) => self.details = false,
+                answer => return answer,
+            }
+        }
+        sqlx::raw_sql(self.flavour.plain()).fetch_all(&mut self.connection).await
+    }
+}
+
+impl fmt::Debug for MySqlProbe {
+    /// Without the options: they hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlProbe")
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which run of the server `connection` leads to. One round trip.
+///
+/// # Errors
+/// Whatever the server or the connection says.
+pub async fn incarnation(connection: &mut MySqlConnection) -> Result<Incarnation, sqlx::Error> {
+    let row = sqlx::raw_sql(INCARNATION).fetch_one(connection).await?;
+    Ok(Incarnation::new(text(&row, "incarnation")?))
+}
+
+/// What an unprepared statement returns comes as text, whatever its type is in
+/// which version. NULL is no text.
+fn text(row: &MySqlRow, column: &str) -> Result<String, sqlx::Error> {
+    row.try_get_unchecked(column)
+}
+
+/// What a driver's error says about the endpoint. Messages of the server and of
+/// the operating system carry no password.
+#[must_use]
+pub fn failure(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(answer) => {
+            match answer.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
+                Some(number) => server_failure(number, answer.message()),
+                None => Failure::Unexpected(answer.message().to_owned()),
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed => Failure::Connection(error.to_string()),
+        other => Failure::Unexpected(other.to_string()),
+    }
+}
+
+/// Error numbers (MySQL error reference; MariaDB shares those named here).
+fn server_failure(number: u16, message: &str) -> Failure {
+    let message = format!("{message} ({number})");
+    match number {
+        // Access denied to the server, a database or a table; unknown database; host
+        // blocked or not allowed; a privilege is missing; no such way to log in; the
+        // password has expired.
+        1044 | 1045 | 1049 | 1129 | 1130 | 1142 | 1227 | 1698 | 1820 | 1862 => {
+            Failure::Misconfigured(message)
+        }
+        // Too many connections, in all or of this user; a node that is not ready;
+        // shutdown; offline mode.
+        1040 | 1047 | 1053 | 1203 | 1226 | 3032 => Failure::Unavailable(message),
+        // Killed; gone or lost, as a proxy tells; idle for too long.
+        1927 | 2006 | 2013 | 4031 => Failure::Connection(message),
+        _ => Failure::Unexpected(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_refusal_is_told_with_its_number() {
+        let told = |number| server_failure(number, "no");
+        assert_eq!(told(1045), Failure::Misconfigured("no (1045)".into()));
+        assert_eq!(told(1040), Failure::Unavailable("no (1040)".into()));
+        assert_eq!(told(1053), Failure::Unavailable("no (1053)".into()));
+        assert_eq!(told(2013), Failure::Connection("no (2013)".into()));
+        assert_eq!(told(1064), Failure::Unexpected("no (1064)".into()));
+    }
+
+    #[test]
+    fn the_debug_form_shows_no_password() {
+        let probe = MySqlProbe::new(MySqlConnectOptions::new().password("tide"));
+        assert!(!format!("{probe:?}").contains("tide"));
+    }
+}

@@ -1,0 +1,117 @@
+//! In what MySQL and MariaDB differ: the words of the probe, and what they say.
+
+mod mariadb;
+mod oracle;
+
+use sealane_core::{Failure, Incarnation, Position, Replication, Report, Role};
+use sqlx::mysql::MySqlRow;
+
+use super::{channel::Channel, text};
+
+/// MySQL and its cousin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// A position is the set of all transactions that a server has executed.
+    MySql,
+    /// A position is the last transaction of each domain.
+    MariaDb,
+}
+
+/// What both say of themselves, in their own words.
+#[derive(Debug)]
+struct Answer {
+    is_replica: bool,
+    incarnation: String,
+    /// As a primary or as a replica, whichever it is.
+    position: Position,
+    /// What it has received and maybe not applied; `None` if we may not see it.
+    received: Option<Position>,
+    replication: Replication,
+}
+
+impl Flavour {
+    /// From `@@version`, such as `9.7.4` or `11.8.6-MariaDB-log`.
+    pub(super) fn of_version(version: &str) -> Self {
+        match version.to_ascii_lowercase().contains("mariadb") {
+            true => Flavour::MariaDb,
+            false => Flavour::MySql,
+        }
+    }
+
+    /// What every role may ask.
+    pub(super) fn plain(self) -> &'static str {
+        match self {
+            Flavour::MySql => oracle::PLAIN,
+            Flavour::MariaDb => mariadb::PLAIN,
+        }
+    }
+
+    /// The same, and what replication does: behind it one row for each channel.
+    pub(super) fn detailed(self) -> &'static str {
+        match self {
+            Flavour::MySql => oracle::DETAILED,
+            Flavour::MariaDb => mariadb::DETAILED,
+        }
+    }
+
+    /// What the rows of one of the two statements say.
+    pub(super) fn report(self, rows: &[MySqlRow], details: bool) -> Result<Report, Failure> {
+        let answer = match self {
+            Flavour::MySql => oracle::Words::read(rows, details)?.answer()?,
+            Flavour::MariaDb => mariadb::Words::read(rows, details)?.answer()?,
+        };
+        Ok(answer.report())
+    }
+}
+
+impl Answer {
+    fn report(self) -> Report {
+        let (role, replication, received) = match self.is_replica {
+            true => (Role::Replica, self.replication, self.received),
+            false => (Role::Primary, Replication::NotApplicable, None),
+        };
+        let incarnation = Incarnation::new(self.incarnation);
+        Report { role, position: Some(self.position), received, replication, incarnation }
+    }
+}
+
+/// `0` and `OFF` are off; on are `1`, `ON`, and the kinds of read-only that MariaDB 12 has.
+fn is_on(setting: &str) -> bool {
+    !matches!(setting, "0" | "OFF")
+}
+
+fn no_row() -> Failure {
+    Failure::Unexpected("the server did not say what it was asked".to_owned())
+}
+
+fn unreadable(error: impl ToString) -> Failure {
+    Failure::Unexpected(error.to_string())
+}
+
+/// A column that may be NULL, or empty, which is the same here.
+fn text_or_empty(row: &MySqlRow, column: &str) -> String {
+    text(row, column).unwrap_or_default()
+}
+
+fn channels_of(rows: &[MySqlRow]) -> Vec<Channel> {
+    rows.iter().map(Channel::from_row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_tells_the_flavour() {
+        assert_eq!(Flavour::of_version("9.7.4-2"), Flavour::MySql);
+        assert_eq!(Flavour::of_version("8.4.3"), Flavour::MySql);
+        assert_eq!(Flavour::of_version("11.8.6-MariaDB-0+deb13u1 from Debian"), Flavour::MariaDb);
+        assert_eq!(Flavour::of_version("5.5.5-10.11.6-MariaDB-log"), Flavour::MariaDb);
+    }
+
+    #[test]
+    fn a_setting_is_off_in_two_words() {
+        assert!(!is_on("0") && !is_on("OFF"));
+        assert!(is_on("1") && is_on("ON") && is_on("NO_LOCK_NO_ADMIN"));
+    }
+}

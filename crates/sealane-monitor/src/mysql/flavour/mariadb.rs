@@ -1,0 +1,208 @@
+//! MariaDB.
+
+use sealane_core::{Failure, GtidList, Position, Replication};
+use sqlx::mysql::MySqlRow;
+
+use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
+use crate::mysql::channel::Channel;
+
+/// Four rows, which differ in the status that they tell. To fold them into one would
+/// cost more, and is a trap: beside an aggregate function MariaDB (10.11, 11.8) shows
+/// every setting that is ON as 0.
+macro_rules! plain {
+    () => {
+        "SELECT @@global.gtid_slave_pos AS replayed, @@global.gtid_binlog_pos AS written, \
+         @@global.log_bin AS log_bin, @@global.read_only AS read_only, \
+         @@global.server_id AS server_id, UNIX_TIMESTAMP() AS asked_at, \
+         variable_name, variable_value FROM information_schema.global_status \
+         WHERE variable_name IN \
+         ('Uptime', 'Slave_running', 'Slaves_running', 'Slave_heartbeat_period')"
+    };
+}
+
+pub(super) const PLAIN: &str = plain!();
+/// Needs `SLAVE MONITOR`.
+pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW ALL SLAVES STATUS");
+
+/// What MariaDB says.
+#[derive(Debug, Clone)]
+pub(super) struct Words {
+    replayed: String,
+    written: String,
+    log_bin: String,
+    read_only: String,
+    incarnation: String,
+    status: Status,
+    /// `None` if we may not see them.
+    channels: Option<(Vec<Channel>, Vec<String>)>,
+}
+
+/// What everybody may see of replication.
+#[derive(Debug, Clone)]
+struct Status {
+    /// `ON` if both threads of the unnamed connection run.
+    running: String,
+    /// How many threads apply, of all connections.
+    applying: String,
+    /// Of the unnamed connection, in seconds; zero if there is none.
+    heartbeat: String,
+}
+
+impl Words {
+    pub(super) fn read(rows: &[MySqlRow], details: bool) -> Result<Self, Failure> {
+        let told = rows.iter().take_while(|row| text(row, "variable_name").is_ok()).count();
+        let (told, channels) = rows.split_at(told);
+        let first = told.first().ok_or_else(no_row)?;
+        let setting = |name| text(first, name).map_err(unreadable);
+        let status = |name: &str| {
+            let says = |row: &&MySqlRow| {
+                text(row, "variable_name").is_ok_and(|its| its.eq_ignore_ascii_case(name))
+            };
+            told.iter().find(says).map(|row| text_or_empty(row, "variable_value"))
+        };
+        let asked_at: i64 = setting("asked_at")?.parse().map_err(unreadable)?;
+        let uptime: i64 = status("Uptime").ok_or_else(no_row)?.parse().map_err(unreadable)?;
+        Ok(Words {
+            replayed: setting("replayed")?,
+            written: setting("written")?,
+            log_bin: setting("log_bin")?,
+            read_only: setting("read_only")?,
+            incarnation: format!("{} {}", setting("server_id")?, asked_at - uptime),
+            status: Status {
+                running: status("Slave_running").unwrap_or_default(),
+                applying: status("Slaves_running").unwrap_or_default(),
+                heartbeat: status("Slave_heartbeat_period").unwrap_or_default(),
+            },
+            channels: details.then(|| {
+                let received = channels.iter().map(|row| text_or_empty(row, "Gtid_IO_Pos"));
+                (channels_of(channels), received.collect())
+            }),
+        })
+    }
+
+    pub(super) fn answer(self) -> Result<Answer, Failure> {
+        let is_replica = is_on(&self.read_only);
+        let replayed: GtidList = self.replayed.parse().map_err(unreadable)?;
+        let (replication, received) = match &self.channels {
+            None => (self.status.replication(), None),
+            Some((channels, lists)) => {
+                let mut received = replayed.clone();
+                for list in lists {
+                    received = received.union(&list.parse().map_err(unreadable)?);
+                }
+                let replication = Channel::replication(channels).unwrap_or(Replication::Stopped);
+                (replication, Some(Position::GtidList(received)))
+            }
+        };
+        let position = if is_replica { replayed } else { self.as_primary(&replayed)? };
+        Ok(Answer {
+            is_replica,
+            incarnation: self.incarnation,
+            position: Position::GtidList(position),
+            received,
+            replication,
+        })
+    }
+
+    /// What the primary's binary log holds; and what it replayed before it became one,
+    /// which is not in its own log if it does not log that.
+    ///
+    /// A replica's log counts for nothing: what was written there alone has the
+    /// numbers of what its primary wrote.
+    fn as_primary(&self, replayed: &GtidList) -> Result<GtidList, Failure> {
+        // Otherwise an empty list would prove every replica to be up to date.
+        if !is_on(&self.log_bin) {
+            return Err(Failure::Misconfigured(
+                "log_bin is OFF; only with a binary log is it known what a replica has replayed"
+                    .to_owned(),
+            ));
+        }
+        let written: GtidList = self.written.parse().map_err(unreadable)?;
+        Ok(written.union(replayed))
+    }
+}
+
+impl Status {
+    fn replication(&self) -> Replication {
+        let applies = self.applying != "0";
+        let is_unnamed = self.heartbeat.parse::<f64>().is_ok_and(|seconds| seconds > 0.0);
+        match (self.running.as_str(), applies, is_unnamed) {
+            ("ON", _, _) => Replication::Running,
+            // Nothing new shows; whether it receives is not told.
+            (_, false, true) => Replication::Paused,
+            (_, true, true) | (_, false, false) => Replication::Stopped,
+            // Connections with names, of which nobody is told.
+            (_, true, false) => Replication::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane_core::Role;
+
+    use super::*;
+
+    fn status(running: &str, applying: &str, heartbeat: &str) -> Status {
+        let [running, applying, heartbeat] = [running, applying, heartbeat].map(str::to_owned);
+        Status { running, applying, heartbeat }
+    }
+
+    fn replica() -> Words {
+        Words {
+            replayed: "0-1-5".into(),
+            written: "0-1-4".into(),
+            log_bin: "1".into(),
+            read_only: "1".into(),
+            incarnation: "2 1795250371".into(),
+            status: status("ON", "1", "1.000"),
+            channels: None,
+        }
+    }
+
+    fn positions(words: Words) -> (Option<String>, Option<String>) {
+        let report = words.answer().unwrap().report();
+        (report.position.map(|p| p.to_string()), report.received.map(|p| p.to_string()))
+    }
+
+    #[test]
+    fn a_replica_is_where_it_has_replayed_to_whatever_its_log_says() {
+        let words = Words { written: "0-2-9".into(), ..replica() };
+        assert_eq!(positions(words), (Some("0-1-5".into()), None));
+    }
+
+    #[test]
+    fn a_replica_has_received_what_it_replayed_and_what_waits() {
+        let channel = Channel { receives: true, applies: false };
+        let channels = Some((vec![channel], vec!["0-1-8".into()]));
+        let words = Words { channels, ..replica() };
+        assert_eq!(words.clone().answer().unwrap().replication, Replication::Paused);
+        assert_eq!(positions(words), (Some("0-1-5".into()), Some("0-1-8".into())));
+    }
+
+    #[test]
+    fn a_primary_is_where_its_log_ends_and_where_it_has_replayed_to() {
+        let primary = Words { read_only: "OFF".into(), ..replica() };
+        assert_eq!(primary.clone().answer().unwrap().report().role, Role::Primary);
+        let written = Words { written: "0-1-9,3-1-2".into(), ..primary.clone() };
+        assert_eq!(positions(written), (Some("0-1-9,3-1-2".into()), None));
+        let promoted = Words { written: String::new(), ..primary };
+        assert_eq!(positions(promoted), (Some("0-1-5".into()), None));
+    }
+
+    #[test]
+    fn a_primary_without_a_log_proves_nothing() {
+        let words = Words { read_only: "0".into(), log_bin: "0".into(), ..replica() };
+        let error = words.answer().unwrap_err();
+        assert!(matches!(&error, Failure::Misconfigured(why) if why.contains("log_bin")));
+    }
+
+    #[test]
+    fn everybody_may_see_whether_the_unnamed_connection_runs() {
+        assert_eq!(status("ON", "1", "1.000").replication(), Replication::Running);
+        assert_eq!(status("OFF", "1", "1.000").replication(), Replication::Stopped);
+        assert_eq!(status("OFF", "0", "1.000").replication(), Replication::Paused);
+        assert_eq!(status("OFF", "0", "0.000").replication(), Replication::Stopped);
+        assert_eq!(status("OFF", "2", "0.000").replication(), Replication::Unknown);
+    }
+}
