@@ -78,8 +78,13 @@ enum Word {
     Offset,
     /// Between values, and a parenthesis may follow.
     Logic,
-    /// Between values, or one.
-    Value,
+    Not,
+    /// Between values, and no parenthesis may follow: before one it would be a call.
+    Infix,
+    /// A value.
+    Constant,
+    /// Behind a key of the order.
+    Direction,
     Count,
     Aggregate,
 }
@@ -104,17 +109,16 @@ const WORDS: &[(&str, Word)] = &[
     ("OFFSET", Word::Offset),
     ("AND", Word::Logic),
     ("OR", Word::Logic),
-    ("NOT", Word::Logic),
+    ("NOT", Word::Not),
     ("IN", Word::Logic),
-    // Before a parenthesis it would be a call.
-    ("LIKE", Word::Value),
+    ("LIKE", Word::Infix),
     ("BETWEEN", Word::Logic),
-    ("IS", Word::Value),
-    ("NULL", Word::Value),
-    ("TRUE", Word::Value),
-    ("FALSE", Word::Value),
-    ("ASC", Word::Value),
-    ("DESC", Word::Value),
+    ("IS", Word::Infix),
+    ("NULL", Word::Constant),
+    ("TRUE", Word::Constant),
+    ("FALSE", Word::Constant),
+    ("ASC", Word::Direction),
+    ("DESC", Word::Direction),
     ("COUNT", Word::Count),
     ("SUM", Word::Aggregate),
     ("MIN", Word::Aggregate),
@@ -248,8 +252,17 @@ impl<'a> Select<'a> {
         match word {
             Word::Select => return None,
             Word::Distinct => cost.grouping |= self.before == Token::Word(Word::Select),
-            Word::As | Word::Value => self.must(!before_parenthesis)?,
-            Word::Logic => {}
+            Word::As | Word::Constant => self.must(!before_parenthesis)?,
+            Word::Not => {}
+            Word::Logic => self.must(self.is_behind_value() || self.is_behind_not())?,
+            Word::Infix => {
+                let stands_between = self.is_behind_value() || self.is_behind_not();
+                self.must(stands_between && !before_parenthesis)?;
+            }
+            Word::Direction => {
+                let is_key = self.clause == Clause::Order && self.is_behind_value();
+                self.must(is_key && !before_parenthesis)?;
+            }
             Word::From => self.begin(Clause::From, before_parenthesis)?,
             Word::Where => {
                 cost.filtered = true;
@@ -287,6 +300,21 @@ impl<'a> Select<'a> {
         Some(())
     }
 
+    fn is_behind_value(&self) -> bool {
+        matches!(
+            self.before,
+            Token::Name(_)
+                | Token::Number(_)
+                | Token::Placeholder
+                | Token::Close
+                | Token::Word(Word::Constant)
+        )
+    }
+
+    fn is_behind_not(&self) -> bool {
+        self.before == Token::Word(Word::Not)
+    }
+
     fn begin(&mut self, clause: Clause, before_parenthesis: bool) -> Option<()> {
         self.must(self.depth == 0 && clause > self.clause && !before_parenthesis)?;
         self.clause = clause;
@@ -315,14 +343,7 @@ impl<'a> Select<'a> {
 
     fn finish(mut self) -> Option<Classification> {
         self.end_of_table()?;
-        let is_whole = matches!(
-            self.before,
-            Token::Name(_)
-                | Token::Number(_)
-                | Token::Placeholder
-                | Token::Close
-                | Token::Word(Word::Value)
-        );
+        let is_whole = self.is_behind_value() || self.before == Token::Word(Word::Direction);
         let Cost { unbounded_count, filtered, .. } = &mut self.result.cost;
         *unbounded_count = self.counts && !*filtered;
         self.result.tables.sort();
@@ -344,6 +365,7 @@ fn groups_after(before: Token<'_>) -> bool {
                 | Word::Having
                 | Word::By
                 | Word::Logic
+                | Word::Not
                 | Word::Count
                 | Word::Aggregate
         ),

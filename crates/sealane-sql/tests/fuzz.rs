@@ -2,8 +2,8 @@
 //!
 //! They are made of the cases. Looked for are panics, texts that take long, and
 //! answers that contradict themselves; and SQLite itself is asked whether a text
-//! that we call a read is one. A failure prints its text, and the seed to repeat
-//! the run with (`SEALANE_FUZZ_SEED`).
+//! that we call a read is one. `SEALANE_FUZZ_SEED` makes other texts; a failure
+//! prints its text and seed.
 
 #[path = "support/mutation.rs"]
 mod mutation;
@@ -18,6 +18,9 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use sealane_sql::{Classification, Classifier, Dialect, Reason, classify};
 
 const DIALECTS: [Dialect; 3] = [Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
+/// The same texts in each run, so that a failure is one of the change at hand. For new
+/// ones set another.
+const DEFAULT_SEED: u64 = 20_261_121;
 /// Smaller than any stack a runtime gives its threads.
 const STACK_BYTES: usize = 1024 * 1024;
 /// For one text of a few kilobytes, in a debug build on a busy machine.
@@ -68,7 +71,7 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn random_texts_are_answered_and_sqlite_agrees() {
-    let seed = variable("SEALANE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let seed = variable("SEALANE_FUZZ_SEED").unwrap_or(DEFAULT_SEED);
     let seconds = variable("SEALANE_FUZZ_SECONDS").unwrap_or(10);
     let hunt = move || Hunt::default().run(Rng::with_seed(seed), Duration::from_secs(seconds));
     let hunter = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(hunt);

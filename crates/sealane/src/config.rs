@@ -36,6 +36,10 @@ pub struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) pace: Pace,
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        allow(dead_code, reason = "nothing is probed")
+    )]
     pub(crate) health: HealthPolicy,
 }
 
