@@ -1,0 +1,182 @@
+//! The few tokens that a plain SELECT is made of.
+
+use crate::dialect::Dialect;
+
+/// A token of a plain SELECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token<'a> {
+    /// A quoted name, without its quotes.
+    Name(&'a str),
+    Word(Word),
+    Number(&'a str),
+    Placeholder,
+    Comma,
+    Dot,
+    Open,
+    Close,
+    Operator,
+    End,
+}
+
+/// The unquoted words that a plain SELECT may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Select,
+    Distinct,
+    As,
+    From,
+    Join,
+    /// `INNER`, `LEFT`, `RIGHT`, `OUTER`: a `JOIN` must follow.
+    JoinKind,
+    On,
+    Where,
+    Group,
+    Having,
+    Order,
+    By,
+    Limit,
+    Offset,
+    /// Between values, and a parenthesis may follow.
+    Logic,
+    Not,
+    /// Between values, and no parenthesis may follow: before one it would be a call.
+    Infix,
+    /// A value.
+    Constant,
+    /// Behind a key of the order.
+    Direction,
+    Count,
+    Aggregate,
+}
+
+const WORDS: &[(&str, Word)] = &[
+    ("SELECT", Word::Select),
+    ("DISTINCT", Word::Distinct),
+    ("AS", Word::As),
+    ("FROM", Word::From),
+    ("JOIN", Word::Join),
+    ("INNER", Word::JoinKind),
+    ("LEFT", Word::JoinKind),
+    ("RIGHT", Word::JoinKind),
+    ("OUTER", Word::JoinKind),
+    ("ON", Word::On),
+    ("WHERE", Word::Where),
+    ("GROUP", Word::Group),
+    ("HAVING", Word::Having),
+    ("ORDER", Word::Order),
+    ("BY", Word::By),
+    ("LIMIT", Word::Limit),
+    ("OFFSET", Word::Offset),
+    ("AND", Word::Logic),
+    ("OR", Word::Logic),
+    ("NOT", Word::Not),
+    ("IN", Word::Logic),
+    ("LIKE", Word::Infix),
+    ("BETWEEN", Word::Logic),
+    ("IS", Word::Infix),
+    ("NULL", Word::Constant),
+    ("TRUE", Word::Constant),
+    ("FALSE", Word::Constant),
+    ("ASC", Word::Direction),
+    ("DESC", Word::Direction),
+    ("COUNT", Word::Count),
+    ("SUM", Word::Aggregate),
+    ("MIN", Word::Aggregate),
+    ("MAX", Word::Aggregate),
+    ("AVG", Word::Aggregate),
+];
+
+/// The tokens of a plain SELECT; `None` at the first other one.
+pub(super) struct Tokens<'a> {
+    sql: &'a str,
+    at: usize,
+    dialect: Dialect,
+}
+
+impl<'a> Tokens<'a> {
+    pub(super) fn new(sql: &'a str, dialect: Dialect) -> Self {
+        Self { sql, at: 0, dialect }
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
+        &self.sql[self.at..]
+    }
+
+    pub(super) fn is_before_parenthesis(&self) -> bool {
+        self.rest().trim_start_matches(is_blank).starts_with('(')
+    }
+
+    pub(super) fn next(&mut self) -> Option<Token<'a>> {
+        let rest = self.rest().trim_start_matches(is_blank);
+        self.at = self.sql.len() - rest.len();
+        let Some(first) = rest.bytes().next() else {
+            return Some(Token::End);
+        };
+        let (token, length) = match first {
+            b'(' => (Token::Open, 1),
+            b')' => (Token::Close, 1),
+            b',' => (Token::Comma, 1),
+            b'.' => (Token::Dot, 1),
+            b'"' if self.dialect != Dialect::MySql => quoted(rest, '"')?,
+            b'`' if self.dialect != Dialect::PostgreSql => quoted(rest, '`')?,
+            b'$' if self.dialect == Dialect::PostgreSql => numbered(rest)?,
+            b'?' if self.dialect != Dialect::PostgreSql => (Token::Placeholder, 1),
+            b'0'..=b'9' => number(rest)?,
+            b'a'..=b'z' | b'A'..=b'Z' => word(rest)?,
+            _ => operator(rest)?,
+        };
+        self.at += length;
+        // What stands right behind it belongs to it, and makes it something else.
+        let ends = match token {
+            Token::Name(_) | Token::Word(_) | Token::Number(_) | Token::Placeholder => {
+                !self.rest().starts_with(|c: char| is_name_part(c) || matches!(c, '\'' | '"' | '`'))
+            }
+            _ => true,
+        };
+        ends.then_some(token)
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
+}
+
+fn is_name_part(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '@' | '#' | '?') || !c.is_ascii()
+}
+
+fn quoted(rest: &str, quote: char) -> Option<(Token<'_>, usize)> {
+    let name = &rest[1..rest[1..].find(quote)? + 1];
+    let is_plain = !name.is_empty() && !name.contains(|c: char| c.is_control() || c == '\\');
+    is_plain.then_some((Token::Name(name), name.len() + 2))
+}
+
+fn numbered(rest: &str) -> Option<(Token<'_>, usize)> {
+    let digits = digits(&rest[1..]);
+    (digits > 0).then_some((Token::Placeholder, digits + 1))
+}
+
+fn number(rest: &str) -> Option<(Token<'_>, usize)> {
+    let length = digits(rest);
+    // A fraction is rare enough.
+    (!rest[length..].starts_with('.')).then_some((Token::Number(&rest[..length]), length))
+}
+
+fn digits(rest: &str) -> usize {
+    rest.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+fn word(rest: &str) -> Option<(Token<'_>, usize)> {
+    let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let word = &rest[..length];
+    let listed = WORDS.iter().find(|(listed, _)| listed.eq_ignore_ascii_case(word));
+    listed.map(|(_, word)| (Token::Word(*word), length))
+}
+
+/// As long as servers take it: `<->` is one operator and not three.
+fn operator(rest: &str) -> Option<(Token<'_>, usize)> {
+    let is_part = |byte: &u8| b"+-*/<>=~!@#%^&|?:".contains(byte);
+    let length = rest.bytes().take_while(is_part).count();
+    let known = ["=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "%"];
+    known.contains(&&rest[..length]).then_some((Token::Operator, length))
+}
