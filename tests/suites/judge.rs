@@ -118,7 +118,8 @@ async fn a_classifier_that_calls_everything_a_read_is_caught() -> anyhow::Result
 async fn nothing_made_of_the_cases_that_we_call_a_read_is_refused_or_leaves_a_trace()
 -> anyhow::Result<()> {
     let variable = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seed = variable("SEALANE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+    // The same texts in each run; for new ones set another.
+    let seed = variable("SEALANE_FUZZ_SEED").unwrap_or(20_261_121);
     let seconds = variable("SEALANE_FUZZ_SECONDS").unwrap_or(15);
     let cluster = prepared().await?;
     let mut standby = Standby::new(judge_of(&cluster));
