@@ -66,8 +66,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PostgresProbe {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
-    /// The end of the primary's log in the last answer, if it was not written out.
-    unflushed: Option<String>,
+    /// When the primary's log was last written out for us.
     flushed: Option<Instant>,
 }
 
@@ -76,7 +75,7 @@ impl PostgresProbe {
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
         let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, connection: None, unflushed: None, flushed: None }
+        PostgresProbe { options, connection: None, flushed: None }
     }
 }
 
@@ -109,23 +108,20 @@ impl PostgresProbe {
     async fn ask_on(&mut self, mut connection: PgConnection) -> Result<Report, Failure> {
         let answer: Answer =
             sqlx::query_as(PROBE).fetch_one(&mut connection).await.map_err(|e| failure(&e))?;
-        self.flush_if_stuck(&answer, &mut connection).await?;
+        self.flush(&answer, &mut connection).await?;
         self.connection = Some(connection);
         answer.report()
     }
 
-    /// Writes the log out when its end has not moved since the last answer and is
-    /// still not written: where there are commits it moves by itself.
-    async fn flush_if_stuck(
+    /// Writes the log out if its end is not: where there are commits that costs one
+    /// more, and where there are none nobody else would do it for a long time.
+    async fn flush(
         &mut self,
         answer: &Answer,
         connection: &mut PgConnection,
     ) -> Result<(), Failure> {
-        let unflushed = answer.lsn.clone().filter(|_| answer.unflushed);
-        let is_stuck = unflushed.is_some() && unflushed == self.unflushed;
-        self.unflushed = unflushed;
         let is_due = self.flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH_INTERVAL);
-        if !(is_stuck && is_due) {
+        if !(answer.unflushed && is_due) {
             return Ok(());
         }
         self.flushed = Some(Instant::now());
