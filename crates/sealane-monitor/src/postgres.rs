@@ -60,7 +60,7 @@ const FLUSH: &str = "SELECT set_config('synchronous_commit', 'local', true), \
      pg_logical_emit_message(true, 'sealane', '')::text";
 
 /// Between two of them at least, however often somebody waits.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Asks a PostgreSQL server over a connection of its own.
 pub struct PostgresProbe {
