@@ -14,6 +14,8 @@ pub(crate) mod sqlite;
 
 use std::time::Duration;
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
 
 /// A connection that was used within this time is not asked whether it lives
@@ -73,6 +75,33 @@ impl Unknown {
             )),
         }
     }
+}
+
+/// The settings of the writing pool and of the reading one. Only the pool that the
+/// endpoint's role makes likely is filled beforehand.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+fn sized<DB: sea_orm::sqlx::Database>(
+    options: &ConnectOptions,
+    pool: PoolOptions<DB>,
+    is_first: bool,
+) -> (PoolOptions<DB>, PoolOptions<DB>) {
+    let least = options.get_min_connections().unwrap_or(pool.get_min_connections());
+    let (writes_least, reads_least) = if is_first { (least, 0) } else { (0, least) };
+    let writes = pool.clone().min_connections(writes_least);
+    let mut reads = pool.min_connections(reads_least);
+    if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() {
+        reads = reads.acquire_timeout(REPLICA_ACQUIRE_TIMEOUT);
+    }
+    (writes, reads)
+}
+
+/// The same options for a pool that does nothing before it is used: SeaORM would
+/// run the application's hook at once.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+fn quiet(options: &ConnectOptions) -> ConnectOptions {
+    let mut quiet = options.clone();
+    quiet.connect_lazy(true).min_connections(0).after_connect(|_| Box::pin(async { Ok(()) }));
+    quiet
 }
 
 /// What every routed pool has in common.

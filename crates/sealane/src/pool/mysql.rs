@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use sealane_monitor::{RunGuard, mysql};
 
-use super::{Pools, REPLICA_ACQUIRE_TIMEOUT, Unknown, routed};
+use super::{Pools, Unknown, quiet, routed, sized};
 
 /// What a session may do.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +31,9 @@ pub(crate) async fn open(
     is_first: bool,
 ) -> Result<(Pools, MySqlConnectOptions), DbErr> {
     let options = routed(options);
-    let Settings { quiet, pool: pool_options, connect } = settings(&options).await?;
+    let Settings { quiet, pool, connect } = settings(&options).await?;
 
-    // Only the pool that the endpoint's role makes likely is filled beforehand.
-    let least = options.get_min_connections().unwrap_or(pool_options.get_min_connections());
-    let (writes_least, reads_least) = if is_first { (least, 0) } else { (0, least) };
-    let writes = pool_options.clone().min_connections(writes_least);
-    let mut reads = pool_options.min_connections(reads_least);
-    if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() {
-        reads = reads.acquire_timeout(REPLICA_ACQUIRE_TIMEOUT);
-    }
+    let (writes, reads) = sized(&options, pool, is_first);
 
     // The application's hook runs once, on the primary; not on servers that may be down.
     let writes_options = if is_first { options } else { quiet.clone() };
@@ -62,8 +55,7 @@ struct Settings {
 /// As with PostgreSQL: a pool is made that is never used, and carries the
 /// application's settings, to which the real pools add ours.
 async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
-    let mut quiet = options.clone();
-    quiet.connect_lazy(true).min_connections(0).after_connect(|_| Box::pin(async { Ok(()) }));
+    let quiet = quiet(options);
     let pattern = Database::connect(quiet.clone()).await?;
     let pattern = pattern.get_mysql_connection_pool();
     let connect = MySqlConnectOptions::clone(&pattern.connect_options());
