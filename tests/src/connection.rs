@@ -6,6 +6,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Column, Connection, Decode, MySql, Postgres, Row, Type};
 
+use crate::Server;
 use crate::engine::Driver;
 
 /// A value that every driver can read.
@@ -22,36 +23,83 @@ impl<T> Scalar for T where
 {
 }
 
-pub(crate) async fn execute(driver: Driver, url: &str, sql: &str) -> sqlx::Result<()> {
-    match driver {
-        Driver::Postgres => {
-            let mut connection = PgConnection::connect(url).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-            connection.close().await
+/// A connection that is kept, and made anew when it was lost.
+pub(crate) struct Line {
+    driver: Driver,
+    url: String,
+    kept: Option<Kept>,
+}
+
+enum Kept {
+    Postgres(PgConnection),
+    Mysql(MySqlConnection),
+}
+
+impl Line {
+    /// An administrator's; it connects with the first statement.
+    pub(crate) fn to(server: &Server) -> Self {
+        Self::new(server.engine.driver(), &server.admin_url)
+    }
+
+    fn new(driver: Driver, url: &str) -> Self {
+        Self { driver, url: url.to_owned(), kept: None }
+    }
+
+    pub(crate) async fn execute(&mut self, sql: &str) -> sqlx::Result<()> {
+        // Put back only after an answer: a call that is dropped half-way leaves none behind.
+        let mut kept = self.take().await?;
+        match &mut kept {
+            Kept::Postgres(to) => {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(to).await?;
+            }
+            Kept::Mysql(to) => {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(to).await?;
+            }
         }
-        Driver::Mysql => {
-            let mut connection = MySqlConnection::connect(url).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-            connection.close().await
+        self.kept = Some(kept);
+        Ok(())
+    }
+
+    pub(crate) async fn scalar<T: Scalar>(&mut self, sql: &str) -> sqlx::Result<T> {
+        let mut kept = self.take().await?;
+        let found = match &mut kept {
+            Kept::Postgres(to) => {
+                sqlx::query(AssertSqlSafe(sql)).fetch_one(to).await?.try_get(0)?
+            }
+            Kept::Mysql(to) => sqlx::query(AssertSqlSafe(sql)).fetch_one(to).await?.try_get(0)?,
+        };
+        self.kept = Some(kept);
+        Ok(found)
+    }
+
+    async fn close(self) -> sqlx::Result<()> {
+        match self.kept {
+            Some(Kept::Postgres(to)) => to.close().await,
+            Some(Kept::Mysql(to)) => to.close().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn take(&mut self) -> sqlx::Result<Kept> {
+        match (self.kept.take(), self.driver) {
+            (Some(kept), _) => Ok(kept),
+            (None, Driver::Postgres) => PgConnection::connect(&self.url).await.map(Kept::Postgres),
+            (None, Driver::Mysql) => MySqlConnection::connect(&self.url).await.map(Kept::Mysql),
         }
     }
 }
 
+pub(crate) async fn execute(driver: Driver, url: &str, sql: &str) -> sqlx::Result<()> {
+    let mut line = Line::new(driver, url);
+    line.execute(sql).await?;
+    line.close().await
+}
+
 pub(crate) async fn scalar<T: Scalar>(driver: Driver, url: &str, sql: &str) -> sqlx::Result<T> {
-    match driver {
-        Driver::Postgres => {
-            let mut connection = PgConnection::connect(url).await?;
-            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut connection).await?;
-            connection.close().await?;
-            row.try_get(0)
-        }
-        Driver::Mysql => {
-            let mut connection = MySqlConnection::connect(url).await?;
-            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut connection).await?;
-            connection.close().await?;
-            row.try_get(0)
-        }
-    }
+    let mut line = Line::new(driver, url);
+    let found = line.scalar(sql).await?;
+    line.close().await?;
+    Ok(found)
 }
 
 /// What a replica says of its replication, by column; nothing from a server without a source.

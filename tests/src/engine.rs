@@ -57,6 +57,9 @@ pub(crate) trait Replication: Sync {
     /// ending, tells the script what to do at the next start.
     fn data(&self) -> &'static str;
 
+    /// The time of day on the server, in microseconds since 1970, as an expression.
+    fn clock(&self) -> &'static str;
+
     async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool>;
     async fn is_streaming(&self, replica: &Server) -> anyhow::Result<bool>;
     async fn position(&self, primary: &Server) -> anyhow::Result<String>;
@@ -67,6 +70,8 @@ pub(crate) trait Replication: Sync {
     async fn delay_replay(&self, replica: &Server, delay: Duration) -> anyhow::Result<()>;
     async fn stop_replication(&self, replica: &Server) -> anyhow::Result<()>;
     async fn resume_replication(&self, replica: &Server) -> anyhow::Result<()>;
+    async fn switch_log(&self, primary: &Server) -> anyhow::Result<()>;
+    async fn lose_log(&self, replica: &Server, primary: &Server) -> anyhow::Result<()>;
     async fn promote(&self, replica: &Server) -> anyhow::Result<()>;
     async fn crash(&self, server: &Server) -> anyhow::Result<()>;
 

@@ -1,11 +1,14 @@
 //! The faults that a test can inflict on a server, and their opposites.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Server;
 use crate::docker::docker;
 use crate::server::STATEMENT_LIMIT;
 use crate::wait::eventually;
+
+/// Between our reading of a clock and a server's: they run on one machine.
+const CLOCK_TOLERANCE_S: i64 = 60;
 
 /// Replication. [`crate::Cluster::heal`] undoes it all, and so does the server's restart on
 /// MySQL and MariaDB, but for a promotion.
@@ -53,6 +56,15 @@ impl Server {
         self.replication().resume_replication(self).await?;
         let what = format!("{} streams again", self.name);
         eventually(STATEMENT_LIMIT, &what, async || self.is_streaming().await).await
+    }
+
+    /// The primary throws away what this replica has not received yet, so that it can never
+    /// catch up. It goes on answering. [`crate::Cluster::heal`] undoes it, nothing else does.
+    ///
+    /// # Errors
+    /// As [`Server::sql`], when Docker refuses, or when the log does not go within 10 s.
+    pub async fn lose_log(&self, primary: &Server) -> anyhow::Result<()> {
+        self.replication().lose_log(self, primary).await
     }
 
     /// A replica becomes a primary of its own, and stays one when it starts again. Only
@@ -111,6 +123,100 @@ impl Server {
     pub async fn start(&self) -> anyhow::Result<()> {
         docker(&["start", &self.container]).await?;
         self.ready().await
+    }
+
+    /// Starts it anew with a clock that goes wrong by so many seconds.
+    ///
+    /// # Errors
+    /// When Docker refuses, it does not answer within 30 s, or its clock goes right all the
+    /// same: then its image has no `libfaketime`.
+    pub async fn skew_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        self.write_clock(seconds).await?;
+        self.kill().await?;
+        self.start().await?;
+        self.shows_clock(seconds).await
+    }
+
+    /// Sets the clock of a server that was started with a wrong one, while it runs. Returns
+    /// once it shows that.
+    ///
+    /// # Errors
+    /// As [`Server::skew_clock`].
+    pub async fn step_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        self.write_clock(seconds).await?;
+        self.shows_clock(seconds).await
+    }
+
+    async fn write_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        let data = self.replication().data();
+        // In one step: it is read at any time.
+        let write = format!("echo {seconds:+} > {data}.new && mv {data}.new {data}.clock");
+        self.shell(&write).await
+    }
+
+    async fn shows_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        let what = format!("the clock of {} goes wrong by {seconds} s", self.name);
+        eventually(STATEMENT_LIMIT, &what, async || {
+            Ok((self.clock_error().await? - seconds).abs() < CLOCK_TOLERANCE_S)
+        })
+        .await
+    }
+
+    /// By how many seconds its clock is ahead of ours.
+    async fn clock_error(&self) -> anyhow::Result<i64> {
+        let there_us: i64 =
+            self.query_scalar(&format!("SELECT {}", self.replication().clock())).await?;
+        let here = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        Ok(there_us / 1_000_000 - i64::try_from(here)?)
+    }
+
+    /// Whether its clock goes right.
+    pub(crate) async fn tells_the_time(&self) -> anyhow::Result<bool> {
+        Ok(self.clock_error().await?.abs() < CLOCK_TOLERANCE_S)
+    }
+
+    /// Starts it anew with a right clock.
+    pub(crate) async fn right_clock(&self) -> anyhow::Result<()> {
+        self.shell(&format!("rm -f {}.clock", self.replication().data())).await?;
+        self.kill().await?;
+        self.start().await
+    }
+
+    /// Starts a replica anew with what it receives on a small disk of its own.
+    ///
+    /// # Errors
+    /// When Docker refuses, or it does not answer within 30 s.
+    pub async fn use_small_disk(&self) -> anyhow::Result<()> {
+        self.mark("small").await?;
+        self.kill().await?;
+        self.start().await
+    }
+
+    /// Fills the disk of [`Server::use_small_disk`] up to the last byte. PostgreSQL notices when it
+    /// needs another file; see [`Server::switch_log`].
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn fill_disk(&self) -> anyhow::Result<()> {
+        // Fails, as it is meant to.
+        self.shell("cat /dev/zero > /var/tmp/filler 2> /dev/null || true").await
+    }
+
+    /// The opposite of both: starts it anew where there is room.
+    ///
+    /// # Errors
+    /// As [`Server::use_small_disk`].
+    pub async fn free_disk(&self) -> anyhow::Result<()> {
+        self.kill().await?;
+        self.start().await
+    }
+
+    /// A primary begins another file of its log.
+    ///
+    /// # Errors
+    /// As [`Server::sql`]; a replica refuses.
+    pub async fn switch_log(&self) -> anyhow::Result<()> {
+        self.replication().switch_log(self).await
     }
 
     /// It hangs: connections are accepted, and nothing answers on old and new ones.

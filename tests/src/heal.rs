@@ -36,7 +36,7 @@ impl Cluster {
 }
 
 impl Server {
-    /// Running, not frozen, in the network, and answering.
+    /// Running, not frozen, in the network, answering, and with a clock that goes right.
     async fn revive(&self) -> anyhow::Result<()> {
         if self.inspect("{{.State.Paused}}").await? == "true" {
             self.thaw().await?;
@@ -47,7 +47,11 @@ impl Server {
         if self.inspect("{{len .NetworkSettings.Networks}}").await? == "0" {
             self.join().await?;
         }
-        self.ready().await
+        self.ready().await?;
+        if !self.tells_the_time().await? {
+            self.right_clock().await?;
+        }
+        Ok(())
     }
 
     /// A replica of `primary` again, if need be by making its data anew.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use sea_orm::{DbErr, entity::prelude::*};
+use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
 use sealane::{Config, Event, RoutedConnection};
 use sealane_tests::{
     Engine, Server, eventually,
@@ -349,6 +349,26 @@ async fn probes_end_with_the_last_handle() -> anyhow::Result<()> {
     for server in cluster.servers() {
         let gone = async || Ok(monitors(server).await? == 0);
         eventually(SOON, "no probe is left", gone).await?;
+    }
+    Ok(())
+}
+
+/// What others write later on the connection that it was to begin on is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_given_up_on_while_it_begins_keeps_no_writes_to_itself() -> anyhow::Result<()>
+{
+    let (cluster, db) = fleet::launch().await?;
+    let primary = cluster.primary();
+    // Now there is a connection that it can begin on.
+    fleet::boat("Ida").insert(&db).await?;
+    primary.freeze().await?;
+    let begun = tokio::time::timeout(Duration::from_millis(300), db.begin()).await;
+    primary.thaw().await?;
+    ensure!(begun.is_err(), "it began on a server that hangs");
+    for boats in 2..=20 {
+        fleet::boat("another one").insert(&db).await?;
+        let committed: i64 = primary.query_scalar("SELECT count(*) FROM boat").await?;
+        ensure!(committed == boats, "{committed} of {boats} boats are committed");
     }
     Ok(())
 }

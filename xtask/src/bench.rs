@@ -1,8 +1,11 @@
-//! `cargo xtask bench`: times of the hot path, and its instructions.
+//! `cargo xtask bench`: times of the hot path, and its instructions; or what an idle
+//! monitor costs.
 //!
 //! Times are for people; on a shared machine they say little about a change. Instructions
 //! are counted by valgrind and are nearly the same in every run, so they are recorded, and
 //! a count that leaves its record fails the task.
+
+mod idle;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +27,15 @@ pub(crate) struct Bench {
     #[arg(long)]
     counts_only: bool,
     /// Record the counts of this run.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "monitor")]
     update: bool,
+    /// Measure instead what an idle monitor of a primary and five replicas costs: queries
+    /// that the servers count, and our processor time. Needs Docker.
+    #[arg(long, conflicts_with = "counts_only")]
+    monitor: bool,
+    /// How long to watch the idle monitor. It loads the catalog once a minute.
+    #[arg(long, default_value_t = 120, requires = "monitor")]
+    seconds: u32,
 }
 
 /// Instructions per operation, by its name.
@@ -40,6 +50,9 @@ const COUNT_LIMIT: Duration = Duration::from_secs(120);
 
 impl Bench {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
+        if self.monitor {
+            return idle::measure(self.seconds, progress);
+        }
         ensure!(
             Command::new("valgrind").arg("--version").output().is_ok(),
             "valgrind is missing, which counts the instructions: `apt install valgrind`"
@@ -53,7 +66,7 @@ impl Bench {
     }
 
     fn instructions(&self, progress: Progress) -> anyhow::Result<()> {
-        let program = build()?;
+        let program = build("instructions", &[])?;
         let names = process::capture(&mut Command::new(&program), Patience::up_to(COUNT_LIMIT))?;
         let mut counts = Counts::new();
         for name in names.lines() {
@@ -82,11 +95,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Builds the program that does one operation many times.
-fn build() -> anyhow::Result<PathBuf> {
-    let bin = ["--package=sealane-bench", "--bin=instructions", "--profile=bench"];
+/// Builds one of the programs beside the benchmarks, as fast as they are.
+fn build(program: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
     let mut command = cargo();
-    command.arg("build").args(bin).args(["--message-format=json-render-diagnostics"]);
+    command
+        .args(["build", "--package=sealane-bench", "--profile=bench", "--bin", program])
+        .args(features.iter().map(|feature| format!("--features={feature}")))
+        .arg("--message-format=json-render-diagnostics");
     let messages = process::capture(&mut command, Patience::up_to(Duration::from_secs(1800)))?;
     // The one message that names a program names ours.
     let path = messages

@@ -19,10 +19,12 @@ pub(crate) struct Check {}
 
 /// Crates and the packages (with their families, `sqlx` meaning `sqlx-core` too) that must
 /// not be among their dependencies.
-const LAYERS: [(&str, &[&str]); 3] = [
+const LAYERS: [(&str, &[&str]); 4] = [
     ("sealane-core", &["tokio", "sqlx", "sea-orm"]),
     ("sealane-sql", &["tokio", "sqlx", "sea-orm"]),
     ("sealane-monitor", &["sea-orm"]),
+    // Of no framework: it is for all of them.
+    ("sealane-tower", &["axum", "hyper", "tonic"]),
 ];
 
 impl Check {

@@ -147,6 +147,10 @@ impl Cluster {
             "--env=LANG=C.UTF-8".to_owned(),
             // On the machine's own file system, where a write costs less than in the container's.
             format!("--volume={}", engine.home),
+            // For tests in which a disk is full. It takes memory only for what is written there.
+            // A directory that every image lets everybody write to: Docker forgets the mode
+            // when a container starts again.
+            "--tmpfs=/var/tmp:size=256m,mode=1777".to_owned(),
             format!("--user={}", engine.user),
             format!("--stop-signal={}", engine.stop_signal),
             "--shm-size=256m".to_owned(),

@@ -1,4 +1,5 @@
-//! The server image: the one already here, else the official one, else one made of packages.
+//! The server image: the one already here, else the official one with a library more, else one
+//! made of packages.
 //!
 //! The tag carries a hash of the recipe, so that a changed recipe makes a new image. The old
 //! one stays until `cargo xtask clean --images`: another checkout may be about to start it.
@@ -21,6 +22,8 @@ use crate::release::Release;
 pub(crate) const PREFIX: &str = "sealane-itest/";
 
 const RECIPE: &str = include_str!("image.sh");
+/// What an official image lacks.
+const EXTENSION: &str = include_str!("image.dockerfile");
 /// A registry that cannot be reached often answers with silence.
 const PULL_LIMIT: Duration = Duration::from_secs(60);
 /// Building takes about a minute where the mirror is near.
@@ -40,14 +43,14 @@ impl Image {
     /// # Errors
     /// When none of the three works, with what to do about it.
     pub(crate) fn ensure(release: &'static Release, progress: Progress) -> anyhow::Result<Self> {
-        let image = Self { tag: tag(release, RECIPE), release };
+        let image = Self { tag: tag(release, &[RECIPE, EXTENSION].concat()), release };
         if present(&image.tag) {
             progress.say(&format!("image {} is here", image.tag));
             return Ok(image);
         }
         let official = release.official();
-        if present(&official) || pull(&official, progress) {
-            docker(["tag", &official, &image.tag])?;
+        let is_here = present(&official) || pull(&official, progress);
+        if is_here && extend(&official, &image, progress)? {
             return Ok(image);
         }
         build(&image, progress)?;
@@ -82,6 +85,23 @@ fn pull(official: &str, progress: Progress) -> bool {
         progress.say(&format!("no registry gives us {official} ({reason})"));
     }
     pulled.is_ok()
+}
+
+/// Whether the official image could be given what it lacks.
+fn extend(official: &str, image: &Image, progress: Progress) -> anyhow::Result<bool> {
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let recipe = directory.path().join("Dockerfile");
+    std::fs::write(&recipe, EXTENSION)
+        .with_context(|| format!("cannot write {}", recipe.display()))?;
+    let official = format!("OFFICIAL={official}");
+    let path = directory.path().to_string_lossy();
+    let args = ["build", "--quiet", "--tag", &image.tag, "--build-arg", &official, &path];
+    let built = bounded(args, Patience::up_to(BUILD_LIMIT));
+    if let Err(error) = &built {
+        let reason = process::tail(&format!("{error:#}"), 1);
+        progress.say(&format!("the official image cannot be extended ({reason})"));
+    }
+    Ok(built.is_ok())
 }
 
 fn build(image: &Image, progress: Progress) -> anyhow::Result<()> {

@@ -94,10 +94,11 @@ fn read(messages: &str) -> anyhow::Result<Programs> {
         };
         let directory = manifest.parent().context("a manifest is in a directory")?.to_owned();
         let program = Program { path, directory };
-        if target.kind == ["test"] {
-            suites.insert(target.name, program);
-        } else {
-            library = Some(program);
+        match target.kind.first().map(String::as_str) {
+            Some("test") => drop(suites.insert(target.name, program)),
+            Some("lib") => library = Some(program),
+            // What a suite starts, which knows where it is.
+            _ => {}
         }
     }
     let library = library.context("cargo built no unit tests of the suites' library")?;
@@ -116,6 +117,7 @@ mod tests {
             format!(r#"{{{manifest},{},"executable":null}}"#, target("lib", "serde")),
             format!(r#"{{{manifest},{},"executable":"/t/lib-1"}}"#, target("lib", "library")),
             format!(r#"{{{manifest},{},"executable":"/t/smoke-1"}}"#, target("test", "smoke")),
+            format!(r#"{{{manifest},{},"executable":"/t/web"}}"#, target("bin", "web")),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
         let programs = read(&messages.join("\n")).unwrap();
@@ -123,6 +125,6 @@ mod tests {
         let smoke = programs.of("smoke").unwrap();
         assert_eq!(smoke.path, PathBuf::from("/t/smoke-1"));
         assert_eq!(smoke.directory, PathBuf::from("/r/tests"));
-        assert!(programs.of("gone").is_err());
+        assert!(programs.of("web").is_err() && programs.of("gone").is_err());
     }
 }

@@ -16,16 +16,17 @@ pub(crate) struct Release {
     pub(crate) packages: &'static [&'static str],
 }
 
-const MARIADB_PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
+/// `libfaketime` is for tests in which a server's clock is wrong.
+const MARIADB_PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core", "libfaketime"];
 
 /// Of each engine the default comes first.
 const RELEASES: [Release; 6] = [
-    release(&POSTGRES, "17", "trixie", &["postgresql-17"]),
-    release(&POSTGRES, "15", "bookworm", &["postgresql-15"]),
-    release(&POSTGRES, "18", "sid", &["postgresql-18"]),
+    release(&POSTGRES, "17", "trixie", &["postgresql-17", "libfaketime"]),
+    release(&POSTGRES, "15", "bookworm", &["postgresql-15", "libfaketime"]),
+    release(&POSTGRES, "18", "sid", &["postgresql-18", "libfaketime"]),
     release(&MARIADB, "11.8", "trixie", MARIADB_PACKAGES),
     release(&MARIADB, "10.11", "bookworm", MARIADB_PACKAGES),
-    release(&MYSQL, "9", "sid", &["mysql-server-core", "mysql-client-core"]),
+    release(&MYSQL, "9", "sid", &["mysql-server-core", "mysql-client-core", "libfaketime"]),
 ];
 
 const fn release(

@@ -25,6 +25,8 @@ pub enum Condition {
     StalePrimary,
     /// It replays a history that a promotion has ended.
     OldTimeline,
+    /// It is a subscriber whose tables are not all copied yet.
+    Copying,
     /// It answers queries, and receives nothing from any primary.
     NotReplicating,
     /// It receives, and its replay is paused by hand.
@@ -44,6 +46,7 @@ impl fmt::Display for Condition {
             Condition::Foreign => "foreign",
             Condition::StalePrimary => "a primary that was replaced",
             Condition::OldTimeline => "on an old timeline",
+            Condition::Copying => "copying its tables",
             Condition::NotReplicating => "not replicating",
             Condition::Paused => "paused",
             Condition::Lagging => "lagging",

@@ -100,6 +100,14 @@ impl History {
         best
     }
 
+    /// The least position that contains every write up to `stamp`, among the samples
+    /// that the newest one covers.
+    pub(crate) fn position_at(&self, stamp: WriteStamp) -> Option<&Position> {
+        let chain = self.0.chunk_by(|a, b| a.chain == b.chain).last()?;
+        let before = chain.partition_point(|entry| entry.sample.stamp < stamp);
+        chain.get(before).map(|entry| &entry.sample.position)
+    }
+
     /// The newest sample of all.
     pub(crate) fn newest(&self) -> Option<&Sample> {
         self.0.last().map(|entry| &entry.sample)
@@ -118,7 +126,7 @@ impl History {
 fn intervals(sample: &Sample) -> usize {
     match &sample.position {
         Position::GtidSet(set) => set.intervals(),
-        Position::Current | Position::Wal { .. } | Position::GtidList(_) => 0,
+        Position::Current | Position::Wal { .. } | Position::GtidList(_) | Position::Opaque => 0,
     }
 }
 
@@ -247,6 +255,26 @@ mod tests {
     fn an_errant_transaction_proves_as_much_as_without_it() {
         let history = of_sets(&["a:1-90", "a:1-100"]);
         assert_eq!(proved(&history, &set("a:1-100,c:1")), Some((2, 2)));
+    }
+
+    #[test]
+    fn the_position_of_a_stamp_is_the_first_sampled_after_it() {
+        let mut history = History::default();
+        assert_eq!(history.position_at(WriteStamp::NONE), None);
+        (1..=3).for_each(|n| history.push(sample_of(n * 10, on_timeline(1, n * 100))));
+        let at = |stamp| history.position_at(WriteStamp::from_number(stamp)).cloned();
+        assert_eq!(at(0), Some(on_timeline(1, 100)));
+        assert_eq!(at(10), Some(on_timeline(1, 100)));
+        assert_eq!(at(11), Some(on_timeline(1, 200)));
+        assert_eq!(at(31), None);
+    }
+
+    #[test]
+    fn after_a_promotion_only_the_new_history_has_positions_to_give() {
+        let mut history = History::default();
+        history.push(sample_of(10, on_timeline(1, 500)));
+        history.push(sample_of(20, on_timeline(2, 400)));
+        assert_eq!(history.position_at(WriteStamp::from_number(5)), Some(&on_timeline(2, 400)));
     }
 
     #[test]

@@ -9,6 +9,14 @@ use crate::Moment;
 /// How many observations are kept of one endpoint: four minutes at the idle
 /// pace of one a second.
 const CAPACITY: usize = 256;
+/// Observations nearer to each other than this count as one, so that quick probing
+/// does not push out the last half minute.
+const GRAIN: Duration = Duration::from_millis(100);
+
+/// How much of the history tells how fast a replica replays.
+const TREND: Duration = Duration::from_secs(10);
+/// Slower than this part of real time is standing still.
+const SLOWEST_PACE: f64 = 0.05;
 
 /// The lags of one replica, as its last observations found them.
 ///
@@ -35,13 +43,41 @@ pub struct LagSummary {
 }
 
 impl LagHistory {
-    /// Notes what was found at `at`; beyond 256 observations the oldest is
-    /// forgotten.
+    /// Notes what was found at `at`. Of observations within a tenth of a second the
+    /// newest is kept; beyond 256 the oldest is forgotten.
     pub(crate) fn push(&mut self, at: Moment, lag: Option<Duration>) {
+        let mut newest = self.0.iter().rev().map(|(at, _)| *at);
+        if let (Some(last), Some(before)) = (newest.next(), newest.next())
+            && last.since(before) < GRAIN
+        {
+            self.0.pop_back();
+        }
         if self.0.len() >= CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back((at, lag));
+    }
+
+    /// How long from `now` until the replica shows what the primary has at `now`, if
+    /// replay goes on as it did in the last ten seconds; `None` if it stands still,
+    /// or if nothing is known. A guess, to decide whether waiting can pay: nobody
+    /// proves anything by it.
+    #[must_use]
+    pub fn catches_up_in(&self, now: Moment) -> Option<Duration> {
+        let (last_at, last) = self.0.back().and_then(|(at, lag)| Some((*at, (*lag)?)))?;
+        let begin = last_at - TREND;
+        let first = self.0.iter().filter(|(at, _)| *at >= begin).find_map(|(at, lag)| {
+            let lag = (*lag)?;
+            Some((*at, lag))
+        })?;
+        // One second of the primary's history a second: it keeps pace.
+        let pace = match last_at.since(first.0).as_secs_f64() {
+            0.0 => 1.0,
+            seconds => 1.0 - (last.as_secs_f64() - first.1.as_secs_f64()) / seconds,
+        };
+        let fallen_back = (1.0 - pace) * now.since(last_at).as_secs_f64();
+        let behind = (last.as_secs_f64() + fallen_back).max(0.0);
+        if pace < SLOWEST_PACE { None } else { Duration::try_from_secs_f64(behind / pace).ok() }
     }
 
     /// The lags found in the `window` before `now`, both ends included.
@@ -126,6 +162,59 @@ mod tests {
     fn one_lag_is_every_percentile() {
         let summary = rising(1).summary(at(1), Duration::ZERO);
         assert_eq!((summary.median, summary.p95), (Some(ms(1)), Some(ms(1))));
+    }
+
+    /// The lags in milliseconds, one a second from the first second on.
+    fn history_of(lags_ms: &[u64]) -> LagHistory {
+        let mut history = LagHistory::default();
+        (1..).zip(lags_ms).for_each(|(second, lag)| history.push(at(second), Some(ms(*lag))));
+        history
+    }
+
+    #[test]
+    fn a_replica_that_keeps_pace_shows_a_write_after_its_lag() {
+        assert_eq!(history_of(&[0, 0, 0]).catches_up_in(at(3)), Some(ms(0)));
+        assert_eq!(history_of(&[0, 0, 0]).catches_up_in(at(4)), Some(ms(0)));
+        assert_eq!(history_of(&[700]).catches_up_in(at(1)), Some(ms(700)));
+        assert_eq!(history_of(&[700, 700, 700]).catches_up_in(at(4)), Some(ms(700)));
+    }
+
+    #[test]
+    fn a_replica_that_catches_up_is_quicker_and_one_that_falls_back_slower() {
+        // Two seconds of history a second, and four to go.
+        assert_eq!(history_of(&[6_000, 5_000, 4_000]).catches_up_in(at(3)), Some(ms(2_000)));
+        // Half a second a second: one second behind is two to wait.
+        assert_eq!(history_of(&[0, 500, 1_000]).catches_up_in(at(3)), Some(ms(2_000)));
+        // And it falls back further while nobody looks.
+        assert_eq!(history_of(&[0, 500, 1_000]).catches_up_in(at(4)), Some(ms(3_000)));
+    }
+
+    #[test]
+    fn a_replica_that_stands_still_or_is_unknown_never_catches_up() {
+        assert_eq!(history_of(&[0, 1_000, 2_000]).catches_up_in(at(3)), None);
+        assert_eq!(LagHistory::default().catches_up_in(at(3)), None);
+        let mut lost = history_of(&[0, 0]);
+        lost.push(at(3), None);
+        assert_eq!(lost.catches_up_in(at(3)), None);
+    }
+
+    #[test]
+    fn only_the_last_ten_seconds_tell_the_pace() {
+        let mut lags = vec![90_000; 20];
+        lags.extend([500; 12]);
+        assert_eq!(history_of(&lags).catches_up_in(at(32)), Some(ms(500)));
+    }
+
+    #[test]
+    fn quick_probing_does_not_push_out_what_was_before() {
+        let mut history = history_of(&[0]);
+        for n in 1..=2_000 {
+            history.push(at(1) + ms(n * 5), Some(ms(n)));
+        }
+        assert!(history.0.len() <= 102, "{}", history.0.len());
+        let summary = history.summary(at(11), Duration::from_secs(60));
+        assert_eq!(summary.maximum, Some(ms(2_000)), "the newest is always there");
+        assert_eq!(history.0.front().unwrap().0, at(1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod endpoint;
 mod event;
 mod failure;
 mod fence;
+mod footprint;
 mod health;
 mod history;
 mod intent;
@@ -33,25 +34,32 @@ mod plan;
 mod position;
 mod role;
 mod session;
+mod subscription;
+mod token;
 mod topology;
 
 pub use balance::{Balancer, RoundRobin, TwoChoices};
 pub use condition::Condition;
-pub use consistency::Consistency;
+pub use consistency::{Consistency, WhenBehind};
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
 pub use failure::{Engine, ErrorCode, Remedy};
 pub use fence::{WriteClock, WriteStamp};
+pub use footprint::Footprint;
 pub use health::{Health, HealthPolicy};
 pub use intent::Intent;
 pub use lag::{LagHistory, LagSummary};
 pub use load::{InFlight, Loads};
 pub use moment::Moment;
-pub use observation::{Failure, Incarnation, Observation, Outcome, Replication, Report};
+pub use observation::{
+    Failure, Incarnation, Observation, Outcome, Particulars, Replication, Report,
+};
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
 pub use position::{
     Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError, Position,
 };
 pub use role::Role;
-pub use session::{Server, Session, SessionView};
+pub use session::{Carried, Export, PastMismatch, Server, Session, SessionView, WriteTracking};
+pub use subscription::{Feed, Subscription};
+pub use token::{CausalToken, DecodeTokenError, Past, ServerMark};
 pub use topology::{EndpointState, Topology, TopologyReducer};

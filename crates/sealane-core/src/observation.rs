@@ -1,10 +1,10 @@
 //! One probe's result, with its time.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointId, Moment, Position, Role, WriteStamp};
+use crate::{EndpointId, Feed, Moment, Position, Role, Subscription, WriteStamp};
 
 /// What was learned about one endpoint at one time, by a probe or by a
 /// statement that failed.
@@ -37,7 +37,8 @@ pub struct Report {
     /// Whether it accepts writes or replays.
     pub role: Role,
     /// How far it has got: inserted on a primary, replayed on a replica.
-    /// Unknown until a replica has replayed anything.
+    /// Unknown until a replica has replayed anything, and on a subscriber, which
+    /// tells it in `subscription`.
     pub position: Option<Position>,
     /// How far a replica has received, replayed or not, where the engine tells
     /// (MySQL: what it has executed and what its relay log holds, in one set);
@@ -47,6 +48,59 @@ pub struct Report {
     pub replication: Replication,
     /// Which run of the server this is.
     pub incarnation: Incarnation,
+    /// What a logical subscriber has received; `None` on all other servers.
+    pub subscription: Option<Subscription>,
+    /// The subscribers that a primary sends to at this moment, if it was asked.
+    pub feeds: Arc<[Feed]>,
+    /// What is for people to read.
+    pub particulars: Particulars,
+}
+
+impl Report {
+    /// Of this run of a server no more is known than its role.
+    #[must_use]
+    pub fn new(role: Role, incarnation: Incarnation) -> Self {
+        Report {
+            role,
+            position: None,
+            received: None,
+            replication: Replication::NotApplicable,
+            incarnation,
+            subscription: None,
+            feeds: Arc::default(),
+            particulars: Particulars::default(),
+        }
+    }
+}
+
+/// What a server says of itself for people to read: nothing is decided by it.
+/// Each is `None` where the engine, or the privileges of the probe's role, do not
+/// let it be told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Particulars {
+    /// What it runs, such as `PostgreSQL 17.5`.
+    pub version: Option<Arc<str>>,
+    /// Whose data it holds, in the words of the engine: PostgreSQL's system
+    /// identifier, MySQL's server UUID, MariaDB's server and domain, Aurora's
+    /// instance.
+    pub identity: Option<Arc<str>>,
+    /// Whether it accepts writes.
+    pub writable: Option<bool>,
+    /// Whether what receives on a replica is connected to its source (MySQL: the
+    /// IO thread).
+    pub receives: Option<bool>,
+    /// Whether what applies on a replica runs (MySQL: the SQL thread).
+    pub applies: Option<bool>,
+    /// How far behind a replica takes itself to be, by the clocks of servers.
+    pub reported_lag: Option<Duration>,
+}
+
+impl Particulars {
+    /// What is left when a server does not answer any more.
+    pub(crate) fn last_known(&self) -> Self {
+        let (version, identity) = (self.version.clone(), self.identity.clone());
+        Particulars { version, identity, ..Particulars::default() }
+    }
 }
 
 /// Whether a replica still receives from its primary.
@@ -62,6 +116,9 @@ pub enum Replication {
     Paused,
     /// Not connected to any primary. It answers queries all the same, for ever.
     Stopped,
+    /// A logical subscriber whose tables are not all copied yet. It answers queries
+    /// all the same, from tables that are half full.
+    Copying,
     /// A replica, and the monitor's role may not see whether it receives. Its
     /// positions tell how fresh it is all the same.
     Unknown,

@@ -20,7 +20,7 @@ pub enum Access {
 }
 
 /// Everything that a plan depends on besides the topology.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Demand {
     /// What the statement needs.
@@ -72,6 +72,8 @@ impl Demand {
 pub enum Refusal {
     /// The statement is for the primary, and this is not it.
     NotPrimary,
+    /// It is the primary, and the read must not burden it.
+    OnlyReplicas,
     /// It is not in the group of replicas that the statement is for.
     OtherGroup,
     /// It has not been observed yet.
@@ -110,6 +112,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::NotPrimary => f.write_str("is not the primary"),
+            Refusal::OnlyReplicas => f.write_str("is not to serve reads that replicas cannot"),
             Refusal::OtherGroup => f.write_str("is in another group of replicas"),
             Refusal::NotObserved => f.write_str("has not been observed yet"),
             Refusal::Down => f.write_str("is down"),
@@ -171,8 +174,8 @@ impl Plan {
             }
             match judge_replica(topology, id, state, demand) {
                 Ok(()) => plan.replicas.insert(id),
-                Err(Refusal::BehindSession { covered, needed }) => {
-                    plan.unproved |= covered >= demand.session.written();
+                Err(Refusal::BehindSession { needed, .. }) => {
+                    plan.unproved |= demand.session.has_writes(state);
                     plan.awaited = plan.awaited.max(Some(needed));
                 }
                 Err(Refusal::TooStale { .. }) => plan.too_stale = true,
@@ -236,6 +239,17 @@ impl Plan {
     /// Leaves only the primary, for a statement that a replica refused.
     pub fn only_primary(&mut self) {
         self.replicas = EndpointSet::EMPTY;
+    }
+
+    /// Leaves only replicas, for a read that must not burden the primary.
+    pub fn forbid_primary(&mut self) {
+        self.primary = None;
+    }
+
+    /// Whether replicas were refused only for being too far behind.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.replicas.is_empty() && (self.awaited.is_some() || self.too_stale)
     }
 
     /// The replicas that have not been tried.
@@ -325,7 +339,10 @@ fn judge_replica(
             if covered < needed {
                 return Err(Refusal::BehindSession { covered, needed });
             }
-            Ok(())
+            match demand.session.missing(state) {
+                Some(needed) => Err(Refusal::BehindSession { covered, needed }),
+                None => Ok(()),
+            }
         }
     }
 }

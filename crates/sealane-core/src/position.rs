@@ -46,6 +46,9 @@ pub enum Position {
     /// MariaDB: `gtid_binlog_pos` of a primary, with what it replayed before it
     /// became one; `gtid_slave_pos` of a replica.
     GtidList(GtidList),
+    /// Aurora: a writer's, of which no more is told. It covers nothing, not even
+    /// itself, and nothing covers it.
+    Opaque,
 }
 
 /// How much is missing, in the unit of the engine.
@@ -87,7 +90,8 @@ impl Position {
                 Position::Current
                 | Position::Wal { .. }
                 | Position::GtidSet(_)
-                | Position::GtidList(_),
+                | Position::GtidList(_)
+                | Position::Opaque,
                 _,
             ) => false,
         }
@@ -114,7 +118,8 @@ impl Position {
                 Position::Current
                 | Position::Wal { .. }
                 | Position::GtidSet(_)
-                | Position::GtidList(_),
+                | Position::GtidList(_)
+                | Position::Opaque,
                 _,
             ) => None,
         }
@@ -130,7 +135,7 @@ impl Position {
     #[must_use]
     pub fn is_related_to(&self, ours: &Position) -> bool {
         match (self, ours) {
-            (Position::Current, Position::Current) => true,
+            (Position::Current, Position::Current) | (Position::Opaque, Position::Opaque) => true,
             (Position::Wal { system, .. }, Position::Wal { system: ours, .. }) => system == ours,
             (Position::GtidSet(theirs), Position::GtidSet(ours)) => {
                 ours.is_empty() || theirs.intersects(ours)
@@ -142,7 +147,8 @@ impl Position {
                 Position::Current
                 | Position::Wal { .. }
                 | Position::GtidSet(_)
-                | Position::GtidList(_),
+                | Position::GtidList(_)
+                | Position::Opaque,
                 _,
             ) => false,
         }
@@ -166,7 +172,9 @@ impl Position {
     pub fn system(&self) -> Option<u64> {
         match self {
             Position::Wal { system, .. } => Some(*system),
-            Position::Current | Position::GtidSet(_) | Position::GtidList(_) => None,
+            Position::Current | Position::GtidSet(_) | Position::GtidList(_) | Position::Opaque => {
+                None
+            }
         }
     }
 
@@ -175,7 +183,9 @@ impl Position {
     pub fn timeline(&self) -> u32 {
         match self {
             Position::Wal { timeline, .. } => *timeline,
-            Position::Current | Position::GtidSet(_) | Position::GtidList(_) => 0,
+            Position::Current | Position::GtidSet(_) | Position::GtidList(_) | Position::Opaque => {
+                0
+            }
         }
     }
 }
@@ -184,6 +194,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Position::Current => f.write_str("current"),
+            Position::Opaque => f.write_str("not told"),
             Position::Wal { timeline, lsn, .. } => write!(f, "{lsn} on timeline {timeline}"),
             Position::GtidSet(set) => set.fmt(f),
             Position::GtidList(list) => list.fmt(f),
@@ -221,6 +232,7 @@ mod tests {
     #[case::a_set(set("a:1-5"), set("a:2"), true)]
     #[case::a_list(list("0-1-5"), list("0-1-4"), true)]
     #[case::even_nothing_of_another_engine(set("a:1-5"), list(""), false)]
+    #[case::what_is_not_told(Position::Opaque, Position::Opaque, false)]
     fn covers_only_within_one_history(
         #[case] position: Position,
         #[case] other: Position,

@@ -8,7 +8,7 @@ pub use reducer::TopologyReducer;
 
 use crate::{
     Condition, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS, Moment,
-    Position, Replication, Role, WriteStamp,
+    Particulars, Position, Replication, Role, WriteStamp, history::Sample,
 };
 
 /// What is known of one endpoint.
@@ -38,6 +38,8 @@ pub struct EndpointState {
     /// Whether it is a replica that is far behind, as the policy of health has
     /// it.
     pub lagging: bool,
+    /// What it says of itself for people to read.
+    pub particulars: Particulars,
     /// How long the last probe took, round trip and all.
     pub probe_time: Option<Duration>,
     /// The newest write stamp proved to be contained in its data.
@@ -61,6 +63,7 @@ impl EndpointState {
             foreign: false,
             old_timeline: false,
             lagging: false,
+            particulars: Particulars::default(),
             probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
@@ -81,8 +84,8 @@ impl EndpointState {
 pub struct Topology {
     endpoints: Vec<EndpointState>,
     primary: Option<EndpointId>,
-    /// When the newest sample of the primary was taken, and what it was.
-    sampled: Option<(Moment, Position)>,
+    /// The newest sample of the primary.
+    sampled: Option<Sample>,
 }
 
 impl Topology {
@@ -154,14 +157,22 @@ impl Topology {
             (Health::Probation, _) => Condition::Probation,
             (Health::Up, _) if state.foreign => Condition::Foreign,
             (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
+            (Health::Up, _) if state.replication == Replication::Copying => Condition::Copying,
             (Health::Up, Role::Unknown) => Condition::Unobserved,
             (Health::Up, Role::Primary) => Condition::StalePrimary,
             (Health::Up, Role::Replica) if state.old_timeline => Condition::OldTimeline,
             (Health::Up, Role::Replica) => match state.replication {
                 Replication::Stopped => Condition::NotReplicating,
                 Replication::Paused => Condition::Paused,
-                Replication::Running | Replication::NotApplicable | Replication::Unknown => {
-                    if state.lagging { Condition::Lagging } else { Condition::Serving }
+                Replication::Running
+                | Replication::NotApplicable
+                | Replication::Copying
+                | Replication::Unknown => {
+                    if state.lagging {
+                        Condition::Lagging
+                    } else {
+                        Condition::Serving
+                    }
                 }
             },
         }
@@ -188,7 +199,7 @@ impl Topology {
         match (&state.position, &self.sampled) {
             (Some(Position::Current), _) => Some(Duration::ZERO),
             _ if self.primary == Some(id) => Some(Duration::ZERO),
-            (_, Some((sampled_at, _))) => state.fresh_at.map(|at| sampled_at.since(at)),
+            (_, Some(sample)) => state.fresh_at.map(|at| sample.at.since(at)),
             // The primary was never reached: unknown is not zero.
             (_, None) => None,
         }
@@ -199,16 +210,31 @@ impl Topology {
     /// on another timeline, and while `id` does not answer.
     #[must_use]
     pub fn distance(&self, id: EndpointId) -> Option<Distance> {
-        let (_, sampled) = self.sampled.as_ref()?;
-        self.get(id)?.position.as_ref()?.behind(sampled)
+        self.get(id)?.position.as_ref()?.behind(self.sampled_position()?)
     }
 
     /// How much of that `id` has yet to receive. The rest of
     /// [`Topology::distance`] is there and waits to be replayed.
     #[must_use]
     pub fn distance_to_receive(&self, id: EndpointId) -> Option<Distance> {
-        let (_, sampled) = self.sampled.as_ref()?;
-        self.get(id)?.received.as_ref()?.behind(sampled)
+        self.get(id)?.received.as_ref()?.behind(self.sampled_position()?)
+    }
+
+    /// The newest position that is known of the primary.
+    #[must_use]
+    pub fn sampled_position(&self) -> Option<&Position> {
+        self.sampled.as_ref().map(|sample| &sample.position)
+    }
+
+    /// The newest stamp that a known position of the primary contains.
+    #[must_use]
+    pub fn sampled_stamp(&self) -> WriteStamp {
+        match (&self.sampled, self.primary.and_then(|id| self.get(id))) {
+            (Some(sample), _) => sample.stamp,
+            // Without probes: everything is there at once.
+            (None, Some(primary)) => primary.covered,
+            (None, None) => WriteStamp::NONE,
+        }
     }
 
     /// The least stamp that all replicas in use are proved to cover: a session

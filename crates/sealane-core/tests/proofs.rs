@@ -153,11 +153,9 @@ impl World {
             _ => (Role::Replica, Replication::Running),
         };
         let report = Report {
-            role,
             position: Some((self.notation)(contained)),
-            received: None,
             replication,
-            incarnation: Incarnation::new(run.to_string()),
+            ..Report::new(role, Incarnation::new(run.to_string()))
         };
         self.apply(endpoint, &question, Outcome::Answered(report));
     }

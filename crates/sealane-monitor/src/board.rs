@@ -10,8 +10,8 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use sealane_core::{
-    EndpointId, Event, Failure, HealthPolicy, LagSummary, Moment, Observation, Outcome, Topology,
-    TopologyReducer, WriteClock, WriteStamp,
+    EndpointId, EndpointSet, EndpointState, Event, Failure, Health, HealthPolicy, LagSummary,
+    Moment, Observation, Outcome, Position, Topology, TopologyReducer, WriteClock, WriteStamp,
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -104,6 +104,25 @@ impl Board {
         self.lock().lags(endpoint).map(|lags| lags.summary(now, window))
     }
 
+    /// The least position known of the primary that contains every write up to
+    /// `stamp`. Takes the writer's lock for a moment: for tokens.
+    #[must_use]
+    pub fn position_at(&self, stamp: WriteStamp) -> Option<Position> {
+        self.lock().position_at(stamp)
+    }
+
+    /// Whether one of these replicas is likely to show within `patience` what the
+    /// primary has now. Takes the writer's lock for a moment: for reads that would
+    /// wait anyway.
+    #[must_use]
+    pub fn is_worth_waiting(&self, among: EndpointSet, patience: Duration) -> bool {
+        let (now, reducer) = (self.now(), self.lock());
+        among
+            .iter()
+            .filter_map(|id| reducer.catches_up_in(id, now))
+            .any(|expected| expected <= patience)
+    }
+
     /// Changes from now on. A listener that falls behind is told how many it
     /// missed and goes on.
     #[must_use]
@@ -128,13 +147,15 @@ impl Board {
     /// reason: no more statements go there until a probe has answered on a new
     /// connection, and one is sent at once.
     pub fn suspect(&self, endpoint: EndpointId, started: Moment, failure: Failure) {
-        self.apply(&Observation {
+        self.take_in(&Observation {
             endpoint,
             started,
             finished: self.now(),
             stamp: WriteStamp::NONE,
             outcome: Outcome::Failed(failure),
         });
+        #[cfg(feature = "metrics")]
+        crate::metrics::suspected(&self.topology(), endpoint);
         self.probe_anew(endpoint);
     }
 
@@ -170,13 +191,19 @@ impl Board {
         }
     }
 
-    /// Takes in an observation and publishes the topology that follows.
+    /// Takes in what a probe found and publishes the topology that follows.
     pub fn apply(&self, observation: &Observation) {
+        self.take_in(observation);
+        #[cfg(feature = "metrics")]
+        crate::metrics::probed(&self.topology(), observation);
+    }
+
+    fn take_in(&self, observation: &Observation) {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
         self.topology.store(Arc::new(reducer.topology().clone()));
         #[cfg(feature = "metrics")]
-        crate::metrics::observed(reducer.topology(), observation, events.len());
+        crate::metrics::observed(reducer.topology(), observation, &events);
         // Told under the lock, so that listeners hear them in the order of the changes.
         for event in events {
             tracing::info!(target: "sealane::topology", "{event}");
@@ -201,20 +228,35 @@ impl Board {
         }
     }
 
-    /// Whether a session was refused lately for a stamp that probes of
-    /// `endpoint` can help to prove: of the primary, or of a replica in use that
-    /// does not cover it yet.
-    pub(crate) fn is_awaited(&self, endpoint: EndpointId) -> bool {
+    /// Whether a session was refused lately for a stamp that probes of `endpoint`
+    /// can help to prove, and then how far behind the nearest replica is that does
+    /// not cover it yet: this one, or on the primary any one in use.
+    pub(crate) fn awaited_behind(&self, endpoint: EndpointId) -> Option<Duration> {
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
         if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
-            return false;
+            return None;
         }
         let awaited = WriteStamp::from_number(self.awaited.load(Ordering::Acquire));
         let topology = self.topology();
-        let helps = topology.get(endpoint).is_some_and(|state| {
-            state.is_usable() && (topology.primary() == Some(endpoint) || state.covered < awaited)
-        });
-        helps && topology.covered_by_replicas() < awaited
+        if topology.covered_by_replicas() >= awaited || !topology.get(endpoint)?.is_usable() {
+            return None;
+        }
+        let is_primary = topology.primary() == Some(endpoint);
+        topology
+            .iter()
+            .filter(|(id, _)| if is_primary { *id != endpoint } else { *id == endpoint })
+            .filter(|(_, state)| state.is_usable() && state.covered < awaited)
+            // What is farther behind than anybody remembers has no lag.
+            .map(|(id, _)| topology.lag(id).unwrap_or(Duration::MAX))
+            .min()
+    }
+
+    /// Whether statements go to `endpoint`, or would if it answered: of a primary
+    /// everybody waits for the return.
+    pub(crate) fn is_needed(&self, endpoint: EndpointId) -> bool {
+        let topology = self.topology();
+        let in_use = |state: &EndpointState| matches!(state.health, Health::Up | Health::Probation);
+        topology.primary() == Some(endpoint) || topology.get(endpoint).is_some_and(in_use)
     }
 
     /// Whether the next probe of `endpoint` is to connect anew.

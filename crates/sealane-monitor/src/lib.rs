@@ -5,8 +5,8 @@
 //! feed the one reducer on the [`Board`], whose snapshot statements read with
 //! one atomic load. When the [`Monitor`] is dropped its tasks end.
 //!
-//! With feature `metrics` what it knows goes to the recorder that the application
-//! has installed. Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
+//! Each probe is a `tracing` span; with feature `metrics` what it knows goes to the recorder
+//! that the application has installed. Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
 
 mod board;
 mod catalog;
@@ -20,6 +20,7 @@ mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod probe;
+mod span;
 
 pub use board::Board;
 pub use catalog::{CatalogSource, CatalogWatch};

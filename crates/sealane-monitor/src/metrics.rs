@@ -3,53 +3,72 @@
 //!
 //! | name | kind | unit |
 //! |---|---|---|
+//! | `sealane.endpoint.up` | gauge, 1 if it answers and is in use | |
 //! | `sealane.endpoint.serving` | gauge, 1 if nothing is wrong with it | |
 //! | `sealane.endpoint.primary` | gauge, 1 for the primary in charge | |
 //! | `sealane.endpoint.lag` | gauge; NaN while unknown | seconds |
 //! | `sealane.endpoint.staleness` | gauge; NaN while unknown | seconds |
+//! | `sealane.endpoint.suspicions` | counter of statements that failed for its own reasons | |
+//! | `sealane.probes` | counter, answered or not | |
 //! | `sealane.probe.duration` | histogram, of probes that were answered | seconds |
 //! | `sealane.probe.failures` | counter, with `error.type` | |
-//! | `sealane.topology.changes` | counter | |
+//! | `sealane.topology.changes` | counter, with `event` | |
 //!
 //! All but the last carry `endpoint`, its name. Unknown is NaN, never zero.
 
 use std::time::Duration;
 
 use metrics::{SharedString, counter, gauge, histogram};
-use sealane_core::{Condition, EndpointId, Failure, Observation, Outcome, Topology};
+use sealane_core::{
+    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Topology,
+};
 
-/// Tells what follows from one observation.
-pub(crate) fn observed(topology: &Topology, observation: &Observation, changes: usize) {
-    let Some(state) = topology.get(observation.endpoint) else {
-        return;
-    };
-    let name: SharedString = state.endpoint.name().to_owned().into();
+use crate::span;
+
+/// Counts a probe.
+pub(crate) fn probed(topology: &Topology, observation: &Observation) {
+    let Some(name) = topology.get(observation.endpoint).map(name) else { return };
+    counter!("sealane.probes", "endpoint" => name.clone()).increment(1);
     match &observation.outcome {
         Outcome::Answered(_) => {
             let took = observation.finished.since(observation.started);
-            histogram!("sealane.probe.duration", "endpoint" => name.clone()).record(took);
+            histogram!("sealane.probe.duration", "endpoint" => name).record(took);
         }
         Outcome::Failed(failure) => {
-            let kind = kind(failure);
-            counter!("sealane.probe.failures", "endpoint" => name.clone(), "error.type" => kind)
+            let kind = span::kind(failure);
+            counter!("sealane.probe.failures", "endpoint" => name, "error.type" => kind)
                 .increment(1);
         }
     }
-    if changes > 0 {
-        counter!("sealane.topology.changes").increment(changes as u64);
+}
+
+/// Counts a statement that cast suspicion on its endpoint.
+pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
+    if let Some(name) = topology.get(id).map(name) {
+        counter!("sealane.endpoint.suspicions", "endpoint" => name).increment(1);
+    }
+}
+
+/// Tells what follows from one observation.
+pub(crate) fn observed(topology: &Topology, observation: &Observation, changes: &[Event]) {
+    for change in changes {
+        counter!("sealane.topology.changes", "event" => event(change)).increment(1);
+    }
+    if changes.is_empty() {
+        standing(topology, observation.endpoint, observation);
+    } else {
         // The change may be another endpoint's: a new primary ends the old one's term.
         topology.iter().for_each(|(id, _)| standing(topology, id, observation));
-    } else {
-        standing(topology, observation.endpoint, observation);
     }
 }
 
 fn standing(topology: &Topology, id: EndpointId, observation: &Observation) {
     let Some(state) = topology.get(id) else { return };
-    let name: SharedString = state.endpoint.name().to_owned().into();
+    let name = name(state);
     let truth = |holds| if holds { 1.0 } else { 0.0 };
     let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
     let gauges = [
+        ("sealane.endpoint.up", truth(state.health == Health::Up)),
         ("sealane.endpoint.serving", truth(topology.condition(id) == Condition::Serving)),
         ("sealane.endpoint.primary", truth(topology.primary() == Some(id))),
         ("sealane.endpoint.lag", seconds(topology.lag(id))),
@@ -60,39 +79,46 @@ fn standing(topology: &Topology, id: EndpointId, observation: &Observation) {
     }
 }
 
-fn kind(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::Connection(_) => "connection",
-        Failure::Timeout => "timeout",
-        Failure::Misconfigured(_) => "misconfigured",
-        Failure::Unavailable(_) => "unavailable",
-        // Also what core may add.
-        _ => "unexpected",
+fn name(state: &EndpointState) -> SharedString {
+    state.endpoint.name().to_owned().into()
+}
+
+/// An event in one word, the same as where it is serialised.
+fn event(event: &Event) -> &'static str {
+    match event {
+        Event::Up { .. } => "up",
+        Event::Down { .. } => "down",
+        Event::Probation { .. } => "probation",
+        Event::RoleChanged { .. } => "role_changed",
+        Event::PrimaryChanged { .. } => "primary_changed",
+        Event::PrimaryConflict { .. } => "primary_conflict",
+        Event::ReplicationChanged { .. } => "replication_changed",
+        Event::Restarted { .. } => "restarted",
+        Event::Foreign { .. } => "foreign",
+        Event::OldTimeline { .. } => "old_timeline",
+        Event::Lagging { .. } => "lagging",
+        Event::Recovered { .. } => "recovered",
+        // What core may add.
+        _ => "other",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-    use sealane_core::{Endpoint, Moment, Topology, WriteStamp};
+    use sealane_core::{Endpoint, Failure, Moment, WriteStamp};
 
     use crate::Board;
 
     use super::*;
 
-    #[test]
-    fn a_failed_probe_is_counted_and_its_endpoint_no_longer_serves() {
+    /// What a recorder finds after `board` has been dealt with so.
+    fn found(deal: impl FnOnce(&Board)) -> Vec<String> {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         metrics::with_local_recorder(&recorder, || {
             let board = Board::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
-            board.apply(&Observation {
-                endpoint: EndpointId::FIRST,
-                started: Moment::default(),
-                finished: Moment::from_origin(Duration::from_secs(1)),
-                stamp: WriteStamp::NONE,
-                outcome: Outcome::Failed(Failure::Timeout),
-            });
+            deal(&board);
         });
         let mut found: Vec<String> = Vec::new();
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
@@ -109,13 +135,44 @@ mod tests {
             found.push(format!("{}{{{}}} {value}", key.key().name(), labels.join(",")));
         }
         found.sort();
+        found
+    }
+
+    #[test]
+    fn a_failed_probe_is_counted_and_its_endpoint_no_longer_serves() {
+        let found = found(|board| {
+            board.apply(&Observation {
+                endpoint: EndpointId::FIRST,
+                started: Moment::default(),
+                finished: Moment::from_origin(Duration::from_secs(1)),
+                stamp: WriteStamp::NONE,
+                outcome: Outcome::Failed(Failure::Timeout),
+            });
+        });
         for wanted in [
+            "sealane.endpoint.up{endpoint=db-1} 0",
             "sealane.endpoint.serving{endpoint=db-1} 0",
             "sealane.endpoint.staleness{endpoint=db-1} NaN",
+            "sealane.endpoint.lag{endpoint=db-1} NaN",
+            "sealane.probes{endpoint=db-1} 1",
             "sealane.probe.failures{endpoint=db-1,error.type=timeout} 1",
-            "sealane.topology.changes{} 2",
+            "sealane.topology.changes{event=down} 1",
         ] {
             assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
         }
+    }
+
+    #[test]
+    fn a_failed_statement_is_no_failed_probe() {
+        let found = found(|board| {
+            let failure = Failure::Connection("reset".to_owned());
+            board.suspect(EndpointId::FIRST, Moment::default(), failure);
+        });
+        for wanted in
+            ["sealane.endpoint.up{endpoint=db-1} 0", "sealane.endpoint.suspicions{endpoint=db-1} 1"]
+        {
+            assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
+        }
+        assert!(!found.iter().any(|line| line.starts_with("sealane.probe")), "{found:#?}");
     }
 }

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use sealane_core::{
     EndpointId, Failure, Health, Moment, Observation, Outcome, Topology, WriteStamp,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
+use tracing::{Instrument, Span};
 
-use crate::{Board, Pace, Probe};
+use crate::{Board, Pace, Probe, span};
 
 /// Probes the endpoints of one cluster until it is dropped.
 #[derive(Debug)]
@@ -31,9 +32,7 @@ impl Monitor {
             .enumerate()
             .filter_map(|(index, probe)| Some((EndpointId::from_index(index)?, probe)))
             .map(|(endpoint, probe)| {
-                let watch =
-                    Watch { board: Arc::clone(&board), endpoint, probe, pace, waiting_since: None };
-                tokio::spawn(watch.run())
+                tokio::spawn(Watch::new(Arc::clone(&board), endpoint, probe, pace).run())
             })
             .collect();
         Monitor { board, tasks }
@@ -97,9 +96,17 @@ struct Watch<P> {
     probe: P,
     pace: Pace,
     waiting_since: Option<Moment>,
+    /// In a row, of an endpoint that nobody needs now.
+    failures: u32,
+    /// Probes in a row that somebody called for.
+    calls: u32,
 }
 
 impl<P: Probe> Watch<P> {
+    fn new(board: Arc<Board>, endpoint: EndpointId, probe: P, pace: Pace) -> Self {
+        Watch { board, endpoint, probe, pace, waiting_since: None, failures: 0, calls: 0 }
+    }
+
     async fn run(mut self) {
         loop {
             let observation = self.observe().await;
@@ -108,6 +115,12 @@ impl<P: Probe> Watch<P> {
             {
                 self.board.note_unanswered(self.endpoint);
             }
+            self.failures = match observation.outcome {
+                Outcome::Failed(_) if !self.board.is_needed(self.endpoint) => {
+                    self.failures.saturating_add(1)
+                }
+                Outcome::Failed(_) | Outcome::Answered(_) => 0,
+            };
             self.rest().await;
         }
     }
@@ -116,6 +129,7 @@ impl<P: Probe> Watch<P> {
         if self.board.take_reconnect(self.endpoint) {
             self.probe.disconnect();
         }
+        let span = self.span();
         let timeout = match self.probe.is_connected() {
             true => self.pace.timeout,
             false => self.pace.timeout_with_connect(),
@@ -124,43 +138,88 @@ impl<P: Probe> Watch<P> {
         // so that the answer contains every write stamped by then.
         let stamp: WriteStamp = self.board.clock().now();
         let started = self.board.now();
-        let outcome = match tokio::time::timeout(timeout, self.probe.ask()).await {
-            Ok(Ok(report)) => Outcome::Answered(report),
-            Ok(Err(failure)) => {
-                self.probe.disconnect();
-                Outcome::Failed(failure)
-            }
-            Err(_elapsed) => {
-                self.probe.disconnect();
-                Outcome::Failed(Failure::Timeout)
-            }
-        };
+        let outcome =
+            match tokio::time::timeout(timeout, self.probe.ask().instrument(span.clone())).await {
+                Ok(Ok(report)) => Outcome::Answered(report),
+                Ok(Err(failure)) => {
+                    self.probe.disconnect();
+                    Outcome::Failed(failure)
+                }
+                Err(_elapsed) => {
+                    self.probe.disconnect();
+                    Outcome::Failed(Failure::Timeout)
+                }
+            };
         let finished = self.board.now();
+        span::close(&span, &outcome, finished.since(started));
         Observation { endpoint: self.endpoint, started, finished, stamp, outcome }
+    }
+
+    fn span(&self) -> Span {
+        if !span::is_watched() {
+            return Span::none();
+        }
+        let topology = self.board.topology();
+        topology.get(self.endpoint).map_or_else(Span::none, |state| {
+            span::open(&state.endpoint, self.probe.system(), !self.probe.is_connected())
+        })
     }
 
     /// Waits until the next probe is due. Never shorter than the quick pace,
     /// whatever wakes it.
     async fn rest(&mut self) {
-        let woken = self.board.woken();
-        tokio::pin!(woken);
-        woken.as_mut().enable();
-        if self.board.is_awaited(self.endpoint) {
-            let now = self.board.now();
-            let since = *self.waiting_since.get_or_insert(now);
-            tokio::time::sleep(self.pace.quick_after(now.since(since))).await;
-            return;
+        let board = Arc::clone(&self.board);
+        let began = Instant::now();
+        let calm = began + self.calm_delay();
+        loop {
+            let woken = board.woken();
+            tokio::pin!(woken);
+            // Registered before looking, so that nobody's wait slips in between.
+            woken.as_mut().enable();
+            let quick = self.quick_delay();
+            let due = quick.map_or(calm, |delay| began + delay);
+            // While somebody waits every refusal would wake it; it looks again by itself.
+            let look = match quick {
+                Some(_) => due.min(Instant::now() + self.pace.slowest_quick()),
+                None => due,
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(look) => {
+                    if quick.is_none() {
+                        self.calls = 0;
+                    }
+                    if look == due {
+                        return;
+                    }
+                }
+                () = board.nudged(self.endpoint) => {
+                    let soonest = began + self.pace.called_after(self.calls);
+                    self.calls = self.calls.saturating_add(1);
+                    return tokio::time::sleep_until(soonest).await;
+                }
+                // Perhaps for others' sake.
+                () = woken, if quick.is_none() => {}
+            }
         }
-        self.waiting_since = None;
-        let soonest = tokio::time::Instant::now() + self.pace.quick;
-        tokio::select! {
-            () = tokio::time::sleep(self.pace.idle_spread(fastrand::f64())) => {}
-            () = woken => {}
-            () = self.board.nudged(self.endpoint) => {}
+    }
+
+    /// From the last probe to the next, if somebody waits for what it may prove.
+    fn quick_delay(&mut self) -> Option<Duration> {
+        let Some(behind) = self.board.awaited_behind(self.endpoint) else {
+            self.waiting_since = None;
+            return None;
+        };
+        let now = self.board.now();
+        let since = *self.waiting_since.get_or_insert(now);
+        Some(self.pace.quick_after(now.since(since), behind))
+    }
+
+    /// Until the next probe, if nobody asks for one.
+    fn calm_delay(&self) -> Duration {
+        match self.failures {
+            0 => self.pace.idle_spread(fastrand::f64()),
+            failures => self.pace.retry_spread(failures, fastrand::f64()),
         }
-        // Refusals and failures can wake it as fast as statements run: many of them
-        // are answered by one probe.
-        tokio::time::sleep_until(soonest).await;
     }
 }
 

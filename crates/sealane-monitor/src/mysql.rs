@@ -1,4 +1,5 @@
-//! The probe of MySQL (8.0.22 and later, with GTIDs) and of MariaDB (10.5 and later).
+//! The probe of MySQL (8.0.22 and later, with GTIDs), of MariaDB (10.5 and later), and of
+//! Aurora, of which only the lag is known.
 //!
 //! # What it relies on
 //! - **Roles.** A server with `read_only` on is a replica, one without is the
@@ -28,7 +29,7 @@
 mod channel;
 mod flavour;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use sealane_core::{Failure, Incarnation, Report};
 use sqlx::{
@@ -64,6 +65,8 @@ pub struct MySqlProbe {
 struct Link {
     connection: MySqlConnection,
     flavour: Flavour,
+    version: Arc<str>,
+    identity: Arc<str>,
     /// Whether this role may ask for details of replication.
     details: bool,
 }
@@ -83,7 +86,9 @@ impl Probe for MySqlProbe {
         if let Some(link) = self.link.take() {
             match self.ask_on(link).await {
                 // The connection may be all that was lost; a new one tells.
-                Err(Failure::Connection(_) | Failure::Unavailable(_)) => {}
+                Err(failure @ (Failure::Connection(_) | Failure::Unavailable(_))) => {
+                    tracing::debug!(target: "sealane::probe", %failure, "connecting anew");
+                }
                 answer => return answer,
             }
         }
@@ -98,23 +103,36 @@ impl Probe for MySqlProbe {
     fn is_connected(&self) -> bool {
         self.link.is_some()
     }
+
+    fn system(&self) -> &'static str {
+        match self.link.as_ref().map(|link| link.flavour) {
+            Some(Flavour::MariaDb) => "mariadb",
+            Some(Flavour::MySql | Flavour::Aurora) | None => "mysql",
+        }
+    }
 }
 
 impl MySqlProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
-        let report = link.flavour.report(&rows, link.details);
+        let mut report = link.flavour.report(&rows, link.details)?;
+        report.particulars.version = Some(Arc::clone(&link.version));
+        report.particulars.identity = Some(Arc::clone(&link.identity));
         self.link = Some(link);
-        report
+        Ok(report)
     }
 }
 
 impl Link {
     async fn open(options: &MySqlConnectOptions) -> Result<Self, sqlx::Error> {
         let mut connection = MySqlConnection::connect_with(options).await?;
-        let version: String =
-            sqlx::query_scalar("SELECT @@version").fetch_one(&mut connection).await?;
-        Ok(Link { connection, flavour: Flavour::of_version(&version), details: true })
+        let rows = sqlx::raw_sql(FIRST).fetch_all(&mut connection).await?;
+        let variables = rows
+            .iter()
+            .map(|row| Ok((text(row, "Variable_name")?, text(row, "Value")?)))
+            .collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let Introduction { flavour, version, identity } = Introduction::of(&variables);
+        Ok(Link { connection, flavour, version, identity, details: true })
     }
 
     /// One round trip, and one more on a new connection of a role that may not see
@@ -129,6 +147,45 @@ impl Link {
             }
         }
         sqlx::raw_sql(self.flavour.plain()).fetch_all(&mut self.connection).await
+    }
+}
+
+/// What a server says of itself once on each connection. Those of another flavour are not
+/// there, which is no error.
+const FIRST: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', \
+     'server_uuid', 'server_id', 'gtid_domain_id', 'aurora_version', 'aurora_server_id')";
+
+/// The same, understood.
+#[derive(Debug)]
+struct Introduction {
+    flavour: Flavour,
+    version: Arc<str>,
+    identity: Arc<str>,
+}
+
+impl Introduction {
+    fn of(variables: &[(String, String)]) -> Self {
+        let get = |name: &str| {
+            let mut found = variables.iter().filter(|(its, _)| its.eq_ignore_ascii_case(name));
+            found.next().map(|(_, value)| value.as_str())
+        };
+        let or_empty = |name| get(name).unwrap_or_default();
+        let flavour = match get("aurora_version") {
+            Some(_) => Flavour::Aurora,
+            None => Flavour::of_version(or_empty("version")),
+        };
+        let (version, identity) = match flavour {
+            Flavour::MySql => (or_empty("version"), or_empty("server_uuid").to_owned()),
+            Flavour::MariaDb => {
+                let (server, domain) = (or_empty("server_id"), or_empty("gtid_domain_id"));
+                (or_empty("version"), format!("server {server}, domain {domain}"))
+            }
+            Flavour::Aurora => {
+                (or_empty("aurora_version"), or_empty("aurora_server_id").to_owned())
+            }
+        };
+        let version = format!("{} {version}", flavour.name()).into();
+        Introduction { flavour, version, identity: identity.into() }
     }
 }
 
@@ -196,6 +253,8 @@ fn server_failure(number: u16, message: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -206,6 +265,31 @@ mod tests {
         assert_eq!(told(1053), Failure::Unavailable("no (1053)".into()));
         assert_eq!(told(2013), Failure::Connection("no (2013)".into()));
         assert_eq!(told(1064), Failure::Unexpected("no (1064)".into()));
+    }
+
+    #[rstest]
+    #[case::mysql(
+        &[("server_id", "1"), ("server_uuid", "3e11fa47-71ca"), ("version", "9.7.4")],
+        Flavour::MySql, "MySQL 9.7.4", "3e11fa47-71ca"
+    )]
+    #[case::mariadb(
+        &[("gtid_domain_id", "0"), ("server_id", "2"), ("server_uuid", "x"), ("version", "11.8.6-MariaDB")],
+        Flavour::MariaDb, "MariaDB 11.8.6-MariaDB", "server 2, domain 0"
+    )]
+    #[case::aurora(
+        &[("aurora_server_id", "node1"), ("aurora_version", "3.04.0"), ("version", "8.0.28")],
+        Flavour::Aurora, "Aurora MySQL 3.04.0", "node1"
+    )]
+    fn a_server_introduces_itself(
+        #[case] variables: &[(&str, &str)],
+        #[case] flavour: Flavour,
+        #[case] version: &str,
+        #[case] identity: &str,
+    ) {
+        let owned = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let known = Introduction::of(&owned.collect::<Vec<_>>());
+        assert_eq!(known.flavour, flavour);
+        assert_eq!((&*known.version, &*known.identity), (version, identity));
     }
 
     #[test]

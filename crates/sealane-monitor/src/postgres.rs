@@ -1,13 +1,18 @@
-//! The probe of PostgreSQL 15 and later with streaming replication.
+//! The probe of PostgreSQL 15 and later: of primaries and their streaming replicas, of
+//! logical subscribers, and of Aurora.
 
+mod aurora;
 mod catalog;
+mod receiver;
+mod server;
+mod subscriber;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use sealane_core::{Failure, Incarnation, Lsn, ParseLsnError, Position, Replication, Report, Role};
+use sealane_core::{Failure, Incarnation, Report};
 use sqlx::{
-    ConnectOptions, Connection, FromRow, PgConnection, Row,
-    postgres::{PgConnectOptions, PgDatabaseError, PgRow},
+    ConnectOptions, Connection, PgConnection, Row,
+    postgres::{PgConnectOptions, PgDatabaseError},
 };
 
 use tokio::time::Instant;
@@ -15,6 +20,7 @@ use tokio::time::Instant;
 pub use catalog::PostgresCatalog;
 
 use crate::Probe;
+use receiver::Receiver;
 
 /// Which run of the server this is. The start time changes with every start of
 /// the postmaster; the statistics are reset when it restarts its children after
@@ -23,29 +29,10 @@ use crate::Probe;
 const INCARNATION: &str = "SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) \
      FROM pg_stat_bgwriter";
 
-/// Everything in one round trip. What an ordinary role may not read of
-/// `pg_stat_wal_receiver` comes as NULL; that there is a row is visible to all.
-const PROBE: &str = "SELECT \
-     pg_is_in_recovery() AS in_recovery, \
-     (SELECT system_identifier FROM pg_control_system()) AS system_id, \
-     CASE WHEN pg_is_in_recovery() \
-       THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
-                     greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
-                              (SELECT min_recovery_end_timeline FROM pg_control_recovery()))) \
-       ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int \
-     END AS timeline, \
-     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-       ELSE pg_current_wal_insert_lsn() END::text AS lsn, \
-     CASE WHEN pg_is_in_recovery() \
-       THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END::text AS received, \
-     CASE WHEN pg_is_in_recovery() THEN false \
-       ELSE pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() END AS unflushed, \
-     pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes, \
-     CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
-     EXISTS (SELECT FROM pg_stat_wal_receiver \
-             WHERE coalesce(status, 'streaming') = 'streaming') AS receiving, \
-     (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
-       AS incarnation";
+/// What is asked once on each connection. `to_regproc` finds nothing where there is no
+/// such function.
+const FIRST: &str = "SELECT current_setting('server_version') AS version, \
+     to_regproc('aurora_replica_status') IS NOT NULL AS is_aurora";
 
 /// Has the primary write out what is in its log: a transaction that has written
 /// something does so when it commits. `local`, so that it does not wait for synchronous
@@ -65,17 +52,56 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// Asks a PostgreSQL server over a connection of its own.
 pub struct PostgresProbe {
     options: PgConnectOptions,
-    connection: Option<PgConnection>,
+    part: Part,
+    link: Option<Link>,
     /// When the primary's log was last written out for us.
     flushed: Option<Instant>,
+    receiver: Receiver,
+}
+
+/// What a server is configured to be.
+#[derive(Debug, Clone)]
+enum Part {
+    /// A primary or a streaming replica, which it is to tell; and whether it is to
+    /// tell to whom it sends as well.
+    Server { with_feeds: bool },
+    /// A subscriber, by this subscription.
+    Subscriber(Arc<str>),
+}
+
+/// A connection, and what was learned when it was made.
+struct Link {
+    connection: PgConnection,
+    is_aurora: bool,
+    version: Arc<str>,
+    /// Told with the first answer.
+    identity: Option<Arc<str>>,
 }
 
 impl PostgresProbe {
-    /// A probe that connects with `options` when it is first asked.
+    /// A probe of a primary or a streaming replica that connects with `options` when
+    /// it is first asked.
     #[must_use]
     pub fn new(options: PgConnectOptions) -> Self {
+        Self::of(options, Part::Server { with_feeds: false })
+    }
+
+    /// The same for a cluster that has logical subscribers: a primary is asked, too,
+    /// which of them it sends to.
+    #[must_use]
+    pub fn with_feeds(options: PgConnectOptions) -> Self {
+        Self::of(options, Part::Server { with_feeds: true })
+    }
+
+    /// A probe of a server that is a replica by its subscription of this name.
+    #[must_use]
+    pub fn subscriber(options: PgConnectOptions, subscription: &str) -> Self {
+        Self::of(options, Part::Subscriber(subscription.into()))
+    }
+
+    fn of(options: PgConnectOptions, part: Part) -> Self {
         let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, connection: None, flushed: None }
+        PostgresProbe { options, part, link: None, flushed: None, receiver: Receiver::default() }
     }
 }
 
@@ -83,45 +109,56 @@ impl Probe for PostgresProbe {
     async fn ask(&mut self) -> Result<Report, Failure> {
         // Only a connection that has just answered is kept: a call that is dropped
         // half-way leaves none behind.
-        if let Some(connection) = self.connection.take() {
-            match self.ask_on(connection).await {
+        if let Some(link) = self.link.take() {
+            match self.ask_on(link).await {
                 // The connection may be all that was lost; a new one tells.
-                Err(Failure::Connection(_) | Failure::Unavailable(_)) => {}
+                Err(failure @ (Failure::Connection(_) | Failure::Unavailable(_))) => {
+                    tracing::debug!(target: "sealane::probe", %failure, "connecting anew");
+                }
                 answer => return answer,
             }
         }
-        let connection =
-            PgConnection::connect_with(&self.options).await.map_err(|e| failure(&e))?;
-        self.ask_on(connection).await
+        let link = Link::open(&self.options).await.map_err(|e| failure(&e))?;
+        self.ask_on(link).await
     }
 
     fn disconnect(&mut self) {
-        self.connection = None;
+        self.link = None;
     }
 
     fn is_connected(&self) -> bool {
-        self.connection.is_some()
+        self.link.is_some()
+    }
+
+    fn system(&self) -> &'static str {
+        "postgresql"
     }
 }
 
 impl PostgresProbe {
-    async fn ask_on(&mut self, mut connection: PgConnection) -> Result<Report, Failure> {
-        let answer: Answer =
-            sqlx::query_as(PROBE).fetch_one(&mut connection).await.map_err(|e| failure(&e))?;
-        self.flush(&answer, &mut connection).await?;
-        self.connection = Some(connection);
-        answer.report()
+    async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
+        let report = match &self.part {
+            Part::Subscriber(name) => subscriber::ask(&mut link, name).await?,
+            Part::Server { .. } if link.is_aurora => aurora::ask(&mut link).await?,
+            Part::Server { with_feeds } => {
+                let answer = server::ask(&mut link.connection, *with_feeds).await?;
+                self.flush(answer.unflushed, &mut link.connection).await?;
+                answer.report(&mut link, &mut self.receiver)?
+            }
+        };
+        self.link = Some(link);
+        Ok(report)
     }
 
     /// Writes the log out if its end is not: where there are commits that costs one
     /// more, and where there are none nobody else would do it for a long time.
     async fn flush(
         &mut self,
-        answer: &Answer,
+        unflushed: bool,
         connection: &mut PgConnection,
     ) -> Result<(), Failure> {
         let is_due = self.flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH_INTERVAL);
-        if !(answer.unflushed && is_due) {
+        if !(unflushed && is_due) {
             return Ok(());
         }
         self.flushed = Some(Instant::now());
@@ -137,10 +174,27 @@ impl PostgresProbe {
     }
 }
 
+impl Link {
+    async fn open(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let row = sqlx::raw_sql(FIRST).fetch_one(&mut connection).await?;
+        let is_aurora = row.try_get("is_aurora")?;
+        let engine = if is_aurora { "Aurora PostgreSQL" } else { "PostgreSQL" };
+        let version = format!("{engine} {}", row.try_get::<&str, _>("version")?).into();
+        Ok(Link { connection, is_aurora, version, identity: None })
+    }
+
+    /// What this connection's server is called; it does not change while it lasts.
+    fn identity(&mut self, told: impl ToString) -> Arc<str> {
+        Arc::clone(self.identity.get_or_insert_with(|| told.to_string().into()))
+    }
+}
+
 impl fmt::Debug for PostgresProbe {
     /// Without the options: they hold the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresProbe")
+            .field("part", &self.part)
             .field("connected", &self.is_connected())
             .finish_non_exhaustive()
     }
@@ -153,77 +207,6 @@ impl fmt::Debug for PostgresProbe {
 pub async fn incarnation(connection: &mut PgConnection) -> Result<Incarnation, sqlx::Error> {
     let text: String = sqlx::query_scalar(INCARNATION).fetch_one(connection).await?;
     Ok(Incarnation::new(text))
-}
-
-#[derive(Debug)]
-struct Answer {
-    in_recovery: bool,
-    system_id: i64,
-    timeline: i32,
-    lsn: Option<String>,
-    received: Option<String>,
-    unflushed: bool,
-    segment_bytes: i64,
-    paused: bool,
-    receiving: bool,
-    incarnation: String,
-}
-
-impl FromRow<'_, PgRow> for Answer {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Answer {
-            in_recovery: row.try_get("in_recovery")?,
-            system_id: row.try_get("system_id")?,
-            timeline: row.try_get("timeline")?,
-            lsn: row.try_get("lsn")?,
-            received: row.try_get("received")?,
-            unflushed: row.try_get("unflushed")?,
-            segment_bytes: row.try_get("segment_bytes")?,
-            paused: row.try_get("paused")?,
-            receiving: row.try_get("receiving")?,
-            incarnation: row.try_get("incarnation")?,
-        })
-    }
-}
-
-impl Answer {
-    fn report(&self) -> Result<Report, Failure> {
-        let told = |error: ParseLsnError| Failure::Unexpected(error.to_string());
-        let position = self.position().map_err(told)?;
-        let received = self.received.as_deref().map(str::parse).transpose().map_err(told)?;
-        let (role, replication) = match (self.in_recovery, self.receiving, self.paused) {
-            (false, _, _) => (Role::Primary, Replication::NotApplicable),
-            (true, true, false) => (Role::Replica, Replication::Running),
-            (true, true, true) => (Role::Replica, Replication::Paused),
-            (true, false, _) => (Role::Replica, Replication::Stopped),
-        };
-        let incarnation = Incarnation::new(self.incarnation.as_str());
-        let received = received.map(|lsn| self.at(lsn));
-        Ok(Report { role, position, received, replication, incarnation })
-    }
-
-    fn position(&self) -> Result<Option<Position>, ParseLsnError> {
-        let Some(lsn) = &self.lsn else {
-            return Ok(None);
-        };
-        let lsn: Lsn = lsn.parse()?;
-        // Only an insert position can point behind a page header.
-        let lsn = if self.in_recovery {
-            lsn
-        } else {
-            lsn.without_page_header(self.segment_bytes.unsigned_abs())
-        };
-        Ok(Some(self.at(lsn)))
-    }
-
-    fn at(&self, lsn: Lsn) -> Position {
-        Position::Wal {
-            // Stored unsigned, shown signed: the same bits.
-            system: self.system_id.cast_unsigned(),
-            timeline: self.timeline.cast_unsigned(),
-            lsn,
-        }
-    }
 }
 
 /// What a driver's error says about the endpoint. Messages of the server and
@@ -253,43 +236,7 @@ pub fn failure(error: &sqlx::Error) -> Failure {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer() -> Answer {
-        Answer {
-            in_recovery: false,
-            system_id: -1,
-            timeline: 3,
-            lsn: Some("0/5000028".into()),
-            received: None,
-            unflushed: false,
-            segment_bytes: 16 << 20,
-            paused: false,
-            receiving: false,
-            incarnation: "now".into(),
-        }
-    }
-
-    #[test]
-    fn a_primary_just_past_a_segment_switch_is_at_the_segments_beginning() {
-        let report = answer().report().unwrap();
-        assert_eq!(report.role, Role::Primary);
-        let lsn = Lsn::from_bytes(0x500_0000);
-        assert_eq!(report.position, Some(Position::Wal { system: u64::MAX, timeline: 3, lsn }));
-    }
-
-    #[test]
-    fn a_replica_that_has_replayed_nothing_has_no_position() {
-        let report = Answer { in_recovery: true, lsn: None, ..answer() }.report().unwrap();
-        assert_eq!((report.role, report.position), (Role::Replica, None));
-        assert_eq!(report.replication, Replication::Stopped);
-    }
-
-    #[test]
-    fn an_answer_that_is_no_position_is_told() {
-        let error = Answer { lsn: Some("here".into()), ..answer() }.report().unwrap_err();
-        assert!(matches!(error, Failure::Unexpected(_)));
-    }
+/// An answer that was understood only in part.
+fn unreadable(error: impl ToString) -> Failure {
+    Failure::Unexpected(error.to_string())
 }

@@ -18,4 +18,8 @@ pub trait Probe: Send + 'static {
 
     /// Whether the next call can do without connecting first.
     fn is_connected(&self) -> bool;
+
+    /// What the server runs, as far as it is known, in OpenTelemetry's words
+    /// (`db.system.name`).
+    fn system(&self) -> &'static str;
 }

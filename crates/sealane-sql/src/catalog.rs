@@ -18,9 +18,11 @@ mod facts;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-pub use facts::{CatalogFacts, FunctionFact, OperatorFact, RelationFact, TypeFact};
+pub use facts::{CatalogFacts, FunctionFact, OperatorFact, RelationFact, TableFact, TypeFact};
 
-use crate::table_name::TableName;
+use sealane_core::Footprint;
+
+use crate::table_name::{TableName, Tables};
 
 /// Conclusions from the [`CatalogFacts`] of one database.
 ///
@@ -40,6 +42,8 @@ struct Known {
     relations: HashMap<Box<str>, Vec<Relation>>,
     /// Types whose conversion may run a function that is not pure.
     types: HashSet<Box<str>>,
+    /// By name, whatever the schema; `None` if nobody has looked.
+    tables: Option<HashMap<Box<str>, Table>>,
     /// Functions that are not pure and may be written like a column: `row.function`.
     attributes: HashSet<Box<str>>,
     has_active_operators: bool,
@@ -64,6 +68,25 @@ struct Relation {
     is_defined: bool,
     /// The tables that a view reads, through all views below it.
     reads: Vec<TableName>,
+    /// Whether functions in its definition may read more.
+    hides_tables: bool,
+}
+
+/// The tables of one name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Table {
+    /// What changes other tables, too.
+    spreads: [bool; 3],
+    /// The names of the tables that they are parts of.
+    roots: Vec<Box<str>>,
+}
+
+/// What a write does to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Insert,
+    Update,
+    Delete,
 }
 
 /// What is known of a function by its name.
@@ -185,6 +208,46 @@ impl Catalog {
         table: &'a TableName,
     ) -> impl Iterator<Item = &'a TableName> {
         self.relations_called(table).flat_map(|relation| &relation.reads)
+    }
+
+    /// Whether reading `table` may read tables that are not known.
+    pub(crate) fn hides_tables(&self, table: &TableName) -> bool {
+        self.relations_called(table).any(|relation| relation.hides_tables)
+    }
+
+    /// Whether it is known which tables belong together, now.
+    pub(crate) fn tells_tables(&self) -> bool {
+        self.known.tables.is_some() && !self.in_doubt
+    }
+
+    /// The tables that a read touches, if all are known.
+    pub(crate) fn footprint_of_read(&self, tables: &Tables) -> Footprint {
+        if !tables.complete || !self.tells_tables() {
+            return Footprint::WHOLE;
+        }
+        let mut footprint = Footprint::NONE;
+        tables.read.iter().for_each(|table| self.add_family(table, &mut footprint));
+        footprint
+    }
+
+    /// The tables that such changes of `table` touch, if all are known.
+    pub(crate) fn footprint_of_write(&self, table: &TableName, changes: &[Change]) -> Footprint {
+        let mut footprint = Footprint::NONE;
+        for table in std::iter::once(table).chain(self.reads_through(table)) {
+            let known = self.known.tables.as_ref().and_then(|known| known.get(table.name()));
+            let spreads = |known: &Table| changes.iter().any(|it| known.spreads[*it as usize]);
+            if known.is_some_and(spreads) {
+                return Footprint::WHOLE;
+            }
+            self.add_family(table, &mut footprint);
+        }
+        footprint
+    }
+
+    fn add_family(&self, table: &TableName, footprint: &mut Footprint) {
+        footprint.add(table.name());
+        let known = self.known.tables.as_ref().and_then(|known| known.get(table.name()));
+        known.into_iter().flat_map(|known| &known.roots).for_each(|root| footprint.add(root));
     }
 
     fn relations_called<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {

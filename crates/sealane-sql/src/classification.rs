@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealane_core::Intent;
+use sealane_core::{Footprint, Intent};
 use serde::Serialize;
 
 use crate::annotation::Annotation;
@@ -25,6 +25,10 @@ pub struct Classification {
     pub findings: Vec<Finding>,
     /// The tables that it touches.
     pub tables: Tables,
+    /// The tables that it touches, for comparing; [`Footprint::WHOLE`] unless the
+    /// catalog is known and nothing is hidden.
+    #[serde(skip)]
+    pub footprint: Footprint,
     /// How much work it may be.
     pub cost: Cost,
     /// The group of replicas that its leading hint asks for.
@@ -38,6 +42,7 @@ impl Classification {
             intent: Intent::Read,
             findings: Vec::new(),
             tables: Tables::default(),
+            footprint: Footprint::WHOLE,
             cost: Cost::default(),
             group: None,
         }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use sealane_core::Intent;
+use sealane_core::{Footprint, Intent};
 
 use crate::catalog::Catalog;
 use crate::classification::Classification;
@@ -24,6 +24,7 @@ use crate::dialect::Dialect;
 use crate::finding::Reason;
 use crate::leading::Leading;
 use crate::plain;
+use crate::written;
 
 /// Memory for cached texts with their classifications.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
@@ -121,6 +122,17 @@ impl Classifier {
             }
         }
         classification
+    }
+
+    /// The tables that `sql` writes, as far as its text and the catalog tell. One pass
+    /// over the text.
+    #[must_use]
+    pub fn written(&self, sql: &str) -> Footprint {
+        match self.dialect {
+            Dialect::PostgreSql => written::footprint(sql, self.dialect, &self.catalog.load()),
+            // No catalog tells what writes change besides.
+            Dialect::MySql | Dialect::Sqlite => Footprint::WHOLE,
+        }
     }
 
     /// All about `sql`, from what was learned or else from the text.

@@ -43,6 +43,7 @@ pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classifi
     }
     judge.hint();
     judge.result.tables.sort();
+    judge.result.footprint = catalog.footprint_of_read(&judge.result.tables);
     judge.result
 }
 

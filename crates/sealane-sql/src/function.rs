@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
-use crate::catalog::{Catalog, Purity};
+use crate::catalog::{self, Catalog};
 use crate::dialect::Dialect;
 use crate::table_name::TableName;
 
@@ -81,18 +81,32 @@ const MYSQL_TIGHT: &[&str] = &[
     "variance",
 ];
 
-/// Whether calling `name` is known to have no side effect.
-pub(crate) fn is_pure(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> bool {
+/// What is known of calling a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purity {
+    /// It is the server's own, and has no side effect.
+    Pure,
+    /// It is the user's, and declared to have none.
+    PureByCatalog,
+    Unproved,
+}
+
+/// What is known of calling `name`.
+pub(crate) fn purity(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> Purity {
     if !catalog.is_empty() {
         let Some(called) = TableName::of(name, dialect) else {
-            return false;
+            return Purity::Unproved;
         };
         match catalog.function(called.schema(), called.name()) {
-            Purity::Pure => return true,
-            Purity::Impure => return false,
-            Purity::Unknown => {}
+            catalog::Purity::Pure => return Purity::PureByCatalog,
+            catalog::Purity::Impure => return Purity::Unproved,
+            catalog::Purity::Unknown => {}
         }
     }
+    if is_pure_built_in(name, dialect) { Purity::Pure } else { Purity::Unproved }
+}
+
+fn is_pure_built_in(name: &ObjectName, dialect: Dialect) -> bool {
     let Some(function) = built_in(name, dialect) else {
         return false;
     };

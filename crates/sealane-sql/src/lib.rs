@@ -61,9 +61,12 @@ mod relation;
 mod relation_query;
 mod suspicion;
 mod table_name;
+mod written;
 
 pub use annotation::Annotation;
-pub use catalog::{Catalog, CatalogFacts, FunctionFact, OperatorFact, RelationFact, TypeFact};
+pub use catalog::{
+    Catalog, CatalogFacts, FunctionFact, OperatorFact, RelationFact, TableFact, TypeFact,
+};
 pub use classification::Classification;
 pub use classifier::Classifier;
 pub use classify::{classify, classify_with};

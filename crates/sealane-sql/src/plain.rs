@@ -10,7 +10,7 @@
 //! Whatever is not on the lists below is left to the parser: any unquoted name, any
 //! call but an aggregate, literals, comments, casts, subqueries, a second statement.
 
-mod token;
+pub(crate) mod token;
 
 use crate::bounds::MAX_TEXT_BYTES;
 use crate::catalog::{Catalog, Purity};
@@ -156,6 +156,7 @@ impl<'a> Select<'a> {
         let is_refused = relation::refusal(&table, self.dialect).is_some()
             || self.catalog.refusal(&table).is_some();
         self.must(!is_pragma && !is_refused)?;
+        self.result.tables.complete &= !self.catalog.hides_tables(&table);
         for below in self.catalog.reads_through(&table) {
             self.result.tables.add_read(below.clone());
         }
@@ -170,7 +171,19 @@ impl<'a> Select<'a> {
         }
         let cost = &mut self.result.cost;
         match word {
-            Word::Select => return None,
+            Word::Select
+            | Word::Insert
+            | Word::Into
+            | Word::Values
+            | Word::Default
+            | Word::Update
+            | Word::Set
+            | Word::Delete
+            | Word::Returning
+            | Word::Conflict
+            | Word::Do
+            | Word::Nothing
+            | Word::Cast => return None,
             Word::Distinct => cost.grouping |= self.before == Token::Word(Word::Select),
             Word::As | Word::Constant => self.must(!before_parenthesis)?,
             Word::Not => {}
@@ -267,6 +280,7 @@ impl<'a> Select<'a> {
         let Cost { unbounded_count, filtered, .. } = &mut self.result.cost;
         *unbounded_count = self.counts && !*filtered;
         self.result.tables.sort();
+        self.result.footprint = self.catalog.footprint_of_read(&self.result.tables);
         (self.depth == 0 && is_whole && self.clause >= Clause::From).then_some(self.result)
     }
 }

@@ -99,11 +99,11 @@ impl Default for Tables {
 
 impl Tables {
     pub(crate) fn add_read(&mut self, name: TableName) {
-        add(&mut self.read, name);
+        self.complete &= add(&mut self.read, name);
     }
 
     pub(crate) fn add_written(&mut self, name: TableName) {
-        add(&mut self.written, name);
+        self.complete &= add(&mut self.written, name);
     }
 
     pub(crate) fn sort(&mut self) {
@@ -122,10 +122,13 @@ impl Tables {
 /// generated, and looking each up in the list must not take quadratic time.
 const MAX_TABLES: usize = 256;
 
-fn add(names: &mut Vec<TableName>, name: TableName) {
-    if names.len() < MAX_TABLES && !names.contains(&name) {
+/// Whether there was room for it.
+fn add(names: &mut Vec<TableName>, name: TableName) -> bool {
+    let has_room = names.len() < MAX_TABLES;
+    if has_room && !names.contains(&name) {
         names.push(name);
     }
+    has_room
 }
 
 /// Whether the server takes both for the same name.

@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{
-    Balancer, Endpoint, EndpointId, EndpointSet, Engine, Failure, Loads, Moment, Remedy, Role,
-    Topology, TwoChoices,
+    Balancer, Consistency, Endpoint, EndpointId, EndpointSet, Engine, Failure, Footprint, Loads,
+    Moment, Remedy, Role, Topology, TwoChoices, WhenBehind, WriteTracking,
 };
 use sealane_monitor::{Board, CatalogWatch, Monitor};
-use sealane_sql::{Classifier, may_change_schema};
+use sealane_sql::{Classification, Classifier, may_change_schema};
 
-use crate::{error, group::Groups, pool::Pools};
+use crate::{error, group::Groups, pool::Pools, token::Signer};
 
 /// Shared by all handles of one [`connect`](crate::connect); the monitor's
 /// tasks and the pools end with it.
@@ -26,9 +26,46 @@ pub(crate) struct Cluster {
     /// `None` where there is no catalog to ask.
     pub(crate) catalog: Option<CatalogWatch>,
     pub(crate) groups: Groups,
-    pub(crate) max_lag: Option<Duration>,
+    pub(crate) reading: Reading,
+    pub(crate) signer: Signer,
     /// Between probes while somebody waits.
     pub(crate) quick: Duration,
+}
+
+/// What a read may be served by, and what it reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) readers: EndpointSet,
+    pub(crate) tables: Footprint,
+}
+
+impl Reach {
+    pub(crate) fn of(read: &Classification, groups: &Groups) -> Self {
+        Reach { readers: groups.readers(read), tables: read.footprint }
+    }
+}
+
+/// How reads are served that ask for nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) consistency: Consistency,
+    pub(crate) when_behind: WhenBehind,
+    pub(crate) max_lag: Option<Duration>,
+    pub(crate) tracking: WriteTracking,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading {
+            // What an application expects that has never heard of replicas.
+            consistency: Consistency::ReadYourWrites,
+            when_behind: WhenBehind::Primary,
+            // A replica further behind than this has a problem; its readers should not.
+            max_lag: Some(Duration::from_secs(30)),
+            // A handle for everybody would read on the primary as long as anybody writes.
+            tracking: WriteTracking::Tables,
+        }
+    }
 }
 
 impl Cluster {
@@ -49,7 +86,8 @@ impl Cluster {
             classifier: None,
             catalog: None,
             groups: Groups::default(),
-            max_lag: None,
+            reading: Reading::default(),
+            signer: Signer::default(),
             quick: Duration::ZERO,
         }
     }
@@ -58,11 +96,26 @@ impl Cluster {
         self.monitor.board()
     }
 
-    /// The replicas that may serve the statement, besides the primary; `None` if
+    /// Where the statement may run, besides the primary, and what it reads; `None` if
     /// it is not a proved read. With one endpoint nobody asks.
-    pub(crate) fn readers(&self, sql: &str) -> Option<EndpointSet> {
+    pub(crate) fn reach(&self, sql: &str) -> Option<Reach> {
         let found = self.classifier.as_ref()?.look_up(sql);
-        found.intent.is_read().then(|| self.groups.readers(&found))
+        found.intent.is_read().then(|| Reach::of(&found, &self.groups))
+    }
+
+    /// Where a read-only transaction may run, whatever it will read.
+    pub(crate) fn reach_of_transaction(&self) -> Reach {
+        Reach { readers: self.groups.others(), tables: Footprint::WHOLE }
+    }
+
+    /// Whether the statement is a proved read.
+    pub(crate) fn is_read(&self, sql: &str) -> bool {
+        self.classifier.as_ref().is_some_and(|classifier| classifier.look_up(sql).intent.is_read())
+    }
+
+    /// The tables that a statement writes, as far as is known.
+    pub(crate) fn written(&self, sql: &str) -> Footprint {
+        self.classifier.as_ref().map_or(Footprint::WHOLE, |classifier| classifier.written(sql))
     }
 
     /// Whether `sql`, which is about to run on the primary, may change what the

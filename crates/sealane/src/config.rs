@@ -5,10 +5,10 @@ mod file;
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Balancer, Consistency, HealthPolicy, TwoChoices};
+use sealane_core::{Balancer, Consistency, HealthPolicy, TwoChoices, WhenBehind, WriteTracking};
 use sealane_monitor::Pace;
 
-use crate::ConnectError;
+use crate::{ConnectError, cluster::Reading, token::Signer};
 
 /// The primary's URL.
 const PRIMARY_VARIABLE: &str = "DATABASE_URL";
@@ -32,9 +32,9 @@ const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
 pub struct Config {
     pub(crate) primary: EndpointConfig,
     pub(crate) replicas: Vec<EndpointConfig>,
-    pub(crate) consistency: Consistency,
+    pub(crate) reading: Reading,
+    pub(crate) signer: Signer,
     pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) max_lag: Option<Duration>,
     pub(crate) pace: Pace,
     #[cfg_attr(
         not(any(feature = "postgres", feature = "mysql")),
@@ -48,12 +48,14 @@ pub struct Config {
 pub(crate) struct EndpointConfig {
     pub(crate) name: String,
     pub(crate) group: Option<String>,
+    pub(crate) subscription: Option<String>,
     pub(crate) options: ConnectOptions,
 }
 
 impl EndpointConfig {
     fn new(name: impl Into<String>, options: impl Into<ConnectOptions>) -> Self {
-        EndpointConfig { name: name.into(), group: None, options: options.into() }
+        let (name, options) = (name.into(), options.into());
+        EndpointConfig { name, group: None, subscription: None, options }
     }
 }
 
@@ -64,12 +66,10 @@ impl Config {
         Config {
             primary,
             replicas: Vec::new(),
-            // What an application expects that has never heard of replicas.
-            consistency: Consistency::ReadYourWrites,
+            reading: Reading::default(),
+            signer: Signer::default(),
             // Even without knowing the load of other processes, and never all on one.
             balancer: Arc::new(TwoChoices),
-            // A replica further behind than this has a problem; its readers should not.
-            max_lag: Some(Duration::from_secs(30)),
             pace: Pace::default(),
             health: HealthPolicy::default(),
         }
@@ -109,6 +109,27 @@ impl Config {
     pub fn in_group(mut self, group: impl Into<String>) -> Self {
         if let Some(replica) = self.replicas.last_mut() {
             replica.group = Some(group.into());
+        }
+        self
+    }
+
+    /// Says that the replica added last is a logical subscriber of PostgreSQL: a server
+    /// of its own that holds what the subscription of this name brings from the primary.
+    ///
+    /// It must be in a group ([`Config::in_group`]): it lacks what is not published, so
+    /// statements go there only when they ask for it. It never takes writes, though it
+    /// could. Without a replica it does nothing.
+    ///
+    /// ```
+    /// let config = sealane::Config::new("postgres://app@db-1/shop")
+    ///     .replica("postgres://app@reports-1/shop")
+    ///     .subscription("shop_to_reports")
+    ///     .in_group("reports");
+    /// ```
+    #[must_use]
+    pub fn subscription(mut self, subscription: impl Into<String>) -> Self {
+        if let Some(replica) = self.replicas.last_mut() {
+            replica.subscription = Some(subscription.into());
         }
         self
     }
@@ -153,8 +174,51 @@ impl Config {
     /// How fresh reads must be, unless a handle says otherwise. Default:
     /// [`Consistency::ReadYourWrites`].
     #[must_use]
-    pub fn consistency(self, consistency: Consistency) -> Self {
-        Config { consistency, ..self }
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.reading.consistency = consistency;
+        self
+    }
+
+    /// What becomes of reads for which no replica is good enough, unless a handle
+    /// says otherwise. Default: [`WhenBehind::Primary`].
+    #[must_use]
+    pub fn when_behind(mut self, when_behind: WhenBehind) -> Self {
+        self.reading.when_behind = when_behind;
+        self
+    }
+
+    /// What reads through a handle without a session of its own wait for. Default:
+    /// [`WriteTracking::Tables`], where the catalog of the database is known; else, as on
+    /// MySQL and MariaDB, it is [`WriteTracking::Whole`] in any case.
+    ///
+    /// With `Tables` such a read sees all writes through the handle to the tables that
+    /// it reads: those that the statements name, those behind views, partitions, and
+    /// those that triggers, rules and cascading keys make a write of. What it does not
+    /// see to be so: the work of a trigger that somebody else made in the last minute, and
+    /// of functions that write although they stand in an operator, an index or a type. A
+    /// session of its own waits for all its writes.
+    #[must_use]
+    pub fn write_tracking(mut self, tracking: WriteTracking) -> Self {
+        self.reading.tracking = tracking;
+        self
+    }
+
+    /// Adds a secret of at least 32 bytes for the tokens that carry a session to
+    /// another process ([`RoutedConnection::token`](crate::RoutedConnection::token));
+    /// all processes need the same. The first that is added signs; all are good for
+    /// checking, so that a new one can take over without refusing anybody. Default:
+    /// none, and no tokens.
+    #[must_use]
+    pub fn token_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.signer.add_key(key.as_ref());
+        self
+    }
+
+    /// A token that is older than this is refused. Default: one hour.
+    #[must_use]
+    pub fn token_max_age(mut self, max_age: Duration) -> Self {
+        self.signer.set_max_age(max_age);
+        self
     }
 
     /// How reads are spread over the replicas that may serve them. Default:
@@ -168,8 +232,9 @@ impl Config {
     /// [`Consistency::ReadYourWrites`], not even for sessions that wrote
     /// nothing. `None`: any lag will do. Default: 30 seconds.
     #[must_use]
-    pub fn max_lag(self, max_lag: impl Into<Option<Duration>>) -> Self {
-        Config { max_lag: max_lag.into(), ..self }
+    pub fn max_lag(mut self, max_lag: impl Into<Option<Duration>>) -> Self {
+        self.reading.max_lag = max_lag.into();
+        self
     }
 
     /// When endpoints go down, come back, and count as lagging.
@@ -179,7 +244,8 @@ impl Config {
     }
 
     /// The time between probes of an endpoint when no session waits for a
-    /// replica. Default: one second.
+    /// replica; spread, so up to a fifth more. Replicas that are down are asked every
+    /// five times as long at least. Default: one second.
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.pace.idle = interval;
@@ -234,9 +300,9 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("endpoints", &self.endpoints().map(|e| &e.name).collect::<Vec<_>>())
-            .field("consistency", &self.consistency)
+            .field("reading", &self.reading)
+            .field("signer", &self.signer)
             .field("balancer", &self.balancer.name())
-            .field("max_lag", &self.max_lag)
             .field("pace", &self.pace)
             .finish()
     }

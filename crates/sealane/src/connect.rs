@@ -26,7 +26,7 @@ use crate::{Config, ConnectError, RoutedConnection, cluster::Cluster, config::En
 /// Dropping the future leaves nothing behind.
 pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, ConnectError> {
     let config = config.into();
-    let consistency = config.consistency;
+    let (reading, signer) = (config.reading, config.signer.clone());
     let addresses = check(&config)?;
     let cluster = match addresses.engine {
         Engine::Postgres if config.replicas.is_empty() => alone(&config, &addresses).await?,
@@ -38,7 +38,7 @@ pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, Conn
         }
         _ => alone(&config, &addresses).await?,
     };
-    Ok(RoutedConnection::new(cluster, consistency))
+    Ok(RoutedConnection::new(Cluster { reading, signer, ..cluster }))
 }
 
 /// The endpoints of a configuration that has been looked through.
@@ -69,6 +69,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         return Err(ConnectError::TooManyEndpoints { count });
     }
     check_pace(config.pace)?;
+    config.signer.check()?;
     config.endpoints().try_for_each(check_sizes)?;
     let engine = read_url(&config.primary)?.0;
     let mut endpoints = Vec::with_capacity(count);
@@ -81,6 +82,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
             return Err(ConnectError::DuplicateName { name: endpoint.name.clone() });
         }
         check_group(endpoint)?;
+        check_subscription(endpoint, engine)?;
         endpoints.push(Endpoint::new(&endpoint.name, address));
     }
     match engine {
@@ -96,6 +98,18 @@ fn check_group(endpoint: &EndpointConfig) -> Result<(), ConnectError> {
             group: group.clone(),
         }),
         _ => Ok(()),
+    }
+}
+
+fn check_subscription(endpoint: &EndpointConfig, engine: Engine) -> Result<(), ConnectError> {
+    let name = || endpoint.name.clone();
+    match (&endpoint.subscription, &endpoint.group) {
+        (None, _) => Ok(()),
+        (Some(_), _) if engine != Engine::Postgres => {
+            Err(ConnectError::NoSubscriptions { endpoint: name() })
+        }
+        (Some(_), None) => Err(ConnectError::UngroupedSubscriber { endpoint: name() }),
+        (Some(_), Some(_)) => Ok(()),
     }
 }
 
@@ -228,6 +242,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 
     let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
+    let has_subscribers = config.replicas.iter().any(|replica| replica.subscription.is_some());
     let (mut pools, mut probes, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
@@ -239,7 +254,11 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
         sources.push(connect_options.clone());
-        probes.push(PostgresProbe::new(connect_options));
+        probes.push(match &endpoint.subscription {
+            Some(name) => PostgresProbe::subscriber(connect_options, name),
+            None if has_subscribers => PostgresProbe::with_feeds(connect_options),
+            None => PostgresProbe::new(connect_options),
+        });
     }
     let monitor = Monitor::spawn(board, probes, config.pace);
     // Whoever has not answered by then joins later.
@@ -264,7 +283,8 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         classifier: Some(classifier),
         catalog: Some(catalog),
         groups,
-        max_lag: config.max_lag,
+        reading: config.reading,
+        signer: config.signer,
         quick: config.pace.quick,
     })
 }
@@ -338,7 +358,8 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         classifier: Some(Arc::new(Classifier::new(Dialect::Sqlite))),
         catalog: None,
         groups: Groups::new([None, None]),
-        max_lag: config.max_lag,
+        reading: config.reading,
+        signer: config.signer.clone(),
         quick: config.pace.quick,
     })
 }

@@ -6,9 +6,14 @@ mod traits;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Access, Consistency, Demand, Engine, Session};
+use sealane_core::{Access, Consistency, Demand, Engine, Footprint, Session, WhenBehind};
 
-use crate::{Events, Explanation, Status, cluster::Cluster, connect, events, explain};
+use crate::{
+    Events, Explanation, Status,
+    cluster::{Cluster, Reach},
+    connect, events, explain,
+    scope::Here,
+};
 
 /// A SeaORM connection that sends each statement where it belongs.
 ///
@@ -20,7 +25,9 @@ use crate::{Events, Explanation, Status, cluster::Cluster, connect, events, expl
 /// the primary until a replica has replayed that write. Clones share this. The
 /// handle that [`connect`](crate::connect) gives is one session for everybody;
 /// give each request or user its own with [`session`](Self::session), so that
-/// one user's write does not send another's reads to the primary.
+/// one user's write does not send another's reads to the primary. A session is
+/// used as a handle, or bound to a future with [`scope`](crate::scope); it goes to
+/// another process as a [`token`](Self::token).
 ///
 /// # Cancel safety
 /// A statement's future may be dropped at any time. A read has then no effect.
@@ -30,30 +37,45 @@ use crate::{Events, Explanation, Status, cluster::Cluster, connect, events, expl
 pub struct RoutedConnection {
     cluster: Arc<Cluster>,
     session: Arc<Session>,
-    consistency: Consistency,
+    wish: Wish,
+}
+
+/// What a handle asks for; what it leaves open its scope decides, or else the
+/// configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wish {
+    consistency: Option<Consistency>,
+    when_behind: Option<WhenBehind>,
 }
 
 impl RoutedConnection {
-    pub(crate) fn new(cluster: Cluster, consistency: Consistency) -> Self {
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        let session = Session::shared(cluster.reading.tracking);
         RoutedConnection {
             cluster: Arc::new(cluster),
-            session: Arc::new(Session::shared()),
-            consistency,
+            session: Arc::new(session),
+            wish: Wish::default(),
         }
     }
 
-    /// A handle with a session of its own: it reads its own writes, and never
-    /// something older than it has already read. Other sessions do not affect
-    /// it. Cheap enough for every request.
-    #[must_use]
-    pub fn session(&self) -> Self {
-        RoutedConnection { session: Arc::new(Session::own()), ..self.clone() }
+    /// This handle for another session.
+    pub(crate) fn with_session(&self, session: Session) -> Self {
+        RoutedConnection { session: Arc::new(session), ..self.clone() }
     }
 
     /// The same session with another consistency for its reads.
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
-        RoutedConnection { consistency, ..self.clone() }
+        let wish = Wish { consistency: Some(consistency), ..self.wish };
+        RoutedConnection { wish, ..self.clone() }
+    }
+
+    /// The same session with another way out for reads for which no replica is
+    /// good enough.
+    #[must_use]
+    pub fn when_behind(&self, when_behind: WhenBehind) -> Self {
+        let wish = Wish { when_behind: Some(when_behind), ..self.wish };
+        RoutedConnection { wish, ..self.clone() }
     }
 
     /// The same session with all reads on the primary.
@@ -76,7 +98,7 @@ impl RoutedConnection {
     /// Notes that something was written on behalf of this session by other
     /// means, so that its reads wait for it as for its own writes.
     pub fn note_write(&self) {
-        self.session.wrote(self.cluster.board().clock());
+        Here::of(self).session.wrote(&Footprint::WHOLE, self.cluster.board().clock());
     }
 
     /// Notes that the schema was changed by other means, such as a migration over
@@ -99,7 +121,7 @@ impl RoutedConnection {
     /// What would become of `sql` now, and why. Nothing is sent anywhere.
     #[must_use]
     pub fn explain(&self, sql: &str) -> Explanation {
-        explain::explain(self, sql)
+        explain::explain(&Here::of(self), sql)
     }
 
     /// What is known of all endpoints, and how the load is spread.
@@ -114,21 +136,45 @@ impl RoutedConnection {
         events::Events::new(self.cluster.board().events())
     }
 
-    /// The consistency of this handle's reads.
+    /// The consistency of this handle's reads, here.
     #[must_use]
     pub fn consistency(&self) -> Consistency {
-        self.consistency
+        Here::of(self).own_consistency()
+    }
+
+    fn own_consistency(&self) -> Consistency {
+        self.wish.consistency.unwrap_or(self.cluster.reading.consistency)
+    }
+
+    /// What becomes of its reads for which no replica is good enough.
+    pub(crate) fn own_way_out(&self) -> WhenBehind {
+        self.wish.when_behind.unwrap_or(self.cluster.reading.when_behind)
+    }
+
+    /// Whether it leaves everything to its scope and the configuration.
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        self.wish == Wish::default()
+    }
+
+    /// Speaks for the session of `scoped`; what this handle leaves open, `scoped` decides.
+    pub(crate) fn in_session_of(&self, scoped: &RoutedConnection) -> Self {
+        let wish = Wish {
+            consistency: self.wish.consistency.or(scoped.wish.consistency),
+            when_behind: self.wish.when_behind.or(scoped.wish.when_behind),
+        };
+        RoutedConnection { wish, ..scoped.clone() }
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
-    /// What this handle asks of an endpoint now.
-    pub(crate) fn demand(&self, access: Access) -> Demand {
-        let max_lag = self.cluster.max_lag;
-        Demand::new(access, self.consistency, self.cluster.board().now())
-            .with_session(self.session.view())
+    /// What a read of this handle asks of an endpoint now.
+    pub(crate) fn demand(&self, reach: &Reach) -> Demand {
+        let max_lag = self.cluster.reading.max_lag;
+        Demand::new(Access::Read, self.own_consistency(), self.cluster.board().now())
+            .with_session(self.session.view_of(&reach.tables))
+            .among(reach.readers)
             .with_max_lag(max_lag)
     }
 
@@ -143,7 +189,7 @@ impl Default for RoutedConnection {
         // Any engine will do: nothing is ever sent.
         let disconnected = DatabaseConnection::default();
         let cluster = Cluster::alone("disconnected", "nowhere", Engine::Sqlite, disconnected);
-        RoutedConnection::new(cluster, Consistency::default())
+        RoutedConnection::new(cluster)
     }
 }
 
@@ -157,7 +203,7 @@ impl From<DatabaseConnection> for RoutedConnection {
     fn from(connection: DatabaseConnection) -> Self {
         let engine = connect::engine_of(connection.get_database_backend());
         let cluster = Cluster::alone("primary", "as given", engine, connection);
-        RoutedConnection::new(cluster, Consistency::default())
+        RoutedConnection::new(cluster)
     }
 }
 

@@ -75,6 +75,21 @@ pub enum ConnectError {
         /// The group's name.
         group: String,
     },
+    /// A logical subscriber that statements could reach which do not ask for it.
+    #[error(
+        "{endpoint} is a logical subscriber and in no group; it lacks what is not published, so it \
+         must be in one (`in_group`, or `group` in the file)"
+    )]
+    UngroupedSubscriber {
+        /// The endpoint's name.
+        endpoint: String,
+    },
+    /// A subscription of an engine that has none.
+    #[error("{endpoint} has a subscription, and only PostgreSQL has logical subscribers")]
+    NoSubscriptions {
+        /// The endpoint's name.
+        endpoint: String,
+    },
     /// A pool without room.
     #[error(
         "{endpoint} has min_connections {least} and max_connections {most}; it needs at least one, and as many as the least"
@@ -135,6 +150,14 @@ pub enum ConnectError {
         /// The most that is possible.
         most: Duration,
     },
+    /// A secret for tokens that could be found by trying.
+    #[error("a key for tokens has {bytes} bytes; it needs {least}, from a random source")]
+    WeakTokenKey {
+        /// Its length.
+        bytes: usize,
+        /// The least length.
+        least: usize,
+    },
     /// An environment variable is missing or not text.
     #[error("{name} is not set in the environment, or not readable: {source}")]
     Environment {
@@ -194,6 +217,16 @@ fn open_hint(address: &str, source: &DbErr) -> &'static str {
 pub(crate) fn no_primary() -> DbErr {
     DbErr::Conn(RuntimeErr::Internal(
         "no endpoint may take this statement: there is no primary now (see RoutedConnection::status)"
+            .to_owned(),
+    ))
+}
+
+/// The error of a read that [`WhenBehind::Fail`](sealane_core::WhenBehind::Fail)
+/// keeps from the primary.
+pub(crate) fn behind() -> DbErr {
+    DbErr::Conn(RuntimeErr::Internal(
+        "no replica is fresh enough for this read, and it is not to run on the primary \
+         (see RoutedConnection::explain)"
             .to_owned(),
     ))
 }

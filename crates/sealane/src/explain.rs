@@ -3,12 +3,13 @@
 use std::fmt;
 
 use sealane_core::{
-    Access, Consistency, EndpointId, EndpointSet, Intent, Plan, Refusal, Role, Topology,
+    Access, Consistency, EndpointId, EndpointSet, Footprint, Intent, Plan, Refusal, Role, Topology,
+    WhenBehind,
 };
 use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
 
-use crate::RoutedConnection;
+use crate::{RoutedConnection, cluster::Reach};
 
 /// What would become of a statement, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +31,8 @@ pub struct Explanation {
     pub unknown_group: Option<String>,
     /// How fresh its data must be.
     pub consistency: Consistency,
+    /// What becomes of it if no replica is good enough.
+    pub when_behind: WhenBehind,
     /// Every endpoint with the verdict on it, in the order of trying: first
     /// the replicas that may serve it, then the primary, then those refused.
     pub choices: Vec<Choice>,
@@ -77,15 +80,26 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
     let cluster = connection.cluster();
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
-    let access = if read.is_some() { Access::Read } else { Access::Write };
-    let readers = read.map_or(EndpointSet::EMPTY, |read| cluster.groups.readers(read));
-    let demand = connection.demand(access).among(readers);
+    let nowhere = Reach { readers: EndpointSet::EMPTY, tables: Footprint::WHOLE };
+    let reach = read.map_or(nowhere, |read| Reach::of(read, &cluster.groups));
+    let mut demand = connection.demand(&reach);
+    if read.is_none() {
+        demand.access = Access::Write;
+    }
+    let when_behind = connection.own_way_out();
+    let only_replicas = when_behind == WhenBehind::Fail
+        && !reach.readers.is_empty()
+        && demand.consistency != Consistency::Strong;
     let topology = cluster.board().topology();
     let mut choices: Vec<_> = topology
         .iter()
         .map(|(id, state)| {
-            let refusal = Plan::judge(&topology, id, &demand).err();
-            let rank = match (&refusal, topology.primary() == Some(id)) {
+            let is_primary = topology.primary() == Some(id);
+            let refusal = match is_primary && only_replicas {
+                true => Some(Refusal::OnlyReplicas),
+                false => Plan::judge(&topology, id, &demand).err(),
+            };
+            let rank = match (&refusal, is_primary) {
                 (None, false) => 0,
                 (None, true) => 1,
                 (Some(_), _) => 2,
@@ -117,6 +131,7 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
         cost,
         unknown_group,
         consistency: demand.consistency,
+        when_behind,
         choices: choices.into_iter().map(|(_, choice)| choice).collect(),
         balancer: cluster.balancer.name(),
         primary,
@@ -159,6 +174,9 @@ impl fmt::Display for Explanation {
             writeln!(f, "group: there is no `{group}`, so replicas of no group may serve it")?;
         }
         writeln!(f, "consistency: {}, balancer: {}", self.consistency, self.balancer)?;
+        if self.when_behind != WhenBehind::Primary {
+            writeln!(f, "when all replicas are behind: {}", self.when_behind)?;
+        }
         for choice in &self.choices {
             match &choice.refusal {
                 None => writeln!(f, "  {}: may serve it", choice.endpoint)?,

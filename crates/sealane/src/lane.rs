@@ -1,14 +1,21 @@
 //! The life of one statement: its plan, its attempts, what they teach.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr, Statement};
 use sealane_core::{
-    Access, Consistency, Demand, EndpointSet, Failure, InFlight, Moment, Plan, Remedy, Role,
-    Server, Topology,
+    Consistency, Demand, Failure, InFlight, Moment, Plan, Remedy, Role, Server, Topology,
+    WhenBehind,
 };
+use tokio::time::Instant;
 
-use crate::{cluster::Cluster, connection::RoutedConnection, error, explain, writing::Writing};
+use crate::{
+    cluster::{Cluster, Reach},
+    connection::RoutedConnection,
+    error, explain,
+    scope::Here,
+    writing::Writing,
+};
 
 /// A future as SeaORM's traits return it.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -19,6 +26,9 @@ pub(crate) type Verb<T> =
 
 /// Makes the statement once more, for another attempt.
 pub(crate) type Rebuild<'a> = &'a (dyn Fn() -> Statement + Sync);
+
+/// Less than what the board forgets a waiting session after.
+const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 
 /// A read on its way: what it asked for, and what is left to try.
 #[derive(Debug)]
@@ -51,28 +61,71 @@ pub(crate) enum Next {
 }
 
 impl Lane {
-    /// Plans a read for `connection`, on the snapshot of this moment; or on one
-    /// a few milliseconds later, where that takes a busy reader off the primary.
-    pub(crate) async fn plan(connection: &RoutedConnection, readers: EndpointSet) -> Lane {
-        let board = connection.cluster().board();
-        let lane = Lane::plan_now(connection, readers);
-        if !lane.plan.awaits_proof_only() || !connection.session_ref().should_wait_for_proof() {
-            return lane;
+    /// Plans a read for `connection`, on the snapshot of this moment; or on a later
+    /// one, where waiting for it takes the read off the primary.
+    ///
+    /// # Errors
+    /// No replica is good enough, and the read must not run on the primary.
+    pub(crate) async fn plan(connection: &RoutedConnection, reach: &Reach) -> Result<Lane, DbErr> {
+        let mut lane = Lane::plan_now(connection, reach);
+        if let Some(patience) = lane.patience(connection, reach) {
+            lane = Lane::plan_within(patience, connection, reach).await;
         }
-        let proved = |topology: &Topology| {
-            !Plan::new(topology, &connection.demand(Access::Read).among(readers))
-                .replicas()
-                .is_empty()
-        };
-        let patience = connection.cluster().proof_patience();
-        // Out of patience: the primary will do, as before.
-        let _ = tokio::time::timeout(patience, board.until(proved)).await;
-        Lane::plan_now(connection, readers)
+        let is_for_primary =
+            reach.readers.is_empty() || lane.demand.consistency == Consistency::Strong;
+        if connection.own_way_out() == WhenBehind::Fail && !is_for_primary {
+            lane.plan.forbid_primary();
+            if !lane.plan.has_next() {
+                return Err(error::behind());
+            }
+        }
+        Ok(lane)
     }
 
-    fn plan_now(connection: &RoutedConnection, readers: EndpointSet) -> Lane {
+    /// How long it is worth waiting for a replica; `None` if it is not.
+    fn patience(&self, connection: &RoutedConnection, reach: &Reach) -> Option<Duration> {
+        if !self.plan.replicas().is_empty() {
+            return None;
+        }
+        let cluster = connection.cluster();
+        match connection.own_way_out() {
+            WhenBehind::Wait(longest)
+                if self.plan.is_behind()
+                    && cluster.board().is_worth_waiting(reach.readers, longest) =>
+            {
+                Some(longest)
+            }
+            _ if self.plan.awaits_proof_only()
+                && connection.session_ref().should_wait_for_proof() =>
+            {
+                Some(cluster.proof_patience())
+            }
+            _ => None,
+        }
+    }
+
+    /// Plans as soon as a replica may serve, or else when `patience` is over.
+    async fn plan_within(patience: Duration, connection: &RoutedConnection, reach: &Reach) -> Lane {
+        let serves = |topology: &Topology| {
+            !Plan::new(topology, &connection.demand(reach)).replicas().is_empty()
+        };
         let board = connection.cluster().board();
-        let demand = connection.demand(Access::Read).among(readers);
+        let end = Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            // Out of patience: what there is will do.
+            let _ = tokio::time::timeout(left.min(AWAITED_AGAIN), board.until(serves)).await;
+            // Also tells the board again that somebody waits.
+            let lane = Lane::plan_now(connection, reach);
+            if !lane.plan.replicas().is_empty() || Instant::now() >= end {
+                return lane;
+            }
+        }
+    }
+
+    fn plan_now(connection: &RoutedConnection, reach: &Reach) -> Lane {
+        let board = connection.cluster().board();
+        let demand = connection.demand(reach);
         let plan = Plan::new(&board.topology(), &demand);
         if let Some(stamp) = plan.awaited() {
             board.await_stamp(stamp);
@@ -116,7 +169,7 @@ impl Lane {
         // Other consistencies take whatever there is.
         let proved = is_primary || self.demand.consistency == Consistency::ReadYourWrites;
         let server = Server { endpoint: id, run: attempt.run };
-        connection.session_ref().saw(server, self.demand.session, proved, board.clock());
+        connection.session_ref().saw(server, &self.demand.session, proved, board.clock());
         true
     }
 
@@ -189,9 +242,10 @@ impl RoutedConnection {
         rebuild: Option<Rebuild<'_>>,
         verb: Verb<T>,
     ) -> Result<T, DbErr> {
-        match self.cluster().readers(&statement.sql) {
-            Some(readers) => self.run_read(readers, statement, rebuild, verb).await,
-            None => self.run_write(statement, verb).await,
+        let here = Here::of(self);
+        match here.cluster().reach(&statement.sql) {
+            Some(reach) => here.run_read(&reach, statement, rebuild, verb).await,
+            None => here.run_write(statement, verb).await,
         }
     }
 
@@ -207,13 +261,13 @@ impl RoutedConnection {
 
     async fn run_read<T>(
         &self,
-        readers: EndpointSet,
+        reach: &Reach,
         mut statement: Statement,
         rebuild: Option<Rebuild<'_>>,
         verb: Verb<T>,
     ) -> Result<T, DbErr> {
         let cluster = self.cluster();
-        let mut lane = Lane::plan(self, readers).await;
+        let mut lane = Lane::plan(self, reach).await?;
         let mut last_error = None;
         while let Some(attempt) = lane.next(cluster) {
             let id = attempt.guard.endpoint();

@@ -38,8 +38,11 @@ mod explain;
 mod group;
 mod lane;
 mod pool;
+mod scope;
+mod session;
 mod status;
 mod stream;
+mod token;
 mod transaction;
 mod writing;
 
@@ -49,11 +52,14 @@ pub use connection::RoutedConnection;
 pub use error::ConnectError;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
+pub use scope::{in_current_scope, scope};
 pub use sealane_core::{
     Balancer, Condition, Consistency, Distance, EndpointId, Event, Health, HealthPolicy, Intent,
-    RoundRobin, TwoChoices,
+    RoundRobin, TwoChoices, WhenBehind, WriteTracking,
 };
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
+pub use session::{Progress, Resumed};
 pub use status::{CatalogState, EndpointStatus, LagMillis, Status};
 pub use stream::RoutedStream;
+pub use token::TokenRefusal;
 pub use transaction::RoutedTransaction;

@@ -53,6 +53,18 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether it still receives from its primary.
     pub replication: Replication,
+    /// Whether what receives on a replica is connected to its source. `None`, here and
+    /// below: the engine does not tell, or not us.
+    pub receives: Option<bool>,
+    /// Whether what applies on a replica runs.
+    pub applies: Option<bool>,
+    /// Whether it accepts writes. Who takes them is decided by more than that.
+    pub writable: Option<bool>,
+    /// What it runs, such as `PostgreSQL 17.5`.
+    pub version: Option<String>,
+    /// Whose data it holds: PostgreSQL's system identifier, MySQL's server UUID,
+    /// MariaDB's server and domain, Aurora's instance.
+    pub identity: Option<String>,
     /// Whether it holds another system's data.
     pub foreign: bool,
     /// How far it has got, as its engine writes it.
@@ -62,6 +74,9 @@ pub struct EndpointStatus {
     /// How far it is behind the newest that is known of the primary, in
     /// milliseconds. `None`: unknown.
     pub lag_ms: Option<u64>,
+    /// How far behind it takes itself to be, by the clocks of servers. For people only:
+    /// nothing is routed by it.
+    pub reported_lag_ms: Option<u64>,
     /// How much it has yet to replay of what the primary has: bytes of the log, or
     /// transactions. `None`: unknown.
     pub behind: Option<Distance>,
@@ -109,6 +124,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// For bounds: cut off, one would promise more than is proved.
+fn millis_up(duration: Duration) -> u64 {
+    millis(duration.saturating_add(Duration::from_nanos(999_999)))
+}
+
 /// What [`EndpointStatus::lag_last_minute`] looks at.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -125,10 +145,16 @@ impl Status {
                 condition: topology.condition(id),
                 health: state.health.clone(),
                 replication: state.replication,
+                receives: state.particulars.receives,
+                applies: state.particulars.applies,
+                writable: state.particulars.writable,
+                version: state.particulars.version.as_deref().map(str::to_owned),
+                identity: state.particulars.identity.as_deref().map(str::to_owned),
                 foreign: state.foreign,
                 position: state.position.as_ref().map(ToString::to_string),
-                staleness_ms: topology.staleness(id, now).map(millis),
-                lag_ms: topology.lag(id).map(millis),
+                staleness_ms: topology.staleness(id, now).map(millis_up),
+                lag_ms: topology.lag(id).map(millis_up),
+                reported_lag_ms: state.particulars.reported_lag.map(millis),
                 behind: topology.distance(id),
                 behind_received: topology.distance_to_receive(id),
                 lag_last_minute: board.lags(id, MINUTE).map(LagMillis::from),
@@ -152,5 +178,19 @@ impl Status {
             _ => CatalogState::Loaded,
         });
         Status { primary, endpoints, catalog, replica_read_ratio }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_not_cut_off() {
+        assert_eq!(millis_up(Duration::ZERO), 0);
+        assert_eq!(millis_up(Duration::from_nanos(1)), 1);
+        assert_eq!(millis_up(Duration::from_millis(7)), 7);
+        assert_eq!(millis_up(Duration::from_micros(7_001)), 8);
+        assert_eq!(millis_up(Duration::MAX), u64::MAX);
     }
 }

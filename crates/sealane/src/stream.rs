@@ -55,9 +55,9 @@ pub(crate) async fn open(
     connection: RoutedConnection,
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
-    match connection.cluster().readers(&statement.sql) {
-        Some(readers) => {
-            let lane = Lane::plan(&connection, readers).await;
+    match connection.cluster().reach(&statement.sql) {
+        Some(reach) => {
+            let lane = Lane::plan(&connection, &reach).await?;
             open_read(connection, statement, lane, None).await
         }
         None => open_write(connection, statement).await,

@@ -7,11 +7,11 @@ use std::{fmt, ops::Deref, pin::Pin, sync::Arc};
 use crate::{
     RoutedConnection, error, explain,
     lane::{Attempt, Lane, Next},
-    writing::{SchemaChange, Writing},
+    writing::{Notes, Writing},
 };
 use sea_orm::{
-    AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionError, TransactionOptions,
-    TransactionTrait,
+    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
+    TransactionError, TransactionOptions, TransactionTrait,
 };
 
 /// A transaction on the endpoint where it was begun.
@@ -19,7 +19,7 @@ use sea_orm::{
 /// It dereferences to SeaORM's `DatabaseTransaction`, so that code written for
 /// that type takes a reference to this one. The session is stamped when the
 /// transaction ends, whatever ran inside. Statements through that reference are not
-/// looked at: after a change of the schema say
+/// looked at, and may have written any table: after a change of the schema say
 /// [`note_schema_change`](RoutedConnection::note_schema_change).
 ///
 /// Dropped without [`commit`](Self::commit), it is rolled back.
@@ -32,9 +32,9 @@ pub struct RoutedTransaction {
 /// What the end of a transaction means to its session.
 enum Ending {
     /// The outer transaction decides.
-    Nested(Option<Arc<SchemaChange>>),
-    /// The session has written. The last is told when the transaction is over.
-    Write { until: Writing, schema: Arc<SchemaChange> },
+    Nested(Option<Arc<Notes>>),
+    /// The session has written.
+    Write { until: Writing, notes: Arc<Notes> },
     /// The session has seen what one replica had.
     Read(Box<ReadEnding>),
 }
@@ -71,10 +71,10 @@ async fn begin_write(
     connection: &RoutedConnection,
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
-    let (writing, primary) = Writing::start(connection, "BEGIN")?;
-    let inner = writing.looked_at(primary.begin_with_options(options).await)?;
-    let schema = SchemaChange::watch(connection.cluster());
-    Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing, schema } })
+    let notes = Notes::new(connection);
+    let (writing, primary) = Writing::start_transaction(connection, &notes)?;
+    let inner = writing.looked_at(begin_on(primary, options).await)?;
+    Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing, notes } })
 }
 
 async fn begin_read(
@@ -82,7 +82,7 @@ async fn begin_read(
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
     let cluster = connection.cluster();
-    let mut lane = Lane::plan(connection, cluster.groups.others()).await;
+    let mut lane = Lane::plan(connection, &cluster.reach_of_transaction()).await?;
     let mut last_error = None;
     while let Some(attempt) = lane.next(cluster) {
         let id = attempt.guard.endpoint();
@@ -90,7 +90,7 @@ async fn begin_read(
             break;
         };
         explain::trace(connection, id, READ_ONLY);
-        match attempt.unless_hung(cluster, pool.begin_with_options(options)).await {
+        match attempt.unless_hung(cluster, begin_on(pool, options)).await {
             // Its connection leads to the run that was planned, and stays there.
             Ok(inner) if lane.served(connection, &attempt) => {
                 let connection = connection.clone();
@@ -107,10 +107,28 @@ async fn begin_read(
     Err(last_error.unwrap_or_else(error::no_primary))
 }
 
+/// Begins on a connection of `pool`, to the end even if the caller gives up.
+///
+/// sqlx counts a transaction of PostgreSQL and MySQL only once its BEGIN is answered. One that
+/// is given up on before, because its server hangs or its future is dropped, goes back to the
+/// pool and is begun later all the same. Then nobody ends it: writes on that connection would
+/// never be committed, and reads could see an old snapshot. (SQLite's driver looks after itself.)
+async fn begin_on(
+    pool: &DatabaseConnection,
+    options: TransactionOptions,
+) -> Result<DatabaseTransaction, DbErr> {
+    if pool.get_database_backend() == DbBackend::Sqlite {
+        return pool.begin_with_options(options).await;
+    }
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with_options(options).await }).await;
+    begun.unwrap_or_else(|ended| Err(DbErr::Custom(format!("BEGIN was not carried out: {ended}"))))
+}
+
 impl RoutedTransaction {
     /// A transaction inside another one.
     fn nested(&self, inner: DatabaseTransaction) -> Self {
-        RoutedTransaction { inner, ending: Ending::Nested(self.ending.schema_change().cloned()) }
+        RoutedTransaction { inner, ending: Ending::Nested(self.ending.notes().cloned()) }
     }
 
     /// Commits.
@@ -136,10 +154,15 @@ impl RoutedTransaction {
         ending.looked_at(inner.rollback().await)
     }
 
+    /// SeaORM's own, for statements that were noted.
+    pub(crate) fn inner(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+
     /// Takes note of a statement, which stays where the transaction was begun.
     pub(crate) fn note(&self, sql: &str) {
-        if let Some(change) = self.ending.schema_change() {
-            change.note(sql);
+        if let Some(notes) = self.ending.notes() {
+            notes.statement(sql);
         }
         let place = self.ending.place();
         tracing::debug!(target: "sealane::route", place, why = "in a transaction", sql);
@@ -197,11 +220,11 @@ impl Ending {
         }
     }
 
-    /// Where changes of the schema are noted until the outermost transaction ends.
-    fn schema_change(&self) -> Option<&Arc<SchemaChange>> {
+    /// What is known of the outermost transaction, if it writes.
+    fn notes(&self) -> Option<&Arc<Notes>> {
         match self {
-            Ending::Nested(schema) => schema.as_ref(),
-            Ending::Write { schema, .. } => Some(schema),
+            Ending::Nested(notes) => notes.as_ref(),
+            Ending::Write { notes, .. } => Some(notes),
             Ending::Read(_) => None,
         }
     }
@@ -235,6 +258,9 @@ impl Deref for RoutedTransaction {
     type Target = DatabaseTransaction;
 
     fn deref(&self) -> &DatabaseTransaction {
+        if let Some(notes) = self.ending.notes() {
+            notes.unseen();
+        }
         &self.inner
     }
 }

@@ -2,12 +2,12 @@
 //! transaction.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{EndpointId, InFlight, Moment, Session};
+use sealane_core::{EndpointId, Footprint, InFlight, Moment, Session};
 
 use crate::{RoutedConnection, cluster::Cluster, explain};
 
@@ -20,18 +20,49 @@ pub(crate) struct Writing {
     sent: Moment,
     session: Arc<Session>,
     cluster: Arc<Cluster>,
-    changes_schema: bool,
+    what: What,
     _running: InFlight,
 }
 
+#[derive(Debug)]
+enum What {
+    Statement { tables: Footprint, changes_schema: bool },
+    Transaction(Arc<Notes>),
+}
+
 impl Writing {
-    /// Begins on the primary's pool of this moment.
+    /// Begins a statement on the primary's pool of this moment.
     ///
     /// # Errors
     /// There is no primary.
     pub(crate) fn start<'a>(
         connection: &'a RoutedConnection,
         sql: &str,
+    ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
+        let cluster = connection.cluster();
+        let tables = match connection.session_ref().tells_tables() {
+            true => cluster.written(sql),
+            false => Footprint::WHOLE,
+        };
+        let changes_schema = cluster.may_change_schema(sql);
+        Writing::begin(connection, sql, What::Statement { tables, changes_schema })
+    }
+
+    /// Begins a transaction, of which `notes` will tell what it did.
+    ///
+    /// # Errors
+    /// There is no primary.
+    pub(crate) fn start_transaction<'a>(
+        connection: &'a RoutedConnection,
+        notes: &Arc<Notes>,
+    ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
+        Writing::begin(connection, "BEGIN", What::Transaction(Arc::clone(notes)))
+    }
+
+    fn begin<'a>(
+        connection: &'a RoutedConnection,
+        sql: &str,
+        what: What,
     ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
         let cluster = connection.cluster();
         let (endpoint, primary) = cluster.primary()?;
@@ -41,7 +72,7 @@ impl Writing {
             sent: cluster.board().now(),
             session: Arc::clone(connection.session_ref()),
             cluster: Arc::clone(cluster),
-            changes_schema: cluster.may_change_schema(sql),
+            what,
             _running: cluster.loads.start_write(endpoint),
         };
         Ok((writing, primary))
@@ -57,39 +88,63 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.session.wrote(self.cluster.board().clock());
-        if self.changes_schema {
+        let (tables, changes_schema) = match &self.what {
+            What::Statement { tables, changes_schema } => (*tables, *changes_schema),
+            What::Transaction(notes) => (notes.tables(), notes.change_schema()),
+        };
+        self.session.wrote(&tables, self.cluster.board().clock());
+        if changes_schema {
             self.cluster.schema_changed();
         }
     }
 }
 
-/// Notes whether a transaction changes the schema, and tells when it is over.
-/// Shared with the transactions inside it.
+/// What the statements of a transaction do, and of those inside it, for when it
+/// is over.
 #[derive(Debug)]
-pub(crate) struct SchemaChange {
+pub(crate) struct Notes {
     cluster: Arc<Cluster>,
-    noted: AtomicBool,
+    /// Nobody asks which tables it writes.
+    whole: bool,
+    tables: Mutex<Footprint>,
+    schema: AtomicBool,
 }
 
-impl SchemaChange {
-    pub(crate) fn watch(cluster: &Arc<Cluster>) -> Arc<Self> {
-        let noted = AtomicBool::new(false);
-        Arc::new(SchemaChange { cluster: Arc::clone(cluster), noted })
+impl Notes {
+    pub(crate) fn new(connection: &RoutedConnection) -> Arc<Self> {
+        let whole = !connection.session_ref().tells_tables();
+        let tables = Mutex::new(if whole { Footprint::WHOLE } else { Footprint::NONE });
+        let cluster = Arc::clone(connection.cluster());
+        Arc::new(Notes { cluster, whole, tables, schema: AtomicBool::new(false) })
     }
 
     /// A statement of the transaction.
-    pub(crate) fn note(&self, sql: &str) {
+    pub(crate) fn statement(&self, sql: &str) {
         if self.cluster.may_change_schema(sql) {
-            self.noted.store(true, Ordering::Relaxed);
+            self.schema.store(true, Ordering::Relaxed);
+        }
+        if !self.whole && !self.cluster.is_read(sql) {
+            self.add(&self.cluster.written(sql));
         }
     }
-}
 
-impl Drop for SchemaChange {
-    fn drop(&mut self) {
-        if *self.noted.get_mut() {
-            self.cluster.schema_changed();
+    /// Statements that nobody can see.
+    pub(crate) fn unseen(&self) {
+        if !self.whole {
+            self.add(&Footprint::WHOLE);
         }
+    }
+
+    fn add(&self, written: &Footprint) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        *tables = tables.with(written);
+    }
+
+    fn tables(&self) -> Footprint {
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_schema(&self) -> bool {
+        self.schema.load(Ordering::Relaxed)
     }
 }

@@ -35,6 +35,26 @@ async fn replicas_of_a_file_are_refused() {
     assert!(error.contains("SQLite"), "{error}");
 }
 
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_subscriber_in_no_group_is_refused() {
+    let config =
+        Config::new("postgres://a/shop").replica("postgres://b/shop").subscription("reports");
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(error.contains("replica-1 is a logical subscriber and in no group"), "{error}");
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn a_subscriber_of_mysql_is_refused() {
+    let config = Config::new("mysql://a/shop")
+        .replica("mysql://b/shop")
+        .subscription("reports")
+        .in_group("reports");
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(error.contains("only PostgreSQL has logical subscribers"), "{error}");
+}
+
 #[rstest]
 #[case::no_room(Some(0), None)]
 #[case::more_than_room(Some(2), Some(3))]

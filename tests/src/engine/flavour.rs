@@ -69,6 +69,14 @@ impl Flavour {
         }
     }
 
+    /// Tells the newest file of the binary log first.
+    pub(super) fn log_status(self) -> &'static str {
+        match self {
+            Self::Mysql => "SHOW BINARY LOG STATUS",
+            Self::Mariadb => "SHOW BINLOG STATUS",
+        }
+    }
+
     pub(super) fn change_delay(self, seconds: u128) -> String {
         match self {
             Self::Mysql => format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}"),

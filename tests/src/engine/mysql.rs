@@ -45,6 +45,10 @@ impl Replication for Mysql {
         "/var/lib/mysql/sealane"
     }
 
+    fn clock(&self) -> &'static str {
+        "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+    }
+
     /// Replicas are those that do not let applications write.
     async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool> {
         server.query_scalar("SELECT @@global.read_only = 1").await
@@ -87,6 +91,29 @@ impl Replication for Mysql {
         replica.sql("START REPLICA IO_THREAD").await
     }
 
+    async fn switch_log(&self, primary: &Server) -> anyhow::Result<()> {
+        primary.sql("FLUSH BINARY LOGS").await
+    }
+
+    /// The start script of the primary brings back what it then keeps aside.
+    async fn lose_log(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
+        self.stop_replication(replica).await?;
+        // Something that the replica lacks is in the log that goes.
+        primary.sql("CREATE TABLE lost (id int); DROP TABLE lost").await?;
+        self.switch_log(primary).await?;
+        let data = self.data();
+        let keep = format!("mkdir {data}.logs && ln {data}/binlog.[0-9]* {data}.logs");
+        primary.shell(&keep).await?;
+        let newest: String = primary.query_scalar(self.0.log_status()).await?;
+        eventually(STATEMENT_LIMIT, "the primary removes its log", async || {
+            // Those that somebody reads are spared.
+            primary.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).await?;
+            Ok(oldest_log(primary).await? == newest)
+        })
+        .await?;
+        self.resume_replication(replica).await
+    }
+
     async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
         // The start script must not make it a replica again.
         replica.mark("promoted").await?;
@@ -100,6 +127,10 @@ impl Replication for Mysql {
 
     async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()> {
         ensure!(self.threads(primary).await?.is_none(), "the primary came back as a replica");
+        if !oldest_log(primary).await?.ends_with(".000001") {
+            primary.kill().await?;
+            primary.start().await?;
+        }
         primary.sql("SET GLOBAL read_only = OFF").await
     }
 
@@ -121,4 +152,9 @@ impl Replication for Mysql {
         let threads = self.threads(replica).await?;
         Ok(threads.is_some_and(|threads| threads.receives && threads.applies))
     }
+}
+
+/// The first file of the binary log that is still there.
+async fn oldest_log(primary: &Server) -> anyhow::Result<String> {
+    primary.query_scalar("SHOW BINARY LOGS").await
 }

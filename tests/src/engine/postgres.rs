@@ -19,6 +19,10 @@ impl Replication for Postgres {
         "/var/lib/postgresql/sealane"
     }
 
+    fn clock(&self) -> &'static str {
+        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    }
+
     async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool> {
         server.query_scalar("SELECT pg_is_in_recovery()").await
     }
@@ -71,6 +75,36 @@ impl Replication for Postgres {
         set(replica, "RESET primary_conninfo").await
     }
 
+    async fn switch_log(&self, primary: &Server) -> anyhow::Result<()> {
+        // A file without a record would not be left.
+        let switch = "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()";
+        primary.sql(switch).await
+    }
+
+    async fn lose_log(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
+        let needed: String =
+            primary.query_scalar("SELECT pg_walfile_name(pg_current_wal_lsn())").await?;
+        replica.stop().await?;
+        let slot = replica.name.replace('-', "_");
+        let drop_slot = format!("SELECT pg_drop_replication_slot('{slot}')");
+        eventually(STATEMENT_LIMIT, "the slot is left", async || {
+            primary.sql(&drop_slot).await.map(|()| true)
+        })
+        .await?;
+        set(primary, "SET wal_keep_size = 0").await?;
+        let gone =
+            format!("SELECT NOT EXISTS (SELECT FROM pg_ls_waldir() WHERE name = '{needed}')");
+        eventually(STATEMENT_LIMIT, "the primary removes its log", async || {
+            self.switch_log(primary).await?;
+            primary.sql("CHECKPOINT").await?;
+            primary.query_scalar(&gone).await
+        })
+        .await?;
+        // It reserves nothing before it is used, which is too late.
+        primary.sql(&format!("SELECT pg_create_physical_replication_slot('{slot}')")).await?;
+        replica.start().await
+    }
+
     async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
         let sql = "SELECT pg_promote()";
         ensure!(replica.query_scalar::<bool>(sql).await?, "{} is not promoted", replica.name);
@@ -86,7 +120,8 @@ impl Replication for Postgres {
 
     async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()> {
         ensure!(!primary.in_recovery().await?, "the primary came back as a replica");
-        set(primary, "RESET ALL").await
+        set(primary, "RESET ALL").await?;
+        drop_logical_slots(primary).await
     }
 
     async fn restore_replica(&self, replica: &Server, _: &Server) -> anyhow::Result<bool> {
@@ -106,6 +141,19 @@ impl Replication for Postgres {
         );
         primary.query_scalar(&listed).await
     }
+}
+
+/// What subscribers left that are replicas again: it would keep the log for ever.
+async fn drop_logical_slots(primary: &Server) -> anyhow::Result<()> {
+    let slots = "FROM pg_replication_slots WHERE slot_type = 'logical'";
+    let what = format!("{} has no logical slots", primary.name);
+    eventually(STATEMENT_LIMIT, &what, async || {
+        primary.sql(&format!("SELECT pg_terminate_backend(active_pid) {slots} AND active")).await?;
+        let dropped = format!("SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active");
+        primary.sql(&dropped).await?;
+        primary.query_scalar(&format!("SELECT count(*) = 0 {slots}")).await
+    })
+    .await
 }
 
 /// `ALTER SYSTEM` stands alone: it cannot run in a transaction, not even an implicit one.

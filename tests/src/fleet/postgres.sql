@@ -1,7 +1,7 @@
--- Tables of the suites, and a view that tells where it was read.
+-- Tables of the suites, and a view that tells where it was read. Suites may hang more on them.
 DROP VIEW IF EXISTS whereabouts;
-DROP TABLE IF EXISTS boat;
-DROP TABLE IF EXISTS harbour;
+DROP TABLE IF EXISTS boat CASCADE;
+DROP TABLE IF EXISTS harbour CASCADE;
 CREATE TABLE harbour (id serial PRIMARY KEY, name text NOT NULL);
 CREATE TABLE boat (
     id serial PRIMARY KEY,

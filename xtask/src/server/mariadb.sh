@@ -11,8 +11,28 @@ sql=$data.sql
 
 # Left by a test that wants this server's data anew from the primary's.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.promoted" "$data.rebuild"
+    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small"
 fi
+
+# Left by a test in which this server threw its log away: others begin with it.
+if [ -d "$data.logs" ]; then
+    for log in "$data.logs"/*; do
+        [ -e "$data/${log##*/}" ] || mv "$log" "$data"
+    done
+    rm -rf "$data.logs"
+    (cd "$data" && ls ./binlog.?????? > binlog.index)
+fi
+
+# Left by a test that wants a disk to fill up: what is received goes to a small one, until the
+# next start.
+relay=relay
+if [ -e "$data.small" ]; then
+    rm "$data.small"
+    relay=/var/tmp/relay
+fi
+# What it knows of files in another place would keep it from beginning anew; GTIDs say all it
+# needs.
+rm -f "$data/relay-log.info" "$data/master.info"
 
 # Not the image's configuration, which differs between images.
 cat > "$config" <<-CONF
@@ -34,7 +54,7 @@ cat > "$config" <<-CONF
 	gtid_strict_mode = ON
 	log_bin = binlog
 	log_slave_updates = ON
-	relay_log = relay
+	relay_log = $relay
 	# A replica without data replays the primary's binary log from its beginning.
 	expire_logs_days = 0
 	# A follower notices a lost primary within a test's patience.
@@ -64,12 +84,21 @@ fi
 set -- --defaults-file="$config" --datadir="$data"
 # A promoted replica stays what it became, also when it starts again.
 if [ -n "$PRIMARY" ] && [ ! -e "$data.promoted" ]; then
-    # A statement must not span lines.
+    # A statement must not span lines. Without TLS: a certificate made by a clock that is ahead
+    # is not valid yet.
     cat > "$sql" <<-SQL
-	CHANGE MASTER TO MASTER_HOST='$PRIMARY', MASTER_USER='sealane_replication', MASTER_PASSWORD='sealane_replication', MASTER_USE_GTID=slave_pos, MASTER_DELAY=0, MASTER_HEARTBEAT_PERIOD=1, MASTER_CONNECT_RETRY=1;
+	CHANGE MASTER TO MASTER_HOST='$PRIMARY', MASTER_USER='sealane_replication', MASTER_PASSWORD='sealane_replication', MASTER_USE_GTID=slave_pos, MASTER_DELAY=0, MASTER_SSL=0, MASTER_HEARTBEAT_PERIOD=1, MASTER_CONNECT_RETRY=1;
 	START REPLICA;
 	SQL
     set -- "$@" --read-only=ON --init-file="$sql"
+fi
+
+# Left by a test that wants this server's clock to be wrong, by so many seconds as stand in
+# the file; it is read again every second. Only the time of day is wrong: durations are not.
+if [ -e "$data.clock" ]; then
+    LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib64/faketime/libfaketimeMT.so.1 2> /dev/null || true)
+    export LD_PRELOAD FAKETIME_TIMESTAMP_FILE="$data.clock" FAKETIME_CACHE_DURATION=1
+    export FAKETIME_DONT_FAKE_MONOTONIC=1
 fi
 
 # As a service manager would: a server that crashed begins anew, one that was told to stop,

@@ -11,7 +11,24 @@ sql=$data.sql
 
 # Left by a test that wants this server's data anew from the primary's.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.promoted" "$data.rebuild"
+    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small"
+fi
+
+# Left by a test in which this server threw its log away: others begin with it.
+if [ -d "$data.logs" ]; then
+    for log in "$data.logs"/*; do
+        [ -e "$data/${log##*/}" ] || mv "$log" "$data"
+    done
+    rm -rf "$data.logs"
+    (cd "$data" && ls ./binlog.?????? > binlog.index)
+fi
+
+# Left by a test that wants a disk to fill up: what is received goes to a small one, until the
+# next start.
+relay=relay
+if [ -e "$data.small" ]; then
+    rm "$data.small"
+    relay=/var/tmp/relay
 fi
 
 # Not the image's configuration, which differs between images.
@@ -36,7 +53,7 @@ cat > "$config" <<-CONF
 	enforce_gtid_consistency = ON
 	log_bin = binlog
 	log_replica_updates = ON
-	relay_log = relay
+	relay_log = $relay
 	relay_log_recovery = ON
 	# A replica without data replays the primary's binary log from its beginning.
 	binlog_expire_logs_seconds = 0
@@ -75,11 +92,21 @@ if [ -n "$PRIMARY" ] && [ ! -e "$data.promoted" ]; then
     set -- "$@" --read-only=ON --super-read-only=ON --init-file="$sql"
 fi
 
+# Left by a test that wants this server's clock to be wrong, by so many seconds as stand in
+# the file; it is read again every second. Only the time of day is wrong: durations are not.
+if [ -e "$data.clock" ]; then
+    LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib64/faketime/libfaketimeMT.so.1 2> /dev/null || true)
+    export LD_PRELOAD FAKETIME_TIMESTAMP_FILE="$data.clock" FAKETIME_CACHE_DURATION=1
+    export FAKETIME_DONT_FAKE_MONOTONIC=1
+fi
+
 # As a service manager would: a server that crashed begins anew, one that was told to stop,
 # or cannot start, does not.
 trap 'kill -TERM "$server"' TERM
 status=137
 while [ "$status" -eq 137 ]; do
+    # Left by a server that was killed; it keeps the next one out if any process has its number.
+    rm -f /tmp/sealane.sock.lock
     mysqld "$@" &
     server=$!
     status=0

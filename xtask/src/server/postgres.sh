@@ -11,7 +11,11 @@ password_hash='SCRAM-SHA-256$1:c2VhbGFuZS1zZWFsYW5lIQ==$HyXUjdmvqPcechGtUY4izJ5L
 
 # Left by a test that wants this server copied afresh from the primary.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.rebuild"
+    rm -rf "$data" "$data.rebuild" "$data.small"
+fi
+# Its log was on the small disk, which is made anew with every start of the container.
+if [ -L "$data/pg_wal" ] && [ ! -e "$data/pg_wal/" ]; then
+    rm -rf "$data"
 fi
 
 make_primary() {
@@ -31,7 +35,8 @@ make_primary() {
 	jit = off
 	# Containers are thrown away: what a kill loses here, the kernel still has.
 	fsync = off
-	wal_level = replica
+	# For logical subscribers.
+	wal_level = logical
 	hot_standby = on
 	max_wal_senders = 10
 	max_replication_slots = 10
@@ -83,6 +88,22 @@ if [ ! -d "$data" ]; then
     if [ -z "$PRIMARY" ]; then make_primary; else make_replica; fi
     chmod 700 "$made"
     mv "$made" "$data"
+fi
+
+# Left by a test that wants a disk to fill up: the log moves to a small one.
+if [ -e "$data.small" ]; then
+    rm "$data.small"
+    cp -a "$data/pg_wal" /var/tmp
+    rm -r "$data/pg_wal"
+    ln -s /var/tmp/pg_wal "$data/pg_wal"
+fi
+
+# Left by a test that wants this server's clock to be wrong, by so many seconds as stand in
+# the file; it is read again every second. Only the time of day is wrong: durations are not.
+if [ -e "$data.clock" ]; then
+    LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1 /usr/lib64/faketime/libfaketime.so.1 2> /dev/null || true)
+    export LD_PRELOAD FAKETIME_TIMESTAMP_FILE="$data.clock" FAKETIME_CACHE_DURATION=1
+    export FAKETIME_DONT_FAKE_MONOTONIC=1
 fi
 
 # The walreceiver reports cluster_name to the primary as its application_name.

@@ -2,8 +2,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    Endpoint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session, TopologyReducer,
-    TwoChoices, WriteClock,
+    Endpoint, Footprint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session,
+    TopologyReducer, TwoChoices, WriteClock,
 };
 
 fn id(index: usize) -> EndpointId {
@@ -21,11 +21,9 @@ fn observe(reducer: &mut TopologyReducer, index: usize, at: u64, stamp: u64, rol
         finished: ms(at),
         stamp: WriteStamp::from_number(stamp),
         outcome: Outcome::Answered(Report {
-            role,
             position: Some(Position::Wal { system: 1, timeline: 1, lsn: Lsn::from_bytes(lsn) }),
-            received: None,
             replication: Replication::Running,
-            incarnation: Incarnation::new("run"),
+            ..Report::new(role, Incarnation::new("run"))
         }),
     });
 }
@@ -68,7 +66,7 @@ fn a_read_goes_to_the_replicas_that_are_fresh_enough(
 fn a_session_reads_only_where_its_write_is_replayed() {
     let (clock, session) = (WriteClock::default(), Session::own());
     clock.tick();
-    session.wrote(&clock); // stamp 2
+    session.wrote(&Footprint::WHOLE, &clock); // stamp 2
     let demand = read(Consistency::ReadYourWrites).with_session(session.view());
     assert_eq!(replicas(&demand), [1]);
     assert_eq!(Plan::new(&topology(), &demand).awaited(), Some(WriteStamp::from_number(2)));
@@ -96,10 +94,10 @@ fn a_bound_that_keeps_a_read_from_every_replica_asks_for_probes(
 fn only_a_proof_is_missing_for_what_was_seen_elsewhere() {
     let (clock, session) = (WriteClock::default(), Session::own());
     let primary = Server { endpoint: id(0), run: 1 };
-    (0..5).for_each(|_| session.saw(primary, session.view(), true, &clock));
+    (0..5).for_each(|_| session.saw(primary, &session.view(), true, &clock));
     let seen = read(Consistency::ReadYourWrites).with_session(session.view());
     assert!(Plan::new(&topology(), &seen).awaits_proof_only());
-    session.wrote(&clock);
+    session.wrote(&Footprint::WHOLE, &clock);
     let wrote = read(Consistency::ReadYourWrites).with_session(session.view());
     assert!(!Plan::new(&topology(), &wrote).awaits_proof_only());
 }

@@ -1,14 +1,18 @@
 //! The one place where observations become topology.
 
 mod election;
+mod subscriber;
+
+use std::time::Duration;
 
 use super::{EndpointState, Topology};
 use crate::{
     Condition, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment, Observation,
-    Outcome, Position, Report, Role, WriteStamp,
+    Outcome, Position, Replication, Report, Role, WriteStamp,
     health::Standing,
     history::{History, Sample},
 };
+use subscriber::{FedSince, Footing, Located};
 
 /// Folds observations into a [`Topology`]. It has no clock: every observation
 /// brings its time.
@@ -50,6 +54,12 @@ struct Watched {
     promotion: u32,
     /// It claims to be the primary, and another one took its place.
     replaced: bool,
+    /// The subscribers that it sends to.
+    feeds: Vec<FedSince>,
+    /// Of a subscriber: the history that its positions are counted on.
+    footing: Option<Footing>,
+    /// Of a subscriber: a promotion has ended that history.
+    footing_ended: bool,
 }
 
 impl TopologyReducer {
@@ -89,10 +99,33 @@ impl TopologyReducer {
         self.watched.get(id.index()).map(|watched| &watched.lags)
     }
 
+    /// The least position known of the primary in charge that contains every write
+    /// up to `stamp`; `None` while there is none.
+    #[must_use]
+    pub fn position_at(&self, stamp: WriteStamp) -> Option<Position> {
+        let primary = self.topology.primary.and_then(|id| self.topology.get(id))?;
+        match &primary.position {
+            Some(Position::Current) => Some(Position::Current),
+            _ => self.history.position_at(stamp).cloned(),
+        }
+    }
+
+    /// How long it takes `id`, if it is a replica in use, to show what the primary has
+    /// at `now`; see [`LagHistory::catches_up_in`].
+    #[must_use]
+    pub fn catches_up_in(&self, id: EndpointId, now: Moment) -> Option<Duration> {
+        let state = self.topology.get(id)?;
+        let replays = state.is_usable()
+            && state.role == Role::Replica
+            && !matches!(state.replication, Replication::Paused | Replication::Stopped);
+        if replays { self.lags(id)?.catches_up_in(now) } else { None }
+    }
+
     /// Takes in one observation and says what it changed.
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
+        let located = self.locate(observation);
         let (Some(state), Some(watched)) =
             (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
         else {
@@ -105,6 +138,7 @@ impl TopologyReducer {
         match &observation.outcome {
             Outcome::Failed(failure) => {
                 watched.failed_at = Some(observation.finished);
+                watched.feeds.clear();
                 let down = watched.standing.failed(observation.finished, &self.policy);
                 fail(id, state, failure, down, &mut events);
             }
@@ -113,6 +147,10 @@ impl TopologyReducer {
                     return events;
                 }
                 watched.answered_at = Some(observation.started);
+                watched.note_feeds(&report.feeds, observation.finished);
+                let located = located.unwrap_or_else(|| Located::of(report));
+                watched.footing = located.footing;
+                watched.footing_ended = located.ended;
                 if let Some(position) = &report.position {
                     watched.timeline = position.timeline();
                 }
@@ -133,10 +171,11 @@ impl TopologyReducer {
                 }
                 let in_use = watched.standing.answered(observation.finished, &self.policy);
                 answer(id, state, report, in_use, &mut events);
+                (state.position, state.received) = (located.position, located.received);
             }
         }
         self.judge_systems(&mut events);
-        self.judge_timeline(observation, &mut events);
+        self.judge_timeline(id, &mut events);
         self.elect(&mut events);
         self.sample(observation);
         self.prove();
@@ -171,14 +210,17 @@ impl TopologyReducer {
     }
 
     /// Notes whether an endpoint that has answered is on an old timeline.
-    fn judge_timeline(&mut self, observation: &Observation, events: &mut Vec<Event>) {
-        let endpoint = observation.endpoint;
-        let Outcome::Answered(Report { position: Some(position), .. }) = &observation.outcome
+    fn judge_timeline(&mut self, endpoint: EndpointId, events: &mut Vec<Event>) {
+        let (Some(state), Some(watched)) =
+            (self.topology.endpoints.get_mut(endpoint.index()), self.watched.get(endpoint.index()))
         else {
             return;
         };
-        let Some(state) = self.topology.endpoints.get_mut(endpoint.index()) else { return };
-        let old = !state.foreign && position.timeline() < self.newest_timeline;
+        let old = match &state.position {
+            _ if watched.footing_ended => true,
+            Some(position) => !state.foreign && position.timeline() < self.newest_timeline,
+            None => return,
+        };
         if old != state.old_timeline {
             events.push(match old {
                 true => Event::OldTimeline { endpoint },
@@ -218,7 +260,7 @@ impl TopologyReducer {
                 position: position.clone(),
             });
             if let Some(newest) = self.history.newest() {
-                self.topology.sampled = Some((newest.at, newest.position.clone()));
+                self.topology.sampled = Some(newest.clone());
                 self.ours = Some(newest.position.clone());
             }
         }
@@ -226,7 +268,7 @@ impl TopologyReducer {
 
     /// Derives what every endpoint's last position proves.
     fn prove(&mut self) {
-        let sampled_at = self.topology.sampled.as_ref().map(|(at, _)| *at);
+        let sampled_at = self.topology.sampled.as_ref().map(|sample| sample.at);
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             if state.position == Some(Position::Current) {
                 continue;
@@ -245,7 +287,9 @@ impl TopologyReducer {
     /// Notes which replicas are far behind. One threshold to begin and a lower
     /// one to end, so that nobody comes and goes at the limit.
     fn judge_lag(&mut self, events: &mut Vec<Event>) {
-        let Some((sampled_at, _)) = self.topology.sampled else { return };
+        let Some(sampled_at) = self.topology.sampled.as_ref().map(|sample| sample.at) else {
+            return;
+        };
         let primary = self.topology.primary;
         for (index, (state, watched)) in
             self.topology.endpoints.iter_mut().zip(&self.watched).enumerate()
@@ -300,6 +344,7 @@ fn fail(
     // It may come back as another run, with less data: nothing is proved any more.
     state.position = None;
     state.received = None;
+    state.particulars = state.particulars.last_known();
 }
 
 fn answer(
@@ -320,11 +365,13 @@ fn answer(
     if state.incarnation.as_ref().is_some_and(|known| *known != report.incarnation) {
         events.push(Event::Restarted { endpoint: id });
     }
-    if state.role != report.role {
-        if state.role != Role::Unknown {
-            events.push(Event::RoleChanged { endpoint: id, from: state.role, to: report.role });
+    // Nobody's replica yet: its tables are half full.
+    let role = if report.replication == Replication::Copying { Role::Unknown } else { report.role };
+    if state.role != role {
+        if state.role != Role::Unknown && role != Role::Unknown {
+            events.push(Event::RoleChanged { endpoint: id, from: state.role, to: role });
         }
-        state.role = report.role;
+        state.role = role;
     }
     if state.replication != report.replication {
         if report.role == Role::Replica {
@@ -336,8 +383,7 @@ fn answer(
         state.incarnation = Some(report.incarnation.clone());
         state.run = state.run.wrapping_add(1);
     }
-    state.position = report.position.clone();
-    state.received = report.received.clone();
+    state.particulars = report.particulars.clone();
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 use std::{fmt, time::Duration};
 
 use sealane_core::{
-    Endpoint, EndpointId, Failure, HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome,
-    Position, Replication, Report, Role, Topology, TopologyReducer, WriteStamp,
+    Endpoint, EndpointId, Failure, Feed, HealthPolicy, Incarnation, Lsn, Moment, Observation,
+    Outcome, Position, Replication, Report, Role, Subscription, Topology, TopologyReducer,
+    WriteStamp,
 };
 use serde::Deserialize;
 
@@ -76,6 +77,7 @@ pub enum Engine {
     Postgres,
     Mysql,
     Mariadb,
+    Aurora,
 }
 
 /// One observation, and what it changes.
@@ -98,6 +100,14 @@ pub struct Step {
     pub run: Option<String>,
     /// How far a replica has received.
     pub received: Option<String>,
+    /// What a subscriber has applied.
+    pub subscriber: Option<String>,
+    /// The number of its subscription, which reads from the slot `s`.
+    #[serde(default = "one_subscription")]
+    pub subscription: u32,
+    /// To whom a primary sends: `slot`, or `slot:confirmed`.
+    #[serde(default)]
+    pub feeds: Vec<String>,
     /// All events of this step, in their order.
     pub events: Option<Vec<String>>,
     pub then: Option<Expect>,
@@ -109,6 +119,19 @@ fn three() -> usize {
 
 fn one() -> u64 {
     1
+}
+
+fn one_subscription() -> u32 {
+    1
+}
+
+fn lsn(text: &str) -> Lsn {
+    Lsn::from_bytes(text.parse().expect("a number"))
+}
+
+fn feed(text: &str) -> Feed {
+    let (slot, confirmed) = text.split_once(':').map_or((text, None), |(a, b)| (a, Some(b)));
+    Feed { slot: slot.into(), confirmed: confirmed.map(lsn) }
 }
 
 pub fn id(index: usize) -> EndpointId {
@@ -166,20 +189,32 @@ pub fn differ<T: PartialEq + fmt::Debug>(
 
 impl Step {
     fn observation(&self, engine: Engine) -> Observation {
-        let answered = |role, text: &str, replication| {
-            Outcome::Answered(Report {
-                role,
-                position: position(engine, text),
-                received: self.received.as_deref().and_then(|text| position(engine, text)),
-                replication: self.replication.unwrap_or(replication),
-                incarnation: Incarnation::new(self.run.as_deref().unwrap_or("first")),
-            })
+        let answered = |role, text: &str, replication| Report {
+            position: position(engine, text),
+            received: self.received.as_deref().and_then(|text| position(engine, text)),
+            replication: self.replication.unwrap_or(replication),
+            feeds: self.feeds.iter().map(|text| feed(text)).collect(),
+            ..Report::new(role, Incarnation::new(self.run.as_deref().unwrap_or("first")))
         };
-        let outcome = match (&self.primary, &self.replica, &self.failed) {
-            (Some(text), None, None) => answered(Role::Primary, text, Replication::NotApplicable),
-            (None, Some(text), None) => answered(Role::Replica, text, Replication::Running),
-            (None, None, Some(kind)) => Outcome::Failed(failure(kind)),
-            _ => panic!("a step has one of primary, replica, failed: {self:?}"),
+        let subscribed = |text: &str| Subscription {
+            id: self.subscription,
+            slot: "s".into(),
+            applied: (text != "?").then(|| lsn(text)),
+            received: None,
+        };
+        let outcome = match (&self.primary, &self.replica, &self.subscriber, &self.failed) {
+            (Some(text), None, None, None) => {
+                Outcome::Answered(answered(Role::Primary, text, Replication::NotApplicable))
+            }
+            (None, Some(text), None, None) => {
+                Outcome::Answered(answered(Role::Replica, text, Replication::Running))
+            }
+            (None, None, Some(text), None) => Outcome::Answered(Report {
+                subscription: Some(subscribed(text)),
+                ..answered(Role::Replica, "?", Replication::Running)
+            }),
+            (None, None, None, Some(kind)) => Outcome::Failed(failure(kind)),
+            _ => panic!("a step has one of primary, replica, subscriber, failed: {self:?}"),
         };
         Observation {
             endpoint: id(self.of),
@@ -211,6 +246,7 @@ pub fn position(engine: Engine, text: &str) -> Option<Position> {
         Engine::Postgres => wal(text),
         Engine::Mysql => Position::GtidSet(with_uuids(text).parse().expect("a GTID set")),
         Engine::Mariadb => Position::GtidList(text.parse().expect("a GTID list")),
+        Engine::Aurora => Position::Opaque,
     })
 }
 

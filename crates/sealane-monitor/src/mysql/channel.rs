@@ -1,6 +1,8 @@
 //! What a replica says of its replication, to those who may ask.
 
-use sealane_core::Replication;
+use std::time::Duration;
+
+use sealane_core::{Particulars, Replication};
 use sqlx::{Row, mysql::MySqlRow};
 
 /// One source that a replica receives from. Most have one.
@@ -10,20 +12,37 @@ pub(super) struct Channel {
     pub(super) receives: bool,
     /// The thread that applies runs.
     pub(super) applies: bool,
+    /// How far it takes itself to be behind, while it applies.
+    pub(super) lag: Option<Duration>,
 }
 
 impl Channel {
     /// From a row of `SHOW REPLICA STATUS` or `SHOW ALL SLAVES STATUS`. MariaDB keeps
     /// the old names of the columns.
     pub(super) fn from_row(row: &MySqlRow) -> Self {
-        let runs = |names: [&str; 2]| {
-            names.into_iter().any(|name| {
-                row.try_get_unchecked::<String, _>(name).is_ok_and(|says| says == "Yes")
-            })
+        let says = |names: [&str; 2]| {
+            names.into_iter().find_map(|name| row.try_get_unchecked::<String, _>(name).ok())
         };
+        let runs = |names| says(names).is_some_and(|says| says == "Yes");
+        let lag = says(["Seconds_Behind_Source", "Seconds_Behind_Master"]);
         Channel {
             receives: runs(["Replica_IO_Running", "Slave_IO_Running"]),
             applies: runs(["Replica_SQL_Running", "Slave_SQL_Running"]),
+            lag: lag.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    /// The worst of all of them; nothing without any.
+    pub(super) fn particulars(channels: &[Channel]) -> Particulars {
+        if channels.is_empty() {
+            return Particulars::default();
+        }
+        let lags: Option<Vec<Duration>> = channels.iter().map(|channel| channel.lag).collect();
+        Particulars {
+            receives: Some(channels.iter().all(|channel| channel.receives)),
+            applies: Some(channels.iter().all(|channel| channel.applies)),
+            reported_lag: lags.and_then(|lags| lags.into_iter().max()),
+            ..Particulars::default()
         }
     }
 
@@ -48,12 +67,27 @@ mod tests {
 
     #[test]
     fn the_worst_channel_speaks_for_all() {
-        let channel = |receives, applies| Channel { receives, applies };
+        let channel = |receives, applies| Channel { receives, applies, lag: None };
         let (runs, paused, stopped) =
             (channel(true, true), channel(true, false), channel(false, true));
         assert_eq!(Channel::replication(&[runs, runs]), Some(Replication::Running));
         assert_eq!(Channel::replication(&[runs, paused]), Some(Replication::Paused));
         assert_eq!(Channel::replication(&[paused, stopped]), Some(Replication::Stopped));
         assert_eq!(Channel::replication(&[]), None);
+        let told = Channel::particulars(&[paused, stopped]);
+        assert_eq!((told.receives, told.applies), (Some(false), Some(false)));
+        assert_eq!(Channel::particulars(&[]), Particulars::default());
+    }
+
+    #[test]
+    fn the_longest_lag_is_reported_and_none_if_one_is_unknown() {
+        let channel = |seconds: Option<u64>| Channel {
+            receives: true,
+            applies: true,
+            lag: seconds.map(Duration::from_secs),
+        };
+        let lag = |channels: &[Channel]| Channel::particulars(channels).reported_lag;
+        assert_eq!(lag(&[channel(Some(1)), channel(Some(7))]), Some(Duration::from_secs(7)));
+        assert_eq!(lag(&[channel(Some(1)), channel(None)]), None);
     }
 }

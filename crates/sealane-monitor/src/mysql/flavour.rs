@@ -1,32 +1,36 @@
 //! In what MySQL and MariaDB differ: the words of the probe, and what they say.
 
+mod aurora;
 mod mariadb;
 mod oracle;
 
-use sealane_core::{Failure, Incarnation, Position, Replication, Report, Role};
+use sealane_core::{Failure, Incarnation, Particulars, Position, Replication, Report, Role};
 use sqlx::mysql::MySqlRow;
 
 use super::{channel::Channel, text};
 
-/// MySQL and its cousin.
+/// MySQL and its cousins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavour {
     /// A position is the set of all transactions that a server has executed.
     MySql,
     /// A position is the last transaction of each domain.
     MariaDb,
+    /// There are no positions.
+    Aurora,
 }
 
-/// What both say of themselves, in their own words.
+/// What all say of themselves, in their own words.
 #[derive(Debug)]
 struct Answer {
     is_replica: bool,
     incarnation: String,
-    /// As a primary or as a replica, whichever it is.
-    position: Position,
+    /// As a primary or as a replica, whichever it is; none if it tells none.
+    position: Option<Position>,
     /// What it has received and maybe not applied; `None` if we may not see it.
     received: Option<Position>,
     replication: Replication,
+    particulars: Particulars,
 }
 
 impl Flavour {
@@ -38,11 +42,21 @@ impl Flavour {
         }
     }
 
+    /// As people call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Flavour::MySql => "MySQL",
+            Flavour::MariaDb => "MariaDB",
+            Flavour::Aurora => "Aurora MySQL",
+        }
+    }
+
     /// What every role may ask.
     pub(super) fn plain(self) -> &'static str {
         match self {
             Flavour::MySql => oracle::PLAIN,
             Flavour::MariaDb => mariadb::PLAIN,
+            Flavour::Aurora => aurora::PROBE,
         }
     }
 
@@ -51,6 +65,8 @@ impl Flavour {
         match self {
             Flavour::MySql => oracle::DETAILED,
             Flavour::MariaDb => mariadb::DETAILED,
+            // Everybody may see them.
+            Flavour::Aurora => aurora::PROBE,
         }
     }
 
@@ -59,6 +75,7 @@ impl Flavour {
         let answer = match self {
             Flavour::MySql => oracle::Words::read(rows, details)?.answer()?,
             Flavour::MariaDb => mariadb::Words::read(rows, details)?.answer()?,
+            Flavour::Aurora => aurora::Words::read(rows)?.answer(),
         };
         Ok(answer.report())
     }
@@ -70,8 +87,9 @@ impl Answer {
             true => (Role::Replica, self.replication, self.received),
             false => (Role::Primary, Replication::NotApplicable, None),
         };
-        let incarnation = Incarnation::new(self.incarnation);
-        Report { role, position: Some(self.position), received, replication, incarnation }
+        let particulars = Particulars { writable: Some(!self.is_replica), ..self.particulars };
+        let (position, incarnation) = (self.position, Incarnation::new(self.incarnation));
+        Report { position, received, replication, particulars, ..Report::new(role, incarnation) }
     }
 }
 

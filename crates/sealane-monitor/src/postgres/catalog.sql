@@ -146,6 +146,56 @@ relations AS (
   )
 )
 
+-- Which writes to a table change others: by triggers, rules, cascading keys, and functions
+-- of the user's in defaults and checks. Bits of tgtype: 4 INSERT, 8 DELETE, 16 UPDATE.
+, spreading(oid, on_insert, on_update, on_delete) AS (
+  SELECT tgrelid, tgtype & 4 <> 0, tgtype & 16 <> 0, tgtype & 8 <> 0
+  FROM pg_trigger WHERE NOT tgisinternal
+  UNION ALL
+  SELECT confrelid, false, confupdtype IN ('c', 'n', 'd'), confdeltype IN ('c', 'n', 'd')
+  FROM pg_constraint WHERE contype = 'f'
+  UNION ALL
+  SELECT ev_class, ev_type = '3', ev_type = '2', ev_type = '4'
+  FROM pg_rewrite WHERE rulename <> '_RETURN'
+  UNION ALL
+  SELECT d.adrelid, true, true, false
+  FROM pg_attrdef d JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
+  WHERE p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+  UNION ALL
+  SELECT c.conrelid, true, true, false
+  FROM pg_constraint c JOIN pg_depend p ON p.classid = 'pg_constraint'::regclass AND p.objid = c.oid
+  WHERE c.contype = 'c' AND c.conrelid <> 0
+    AND p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+),
+
+-- Reading a table reads its children and partitions, down from each root.
+family(root, oid) AS (
+  WITH RECURSIVE family(root, oid) AS (
+    SELECT inhparent, inhrelid FROM pg_inherits
+    WHERE inhparent NOT IN (SELECT inhrelid FROM pg_inherits)
+    UNION
+    SELECT family.root, i.inhrelid FROM family JOIN pg_inherits i ON i.inhparent = family.oid
+  )
+  SELECT root, oid FROM family
+),
+
+-- A trigger or a key of one of a family may fire for a write to another.
+tables AS (
+  SELECT n.nspname AS schema, c.relname AS name, told.on_insert, told.on_update, told.on_delete, r.relname AS root
+  FROM (
+    SELECT oid, on_insert, on_update, on_delete, NULL::oid AS root FROM spreading
+    UNION ALL
+    SELECT f.root, s.on_insert, s.on_update, s.on_delete, NULL FROM family f JOIN spreading s USING (oid)
+    UNION ALL
+    SELECT f.oid, s.on_insert, s.on_update, s.on_delete, NULL FROM family f JOIN spreading s ON s.oid = f.root
+    UNION ALL
+    SELECT oid, false, false, false, root FROM family
+  ) AS told
+  JOIN pg_class c ON c.oid = told.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_class r ON r.oid = told.root
+  WHERE told.on_insert OR told.on_update OR told.on_delete OR told.root IS NOT NULL
+)
+
 -- Their definitions are asked for apart: to print one, the server locks all that it reads.
 , views AS (
   SELECT json_build_array(n.nspname, c.relname, c.oid::bigint) AS view
@@ -157,6 +207,7 @@ SELECT json_build_object(
   'functions', coalesce((SELECT json_agg(functions) FROM functions), '[]'::json),
   'operators', coalesce((SELECT json_agg(operators) FROM operators), '[]'::json),
   'types', coalesce((SELECT json_agg(types) FROM types), '[]'::json),
+  'tables', coalesce((SELECT json_agg(tables) FROM tables), '[]'::json),
   'views', coalesce((SELECT json_agg(view) FROM views), '[]'::json),
   'relations', coalesce((SELECT json_agg(relations) FROM relations), '[]'::json)
 )::text

@@ -4,11 +4,12 @@
 //! statements is found in views. What one view hides is hidden by all that read
 //! it: a marking that is passed on until nothing changes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{
-    Callable, Catalog, CatalogFacts, FunctionFact, Known, Relation, RelationFact, TypeFact,
+    Callable, Catalog, CatalogFacts, FunctionFact, Known, Relation, RelationFact, Table, TableFact,
+    TypeFact,
 };
 use crate::classify::classify_with;
 use crate::dialect::Dialect;
@@ -26,6 +27,7 @@ impl Catalog {
         impure.into_iter().for_each(|fact| note_impure(known_of(&mut catalog), fact));
         let types = active_types(&facts.types, &catalog);
         known_of(&mut catalog).types = types;
+        known_of(&mut catalog).tables = facts.tables.as_deref().map(tables);
         // Sorted, so that equal facts in any order make equal catalogs.
         let mut judged: BTreeMap<Name<'_>, Judged> = BTreeMap::new();
         for fact in &facts.relations {
@@ -87,6 +89,23 @@ fn note_impure(known: &mut Known, fact: &FunctionFact) {
     }
 }
 
+fn tables(facts: &[TableFact]) -> HashMap<Box<str>, Table> {
+    let mut tables: HashMap<Box<str>, Table> = HashMap::new();
+    for fact in facts {
+        let table = tables.entry(fact.name.as_str().into()).or_default();
+        let spreads = [fact.on_insert, fact.on_update, fact.on_delete];
+        table.spreads.iter_mut().zip(spreads).for_each(|(known, told)| *known |= told);
+        let root = fact.root.as_deref().map(Box::from);
+        table.roots.extend(root);
+    }
+    // In any order, equal facts make equal catalogs.
+    for table in tables.values_mut() {
+        table.roots.sort();
+        table.roots.dedup();
+    }
+    tables
+}
+
 /// Types that run what is not pure, and those made of them.
 fn active_types(facts: &[TypeFact], catalog: &Catalog) -> HashSet<Box<str>> {
     let own = facts.iter().filter(|fact| fact.refused || !all_pure(&fact.definitions, catalog));
@@ -109,6 +128,7 @@ struct Judged {
     refused: Option<Box<str>>,
     is_defined: bool,
     reads: Vec<TableName>,
+    hides_tables: bool,
 }
 
 impl Judged {
@@ -116,15 +136,17 @@ impl Judged {
         let mut refused = fact.refused.as_deref().map(Box::from);
         let mut reads: Vec<TableName> =
             fact.parts.iter().map(|(schema, name)| TableName::new(Some(schema), name)).collect();
+        let mut hides_tables = false;
         for definition in &fact.definitions {
             let found = classify_with(definition, Dialect::PostgreSql, catalog);
             if let Some(finding) = found.decisive() {
                 let why = || format!("in its definition, {}", finding.reason).into();
                 refused.get_or_insert_with(why);
             }
+            hides_tables |= !found.tables.complete;
             reads.extend(found.tables.read);
         }
-        Self { refused, is_defined: !fact.definitions.is_empty(), reads }
+        Self { refused, is_defined: !fact.definitions.is_empty(), reads, hides_tables }
     }
 
     /// Takes in what another fact says of the same relation.
@@ -132,6 +154,7 @@ impl Judged {
         self.refused = self.refused.take().or(other.refused);
         self.is_defined |= other.is_defined;
         self.reads.extend(other.reads);
+        self.hides_tables |= other.hides_tables;
     }
 }
 
@@ -157,8 +180,13 @@ fn with_all_below<'a>(
         let why = below.refused.as_deref()?;
         Some(format!("it reads {table}: {why}").into_boxed_str())
     };
+    let hides = |table: &&TableName| {
+        let below = judged.get(&(table.schema().unwrap_or_default(), table.name()));
+        below.is_some_and(|below| below.hides_tables)
+    };
     Relation {
         schema: name.0.into(),
+        hides_tables: own.hides_tables || reads.iter().any(hides),
         is_defined: own.is_defined,
         refused: own.refused.clone().or_else(|| reads.iter().find_map(refusal)),
         reads: reads.into_iter().cloned().collect(),

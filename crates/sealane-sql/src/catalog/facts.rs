@@ -16,6 +16,9 @@ pub struct CatalogFacts {
     pub operators: Vec<OperatorFact>,
     /// Relations that are more, or less, than a plain table.
     pub relations: Vec<RelationFact>,
+    /// What writes to tables change besides, and which tables are parts of others;
+    /// `None` if nobody has looked.
+    pub tables: Option<Vec<TableFact>>,
     /// Types that run something when a value is converted from or to them.
     pub types: Vec<TypeFact>,
 }
@@ -60,6 +63,25 @@ pub struct TypeFact {
     pub definitions: Vec<String>,
     /// Names of types that it is made of.
     pub parts: Vec<String>,
+}
+
+/// A table whose rows are not its own affair. There may be several facts of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TableFact {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Whether a new row may change other tables: by a trigger, a rule, or a function
+    /// of the user's in a default or a check.
+    pub on_insert: bool,
+    /// Whether a changed row may: also by a foreign key that cascades.
+    pub on_update: bool,
+    /// Whether a deleted row may.
+    pub on_delete: bool,
+    /// The name of the topmost table that shows its rows, too.
+    pub root: Option<String>,
 }
 
 /// A relation that is not a plain, logged table. There may be several facts of one.

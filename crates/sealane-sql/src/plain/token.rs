@@ -1,10 +1,10 @@
-//! The few tokens that a plain SELECT is made of.
+//! The few tokens that plain statements are made of.
 
 use crate::dialect::Dialect;
 
-/// A token of a plain SELECT.
+/// A token of a plain statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// A quoted name, without its quotes.
     Name(&'a str),
     Word(Word),
@@ -18,9 +18,9 @@ pub(super) enum Token<'a> {
     End,
 }
 
-/// The unquoted words that a plain SELECT may have.
+/// The unquoted words that a plain statement may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     Select,
     Distinct,
     As,
@@ -47,6 +47,18 @@ pub(super) enum Word {
     Direction,
     Count,
     Aggregate,
+    Insert,
+    Into,
+    Values,
+    Default,
+    Update,
+    Set,
+    Delete,
+    Returning,
+    Conflict,
+    Do,
+    Nothing,
+    Cast,
 }
 
 const WORDS: &[(&str, Word)] = &[
@@ -84,29 +96,41 @@ const WORDS: &[(&str, Word)] = &[
     ("MIN", Word::Aggregate),
     ("MAX", Word::Aggregate),
     ("AVG", Word::Aggregate),
+    ("INSERT", Word::Insert),
+    ("INTO", Word::Into),
+    ("VALUES", Word::Values),
+    ("DEFAULT", Word::Default),
+    ("UPDATE", Word::Update),
+    ("SET", Word::Set),
+    ("DELETE", Word::Delete),
+    ("RETURNING", Word::Returning),
+    ("CONFLICT", Word::Conflict),
+    ("DO", Word::Do),
+    ("NOTHING", Word::Nothing),
+    ("CAST", Word::Cast),
 ];
 
-/// The tokens of a plain SELECT; `None` at the first other one.
-pub(super) struct Tokens<'a> {
+/// The tokens of a plain statement; `None` at the first other one.
+pub(crate) struct Tokens<'a> {
     sql: &'a str,
     at: usize,
     dialect: Dialect,
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn new(sql: &'a str, dialect: Dialect) -> Self {
+    pub(crate) fn new(sql: &'a str, dialect: Dialect) -> Self {
         Self { sql, at: 0, dialect }
     }
 
-    pub(super) fn rest(&self) -> &'a str {
+    pub(crate) fn rest(&self) -> &'a str {
         &self.sql[self.at..]
     }
 
-    pub(super) fn is_before_parenthesis(&self) -> bool {
+    pub(crate) fn is_before_parenthesis(&self) -> bool {
         self.rest().trim_start_matches(is_blank).starts_with('(')
     }
 
-    pub(super) fn next(&mut self) -> Option<Token<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Token<'a>> {
         let rest = self.rest().trim_start_matches(is_blank);
         self.at = self.sql.len() - rest.len();
         let Some(first) = rest.bytes().next() else {

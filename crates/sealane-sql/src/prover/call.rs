@@ -11,15 +11,20 @@ use sqlparser::tokenizer::Span;
 use crate::cost::is_aggregate;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
-use crate::function;
+use crate::function::{self, Purity};
 
 use super::Prover;
 
 impl<'a> Prover<'a> {
     pub(super) fn callable(&mut self, name: &ObjectName) {
-        if !function::is_pure(name, self.dialect, self.catalog) {
-            let reason = Reason::Function(name.to_string());
-            self.refuse(Intent::Unknown, reason, span_of(name));
+        match function::purity(name, self.dialect, self.catalog) {
+            Purity::Pure => {}
+            // It may read any table.
+            Purity::PureByCatalog => self.outcome.tables.complete = false,
+            Purity::Unproved => {
+                let reason = Reason::Function(name.to_string());
+                self.refuse(Intent::Unknown, reason, span_of(name));
+            }
         }
     }
 

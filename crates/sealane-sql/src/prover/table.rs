@@ -9,7 +9,7 @@ use sqlparser::ast::{
 
 use crate::dialect::Dialect;
 use crate::finding::Reason;
-use crate::function;
+use crate::function::{self, Purity};
 use crate::relation;
 use crate::table_name::{TableName, is_same_name};
 
@@ -140,13 +140,14 @@ impl<'a> Prover<'a> {
         // SQLite runs a pragma when its table is read, listed or not.
         if self.dialect == Dialect::Sqlite
             && table.name().starts_with("pragma_")
-            && !function::is_pure(name, self.dialect, self.catalog)
+            && function::purity(name, self.dialect, self.catalog) == Purity::Unproved
         {
             self.session("PRAGMA", span);
         }
         if self.outcome.tables.read.contains(&table) {
             return;
         }
+        self.outcome.tables.complete &= !self.catalog.hides_tables(&table);
         for below in self.catalog.reads_through(&table) {
             self.outcome.tables.add_read(below.clone());
         }

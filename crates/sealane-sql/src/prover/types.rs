@@ -135,8 +135,12 @@ impl Prover<'_> {
 
     /// An operator that only the catalog can know.
     fn custom_operator(&mut self, symbol: &str) {
-        if self.catalog.operator(symbol) != Purity::Pure {
-            self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
+        match self.catalog.operator(symbol) {
+            // Its function may read any table.
+            Purity::Pure => self.outcome.tables.complete = false,
+            Purity::Impure | Purity::Unknown => {
+                self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Consistency, HealthPolicy, RoundRobin};
+use sealane_core::{Consistency, HealthPolicy, RoundRobin, WhenBehind, WriteTracking};
 use serde::Deserialize;
 
 use super::Config;
@@ -21,6 +21,8 @@ struct File {
     probes: Probes,
     #[serde(default)]
     health: Health,
+    #[serde(default)]
+    tokens: Tokens,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +31,7 @@ struct Endpoint {
     url: String,
     name: Option<String>,
     group: Option<String>,
+    subscription: Option<String>,
     max_connections: Option<u32>,
     min_connections: Option<u32>,
     acquire_timeout_ms: Option<u64>,
@@ -42,6 +45,9 @@ struct Routing {
     consistency: Option<Level>,
     max_staleness_ms: Option<u64>,
     max_lag_ms: Option<u64>,
+    when_behind: Option<WayOut>,
+    write_tracking: Option<WriteTracking>,
+    max_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
 }
 
@@ -59,6 +65,22 @@ enum Level {
 enum BalancerName {
     TwoChoices,
     RoundRobin,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tokens {
+    #[serde(default)]
+    keys: Vec<String>,
+    max_age_s: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WayOut {
+    Primary,
+    Wait,
+    Fail,
 }
 
 #[derive(Default, Deserialize)]
@@ -104,10 +126,14 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
         invalid(format!("{at}{message}"))
     })?;
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
+    let when_behind = file.routing.when_behind().map_err(|text| invalid(text.to_owned()))?;
 
     let mut config = Config::new(file.primary.options());
     if file.primary.group.is_some() {
         return Err(invalid("the primary is in no group; only replicas are".to_owned()));
+    }
+    if file.primary.subscription.is_some() {
+        return Err(invalid("the primary has no subscription; only replicas have".to_owned()));
     }
     if let Some(name) = file.primary.name {
         config.primary.name = name;
@@ -121,8 +147,14 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
         if let Some(group) = replica.group {
             config = config.in_group(group);
         }
+        if let Some(subscription) = replica.subscription {
+            config = config.subscription(subscription);
+        }
     }
-    config = config.consistency(consistency);
+    if let Some(tracking) = file.routing.write_tracking {
+        config = config.write_tracking(tracking);
+    }
+    config = file.tokens.apply(config.consistency(consistency).when_behind(when_behind));
     if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
         config = config.max_lag(max_lag);
     }
@@ -168,6 +200,32 @@ impl Routing {
             (Some(Level::Eventual), None) => Ok(Consistency::Eventual),
             (Some(Level::Strong), None) => Ok(Consistency::Strong),
             (Some(Level::ReadYourWrites) | None, None) => Ok(Consistency::ReadYourWrites),
+        }
+    }
+}
+
+impl Routing {
+    fn when_behind(&self) -> Result<WhenBehind, &'static str> {
+        match (self.when_behind, self.max_wait_ms) {
+            (Some(WayOut::Wait), Some(wait_ms)) => {
+                Ok(WhenBehind::Wait(Duration::from_millis(wait_ms)))
+            }
+            (Some(WayOut::Wait), None) => Err("when_behind \"wait\" needs max_wait_ms"),
+            (_, Some(_)) => Err("max_wait_ms needs when_behind = \"wait\""),
+            (Some(WayOut::Fail), None) => Ok(WhenBehind::Fail),
+            (Some(WayOut::Primary) | None, None) => Ok(WhenBehind::Primary),
+        }
+    }
+}
+
+impl Tokens {
+    fn apply(&self, mut config: Config) -> Config {
+        for key in &self.keys {
+            config = config.token_key(key);
+        }
+        match self.max_age_s {
+            Some(seconds) => config.token_max_age(Duration::from_secs(seconds)),
+            None => config,
         }
     }
 }
@@ -241,12 +299,20 @@ mod tests {
             [[replicas]]
             url = "postgres://app@db-3/shop"
             group = "analytics"
+            subscription = "shop_to_analytics"
 
             [routing]
             consistency = "bounded-staleness"
             max_staleness_ms = 250
             max_lag_ms = 5000
+            when_behind = "wait"
+            max_wait_ms = 40
+            write_tracking = "whole"
             balancer = "round-robin"
+
+            [tokens]
+            keys = ["0123456789abcdef0123456789abcdef"]
+            max_age_s = 600
 
             [probes]
             interval_ms = 500
@@ -268,10 +334,16 @@ mod tests {
         let names: Vec<_> = config.endpoints().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["primary", "near", "replica-2"]);
         assert_eq!(config.replicas[1].group.as_deref(), Some("analytics"));
+        assert_eq!(config.replicas[1].subscription.as_deref(), Some("shop_to_analytics"));
         assert_eq!(config.replicas[0].options.get_max_connections(), Some(50));
-        assert_eq!(config.consistency, Consistency::BoundedStaleness(Duration::from_millis(250)));
+        assert_eq!(
+            config.reading.consistency,
+            Consistency::BoundedStaleness(Duration::from_millis(250))
+        );
+        assert_eq!(config.reading.tracking, WriteTracking::Whole);
+        assert_eq!(config.reading.when_behind, WhenBehind::Wait(Duration::from_millis(40)));
         assert_eq!(config.balancer.name(), "round-robin");
-        assert_eq!(config.max_lag, Some(Duration::from_secs(5)));
+        assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.pace.quick, Duration::from_millis(2));
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
@@ -303,6 +375,18 @@ mod tests {
     fn a_ratio_out_of_its_range_is_refused() {
         let error = parse("primary.url = \"a\"\nhealth.down_ratio = 1.5").unwrap_err();
         assert!(error.to_string().contains("between 0 and 1"), "{error}");
+    }
+
+    #[test]
+    fn a_wait_without_its_length_is_refused() {
+        let error = parse("primary.url = \"a\"\nrouting.when_behind = \"wait\"").unwrap_err();
+        assert!(error.to_string().contains("max_wait_ms"), "{error}");
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_not_quoted() {
+        let error = parse("primary.url = \"a\"\ntokens.keys = \"ebb\"").unwrap_err();
+        assert!(!error.to_string().contains("ebb"), "{error}");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(super) async fn replicated(
         classifier: Some(Arc::new(Classifier::new(Dialect::MySql))),
         catalog: None,
         groups,
-        max_lag: config.max_lag,
+        reading: config.reading,
+        signer: config.signer,
         quick: config.pace.quick,
     })
 }

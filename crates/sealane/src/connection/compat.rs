@@ -148,14 +148,14 @@ impl sea_schema::Connection for RoutedTransaction {
         &self,
         select: sea_orm::sea_query::SelectStatement,
     ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
-        sea_schema::Connection::query_all(&**self, select).await
+        sea_schema::Connection::query_all(self.inner(), select).await
     }
 
     async fn query_all_raw(
         &self,
         sql: String,
     ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
-        sea_schema::Connection::query_all_raw(&**self, sql).await
+        sea_schema::Connection::query_all_raw(self.inner(), sql).await
     }
 }
 
@@ -163,7 +163,7 @@ impl RoutedTransaction {
     /// The backend of the transaction.
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
-        ConnectionTrait::get_database_backend(&**self)
+        ConnectionTrait::get_database_backend(self.inner())
     }
 
     /// Runs `callback` in a nested transaction, which is committed on `Ok` and

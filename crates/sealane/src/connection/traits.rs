@@ -10,8 +10,8 @@ use sea_orm::{
 };
 
 use crate::{
-    RoutedConnection, RoutedStream, RoutedTransaction, lane::BoxFuture, stream, transaction,
-    writing::Writing,
+    RoutedConnection, RoutedStream, RoutedTransaction, lane::BoxFuture, scope::Here, stream,
+    transaction, writing::Writing,
 };
 
 #[async_trait]
@@ -33,7 +33,8 @@ impl ConnectionTrait for RoutedConnection {
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         // Several statements in one text, DDL, `SET`: whatever needs this call is for the
         // primary; and its result carries no rows, so that no read is lost by it.
-        let (writing, primary) = Writing::start(self, sql)?;
+        let here = Here::of(self);
+        let (writing, primary) = Writing::start(&here, sql)?;
         writing.looked_at(primary.execute_unprepared(sql).await)
     }
 
@@ -80,7 +81,7 @@ impl StreamTrait for RoutedConnection {
         &'a self,
         statement: Statement,
     ) -> BoxFuture<'a, Result<RoutedStream, DbErr>> {
-        Box::pin(stream::open(self.clone(), statement))
+        Box::pin(stream::open(Here::of(self).into_owned(), statement))
     }
 }
 
@@ -106,7 +107,7 @@ impl TransactionTrait for RoutedConnection {
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        transaction::begin(self, options).await
+        transaction::begin(&Here::of(self), options).await
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

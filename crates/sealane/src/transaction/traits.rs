@@ -20,26 +20,26 @@ impl ConnectionTrait for RoutedTransaction {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         self.note(&statement.sql);
-        self.looked_at((**self).execute_raw(statement).await)
+        self.looked_at(self.inner().execute_raw(statement).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         self.note(sql);
-        self.looked_at((**self).execute_unprepared(sql).await)
+        self.looked_at(self.inner().execute_unprepared(sql).await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         self.note(&statement.sql);
-        self.looked_at((**self).query_one_raw(statement).await)
+        self.looked_at(self.inner().query_one_raw(statement).await)
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.note(&statement.sql);
-        self.looked_at((**self).query_all_raw(statement).await)
+        self.looked_at(self.inner().query_all_raw(statement).await)
     }
 
     fn support_returning(&self) -> bool {
-        (**self).support_returning()
+        self.inner().support_returning()
     }
 }
 
@@ -55,7 +55,7 @@ impl StreamTrait for RoutedTransaction {
         statement: Statement,
     ) -> BoxFuture<'a, Result<TransactionStream<'a>, DbErr>> {
         self.note(&statement.sql);
-        (**self).stream_raw(statement)
+        self.inner().stream_raw(statement)
     }
 }
 
@@ -64,7 +64,7 @@ impl TransactionTrait for RoutedTransaction {
     type Transaction = RoutedTransaction;
 
     async fn begin(&self) -> Result<RoutedTransaction, DbErr> {
-        (**self).begin().await.map(|inner| self.nested(inner))
+        self.inner().begin().await.map(|inner| self.nested(inner))
     }
 
     async fn begin_with_config(
@@ -72,7 +72,7 @@ impl TransactionTrait for RoutedTransaction {
         isolation_level: Option<IsolationLevel>,
         access_mode: Option<AccessMode>,
     ) -> Result<RoutedTransaction, DbErr> {
-        let inner = (**self).begin_with_config(isolation_level, access_mode).await?;
+        let inner = self.inner().begin_with_config(isolation_level, access_mode).await?;
         Ok(self.nested(inner))
     }
 
@@ -80,7 +80,7 @@ impl TransactionTrait for RoutedTransaction {
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        (**self).begin_with_options(options).await.map(|inner| self.nested(inner))
+        self.inner().begin_with_options(options).await.map(|inner| self.nested(inner))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -22,14 +22,12 @@ fn reducer() -> TopologyReducer {
 /// A report, to be varied with struct update syntax.
 fn report(role: Role, timeline: u32, lsn: u64) -> Report {
     Report {
-        role,
         position: Some(Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) }),
-        received: None,
         replication: match role {
             Role::Replica => Replication::Running,
             Role::Primary | Role::Unknown => Replication::NotApplicable,
         },
-        incarnation: Incarnation::new("first"),
+        ..Report::new(role, Incarnation::new("first"))
     }
 }
 
@@ -237,12 +235,12 @@ fn a_configured_primary_that_is_a_replica_gives_way_to_the_real_one() {
 
 #[test]
 fn the_lag_of_a_replica_is_remembered_and_unknown_is_not_zero() {
-    let mut reducer = after(&[replica(0, 100), primary(10, 0, 200), replica(20, 100)]);
-    reducer.apply(&primary(30, 0, 300));
-    reducer.apply(&replica(40, 200));
-    reducer.apply(&failed(REPLICA, 50));
+    let mut reducer = after(&[replica(0, 100), primary(100, 0, 200), replica(200, 100)]);
+    reducer.apply(&primary(300, 0, 300));
+    reducer.apply(&replica(400, 200));
+    reducer.apply(&failed(REPLICA, 500));
     let lags = reducer.lags(id(REPLICA)).unwrap();
-    let summary = lags.summary(at(60), Duration::from_secs(1));
+    let summary = lags.summary(at(600), Duration::from_secs(1));
     assert_eq!((summary.known, summary.unknown), (1, 2));
-    assert_eq!(summary.maximum, Some(Duration::from_millis(20)));
+    assert_eq!(summary.maximum, Some(Duration::from_millis(200)));
 }

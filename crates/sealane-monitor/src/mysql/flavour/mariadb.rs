@@ -1,6 +1,6 @@
 //! MariaDB.
 
-use sealane_core::{Failure, GtidList, Position, Replication};
+use sealane_core::{Failure, GtidList, Particulars, Position, Replication};
 use sqlx::mysql::MySqlRow;
 
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
@@ -61,13 +61,13 @@ impl Words {
             told.iter().find(says).map(|row| text_or_empty(row, "variable_value"))
         };
         let asked_at: i64 = setting("asked_at")?.parse().map_err(unreadable)?;
-        let uptime: i64 = status("Uptime").ok_or_else(no_row)?.parse().map_err(unreadable)?;
+        let started_at = asked_at - seconds(&status("Uptime").ok_or_else(no_row)?)?;
         Ok(Words {
             replayed: setting("replayed")?,
             written: setting("written")?,
             log_bin: setting("log_bin")?,
             read_only: setting("read_only")?,
-            incarnation: format!("{} {}", setting("server_id")?, asked_at - uptime),
+            incarnation: format!("{} {started_at}", setting("server_id")?),
             status: Status {
                 running: status("Slave_running").unwrap_or_default(),
                 applying: status("Slaves_running").unwrap_or_default(),
@@ -98,9 +98,13 @@ impl Words {
         Ok(Answer {
             is_replica,
             incarnation: self.incarnation,
-            position: Position::GtidList(position),
+            position: Some(Position::GtidList(position)),
             received,
             replication,
+            particulars: match &self.channels {
+                Some((channels, _)) => Channel::particulars(channels),
+                None => Particulars::default(),
+            },
         })
     }
 
@@ -120,6 +124,12 @@ impl Words {
         let written: GtidList = self.written.parse().map_err(unreadable)?;
         Ok(written.union(replayed))
     }
+}
+
+/// An uptime. It is taken from the clock, so that it is negative when that was set to before
+/// the start; MariaDB writes it as unsigned all the same.
+fn seconds(text: &str) -> Result<i64, Failure> {
+    text.parse::<u64>().map(u64::cast_signed).map_err(unreadable)
 }
 
 impl Status {
@@ -173,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_replica_has_received_what_it_replayed_and_what_waits() {
-        let channel = Channel { receives: true, applies: false };
+        let channel = Channel { receives: true, applies: false, lag: None };
         let channels = Some((vec![channel], vec!["0-1-8".into()]));
         let words = Words { channels, ..replica() };
         assert_eq!(words.clone().answer().unwrap().replication, Replication::Paused);
@@ -195,6 +205,13 @@ mod tests {
         let words = Words { read_only: "0".into(), log_bin: "0".into(), ..replica() };
         let error = words.answer().unwrap_err();
         assert!(matches!(&error, Failure::Misconfigured(why) if why.contains("log_bin")));
+    }
+
+    #[test]
+    fn a_clock_set_to_before_the_start_makes_no_other_run() {
+        assert_eq!(seconds("59").unwrap(), 59);
+        assert_eq!(seconds("18446744073709548016").unwrap(), -3_600);
+        assert!(matches!(seconds("soon"), Err(Failure::Unexpected(_))));
     }
 
     #[test]

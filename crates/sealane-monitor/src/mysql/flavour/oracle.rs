@@ -1,6 +1,6 @@
 //! MySQL.
 
-use sealane_core::{Failure, GtidSet, Position, Replication};
+use sealane_core::{Failure, GtidSet, Particulars, Position, Replication};
 use sqlx::mysql::MySqlRow;
 
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
@@ -56,8 +56,8 @@ impl Words {
             )));
         }
         let executed: GtidSet = self.executed.parse().map_err(unreadable)?;
-        let (replication, received) = match self.channels {
-            None => (Replication::Unknown, None),
+        let (replication, received, particulars) = match self.channels {
+            None => (Replication::Unknown, None, Particulars::default()),
             Some((channels, sets)) => {
                 let mut received = executed.clone();
                 for set in sets {
@@ -65,15 +65,17 @@ impl Words {
                 }
                 // Members of a replication group have no channel that is shown here.
                 let replication = Channel::replication(&channels).unwrap_or(Replication::Unknown);
-                (replication, Some(Position::GtidSet(received)))
+                let particulars = Channel::particulars(&channels);
+                (replication, Some(Position::GtidSet(received)), particulars)
             }
         };
         Ok(Answer {
             is_replica: is_on(&self.read_only),
             incarnation: self.incarnation,
-            position: Position::GtidSet(executed),
+            position: Some(Position::GtidSet(executed)),
             received,
             replication,
+            particulars,
         })
     }
 }
@@ -93,7 +95,7 @@ mod tests {
             read_only: "1".into(),
             incarnation: "2 1795250377".into(),
             channels: Some((
-                vec![Channel { receives: true, applies: true }],
+                vec![Channel { receives: true, applies: true, lag: None }],
                 vec![format!("{A}:4-9")],
             )),
         }

@@ -1,0 +1,137 @@
+//! What probes show to a subscriber.
+
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All that is told in this thread, while it lives.
+struct Told {
+    text: Text,
+    _listening: DefaultGuard,
+}
+
+impl Told {
+    fn listen() -> Self {
+        let text = Text::default();
+        let writer = text.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::CLOSE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        Told { text, _listening: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The only line that has all of that.
+    fn line_with(&self, parts: &[&str]) -> String {
+        let mut lines = self.lines();
+        lines.retain(|line| parts.iter().all(|part| line.contains(part)));
+        assert_eq!(lines.len(), 1, "{parts:?} in {:#?}", self.lines());
+        lines.remove(0)
+    }
+}
+
+async fn probe_once(probe: impl Probe) -> Told {
+    let told = Told::listen();
+    let board = Board::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
+    let monitor = Monitor::spawn(board, vec![probe], Pace::default());
+    monitor.first_round(Duration::from_secs(5)).await;
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_a_span_that_names_the_endpoint_and_the_outcome() {
+    let told = probe_once(Server::new(Role::Primary, 100)).await;
+    let line = told.line_with(&["sealane::probe", "close"]);
+    for part in [
+        "probe{",
+        r#"db.system.name="numbers""#,
+        r#"server.address="10.1.2.3""#,
+        "server.port=5432",
+        r#"sealane.endpoint="near""#,
+        "sealane.probe.connects=false",
+        r#"sealane.probe.outcome="answered""#,
+        "sealane.probe.latency_us=",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(!line.contains("error.type"), "{line}");
+    told.line_with(&["probe{", r#"sealane.endpoint="near""#, "reading the numbers"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_within_its_probe() {
+    let server = Server::new(Role::Primary, 100);
+    server.set(|state| state.refuses = true);
+    let told = probe_once(server).await;
+    told.line_with(&["probe{", r#"sealane.endpoint="near""#, "probe failed", "refused"]);
+    told.line_with(&["close", r#"outcome="failed""#, r#"error.type="connection""#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_of_a_probe_that_nobody_watches() {
+    assert!(!span::is_watched());
+    let told = Told::listen();
+    assert!(span::is_watched());
+    drop(told);
+    assert!(!span::is_watched());
+}
+
+/// A server that takes a password in plain text, and then does not like it.
+#[cfg(feature = "postgres")]
+fn refuses_passwords() -> std::io::Result<u16> {
+    use std::io::{Read, Write};
+
+    const SEND_IT_PLAIN: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+    const NO: &[u8] = b"E\0\0\0\x1eSFATAL\0VFATAL\0C28P01\0Mno\0\0";
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut client, _) = listener.accept()?;
+        let mut said = [0; 1024];
+        assert_ne!(client.read(&mut said)?, 0, "it did not begin");
+        client.write_all(SEND_IT_PLAIN)?;
+        let count = client.read(&mut said)?;
+        assert!(said[..count].windows(4).any(|part| part == b"tide"), "no password came");
+        client.write_all(NO)?;
+        client.read(&mut said).map(drop)
+    });
+    Ok(port)
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn no_password_is_told_even_when_it_is_wrong() {
+    use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+    let options = PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(refuses_passwords().unwrap())
+        .username("app")
+        .password("tide")
+        .ssl_mode(PgSslMode::Disable);
+    let told = probe_once(crate::postgres::PostgresProbe::new(options)).await;
+    told.line_with(&["close", "sealane.probe.connects=true", r#"error.type="misconfigured""#]);
+    let spoilt = told.lines().into_iter().find(|line| line.contains("tide"));
+    assert_eq!(spoilt, None);
+}

@@ -1,0 +1,81 @@
+//! What a probe shows to whoever listens with `tracing`.
+//!
+//! One span for each probe, at level debug and with target `sealane::probe`, in
+//! OpenTelemetry's words where it has any
+//! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>). Without a listener it is not
+//! even made. What a probe changes is told by events of `sealane::topology`.
+
+use std::time::Duration;
+
+use sealane_core::{Endpoint, Failure, Outcome};
+use tracing::{Span, field::Empty};
+
+/// The span of a probe of `endpoint`, which runs `system`; `connects` if it has to
+/// make a connection first.
+pub(crate) fn open(endpoint: &Endpoint, system: &'static str, connects: bool) -> Span {
+    let (host, port) = host_and_port(endpoint.address());
+    tracing::debug_span!(
+        target: "sealane::probe",
+        "probe",
+        otel.kind = "client",
+        db.system.name = system,
+        server.address = host,
+        server.port = port,
+        sealane.endpoint = endpoint.name(),
+        sealane.probe.connects = connects,
+        sealane.probe.outcome = Empty,
+        sealane.probe.latency_us = Empty,
+        error.type = Empty,
+    )
+}
+
+/// Whether anybody listens.
+pub(crate) fn is_watched() -> bool {
+    tracing::span_enabled!(target: "sealane::probe", tracing::Level::DEBUG)
+}
+
+/// Tells what came of the probe.
+pub(crate) fn close(span: &Span, outcome: &Outcome, latency: Duration) {
+    span.record("sealane.probe.latency_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    match outcome {
+        Outcome::Answered(_) => {
+            span.record("sealane.probe.outcome", "answered");
+        }
+        Outcome::Failed(failure) => {
+            span.record("sealane.probe.outcome", "failed");
+            span.record("error.type", kind(failure));
+            span.in_scope(|| tracing::debug!(target: "sealane::probe", %failure, "probe failed"));
+        }
+    }
+}
+
+/// A failure in one word, for what counts or groups by it.
+pub(crate) fn kind(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Connection(_) => "connection",
+        Failure::Timeout => "timeout",
+        Failure::Misconfigured(_) => "misconfigured",
+        Failure::Unavailable(_) => "unavailable",
+        // Also what core may add.
+        _ => "unexpected",
+    }
+}
+
+fn host_and_port(address: &str) -> (&str, Option<u16>) {
+    match address.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
+        Some((host, Some(port))) => (host, Some(port)),
+        _ => (address, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        assert_eq!(host_and_port("db-1:5432"), ("db-1", Some(5432)));
+        assert_eq!(host_and_port("[::1]:3306"), ("[::1]", Some(3306)));
+        assert_eq!(host_and_port("here"), ("here", None));
+    }
+}

@@ -1,0 +1,216 @@
+//! Which tables a plain INSERT, UPDATE or DELETE writes.
+//!
+//! Most writes of an ORM are made of few keywords, quoted names, placeholders and
+//! operators. Such a text writes the table that it names, and what the catalog says
+//! that writes to it change besides. Whatever else a text has (a call, a subquery, a
+//! literal, a name without quotes) is taken to write anything.
+
+use sealane_core::Footprint;
+
+use crate::bounds::MAX_TEXT_BYTES;
+use crate::catalog::{Catalog, Change};
+use crate::dialect::Dialect;
+use crate::function;
+use crate::plain::token::{Token, Tokens, Word};
+use crate::table_name::{TableName, kept};
+
+/// The tables that `sql` writes, or [`Footprint::WHOLE`].
+pub(crate) fn footprint(sql: &str, dialect: Dialect, catalog: &Catalog) -> Footprint {
+    let is_known = catalog.tells_tables()
+        && !catalog.has_active_operators()
+        && !catalog.has_active_types()
+        && sql.len() <= MAX_TEXT_BYTES;
+    let written = is_known.then(|| Write::read(sql, dialect, catalog)).flatten();
+    written.map_or(Footprint::WHOLE, |Write { table, changes }| {
+        catalog.footprint_of_write(&table, &changes)
+    })
+}
+
+/// A write that was understood.
+struct Write {
+    table: TableName,
+    changes: Vec<Change>,
+}
+
+impl Write {
+    fn read(sql: &str, dialect: Dialect, catalog: &Catalog) -> Option<Self> {
+        let mut tokens = Tokens::new(sql, dialect);
+        let change = match (tokens.next()?, dialect) {
+            (Token::Word(Word::Insert), _) => Change::Insert,
+            (Token::Word(Word::Update), _) => Change::Update,
+            (Token::Word(Word::Delete), _) => Change::Delete,
+            _ => return None,
+        };
+        match change {
+            Change::Insert => expect(&mut tokens, Word::Into)?,
+            Change::Update => {}
+            Change::Delete => expect(&mut tokens, Word::From)?,
+        }
+        let table = table_name(&mut tokens, dialect)?;
+        // Here a parenthesis begins the columns. Behind any other name it would be a call.
+        let mut changes = vec![change];
+        let mut before = Token::End;
+        loop {
+            let token = tokens.next()?;
+            match token {
+                Token::End => return Some(Self { table, changes }),
+                Token::Name(name) => {
+                    let is_call = tokens.is_before_parenthesis();
+                    let is_attribute = before == Token::Dot
+                        && function::is_active_attribute(kept(name, dialect), dialect, catalog);
+                    if is_call || is_attribute {
+                        return None;
+                    }
+                }
+                Token::Word(Word::Update) if before == Token::Word(Word::Do) => {
+                    changes.push(Change::Update);
+                }
+                Token::Word(Word::Conflict) if before != Token::Word(Word::On) => return None,
+                Token::Word(word) if !is_harmless(word) => return None,
+                _ => {}
+            }
+            before = token;
+        }
+    }
+}
+
+fn expect(tokens: &mut Tokens<'_>, word: Word) -> Option<()> {
+    (tokens.next()? == Token::Word(word)).then_some(())
+}
+
+fn table_name(tokens: &mut Tokens<'_>, dialect: Dialect) -> Option<TableName> {
+    let Token::Name(first) = tokens.next()? else {
+        return None;
+    };
+    if !tokens.rest().starts_with('.') {
+        return Some(TableName::new(None, kept(first, dialect)));
+    }
+    tokens.next()?;
+    match tokens.next()? {
+        Token::Name(name) if !tokens.rest().starts_with('.') => {
+            Some(TableName::new(Some(kept(first, dialect)), kept(name, dialect)))
+        }
+        _ => None,
+    }
+}
+
+/// Words that begin nothing which could write another table, and that no function
+/// can be called by.
+fn is_harmless(word: Word) -> bool {
+    matches!(
+        word,
+        Word::As
+            | Word::From
+            | Word::Join
+            | Word::JoinKind
+            | Word::On
+            | Word::Where
+            | Word::Logic
+            | Word::Not
+            | Word::Infix
+            | Word::Constant
+            | Word::Values
+            | Word::Default
+            | Word::Set
+            | Word::Returning
+            | Word::Conflict
+            | Word::Do
+            | Word::Nothing
+            | Word::Cast
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::catalog::{CatalogFacts, RelationFact, TableFact};
+
+    fn catalog() -> Catalog {
+        let table = |name: &str| TableFact {
+            schema: "public".into(),
+            name: name.into(),
+            ..TableFact::default()
+        };
+        Catalog::new(&CatalogFacts {
+            relations: vec![RelationFact {
+                schema: "public".into(),
+                name: "fleet".into(),
+                definitions: vec!["SELECT * FROM public.boat".into()],
+                ..RelationFact::default()
+            }],
+            tables: Some(vec![
+                TableFact { on_delete: true, ..table("harbour") },
+                TableFact { on_insert: true, ..table("audited") },
+                TableFact { root: Some("voyage".into()), ..table("voyage_2026") },
+            ]),
+            ..CatalogFacts::default()
+        })
+    }
+
+    fn tables<const N: usize>(names: [&str; N]) -> Footprint {
+        names.into_iter().collect()
+    }
+
+    fn written(sql: &str) -> Footprint {
+        footprint(sql, Dialect::PostgreSql, &catalog())
+    }
+
+    #[rstest]
+    #[case(r#"INSERT INTO "boat" ("name") VALUES ($1) RETURNING "id", "name""#)]
+    #[case(r#"INSERT INTO "public"."boat" DEFAULT VALUES"#)]
+    #[case(r#"INSERT INTO "boat" ("name") VALUES ($1), ($2) ON CONFLICT ("id") DO NOTHING"#)]
+    #[case(
+        r#"INSERT INTO "boat" ("id") VALUES ($1) ON CONFLICT ("id") DO UPDATE SET "id" = "excluded"."id""#
+    )]
+    #[case(r#"UPDATE "boat" SET "name" = $1, "kind" = CAST($2 AS "kind") WHERE "boat"."id" IN ($3, $4)"#)]
+    #[case(r#"UPDATE "boat" SET "name" = $1 FROM "crew" WHERE "crew"."boat" = "boat"."id""#)]
+    #[case(r#"DELETE FROM "boat" WHERE "boat"."id" = $1 AND NOT ("name" IS NULL)"#)]
+    fn a_plain_write_writes_its_table(#[case] sql: &str) {
+        assert_eq!(written(sql), tables(["boat"]));
+    }
+
+    #[rstest]
+    #[case::a_call(r#"UPDATE "boat" SET "name" = upper($1)"#)]
+    #[case::a_quoted_call(r#"UPDATE "boat" SET "name" = "f"($1)"#)]
+    #[case::a_call_behind_a_blank(r#"UPDATE "boat" SET "name" = "f" ($1)"#)]
+    #[case::a_call_of_an_odd_name(r#"UPDATE "boat" SET "name" = conflict($1)"#)]
+    #[case::a_subquery(r#"DELETE FROM "boat" WHERE "id" IN (SELECT "id" FROM "crew")"#)]
+    #[case::with(
+        r#"INSERT INTO "boat" WITH "x" AS (DELETE FROM "crew" RETURNING *) SELECT * FROM "x""#
+    )]
+    #[case::a_second_statement(r#"DELETE FROM "boat"; DELETE FROM "crew""#)]
+    #[case::no_quotes("DELETE FROM boat")]
+    #[case::a_comment(r#"DELETE FROM "boat" /* all */"#)]
+    #[case::three_parts(r#"DELETE FROM "db"."public"."boat""#)]
+    #[case::something_else(r#"TRUNCATE "boat""#)]
+    #[case::nothing("")]
+    fn whatever_else_there_is_may_write_anything(#[case] sql: &str) {
+        assert!(written(sql).is_whole(), "{sql}");
+    }
+
+    #[test]
+    fn what_writes_to_a_table_change_besides_is_anything() {
+        assert!(written(r#"DELETE FROM "harbour""#).is_whole());
+        assert_eq!(written(r#"UPDATE "harbour" SET "a" = $1"#), tables(["harbour"]));
+        assert!(written(r#"INSERT INTO "audited" ("a") VALUES ($1)"#).is_whole());
+        assert_eq!(written(r#"DELETE FROM "audited""#), tables(["audited"]));
+        let upsert = r#"INSERT INTO "audited" ("a") VALUES ($1) ON CONFLICT ("a") DO NOTHING"#;
+        assert!(written(upsert).is_whole());
+    }
+
+    #[test]
+    fn a_part_of_a_table_is_the_table_too_and_a_view_is_what_it_shows() {
+        let part = written(r#"DELETE FROM "voyage_2026""#);
+        assert_eq!(part, tables(["voyage_2026", "voyage"]));
+        assert_eq!(written(r#"DELETE FROM "fleet""#), tables(["fleet", "boat"]));
+    }
+
+    #[test]
+    fn without_a_catalog_or_with_one_in_doubt_nothing_is_known() {
+        let sql = r#"DELETE FROM "boat""#;
+        assert!(footprint(sql, Dialect::PostgreSql, &Catalog::default()).is_whole());
+        assert!(footprint(sql, Dialect::PostgreSql, &catalog().doubted()).is_whole());
+    }
+}

@@ -1,0 +1,173 @@
+//! Sessions: what one user wrote and saw, across tasks and processes.
+
+use std::{sync::Arc, time::Duration};
+
+use sealane_core::{CausalToken, Export, Past, Session, Topology, WriteStamp};
+
+use crate::{RoutedConnection, TokenRefusal, scope::Here};
+
+/// A position is known a few milliseconds after it was asked for; a token does
+/// not wait for longer, and says then that it does not know.
+const POSITION_PATIENCE: Duration = Duration::from_millis(250);
+
+/// A session that goes on where a token was made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// The session. If the token was refused, it reads nothing older than what the
+    /// primary has by now: never stale, and on the primary for some milliseconds.
+    pub session: RoutedConnection,
+    /// Why the token was refused, if it was.
+    pub refused: Option<TokenRefusal>,
+}
+
+/// How far a session has got, as far as other processes are concerned. Equal if a
+/// new token would say nothing new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress(Export);
+
+impl RoutedConnection {
+    /// A handle with a session of its own: it reads its own writes, and never
+    /// something older than it has already read. Other sessions do not affect
+    /// it. Cheap enough for every request. Its clones are the same session.
+    ///
+    /// It begins with nothing; see [`fork`](Self::fork) and
+    /// [`resume`](Self::resume).
+    #[must_use]
+    pub fn session(&self) -> Self {
+        self.with_session(Session::own())
+    }
+
+    /// A handle with a session of its own that begins where this one is, and of
+    /// which this one learns nothing unless they are [merged](Self::merge).
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let here = Here::of(self);
+        here.with_session(here.session_ref().fork())
+    }
+
+    /// Takes over what the session of `other` has written and seen: later reads of
+    /// this one miss none of it. A session of another database has nothing to
+    /// tell, and changes nothing.
+    pub fn merge(&self, other: &RoutedConnection) {
+        let (here, other) = (Here::of(self), Here::of(other));
+        if Arc::ptr_eq(here.cluster(), other.cluster()) {
+            here.session_ref().merge(&other.session_ref().view(), here.cluster().board().clock());
+        }
+    }
+
+    /// What this session wrote and saw, as a signed text for another process: for a
+    /// cookie, a header, a message. Letters, digits, `-` and `_`; less than a
+    /// hundred characters for PostgreSQL, 1,400 at most.
+    ///
+    /// `None` if there is nothing to tell, and without a key
+    /// ([`Config::token_key`](crate::Config::token_key)).
+    ///
+    /// The first token after a write, or after a read on the primary, costs one
+    /// query to the primary, which is shared with all who wait for one at that time.
+    /// If it is not answered within 250 milliseconds the token says that something
+    /// has happened, and whoever resumes it reads nothing older than what the primary
+    /// has by then. Cancel safe.
+    ///
+    /// # Promises
+    /// Whoever [resumes](Self::resume) it reads what this session wrote, and nothing
+    /// older than this session has read. What was read at
+    /// [`Consistency::Eventual`](crate::Consistency::Eventual) counts as read.
+    pub async fn token(&self) -> Option<String> {
+        let here = Here::of(self);
+        let cluster = here.cluster();
+        let view = here.session_ref().view();
+        let Export { stamp, server } = view.export(&cluster.board().topology());
+        let position = match stamp {
+            WriteStamp::NONE => view.carried().map(|carried| carried.position.clone()),
+            stamp => {
+                let known = |topology: &Topology| topology.sampled_stamp() >= stamp;
+                if !known(&cluster.board().topology()) {
+                    cluster.board().await_stamp(stamp);
+                    let sampled = cluster.board().until(known);
+                    // Out of patience: it is not known.
+                    let _ = tokio::time::timeout(POSITION_PATIENCE, sampled).await;
+                }
+                match cluster.board().position_at(stamp) {
+                    Some(position) => Some(position),
+                    None => return cluster.signer.sign(Past::Unknown),
+                }
+            }
+        };
+        if position.is_none() && server.is_none() {
+            return None;
+        }
+        cluster.signer.sign(Past::Known { position, server })
+    }
+
+    /// How old a [`token`](Self::token) may get
+    /// ([`Config::token_max_age`](crate::Config::token_max_age)). `None` without a key:
+    /// then there are no tokens.
+    #[must_use]
+    pub fn token_max_age(&self) -> Option<Duration> {
+        self.cluster().signer.max_age()
+    }
+
+    /// Whether a [`scope`](crate::scope) gives this handle its session here.
+    #[must_use]
+    pub fn is_scoped(&self) -> bool {
+        matches!(Here::of(self), Here::Scoped(_))
+    }
+
+    /// How far this session has got: compare two to learn whether a new
+    /// [`token`](Self::token) is due.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let here = Here::of(self);
+        let topology = here.cluster().board().topology();
+        Progress(here.session_ref().view().export(&topology))
+    }
+
+    /// A handle with a session of its own that goes on where `token` was made, in
+    /// this process or another one.
+    ///
+    /// Never fails: a token that is forged, outdated, of another database or from
+    /// before a failover is refused, and the session begins anew. It then reads
+    /// nothing older than what the primary has by now. (MariaDB's positions name no
+    /// system: there, databases are told apart by their domains only.)
+    #[must_use]
+    pub fn resume(&self, token: &str) -> Resumed {
+        self.resume_all([token])
+    }
+
+    /// As [`resume`](Self::resume), where several came together: for jobs that join
+    /// what others did. One that is refused makes the session begin anew, which
+    /// misses nothing of the others either.
+    #[must_use]
+    pub fn resume_all<'t>(&self, tokens: impl IntoIterator<Item = &'t str>) -> Resumed {
+        let cluster = self.cluster();
+        let mut merged: Option<CausalToken> = None;
+        for token in tokens {
+            match self.accept(token) {
+                Ok(token) => {
+                    merged = Some(merged.map_or_else(|| token.clone(), |it| it.merge(&token)));
+                }
+                Err(refusal) => {
+                    tracing::debug!(target: "sealane::session", %refusal, "token refused");
+                    let session = self.with_session(Session::anew(cluster.board().clock()));
+                    return Resumed { session, refused: Some(refusal) };
+                }
+            }
+        }
+        let session = merged.map_or_else(Session::own, |token| {
+            Session::resume(&token.past, &cluster.board().topology(), cluster.board().clock())
+        });
+        Resumed { session: self.with_session(session), refused: None }
+    }
+
+    fn accept(&self, token: &str) -> Result<CausalToken, TokenRefusal> {
+        let board = self.cluster().board();
+        let token = self.cluster().signer.open(token)?;
+        let checked = token.past.check(&board.topology()).map_err(TokenRefusal::from);
+        if checked == Err(TokenRefusal::NewerTimeline) {
+            // There is a primary that we do not know of.
+            board.topology().iter().for_each(|(id, _)| board.nudge(id));
+        }
+        checked.map(|()| token)
+    }
+}

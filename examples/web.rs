@@ -1,0 +1,137 @@
+//! A web service of which several instances run: who launches a boat on one of them sees
+//! it on all others, whichever replica they read from.
+//!
+//! ```sh
+//! cargo run --example web                     # SQLite; or `-- --help`
+//! curl -c jar -b jar 127.0.0.1:3000/boats --json '{"name": "Ida"}'
+//! curl -c jar -b jar 127.0.0.1:3000/boats
+//! ```
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+use anyhow::Context;
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, QueryOrder, QuerySelect, Schema};
+use sea_orm::{DbErr, entity::prelude::*};
+use sealane::{Config, RoutedConnection, Status};
+use sealane_tower::SessionLayer;
+
+const HELP: &str = "\
+A web service over sealane: POST /boats with {\"name\": \"Ida\"}, GET /boats (the twenty
+newest), GET /status. Each statement says where it ran.
+
+usage: web [ADDRESS]              default: 127.0.0.1:3000
+
+  DATABASE_URL                    the primary; without it, a SQLite file for trying out
+  DATABASE_REPLICA_URLS           replicas, separated by commas
+  TOKEN_KEY                       at least 32 bytes, secret, the same for all instances;
+                                  needed with DATABASE_URL
+  RUST_LOG                        default: sealane=debug
+
+Two instances on one cluster:
+
+  export DATABASE_URL=postgres://app@db-1/shop DATABASE_REPLICA_URLS=postgres://app@db-2/shop
+  export TOKEN_KEY=$(openssl rand -hex 32)
+  web 127.0.0.1:3000 & web 127.0.0.1:3001
+  curl -c jar -b jar 127.0.0.1:3000/boats --json '{\"name\": \"Ida\"}'
+  curl -c jar -b jar 127.0.0.1:3001/boats";
+
+mod boat {
+    use sea_orm::entity::prelude::*;
+
+    #[sea_orm::model]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
+    #[sea_orm(table_name = "sealane_example_boat")]
+    pub struct Model {
+        #[sea_orm(primary_key)]
+        pub id: i32,
+        pub name: String,
+    }
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[derive(serde::Deserialize)]
+struct Launch {
+    name: String,
+}
+
+// The handlers know nothing of sessions: `db` is the one of the whole application.
+
+async fn launch(
+    State(db): State<RoutedConnection>,
+    Json(launch): Json<Launch>,
+) -> Result<Json<boat::Model>, Failed> {
+    let boat = boat::ActiveModel { name: Set(launch.name), ..Default::default() };
+    Ok(Json(boat.insert(&db).await?))
+}
+
+async fn newest(State(db): State<RoutedConnection>) -> Result<Json<Vec<boat::Model>>, Failed> {
+    let newest = boat::Entity::find().order_by_desc(boat::Column::Id).limit(20);
+    Ok(Json(newest.all(&db).await?))
+}
+
+async fn status(State(db): State<RoutedConnection>) -> Json<Status> {
+    Json(db.status())
+}
+
+/// The client is told no more than that it failed.
+struct Failed;
+
+impl From<DbErr> for Failed {
+    fn from(error: DbErr) -> Self {
+        eprintln!("failed: {error}");
+        Failed
+    }
+}
+
+impl axum::response::IntoResponse for Failed {
+    fn into_response(self) -> axum::response::Response {
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    if address.starts_with('-') {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "sealane=debug".to_owned());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let folder = tempfile::tempdir()?;
+    let config = match std::env::var_os("DATABASE_URL") {
+        Some(_) => {
+            let key = std::env::var("TOKEN_KEY").context("TOKEN_KEY signs sessions; see --help")?;
+            Config::from_env()?.token_key(key)
+        }
+        // Everybody can read this key; whom it would matter to sets one.
+        None => Config::sqlite(folder.path().join("harbour.db"))
+            .token_key("for trying out: known to everybody"),
+    };
+    let db = sealane::connect(config).await?;
+    let schema = Schema::new(db.get_database_backend());
+    let mut table = schema.create_table_from_entity(boat::Entity);
+    db.session().execute(table.if_not_exists()).await?;
+
+    let app = Router::new()
+        .route("/boats", get(newest).post(launch))
+        // The one line: each request in the session of its user.
+        .layer(SessionLayer::new(&db)?)
+        .route("/status", get(status))
+        .with_state(db);
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    Ok(())
+}
+
+/// So that the SQLite file is removed.
+async fn interrupted() {
+    // Nobody can interrupt it then.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

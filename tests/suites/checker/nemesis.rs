@@ -1,0 +1,128 @@
+//! What goes wrong meanwhile: replicas lag, stand still, hang and die; connections are cut. Never
+//! is the primary lost: what a failover loses no session can get back.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use sealane_tests::{Engine, Server, watch};
+use tokio::time::sleep;
+
+/// Faults by name, and those that could not be inflicted.
+pub type Inflicted = BTreeMap<&'static str, usize>;
+
+/// Troubles one server in ways that are drawn from a seed.
+#[derive(Debug)]
+pub struct Nemesis {
+    server: Server,
+    rng: fastrand::Rng,
+    until: Instant,
+    inflicted: Inflicted,
+}
+
+impl Nemesis {
+    pub fn new(server: &Server, seed: u64, until: Instant) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { server: server.clone(), rng, until, inflicted: Inflicted::new() }
+    }
+
+    /// For a replica: everything. It ends with all of it undone, unless that failed.
+    pub async fn trouble_replica(mut self) -> Inflicted {
+        while self.calm(50..1_000).await {
+            let (name, outcome) = match self.rng.u32(..100) {
+                0..45 => ("pauses of replay", self.pauses().await),
+                45..60 => ("delays of replay", self.delay().await),
+                60..80 => ("cut connections", cut_one(&self.server, false, &mut self.rng).await),
+                80..90 => ("freezes", self.freeze().await),
+                90..96 => ("crashes", self.crash().await),
+                _ => ("restarts", self.restart().await),
+            };
+            self.note(name, outcome.is_ok());
+        }
+        self.inflicted
+    }
+
+    /// For the primary: now and then it loses the connection of a write.
+    pub async fn cut_writes(mut self) -> Inflicted {
+        while self.calm(100..1_500).await {
+            let outcome = cut_one(&self.server, true, &mut self.rng).await;
+            self.note("cut writes", outcome.is_ok());
+        }
+        self.inflicted
+    }
+
+    fn note(&mut self, name: &'static str, succeeded: bool) {
+        *self.inflicted.entry(if succeeded { name } else { "that failed" }).or_default() += 1;
+    }
+
+    /// Whether there is time for more.
+    async fn calm(&mut self, ms: std::ops::Range<u64>) -> bool {
+        self.last(ms).await;
+        Instant::now() < self.until
+    }
+
+    async fn last(&mut self, ms: std::ops::Range<u64>) {
+        sleep(Duration::from_millis(self.rng.u64(ms))).await;
+    }
+
+    /// Lag that comes and goes.
+    async fn pauses(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.rng.u32(1..8) {
+            self.server.pause_replay().await?;
+            self.last(1..400).await;
+            self.server.resume_replay().await?;
+            self.last(1..100).await;
+        }
+        Ok(())
+    }
+
+    async fn delay(&mut self) -> anyhow::Result<()> {
+        let delay = Duration::from_millis(self.rng.u64(20..800));
+        self.server.delay_replay(delay).await?;
+        self.last(500..3_000).await;
+        self.server.delay_replay(Duration::ZERO).await
+    }
+
+    async fn freeze(&mut self) -> anyhow::Result<()> {
+        self.server.freeze().await?;
+        self.last(50..2_000).await;
+        self.server.thaw().await
+    }
+
+    async fn crash(&mut self) -> anyhow::Result<()> {
+        self.server.crash().await?;
+        self.server.ready().await
+    }
+
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        self.server.kill().await?;
+        self.last(0..1_000).await;
+        self.server.start().await
+    }
+}
+
+/// Cuts one of the application's connections; on the primary one that is writing.
+async fn cut_one(server: &Server, writing: bool, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+    let (number, from) = match (server.engine, writing) {
+        (Engine::Postgres, false) => (
+            "pid::bigint",
+            "pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+        ),
+        (Engine::Postgres, true) => {
+            ("pid::bigint", "pg_stat_activity WHERE backend_xid IS NOT NULL")
+        }
+        (_, false) => {
+            ("CAST(id AS SIGNED)", "information_schema.processlist WHERE user = 'sealane'")
+        }
+        (_, true) => (
+            "CAST(trx_mysql_thread_id AS SIGNED)",
+            "information_schema.innodb_trx WHERE trx_rows_modified > 0",
+        ),
+    };
+    let count: i64 = server.query_scalar(&format!("SELECT count(*) FROM {from}")).await?;
+    let offset = rng.i64(0..count.max(1));
+    // It may be gone by now.
+    let one = format!("SELECT {number} FROM {from} LIMIT 1 OFFSET {offset}");
+    watch::cut_connection(server, server.query_scalar(&one).await?).await
+}

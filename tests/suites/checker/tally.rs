@@ -1,0 +1,127 @@
+//! A run in figures.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::{
+    history::{Action, Failed, Fate, History, Promise},
+    nemesis::Inflicted,
+    verdict::{Fault, Violation},
+};
+
+/// Errors of one kind are shown so many times.
+const SHOWN: usize = 3;
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub seeds: Vec<u64>,
+    pub operations: usize,
+    pub took: Duration,
+    reads: usize,
+    reads_on_replicas: usize,
+    transactions: usize,
+    transactions_on_replicas: usize,
+    writes: BTreeMap<&'static str, usize>,
+    /// Forks, merges and tokens.
+    relations: BTreeMap<&'static str, usize>,
+    eventual: usize,
+    /// Lone reads that ended with an error.
+    pub failed_reads: usize,
+    failed_transactions: usize,
+    /// Tokens that were refused.
+    pub failed_tokens: usize,
+    errors: Vec<String>,
+    pub faults: BTreeMap<Fault, usize>,
+    inflicted: Inflicted,
+}
+
+impl Tally {
+    /// Adds one round. `primary` is the address of the server that is no replica.
+    pub fn add(&mut self, history: &History, primary: &str, violations: &[Violation]) {
+        self.operations += history.operations.len();
+        for operation in &history.operations {
+            match &operation.action {
+                Action::Read { promise, sights, transaction } => {
+                    let on_replica = usize::from(sights.iter().any(|sight| sight.place != primary));
+                    if transaction.is_some() {
+                        self.transactions += 1;
+                        self.transactions_on_replicas += on_replica;
+                    } else {
+                        self.reads += 1;
+                        self.reads_on_replicas += on_replica;
+                    }
+                    self.eventual += usize::from(*promise == Promise::Nothing);
+                }
+                Action::Write { fate, .. } => {
+                    let fate = match fate {
+                        Fate::Done => "done",
+                        Fate::Undone => "undone",
+                        Fate::Unknown(_) => "unknown",
+                    };
+                    *self.writes.entry(fate).or_default() += 1;
+                }
+                Action::Descend { by_token: true, .. } => self.relate("tokens"),
+                Action::Descend { by_token: false, .. } => self.relate("forks"),
+                Action::Merge { .. } => self.relate("merges"),
+                Action::Fail { what, error } => self.fail(*what, error),
+            }
+        }
+        for violation in violations {
+            *self.faults.entry(violation.fault).or_default() += 1;
+        }
+    }
+
+    pub fn add_inflicted(&mut self, inflicted: Inflicted) {
+        for (name, count) in inflicted {
+            *self.inflicted.entry(name).or_default() += count;
+        }
+    }
+
+    fn relate(&mut self, relation: &'static str) {
+        *self.relations.entry(relation).or_default() += 1;
+    }
+
+    fn fail(&mut self, what: Failed, error: &str) {
+        let count = match what {
+            Failed::Read => &mut self.failed_reads,
+            Failed::Transaction => &mut self.failed_transactions,
+            Failed::Token => &mut self.failed_tokens,
+        };
+        *count += 1;
+        if *count <= SHOWN {
+            self.errors.push(format!("{what:?}: {error}"));
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let violations: usize = self.faults.values().sum();
+        let per_second = self.operations as f64 / self.took.as_secs_f64().max(f64::EPSILON);
+        let share = |part, whole| 100.0 * part as f64 / f64::max(whole as f64, 1.0);
+        writeln!(
+            f,
+            "seeds {:?}: {} operations in {:.1?} ({per_second:.0} a second), {violations} violations {:?}",
+            self.seeds, self.operations, self.took, self.faults
+        )?;
+        writeln!(
+            f,
+            "  {} reads, {:.1}% on replicas; {} read-only transactions, {:.1}% on replicas; \
+             {} reads without a promise",
+            self.reads,
+            share(self.reads_on_replicas, self.reads),
+            self.transactions,
+            share(self.transactions_on_replicas, self.transactions),
+            self.eventual
+        )?;
+        writeln!(f, "  writes {:?}, sessions {:?}", self.writes, self.relations)?;
+        writeln!(
+            f,
+            "  errors: {} of reads, {} of read-only transactions, {} of tokens",
+            self.failed_reads, self.failed_transactions, self.failed_tokens
+        )?;
+        for error in &self.errors {
+            writeln!(f, "    {error}")?;
+        }
+        write!(f, "  inflicted: {:?}", self.inflicted)
+    }
+}

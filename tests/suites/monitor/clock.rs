@@ -1,0 +1,54 @@
+//! Clocks that go wrong by an hour: sealane trusts none of them.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use sealane::Condition::Serving;
+
+use crate::{RESTARTED, lookout::Lookout};
+
+const HOUR_S: i64 = 3_600;
+const WHILE: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_clock_is_wrong() -> anyhow::Result<()> {
+    let lookout = Lookout::take().await?;
+    let replica = lookout.replica();
+    replica.skew_clock(HOUR_S).await?;
+    lookout.shows("replica-1", Serving).await?;
+    lookout.stays("replica-1", Serving, WHILE).await?;
+    lookout.has_told("replica-1", RESTARTED)?;
+    // Set while it runs, to before its start.
+    replica.step_clock(-HOUR_S).await?;
+    lookout.stays("replica-1", Serving, WHILE).await?;
+    lookout.has_told("replica-1", RESTARTED)?;
+    lookout.done()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_whose_clock_is_wrong() -> anyhow::Result<()> {
+    let lookout = Lookout::take().await?;
+    let primary = lookout.cluster.primary();
+    primary.skew_clock(HOUR_S).await?;
+    // They wait for it, and may see late what it has written since.
+    let waiting =
+        &["?stopped", "?lagging", "?running", "?lagging", "?no longer lagging", "?running"][..];
+    let everybody = [
+        ("primary", &["down", "up", "restarted"][..]),
+        ("replica-1", waiting),
+        ("replica-2", waiting),
+    ];
+    for (name, _) in everybody {
+        lookout.shows(name, Serving).await?;
+    }
+    for error_s in [HOUR_S, -HOUR_S] {
+        // The second time it is set while the server runs, to before its start.
+        primary.step_clock(error_s).await?;
+        for (name, told) in everybody {
+            lookout.stays(name, Serving, WHILE).await?;
+            lookout.has_told(name, told)?;
+        }
+    }
+    ensure!(lookout.db.status().primary.as_deref() == Some("primary"));
+    lookout.bounds_held()
+}

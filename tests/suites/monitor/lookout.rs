@@ -1,0 +1,233 @@
+//! Looks at a cluster through sealane while a test inflicts a fault on it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use sea_orm::EntityTrait;
+use sealane::{
+    Condition, Config, Consistency, EndpointStatus, Event, HealthPolicy, RoutedConnection,
+};
+use sealane_tests::{
+    Cluster, Markers, Server, eventually,
+    fleet::{self, whereabouts},
+    ruler::{Clock, Ruler, Summary},
+};
+
+/// A server that has to begin anew on a busy machine takes its time, and then catches up.
+pub const SOON: Duration = Duration::from_secs(60);
+/// Between probes of one endpoint: ten times as often as by default, so that tests need not wait.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+/// What a bounded read asks for.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// What the afflicted replica and its sister show and do.
+pub struct Lookout {
+    pub cluster: Cluster,
+    pub db: RoutedConnection,
+    told: Arc<Mutex<Vec<Event>>>,
+    addresses: BTreeMap<String, String>,
+    rulers: BTreeMap<String, Ruler>,
+    _markers: Markers,
+}
+
+/// Leads to `cluster` as a role that may see how replication goes, and looks often.
+pub fn config(cluster: &Cluster) -> Config {
+    let mut health = HealthPolicy::default();
+    health.lagging_above = Duration::from_secs(1);
+    health.lagging_until = Duration::from_millis(500);
+    cluster
+        .replicas()
+        .iter()
+        .fold(Config::new(&*cluster.primary().admin_url), |config, replica| {
+            config.replica(&*replica.admin_url)
+        })
+        .probe_interval(INTERVAL)
+        .health(health)
+}
+
+impl Lookout {
+    /// On a healthy cluster whose primary is written to all the time, with everything
+    /// serving.
+    pub async fn take() -> anyhow::Result<Self> {
+        Self::with(Clock::Here).await
+    }
+
+    /// The same; bounds are measured in that clock's time.
+    pub async fn with(clock: Clock) -> anyhow::Result<Self> {
+        let cluster = fleet::moor().await?;
+        let markers = Markers::start(&cluster).await?;
+        let db = sealane::connect(config(&cluster)).await?;
+        fleet::ready(&db).await?;
+        let (mut addresses, mut rulers) = (BTreeMap::new(), BTreeMap::new());
+        for replica in cluster.replicas() {
+            addresses.insert(replica.name.clone(), fleet::address(replica).await?);
+            let ruler = Ruler::start(&db, &cluster, replica, &markers, clock);
+            rulers.insert(replica.name.clone(), ruler);
+        }
+        let told = Arc::new(Mutex::new(Vec::new()));
+        listen(&db, &told);
+        Ok(Self { cluster, db, told, addresses, rulers, _markers: markers })
+    }
+
+    /// The replica that the test may afflict.
+    pub fn replica(&self) -> &Server {
+        self.cluster.server("replica-1")
+    }
+
+    pub fn status(&self, name: &str) -> anyhow::Result<EndpointStatus> {
+        let mut endpoints = self.db.status().endpoints.into_iter();
+        endpoints.find(|endpoint| endpoint.name == name).context("no such endpoint")
+    }
+
+    /// Waits until the endpoint shows `condition`.
+    pub async fn shows(&self, name: &str, condition: Condition) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let shown = async || {
+            let now = self.status(name)?.condition;
+            ensure!(now == condition, "{now}");
+            Ok(true)
+        };
+        eventually(SOON, &format!("{name} shows {condition:?}"), shown).await?;
+        println!("{name} is {condition} after {:.1?}", begun.elapsed());
+        Ok(())
+    }
+
+    /// Waits until the replica has all that the primary was known to have.
+    pub async fn caught_up(&self, name: &str) -> anyhow::Result<()> {
+        let level = async || Ok(self.status(name)?.lag_ms.is_some_and(|ms| ms < 500));
+        eventually(SOON, &format!("{name} has caught up"), level).await
+    }
+
+    /// Waits until an event of that word came for the endpoint.
+    pub async fn tells(&self, name: &str, word: &str) -> anyhow::Result<()> {
+        let told = async || Ok(self.told(name)?.iter().any(|told| told == word));
+        eventually(SOON, &format!("{name} tells `{word}`"), told).await
+    }
+
+    /// All that was told of the endpoint, in order.
+    fn told(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let endpoints = self.db.status().endpoints;
+        let index = endpoints.iter().position(|endpoint| endpoint.name == name);
+        let index = index.context("no such endpoint")?;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter_map(|event| word(event, index).transpose()).collect()
+    }
+
+    /// Sees that all that was told of the endpoint is `expected`, in this order. A word with a
+    /// question mark may be missing: whether a short state is seen depends on when it is looked
+    /// for.
+    pub fn has_told(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
+        let told = self.told(name)?;
+        ensure!(fits(&told, expected), "of {name} was told {told:?}, expected {expected:?}");
+        Ok(())
+    }
+
+    /// Sees that reads with a bound stay away from the replica, and that eventual ones go on.
+    pub async fn avoids(&self, name: &str) -> anyhow::Result<()> {
+        let bounded = self.db.with_consistency(Consistency::BoundedStaleness(BOUND));
+        let refused = async || {
+            let choices = bounded.explain("SELECT id FROM harbour").choices;
+            Ok(choices.iter().any(|choice| choice.endpoint == name && choice.refusal.is_some()))
+        };
+        eventually(SOON, &format!("{name} is refused"), refused).await?;
+        let avoided = self.addresses.get(name).context("no such replica")?;
+        for _ in 0..50 {
+            let here = whereabouts::Entity::find().one(&bounded).await?.context("no row")?;
+            ensure!(here.address != *avoided, "a read within {BOUND:?} was served by {name}");
+        }
+        self.reads_go_on().await
+    }
+
+    /// Sees that eventual reads are served, and by a replica.
+    async fn reads_go_on(&self) -> anyhow::Result<()> {
+        let eventual = self.db.with_consistency(Consistency::Eventual);
+        for _ in 0..50 {
+            let here = whereabouts::Entity::find().one(&eventual.session()).await?;
+            ensure!(here.context("no row")?.in_recovery, "an eventual read is on the primary");
+        }
+        Ok(())
+    }
+
+    /// Sees that the endpoint goes on showing `condition` and that nothing is told of it for a
+    /// while.
+    pub async fn stays(
+        &self,
+        name: &str,
+        condition: Condition,
+        during: Duration,
+    ) -> anyhow::Result<()> {
+        let (end, before) = (Instant::now() + during, self.told(name)?);
+        while Instant::now() < end {
+            let now = self.status(name)?.condition;
+            let told = self.told(name)?;
+            ensure!(now == condition && told == before, "{name} is {now}, and was told {told:?}");
+            tokio::time::sleep(INTERVAL / 4).await;
+        }
+        Ok(())
+    }
+
+    /// Sees that the bounds of all replicas were right all the time.
+    pub fn bounds_held(&self) -> anyhow::Result<()> {
+        for (name, ruler) in &self.rulers {
+            let samples = ruler.samples();
+            let summary = Summary::of(&samples, "");
+            println!("{name}: {summary}");
+            ensure!(summary.wrong == 0, "{name}: {summary}");
+            ensure!(samples.iter().any(|sample| sample.compared().is_some()), "{name}: unmeasured");
+        }
+        Ok(())
+    }
+
+    /// The end of a test in which only one replica was afflicted: nothing happened to its
+    /// sister, and everybody's bounds were right.
+    pub fn done(self) -> anyhow::Result<()> {
+        self.has_told("replica-2", &[])?;
+        self.has_told("primary", &[])?;
+        let sister = self.status("replica-2")?.condition;
+        ensure!(sister == Condition::Serving, "the sister is {sister}");
+        self.bounds_held()
+    }
+
+    /// What measures the replica of that name.
+    pub fn ruler(&self, name: &str) -> anyhow::Result<&Ruler> {
+        self.rulers.get(name).context("no such replica")
+    }
+}
+
+/// Keeps what is told until the connection is gone.
+fn listen(db: &RoutedConnection, told: &Arc<Mutex<Vec<Event>>>) {
+    let (mut events, told) = (db.events(), Arc::clone(told));
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            println!("  {event}");
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        }
+    });
+}
+
+/// An event of this endpoint in a word.
+fn word(event: &Event, endpoint: usize) -> anyhow::Result<Option<String>> {
+    let json = serde_json::to_value(event)?;
+    if json["endpoint"] != endpoint {
+        return Ok(None);
+    }
+    Ok(Some(match event {
+        Event::ReplicationChanged { to, .. } => format!("{to:?}").to_lowercase(),
+        Event::Recovered { from, .. } => format!("no longer {from}"),
+        _ => json["event"].as_str().unwrap_or_default().to_owned(),
+    }))
+}
+
+fn fits(told: &[String], expected: &[&str]) -> bool {
+    let Some((first, rest)) = expected.split_first() else { return told.is_empty() };
+    let (word, may_miss) = match first.strip_prefix('?') {
+        Some(word) => (word, true),
+        None => (*first, false),
+    };
+    let here = told.first().is_some_and(|told| told == word) && fits(&told[1..], rest);
+    here || (may_miss && fits(told, rest))
+}

@@ -1,0 +1,167 @@
+//! A handle that everybody shares: its reads wait for writes to their own tables.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use rstest::rstest;
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, DbBackend, Statement, TransactionTrait, entity::prelude::*,
+};
+use sealane::{Config, RoutedConnection, WriteTracking};
+use sealane_tests::{
+    Cluster, eventually,
+    fleet::{self, boat, harbour},
+};
+
+const SCHEMA: &str = "
+    DROP TABLE IF EXISTS logbook, voyage, crew, berth CASCADE;
+    CREATE TABLE logbook (id serial PRIMARY KEY, entry text);
+    CREATE TABLE crew (id serial PRIMARY KEY, name text);
+    CREATE OR REPLACE FUNCTION enter() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO logbook (entry) VALUES (NEW.name); RETURN NEW; END';
+    CREATE TRIGGER enter AFTER INSERT ON crew FOR EACH ROW EXECUTE FUNCTION enter();
+    CREATE TABLE berth (id serial PRIMARY KEY, harbour_id int REFERENCES harbour ON DELETE CASCADE);
+    CREATE TABLE voyage (id int, year int) PARTITION BY LIST (year);
+    CREATE TABLE voyage_2026 PARTITION OF voyage FOR VALUES IN (2026);
+    CREATE OR REPLACE VIEW fast_boat AS SELECT * FROM boat WHERE voyages > 10;
+    CREATE OR REPLACE FUNCTION boats() RETURNS bigint LANGUAGE sql STABLE
+        AS 'SELECT count(*) FROM boat';
+";
+
+/// A cluster with more tables, of which all replicas stand still, and a handle for
+/// everybody, through which nothing was written.
+async fn still() -> anyhow::Result<(Cluster, RoutedConnection)> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(SCHEMA).await?;
+    fleet::replayed(&cluster).await?;
+    let db = connected(fleet::config(&cluster)).await?;
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    Ok((cluster, db))
+}
+
+async fn connected(config: Config) -> anyhow::Result<RoutedConnection> {
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    let known = async || Ok(leaves(&db, "SELECT boats()"));
+    eventually(Duration::from_secs(10), "the catalog is known", known).await?;
+    Ok(db)
+}
+
+fn leaves(db: &RoutedConnection, sql: &str) -> bool {
+    db.explain(sql).first_choice().is_some_and(|name| name.starts_with("replica"))
+}
+
+async fn write(db: &impl ConnectionTrait, sql: &str) -> anyhow::Result<()> {
+    db.execute_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    Ok(())
+}
+
+#[rstest]
+#[case::its_own(r#"DELETE FROM "boat""#, "SELECT * FROM boat", true)]
+#[case::another_one(r#"DELETE FROM "boat""#, "SELECT * FROM harbour", false)]
+#[case::a_join(r#"DELETE FROM "boat""#, "SELECT * FROM harbour JOIN boat ON true", true)]
+#[case::a_view(r#"DELETE FROM "boat""#, "SELECT * FROM fast_boat", true)]
+#[case::through_a_view(r#"DELETE FROM "fast_boat""#, "SELECT * FROM boat", true)]
+#[case::a_function_that_reads(r#"DELETE FROM "boat""#, "SELECT boats()", true)]
+#[case::a_trigger(r#"INSERT INTO "crew" ("name") VALUES (NULL)"#, "SELECT * FROM logbook", true)]
+#[case::no_trigger_for_it(r#"DELETE FROM "crew""#, "SELECT * FROM logbook", false)]
+#[case::a_key_that_cascades(r#"DELETE FROM "harbour" WHERE "id" = 2"#, "SELECT * FROM berth", true)]
+#[case::not_this_time(r#"UPDATE "harbour" SET "name" = "name""#, "SELECT * FROM berth", false)]
+#[case::a_partition(r#"DELETE FROM "voyage_2026""#, "SELECT * FROM voyage", true)]
+#[case::of_a_partition(r#"DELETE FROM "voyage""#, "SELECT * FROM voyage_2026", true)]
+#[case::what_nobody_understood("DELETE FROM boat", "SELECT * FROM harbour", true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_waits_for_writes_that_may_change_it(
+    #[case] written: &str,
+    #[case] read: &str,
+    #[case] waits: bool,
+) -> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    ensure!(leaves(&db, read), "nothing was written:\n{}", db.explain(read));
+    write(&db, written).await?;
+    ensure!(leaves(&db, read) != waits, "after {written}:\n{}", db.explain(read));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_wrote_what_its_statements_did_and_unseen_ones_anything() -> anyhow::Result<()>
+{
+    let (_cluster, db) = still().await?;
+    let (boats, harbours) = ("SELECT * FROM boat", "SELECT * FROM harbour");
+    let transaction = db.begin().await?;
+    harbour::Entity::find().all(&transaction).await?;
+    let inner = transaction.begin().await?;
+    fleet::boat("inner").insert(&inner).await?;
+    inner.commit().await?;
+    transaction.commit().await?;
+    ensure!(leaves(&db, harbours) && !leaves(&db, boats), "{}", db.explain(boats));
+    let transaction = db.begin().await?;
+    let unseen: &sea_orm::DatabaseTransaction = &transaction;
+    harbour::Entity::find().all(unseen).await?;
+    transaction.commit().await?;
+    ensure!(!leaves(&db, harbours), "{}", db.explain(harbours));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_its_own_waits_for_all_its_writes() -> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    let session = db.session();
+    write(&session, r#"DELETE FROM "boat""#).await?;
+    ensure!(!leaves(&session, "SELECT * FROM harbour"));
+    ensure!(leaves(&db, "SELECT * FROM boat"), "it is not the shared one");
+    Ok(())
+}
+
+/// Which part of the reads of harbours leaves the primary while somebody writes
+/// boats all the time, through the same handle.
+async fn share_under_writes(tracking: WriteTracking) -> anyhow::Result<f64> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(SCHEMA).await?;
+    fleet::replayed(&cluster).await?;
+    let db = connected(fleet::config(&cluster).write_tracking(tracking)).await?;
+    let id = fleet::boat("busy").insert(&db).await?.id;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (db, stop) = (db.clone(), Arc::clone(&stop));
+        async move {
+            let mut voyages = 0;
+            while !stop.load(Ordering::Relaxed) {
+                voyages += 1;
+                let sailed =
+                    boat::ActiveModel { id: Set(id), voyages: Set(voyages), ..Default::default() };
+                boat::Entity::update(sailed).exec_without_returning(&db).await?;
+            }
+            Ok::<_, sea_orm::DbErr>(voyages)
+        }
+    });
+    let here = "SELECT pg_is_in_recovery() AS here FROM harbour";
+    let (mut left, reads) = (0, 1_000);
+    for _ in 0..reads {
+        let statement = Statement::from_string(DbBackend::Postgres, here);
+        let row = db.query_one_raw(statement).await?.context("a harbour")?;
+        left += u32::from(row.try_get::<bool>("", "here")?);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let voyages = writer.await??;
+    ensure!(voyages > 0, "nobody wrote");
+    Ok(f64::from(left) / f64::from(reads))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn constant_writes_to_one_table_do_not_hold_reads_of_others() -> anyhow::Result<()> {
+    let whole = share_under_writes(WriteTracking::Whole).await?;
+    let tables = share_under_writes(WriteTracking::Tables).await?;
+    println!("share of reads that leave the primary: {tables:.3}, by the whole handle {whole:.3}");
+    ensure!(tables > 0.95, "{tables}");
+    ensure!(whole < tables, "{whole}");
+    Ok(())
+}
