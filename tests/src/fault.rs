@@ -202,6 +202,11 @@ impl Server {
         self.shell("cat /dev/zero > /var/tmp/filler 2> /dev/null || true").await
     }
 
+    /// Whether [`Server::use_small_disk`] is not undone.
+    pub(crate) async fn uses_small_disk(&self) -> bool {
+        self.shell("[ -z \"$(ls -A /var/tmp)\" ]").await.is_err()
+    }
+
     /// The opposite of both: starts it anew where there is room.
     ///
     /// # Errors

@@ -36,7 +36,8 @@ impl Cluster {
 }
 
 impl Server {
-    /// Running, not frozen, in the network, answering, and with a clock that goes right.
+    /// Running, not frozen, in the network, with room on its disk, answering, and with a clock
+    /// that goes right.
     async fn revive(&self) -> anyhow::Result<()> {
         if self.inspect("{{.State.Paused}}").await? == "true" {
             self.thaw().await?;
@@ -46,6 +47,9 @@ impl Server {
         }
         if self.inspect("{{len .NetworkSettings.Networks}}").await? == "0" {
             self.join().await?;
+        }
+        if self.uses_small_disk().await {
+            self.free_disk().await?;
         }
         self.ready().await?;
         if !self.tells_the_time().await? {

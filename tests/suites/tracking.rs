@@ -20,7 +20,8 @@ use sealane_tests::{
 };
 
 const SCHEMA: &str = "
-    DROP TABLE IF EXISTS logbook, voyage, crew, berth CASCADE;
+    DROP TABLE IF EXISTS logbook, voyage, trip, crew, berth, ticket, secret CASCADE;
+    DROP DOMAIN IF EXISTS numbered;
     CREATE TABLE logbook (id serial PRIMARY KEY, entry text);
     CREATE TABLE crew (id serial PRIMARY KEY, name text);
     CREATE OR REPLACE FUNCTION enter() RETURNS trigger LANGUAGE plpgsql AS
@@ -28,10 +29,26 @@ const SCHEMA: &str = "
     CREATE TRIGGER enter AFTER INSERT ON crew FOR EACH ROW EXECUTE FUNCTION enter();
     CREATE TABLE berth (id serial PRIMARY KEY, harbour_id int REFERENCES harbour ON DELETE CASCADE);
     CREATE TABLE voyage (id int, year int) PARTITION BY LIST (year);
-    CREATE TABLE voyage_2026 PARTITION OF voyage FOR VALUES IN (2026);
+    CREATE TABLE voyage_2026 PARTITION OF voyage FOR VALUES IN (2026) PARTITION BY LIST (id);
+    CREATE TABLE voyage_2026_1 PARTITION OF voyage_2026 FOR VALUES IN (1);
+    CREATE OR REPLACE FUNCTION left_out() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO logbook (entry) VALUES (OLD.year); RETURN OLD; END';
+    CREATE TABLE trip (id int, year int) PARTITION BY LIST (year);
+    CREATE TABLE trip_2026 PARTITION OF trip FOR VALUES IN (2026);
+    CREATE TABLE trip_2027 PARTITION OF trip FOR VALUES IN (2027);
+    CREATE TRIGGER left_out AFTER DELETE ON trip_2026 FOR EACH ROW EXECUTE FUNCTION left_out();
+    INSERT INTO trip VALUES (1, 2026);
+    CREATE OR REPLACE FUNCTION noted() RETURNS int LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO logbook (entry) VALUES (NULL); RETURN 1; END';
+    CREATE DOMAIN numbered AS int DEFAULT noted();
+    CREATE TABLE ticket (id serial PRIMARY KEY, number numbered);
+    CREATE TABLE secret (id serial PRIMARY KEY);
+    CREATE POLICY secret ON secret FOR DELETE USING (noted() > 0);
     CREATE OR REPLACE VIEW fast_boat AS SELECT * FROM boat WHERE voyages > 10;
     CREATE OR REPLACE FUNCTION boats() RETURNS bigint LANGUAGE sql STABLE
         AS 'SELECT count(*) FROM boat';
+    CREATE OR REPLACE FUNCTION crew_count(boat) RETURNS bigint LANGUAGE sql STABLE
+        AS 'SELECT count(*) FROM crew';
 ";
 
 /// A cluster with more tables, of which all replicas stand still, and a handle for
@@ -71,12 +88,23 @@ async fn write(db: &impl ConnectionTrait, sql: &str) -> anyhow::Result<()> {
 #[case::a_view(r#"DELETE FROM "boat""#, "SELECT * FROM fast_boat", true)]
 #[case::through_a_view(r#"DELETE FROM "fast_boat""#, "SELECT * FROM boat", true)]
 #[case::a_function_that_reads(r#"DELETE FROM "boat""#, "SELECT boats()", true)]
+#[case::a_function_like_a_column(
+    r#"DELETE FROM "crew""#,
+    r#"SELECT "boat"."crew_count" FROM "boat""#,
+    true
+)]
+#[case::a_column(r#"DELETE FROM "crew""#, r#"SELECT "boat"."name" FROM "boat""#, false)]
 #[case::a_trigger(r#"INSERT INTO "crew" ("name") VALUES (NULL)"#, "SELECT * FROM logbook", true)]
 #[case::no_trigger_for_it(r#"DELETE FROM "crew""#, "SELECT * FROM logbook", false)]
 #[case::a_key_that_cascades(r#"DELETE FROM "harbour" WHERE "id" = 2"#, "SELECT * FROM berth", true)]
 #[case::not_this_time(r#"UPDATE "harbour" SET "name" = "name""#, "SELECT * FROM berth", false)]
 #[case::a_partition(r#"DELETE FROM "voyage_2026""#, "SELECT * FROM voyage", true)]
 #[case::of_a_partition(r#"DELETE FROM "voyage""#, "SELECT * FROM voyage_2026", true)]
+#[case::its_partition(r#"DELETE FROM "voyage_2026_1""#, "SELECT * FROM voyage", true)]
+#[case::a_row_that_moves(r#"UPDATE "trip" SET "year" = 2027"#, "SELECT * FROM logbook", true)]
+#[case::a_domain(r#"INSERT INTO "ticket" DEFAULT VALUES"#, "SELECT * FROM logbook", true)]
+#[case::a_policy(r#"DELETE FROM "secret""#, "SELECT * FROM logbook", true)]
+#[case::a_blank(r#"DELETE FROM "public" . "boat""#, "SELECT * FROM boat", true)]
 #[case::what_nobody_understood("DELETE FROM boat", "SELECT * FROM harbour", true)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_waits_for_writes_that_may_change_it(
@@ -108,6 +136,21 @@ async fn a_transaction_wrote_what_its_statements_did_and_unseen_ones_anything() 
     harbour::Entity::find().all(unseen).await?;
     transaction.commit().await?;
     ensure!(!leaves(&db, harbours), "{}", db.explain(harbours));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_schema_changes_a_write_may_be_of_any_table() -> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    let harbours = "SELECT * FROM harbour";
+    write(&db, r#"DELETE FROM "boat""#).await?;
+    ensure!(leaves(&db, harbours), "{}", db.explain(harbours));
+    let transaction = db.begin().await?;
+    write(&transaction, "CREATE TABLE extra (id int)").await?;
+    ensure!(!leaves(&db, harbours), "nobody knows what it reads\n{}", db.explain(harbours));
+    write(&db, r#"DELETE FROM "boat""#).await?;
+    transaction.rollback().await?;
+    ensure!(!leaves(&db, harbours), "a trigger may have fired\n{}", db.explain(harbours));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::{EndpointId, Footprint, WriteClock, WriteStamp};
+use crate::{EndpointId, Footprint, Topology, WriteClock, WriteStamp};
 use seen::Seen;
 use tables::TableStamps;
 
@@ -117,6 +117,13 @@ impl Session {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         !self.monotonic
+    }
+
+    /// Whether it brought along what was written after a failover that is not seen in
+    /// `topology` yet.
+    #[must_use]
+    pub fn awaits_failover(&self, topology: &Topology) -> bool {
+        self.carried.get().is_some_and(|carried| carried.awaits_failover(topology))
     }
 
     /// Whether it tells writes apart by their tables.

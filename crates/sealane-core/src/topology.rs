@@ -226,6 +226,12 @@ impl Topology {
         self.sampled.as_ref().map(|sample| &sample.position)
     }
 
+    /// Where the primary is, as far as is known.
+    pub(crate) fn current_position(&self) -> Option<&Position> {
+        let primary = || self.primary.and_then(|id| self.get(id))?.position.as_ref();
+        self.sampled_position().or_else(primary)
+    }
+
     /// The newest stamp that a known position of the primary contains.
     #[must_use]
     pub fn sampled_stamp(&self) -> WriteStamp {

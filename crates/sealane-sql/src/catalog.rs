@@ -44,8 +44,11 @@ struct Known {
     types: HashSet<Box<str>>,
     /// By name, whatever the schema; `None` if nobody has looked.
     tables: Option<HashMap<Box<str>, Table>>,
-    /// Functions that are not pure and may be written like a column: `row.function`.
-    attributes: HashSet<Box<str>>,
+    /// Functions that may be written like a column, `row.function`, and whether one of
+    /// that name is not pure.
+    attributes: HashMap<Box<str>, bool>,
+    /// Whether an operator or a cast may read tables, which no text shows.
+    reads_unseen: bool,
     has_active_operators: bool,
 }
 
@@ -77,8 +80,8 @@ struct Relation {
 struct Table {
     /// What changes other tables, too.
     spreads: [bool; 3],
-    /// The names of the tables that they are parts of.
-    roots: Vec<Box<str>>,
+    /// Stands for all tables that show rows of this one, or whose rows it shows.
+    family: Option<Box<str>>,
 }
 
 /// What a write does to rows.
@@ -127,7 +130,7 @@ impl Catalog {
     /// Whether it knows nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.known.tables.is_none()
     }
 
     /// A function by its folded name, `schema` if the text names one.
@@ -189,7 +192,12 @@ impl Catalog {
 
     /// Whether `row.name` may call a function that is not pure.
     pub(crate) fn is_active_attribute(&self, name: &str) -> bool {
-        !self.known.attributes.is_empty() && self.known.attributes.contains(name)
+        self.known.attributes.get(name) == Some(&true)
+    }
+
+    /// Whether `row.name` may call a function of the user's.
+    pub(crate) fn may_be_call(&self, name: &str) -> bool {
+        self.known.attributes.contains_key(name)
     }
 
     /// Why `table` must not be read on a replica.
@@ -222,11 +230,16 @@ impl Catalog {
 
     /// The tables that a read touches, if all are known.
     pub(crate) fn footprint_of_read(&self, tables: &Tables) -> Footprint {
-        if !tables.complete || !self.tells_tables() {
+        if !tables.complete || !self.tells_tables() || self.known.reads_unseen {
             return Footprint::WHOLE;
         }
         let mut footprint = Footprint::NONE;
-        tables.read.iter().for_each(|table| self.add_family(table, &mut footprint));
+        for table in &tables.read {
+            if is_of_the_server(table) {
+                return Footprint::WHOLE;
+            }
+            self.add_family(table, &mut footprint);
+        }
         footprint
     }
 
@@ -234,9 +247,9 @@ impl Catalog {
     pub(crate) fn footprint_of_write(&self, table: &TableName, changes: &[Change]) -> Footprint {
         let mut footprint = Footprint::NONE;
         for table in std::iter::once(table).chain(self.reads_through(table)) {
-            let known = self.known.tables.as_ref().and_then(|known| known.get(table.name()));
             let spreads = |known: &Table| changes.iter().any(|it| known.spreads[*it as usize]);
-            if known.is_some_and(spreads) {
+            let runs_unseen = self.refusal(table).is_some() || self.hides_tables(table);
+            if runs_unseen || self.table(table).is_some_and(spreads) {
                 return Footprint::WHOLE;
             }
             self.add_family(table, &mut footprint);
@@ -246,12 +259,24 @@ impl Catalog {
 
     fn add_family(&self, table: &TableName, footprint: &mut Footprint) {
         footprint.add(table.name());
-        let known = self.known.tables.as_ref().and_then(|known| known.get(table.name()));
-        known.into_iter().flat_map(|known| &known.roots).for_each(|root| footprint.add(root));
+        if let Some(family) = self.table(table).and_then(|known| known.family.as_deref()) {
+            footprint.add(family);
+        }
+    }
+
+    fn table(&self, table: &TableName) -> Option<&Table> {
+        self.known.tables.as_ref()?.get(table.name())
     }
 
     fn relations_called<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {
         let called = self.known.relations.get(table.name()).into_iter().flatten();
         called.filter(|it| table.schema().is_none_or(|schema| schema == &*it.schema))
     }
+}
+
+/// Whether it is one of the server's own relations: they show what statements do that
+/// name other tables, or none.
+fn is_of_the_server(table: &TableName) -> bool {
+    let is_own_schema = matches!(table.schema(), Some("pg_catalog" | "information_schema"));
+    is_own_schema || table.name().starts_with("pg_")
 }

@@ -180,6 +180,13 @@ impl Classifier {
         self.catalog.load_full()
     }
 
+    /// Grows whenever what is known of the catalog changes: an answer of before may
+    /// then be no longer right.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// To be read before the catalog is loaded, for [`set_catalog`](Self::set_catalog).
     #[must_use]
     pub fn doubts(&self) -> u64 {

@@ -100,13 +100,10 @@ impl<'a> Select<'a> {
         match token {
             Token::Name(name) => {
                 // A call, or an alias with columns.
-                let is_attribute = self.before == Token::Dot
-                    && function::is_active_attribute(
-                        kept(name, self.dialect),
-                        self.dialect,
-                        self.catalog,
-                    );
-                self.must(!before_parenthesis && !is_attribute)?;
+                self.must(!before_parenthesis)?;
+                if self.before == Token::Dot {
+                    self.attribute(kept(name, self.dialect))?;
+                }
                 self.name(name)?;
             }
             Token::Word(word) => self.word(word, is_call, before_parenthesis)?,
@@ -127,6 +124,13 @@ impl<'a> Select<'a> {
 
     fn must(&self, holds: bool) -> Option<()> {
         holds.then_some(())
+    }
+
+    /// Behind a dot: a column, or a call if there is none of that name.
+    fn attribute(&mut self, name: &str) -> Option<()> {
+        // It may read any table.
+        self.result.tables.complete &= !self.catalog.may_be_call(name);
+        self.must(!function::is_active_attribute(name, self.dialect, self.catalog))
     }
 
     fn name(&mut self, name: &'a str) -> Option<()> {

@@ -66,6 +66,9 @@ impl Write {
                     changes.push(Change::Update);
                 }
                 Token::Word(Word::Conflict) if before != Token::Word(Word::On) => return None,
+                Token::Word(word) if tokens.is_before_parenthesis() && !takes_values(word) => {
+                    return None;
+                }
                 Token::Word(word) if !is_harmless(word) => return None,
                 _ => {}
             }
@@ -82,27 +85,39 @@ fn table_name(tokens: &mut Tokens<'_>, dialect: Dialect) -> Option<TableName> {
     let Token::Name(first) = tokens.next()? else {
         return None;
     };
-    if !tokens.rest().starts_with('.') {
+    if !tokens.is_before('.') {
         return Some(TableName::new(None, kept(first, dialect)));
     }
     tokens.next()?;
     match tokens.next()? {
-        Token::Name(name) if !tokens.rest().starts_with('.') => {
+        Token::Name(name) if !tokens.is_before('.') => {
             Some(TableName::new(Some(kept(first, dialect)), kept(name, dialect)))
         }
         _ => None,
     }
 }
 
-/// Words that begin nothing which could write another table, and that no function
-/// can be called by.
+/// Words that no function can be called, so that a parenthesis behind them begins
+/// values, or names.
+fn takes_values(word: Word) -> bool {
+    matches!(
+        word,
+        Word::Values
+            | Word::Conflict
+            | Word::Where
+            | Word::Logic
+            | Word::Not
+            | Word::Cast
+            | Word::Returning
+    )
+}
+
+/// Words that begin nothing which could write another table, or run what is not in the
+/// text: a table that is read may be a view.
 fn is_harmless(word: Word) -> bool {
     matches!(
         word,
         Word::As
-            | Word::From
-            | Word::Join
-            | Word::JoinKind
             | Word::On
             | Word::Where
             | Word::Logic
@@ -143,7 +158,11 @@ mod tests {
             tables: Some(vec![
                 TableFact { on_delete: true, ..table("harbour") },
                 TableFact { on_insert: true, ..table("audited") },
-                TableFact { root: Some("voyage".into()), ..table("voyage_2026") },
+                TableFact { parent: Some("voyage".into()), ..table("voyage_2026") },
+                TableFact { parent: Some("voyage_2026".into()), ..table("voyage_2026_01") },
+                TableFact { parent: Some("archive".into()), ..table("voyage_2026_01") },
+                TableFact { parent: Some("trip".into()), ..table("trip_2026") },
+                TableFact { on_delete: true, ..table("trip_2026") },
             ]),
             ..CatalogFacts::default()
         })
@@ -165,8 +184,8 @@ mod tests {
         r#"INSERT INTO "boat" ("id") VALUES ($1) ON CONFLICT ("id") DO UPDATE SET "id" = "excluded"."id""#
     )]
     #[case(r#"UPDATE "boat" SET "name" = $1, "kind" = CAST($2 AS "kind") WHERE "boat"."id" IN ($3, $4)"#)]
-    #[case(r#"UPDATE "boat" SET "name" = $1 FROM "crew" WHERE "crew"."boat" = "boat"."id""#)]
     #[case(r#"DELETE FROM "boat" WHERE "boat"."id" = $1 AND NOT ("name" IS NULL)"#)]
+    #[case(r#"DELETE FROM "public" . "boat" WHERE ("id") IN ($1)"#)]
     fn a_plain_write_writes_its_table(#[case] sql: &str) {
         assert_eq!(written(sql), tables(["boat"]));
     }
@@ -176,6 +195,12 @@ mod tests {
     #[case::a_quoted_call(r#"UPDATE "boat" SET "name" = "f"($1)"#)]
     #[case::a_call_behind_a_blank(r#"UPDATE "boat" SET "name" = "f" ($1)"#)]
     #[case::a_call_of_an_odd_name(r#"UPDATE "boat" SET "name" = conflict($1)"#)]
+    #[case::a_call_of_a_word(r#"UPDATE "boat" SET "name" = like($1, $2)"#)]
+    #[case::a_call_of_another_word(r#"DELETE FROM "boat" WHERE nothing ($1)"#)]
+    #[case::what_may_be_a_view(
+        r#"UPDATE "boat" SET "name" = $1 FROM "crew" WHERE "crew"."boat" = "boat"."id""#
+    )]
+    #[case::three_parts_apart(r#"DELETE FROM "db" . "public" . "boat""#)]
     #[case::a_subquery(r#"DELETE FROM "boat" WHERE "id" IN (SELECT "id" FROM "crew")"#)]
     #[case::with(
         r#"INSERT INTO "boat" WITH "x" AS (DELETE FROM "crew" RETURNING *) SELECT * FROM "x""#
@@ -202,8 +227,14 @@ mod tests {
 
     #[test]
     fn a_part_of_a_table_is_the_table_too_and_a_view_is_what_it_shows() {
-        let part = written(r#"DELETE FROM "voyage_2026""#);
-        assert_eq!(part, tables(["voyage_2026", "voyage"]));
+        let families = ["voyage", "voyage_2026", "voyage_2026_01", "archive"];
+        for name in families {
+            let all = written(&format!(r#"DELETE FROM "{name}""#));
+            assert_eq!(all, tables([name, "archive"]), "what stands for all of them");
+        }
+        assert_eq!(written(r#"INSERT INTO "trip" ("a") VALUES ($1)"#), tables(["trip"]));
+        let moved = r#"UPDATE "trip" SET "year" = $1"#;
+        assert!(written(moved).is_whole(), "a row is deleted where it was");
         assert_eq!(written(r#"DELETE FROM "fleet""#), tables(["fleet", "boat"]));
     }
 

@@ -11,8 +11,9 @@ const DEFAULT_NAME: &str = "sealane";
 
 /// A cookie for the session's token: by default one named `sealane`, for the whole site
 /// (`Path=/`), out of reach of scripts (`HttpOnly`) and of other sites' forms
-/// (`SameSite=Lax`), over encrypted connections only (`Secure`). It expires when its token
-/// does (`Max-Age`).
+/// (`SameSite=Lax`), over encrypted connections only (`Secure`). It is kept for twice as long
+/// as its token is good (`Max-Age`): one that is outdated is refused, and its session begins
+/// with all that the primary has; one that was forgotten would begin with nothing.
 #[derive(Debug, Clone)]
 pub struct TokenCookie {
     name: String,
@@ -48,6 +49,17 @@ impl TokenCookie {
         if !is_cookie_name(&self.name) {
             return Err(SessionLayerError::CookieName { name: self.name.clone() });
         }
+        // Browsers ignore one that does not keep what its name promises (RFC 6265bis).
+        let promises = |prefix: &str| {
+            let name = self.name.as_bytes().get(..prefix.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        let is_for_one_host = self.domain.is_none();
+        if (promises("__Secure-") && !self.secure)
+            || (promises("__Host-") && !(self.secure && is_for_one_host))
+        {
+            return Err(SessionLayerError::CookiePrefix { name: self.name.clone() });
+        }
         match &self.domain {
             Some(domain) if !is_domain(domain) => {
                 Err(SessionLayerError::CookieDomain { domain: domain.clone() })
@@ -69,13 +81,13 @@ impl TokenCookie {
             .collect()
     }
 
-    /// The value of a `Set-Cookie` that brings `token` to the client.
+    /// The value of a `Set-Cookie` that brings `token`, good for `max_age`, to the client.
     #[allow(clippy::expect_used, reason = "see its text")]
     pub(crate) fn set(&self, token: &str, max_age: Duration) -> HeaderValue {
         let TokenCookie { name, domain, secure } = self;
         let domain = domain.as_ref().map_or_else(String::new, |it| format!("; Domain={it}"));
         let secure = if *secure { "; Secure" } else { "" };
-        let max_age = max_age.as_secs();
+        let max_age = max_age.as_secs().saturating_mul(2);
         let attributes = format!("Path=/{domain}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
         HeaderValue::try_from(format!("{name}={token}; {attributes}{secure}"))
             .expect("name and domain were checked, and tokens are letters, digits, - and _")
@@ -140,11 +152,11 @@ mod tests {
     #[rstest]
     #[case(
         TokenCookie::default(),
-        "sealane=t1; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+        "sealane=t1; Path=/; Max-Age=120; HttpOnly; SameSite=Lax; Secure"
     )]
     #[case(
         TokenCookie::named("h").domain("example.org").insecure(),
-        "h=t1; Path=/; Domain=example.org; Max-Age=60; HttpOnly; SameSite=Lax"
+        "h=t1; Path=/; Domain=example.org; Max-Age=120; HttpOnly; SameSite=Lax"
     )]
     fn a_cookie_has_its_attributes(#[case] cookie: TokenCookie, #[case] expected: &str) {
         assert_eq!(cookie.set("t1", Duration::from_secs(60)), expected);
@@ -165,7 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_of_browsers_are_names() {
-        assert_eq!(TokenCookie::named("__Host-sealane").check(), Ok(()));
+    fn what_the_prefix_of_a_name_promises_is_kept() {
+        let [host, secure] = ["__Host-sealane", "__secure-sealane"];
+        assert_eq!(TokenCookie::named(host).check(), Ok(()));
+        assert_eq!(TokenCookie::named(secure).domain("example.org").check(), Ok(()));
+        for cookie in [
+            TokenCookie::named(host).insecure(),
+            TokenCookie::named(host).domain("example.org"),
+            TokenCookie::named(secure).insecure(),
+        ] {
+            let refused = Err(SessionLayerError::CookiePrefix { name: cookie.name.clone() });
+            assert_eq!(cookie.check(), refused);
+        }
     }
 }

@@ -14,6 +14,13 @@ pub enum SessionLayerError {
         /// The name.
         name: String,
     },
+    /// The name promises what the cookie does not keep: `__Secure-` encrypted connections
+    /// only, `__Host-` also a single host. Browsers ignore such a cookie.
+    #[error("browsers ignore a cookie named {name:?} that is insecure, or has a domain")]
+    CookiePrefix {
+        /// The name.
+        name: String,
+    },
     /// A cookie cannot have this domain.
     #[error("{domain:?} is no domain for a cookie: letters, digits, dots and hyphens only")]
     CookieDomain {

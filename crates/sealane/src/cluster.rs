@@ -1,7 +1,14 @@
 //! The endpoints of one configuration, and everything that their statements
 //! share.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{
@@ -25,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) classifier: Option<Arc<Classifier>>,
     /// `None` where there is no catalog to ask.
     pub(crate) catalog: Option<CatalogWatch>,
+    /// How many statements and transactions are running that may change the schema.
+    pub(crate) schema_changes: AtomicUsize,
     pub(crate) groups: Groups,
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
@@ -37,12 +46,6 @@ pub(crate) struct Cluster {
 pub(crate) struct Reach {
     pub(crate) readers: EndpointSet,
     pub(crate) tables: Footprint,
-}
-
-impl Reach {
-    pub(crate) fn of(read: &Classification, groups: &Groups) -> Self {
-        Reach { readers: groups.readers(read), tables: read.footprint }
-    }
 }
 
 /// How reads are served that ask for nothing else.
@@ -85,6 +88,7 @@ impl Cluster {
             balancer: Arc::new(TwoChoices),
             classifier: None,
             catalog: None,
+            schema_changes: AtomicUsize::new(0),
             groups: Groups::default(),
             reading: Reading::default(),
             signer: Signer::default(),
@@ -100,7 +104,12 @@ impl Cluster {
     /// it is not a proved read. With one endpoint nobody asks.
     pub(crate) fn reach(&self, sql: &str) -> Option<Reach> {
         let found = self.classifier.as_ref()?.look_up(sql);
-        found.intent.is_read().then(|| Reach::of(&found, &self.groups))
+        found.intent.is_read().then(|| self.reach_of(&found))
+    }
+
+    /// Where a proved read may run, besides the primary, and what it reads.
+    pub(crate) fn reach_of(&self, read: &Classification) -> Reach {
+        Reach { readers: self.groups.readers(read), tables: self.now(read.footprint) }
     }
 
     /// Where a read-only transaction may run, whatever it will read.
@@ -115,17 +124,38 @@ impl Cluster {
 
     /// The tables that a statement writes, as far as is known.
     pub(crate) fn written(&self, sql: &str) -> Footprint {
-        self.classifier.as_ref().map_or(Footprint::WHOLE, |classifier| classifier.written(sql))
+        let written = self.classifier.as_ref().map(|classifier| classifier.written(sql));
+        self.now(written.unwrap_or(Footprint::WHOLE))
     }
 
-    /// Whether `sql`, which is about to run on the primary, may change what the
-    /// catalog says.
-    pub(crate) fn may_change_schema(&self, sql: &str) -> bool {
-        self.catalog.is_some()
-            && self.classifier.as_ref().is_some_and(|it| may_change_schema(sql, it.dialect()))
+    /// What the catalog made of a text, or anything while the schema is changing.
+    fn now(&self, tables: Footprint) -> Footprint {
+        match self.schema_changes.load(Ordering::Acquire) {
+            0 => tables,
+            _ => Footprint::WHOLE,
+        }
     }
 
-    /// A statement that may have changed the schema has ended.
+    /// Of the catalog that [`written`](Self::written) goes by. To be read before.
+    pub(crate) fn catalog_generation(&self) -> u64 {
+        self.classifier.as_ref().map_or(0, |classifier| classifier.generation())
+    }
+
+    /// What a statement has written of which `tables` were known beforehand; anything if
+    /// the schema has changed since, by which it may have done more.
+    pub(crate) fn have_written(&self, tables: Footprint, generation: u64) -> Footprint {
+        // In this order: a change ends by the generation and then by the count.
+        let tables = self.now(tables);
+        if self.catalog_generation() == generation { tables } else { Footprint::WHOLE }
+    }
+
+    /// To be held while `sql` runs on the primary, if it may change what the catalog says.
+    pub(crate) fn schema_change(self: &Arc<Self>, sql: &str) -> Option<SchemaChange> {
+        let classifier = self.classifier.as_ref().filter(|_| self.catalog.is_some())?;
+        may_change_schema(sql, classifier.dialect()).then(|| SchemaChange::begin(self))
+    }
+
+    /// The schema may have changed.
     pub(crate) fn schema_changed(&self) {
         if let Some(catalog) = &self.catalog {
             catalog.schema_changed();
@@ -190,6 +220,24 @@ impl Cluster {
                 topology.iter().for_each(|(id, _)| self.board().nudge(id));
             }
         });
+    }
+}
+
+/// A statement or transaction that may change the schema, while it is running.
+#[derive(Debug)]
+pub(crate) struct SchemaChange(Arc<Cluster>);
+
+impl SchemaChange {
+    fn begin(cluster: &Arc<Cluster>) -> Self {
+        cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
+        SchemaChange(Arc::clone(cluster))
+    }
+}
+
+impl Drop for SchemaChange {
+    fn drop(&mut self) {
+        self.0.schema_changed();
+        self.0.schema_changes.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

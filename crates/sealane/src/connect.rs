@@ -3,7 +3,7 @@
 #[cfg(feature = "mysql")]
 mod mysql;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicUsize, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
@@ -282,6 +282,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         balancer: config.balancer,
         classifier: Some(classifier),
         catalog: Some(catalog),
+        schema_changes: AtomicUsize::new(0),
         groups,
         reading: config.reading,
         signer: config.signer,
@@ -357,6 +358,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         balancer: Arc::clone(&config.balancer),
         classifier: Some(Arc::new(Classifier::new(Dialect::Sqlite))),
         catalog: None,
+        schema_changes: AtomicUsize::new(0),
         groups: Groups::new([None, None]),
         reading: config.reading,
         signer: config.signer.clone(),

@@ -81,7 +81,7 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
     let nowhere = Reach { readers: EndpointSet::EMPTY, tables: Footprint::WHOLE };
-    let reach = read.map_or(nowhere, |read| Reach::of(read, &cluster.groups));
+    let reach = read.map_or(nowhere, |read| cluster.reach_of(read));
     let mut demand = connection.demand(&reach);
     if read.is_none() {
         demand.access = Access::Write;

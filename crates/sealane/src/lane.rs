@@ -30,6 +30,10 @@ pub(crate) type Rebuild<'a> = &'a (dyn Fn() -> Statement + Sync);
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 
+/// All endpoints are asked at once when a token tells of a failover; a probe takes no longer
+/// unless its server hangs.
+const FAILOVER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A read on its way: what it asked for, and what is left to try.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -67,6 +71,7 @@ impl Lane {
     /// # Errors
     /// No replica is good enough, and the read must not run on the primary.
     pub(crate) async fn plan(connection: &RoutedConnection, reach: &Reach) -> Result<Lane, DbErr> {
+        Lane::until_failover_is_seen(connection).await;
         let mut lane = Lane::plan_now(connection, reach);
         if let Some(patience) = lane.patience(connection, reach) {
             lane = Lane::plan_within(patience, connection, reach).await;
@@ -80,6 +85,17 @@ impl Lane {
             }
         }
         Ok(lane)
+    }
+
+    /// Where the session knows of a failover, by its token, that nobody here has seen
+    /// yet, the primary that is known is none, and what it has may be old.
+    async fn until_failover_is_seen(connection: &RoutedConnection) {
+        let board = connection.cluster().board();
+        let is_seen = |topology: &Topology| !connection.session_ref().awaits_failover(topology);
+        if !is_seen(&board.topology()) {
+            // Out of patience: without another primary, this is the one there is.
+            let _ = tokio::time::timeout(FAILOVER_PATIENCE, board.until(is_seen)).await;
+        }
     }
 
     /// How long it is worth waiting for a replica; `None` if it is not.
@@ -127,7 +143,9 @@ impl Lane {
         let board = connection.cluster().board();
         let demand = connection.demand(reach);
         let plan = Plan::new(&board.topology(), &demand);
-        if let Some(stamp) = plan.awaited() {
+        if !plan.replicas().is_empty() {
+            // Served; those that are behind catch up in their own time.
+        } else if let Some(stamp) = plan.awaited() {
             board.await_stamp(stamp);
         } else if plan.awaits_freshness(demand.consistency) {
             // A stamp of this moment is covered by what is sampled from now on.
@@ -141,6 +159,8 @@ impl Lane {
     /// attempt before may have lasted.
     pub(crate) fn next(&mut self, cluster: &Cluster) -> Option<Attempt> {
         let topology = cluster.board().topology();
+        // What a bound on staleness is held against.
+        self.demand.now = cluster.board().now();
         loop {
             let (id, role) =
                 self.plan.next(&*cluster.balancer, &cluster.loads, fastrand::u64(..))?;

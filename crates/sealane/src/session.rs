@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sealane_core::{CausalToken, Export, Past, Session, Topology, WriteStamp};
+use sealane_core::{CausalToken, Export, Past, PastMismatch, Session, Topology, WriteStamp};
 
 use crate::{RoutedConnection, TokenRefusal, scope::Here};
 
@@ -77,6 +77,8 @@ impl RoutedConnection {
         let here = Here::of(self);
         let cluster = here.cluster();
         let view = here.session_ref().view();
+        // Nobody could read it: no need to ask for a position.
+        self.token_max_age()?;
         let Export { stamp, server } = view.export(&cluster.board().topology());
         let position = match stamp {
             WriteStamp::NONE => view.carried().map(|carried| carried.position.clone()),
@@ -140,34 +142,35 @@ impl RoutedConnection {
     /// misses nothing of the others either.
     #[must_use]
     pub fn resume_all<'t>(&self, tokens: impl IntoIterator<Item = &'t str>) -> Resumed {
-        let cluster = self.cluster();
+        let (signer, board) = (&self.cluster().signer, self.cluster().board());
+        let topology = board.topology();
         let mut merged: Option<CausalToken> = None;
-        for token in tokens {
-            match self.accept(token) {
-                Ok(token) => {
-                    merged = Some(merged.map_or_else(|| token.clone(), |it| it.merge(&token)));
+        let mut refused = None;
+        for text in tokens {
+            let token = match signer.open(text) {
+                Ok(token) => token,
+                Err(refusal) => return self.begin_anew(refusal),
+            };
+            match token.past.check(&topology) {
+                Ok(()) => {}
+                Err(PastMismatch::NewerTimeline) => {
+                    // There is a primary that we do not know of. Reads wait for it.
+                    topology.iter().for_each(|(id, _)| board.nudge(id));
+                    refused = Some(TokenRefusal::NewerTimeline);
                 }
-                Err(refusal) => {
-                    tracing::debug!(target: "sealane::session", %refusal, "token refused");
-                    let session = self.with_session(Session::anew(cluster.board().clock()));
-                    return Resumed { session, refused: Some(refusal) };
-                }
+                Err(mismatch) => return self.begin_anew(mismatch.into()),
             }
+            merged = Some(merged.map_or_else(|| token.clone(), |it| it.merge(&token)));
         }
         let session = merged.map_or_else(Session::own, |token| {
-            Session::resume(&token.past, &cluster.board().topology(), cluster.board().clock())
+            Session::resume(&token.past, &topology, board.clock())
         });
-        Resumed { session: self.with_session(session), refused: None }
+        Resumed { session: self.with_session(session), refused }
     }
 
-    fn accept(&self, token: &str) -> Result<CausalToken, TokenRefusal> {
-        let board = self.cluster().board();
-        let token = self.cluster().signer.open(token)?;
-        let checked = token.past.check(&board.topology()).map_err(TokenRefusal::from);
-        if checked == Err(TokenRefusal::NewerTimeline) {
-            // There is a primary that we do not know of.
-            board.topology().iter().for_each(|(id, _)| board.nudge(id));
-        }
-        checked.map(|()| token)
+    fn begin_anew(&self, refusal: TokenRefusal) -> Resumed {
+        tracing::debug!(target: "sealane::session", %refusal, "token refused");
+        let session = self.with_session(Session::anew(self.cluster().board().clock()));
+        Resumed { session, refused: Some(refusal) }
     }
 }

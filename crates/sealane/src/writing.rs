@@ -1,15 +1,16 @@
 //! Something on the primary that may write: a statement, a stream, a
 //! transaction.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{EndpointId, Footprint, InFlight, Moment, Session};
 
-use crate::{RoutedConnection, cluster::Cluster, explain};
+use crate::{
+    RoutedConnection,
+    cluster::{Cluster, SchemaChange},
+    explain,
+};
 
 /// Held while it is running. Dropping it stamps the session: after the answer,
 /// after an error that may hide a commit, and when the caller's future is
@@ -26,7 +27,7 @@ pub(crate) struct Writing {
 
 #[derive(Debug)]
 enum What {
-    Statement { tables: Footprint, changes_schema: bool },
+    Statement { tables: Footprint, generation: u64, _change: Option<SchemaChange> },
     Transaction(Arc<Notes>),
 }
 
@@ -40,12 +41,13 @@ impl Writing {
         sql: &str,
     ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
         let cluster = connection.cluster();
+        let generation = cluster.catalog_generation();
         let tables = match connection.session_ref().tells_tables() {
             true => cluster.written(sql),
             false => Footprint::WHOLE,
         };
-        let changes_schema = cluster.may_change_schema(sql);
-        Writing::begin(connection, sql, What::Statement { tables, changes_schema })
+        let what = What::Statement { tables, generation, _change: cluster.schema_change(sql) };
+        Writing::begin(connection, sql, what)
     }
 
     /// Begins a transaction, of which `notes` will tell what it did.
@@ -88,13 +90,14 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let (tables, changes_schema) = match &self.what {
-            What::Statement { tables, changes_schema } => (*tables, *changes_schema),
-            What::Transaction(notes) => (notes.tables(), notes.change_schema()),
+        let (tables, generation) = match &self.what {
+            What::Statement { tables, generation, .. } => (*tables, *generation),
+            What::Transaction(notes) => (notes.lock().tables, notes.generation),
         };
+        let tables = self.cluster.have_written(tables, generation);
         self.session.wrote(&tables, self.cluster.board().clock());
-        if changes_schema {
-            self.cluster.schema_changed();
+        if let What::Transaction(notes) = &self.what {
+            notes.lock().change = None;
         }
     }
 }
@@ -104,47 +107,58 @@ impl Drop for Writing {
 #[derive(Debug)]
 pub(crate) struct Notes {
     cluster: Arc<Cluster>,
-    /// Nobody asks which tables it writes.
-    whole: bool,
-    tables: Mutex<Footprint>,
-    schema: AtomicBool,
+    /// Whether somebody asks which tables it writes.
+    tells_tables: bool,
+    /// Of the catalog, when it began.
+    generation: u64,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    tables: Footprint,
+    change: Option<SchemaChange>,
 }
 
 impl Notes {
     pub(crate) fn new(connection: &RoutedConnection) -> Arc<Self> {
-        let whole = !connection.session_ref().tells_tables();
-        let tables = Mutex::new(if whole { Footprint::WHOLE } else { Footprint::NONE });
         let cluster = Arc::clone(connection.cluster());
-        Arc::new(Notes { cluster, whole, tables, schema: AtomicBool::new(false) })
+        let tells_tables = connection.session_ref().tells_tables();
+        let tables = if tells_tables { Footprint::NONE } else { Footprint::WHOLE };
+        Arc::new(Notes {
+            tells_tables,
+            generation: cluster.catalog_generation(),
+            cluster,
+            noted: Mutex::new(Noted { tables, change: None }),
+        })
     }
 
     /// A statement of the transaction.
     pub(crate) fn statement(&self, sql: &str) {
-        if self.cluster.may_change_schema(sql) {
-            self.schema.store(true, Ordering::Relaxed);
+        let mut noted = self.lock();
+        if noted.change.is_none() {
+            noted.change = self.cluster.schema_change(sql);
         }
-        if !self.whole && !self.cluster.is_read(sql) {
+        drop(noted);
+        if self.tells_tables && !self.cluster.is_read(sql) {
             self.add(&self.cluster.written(sql));
         }
     }
 
     /// Statements that nobody can see.
     pub(crate) fn unseen(&self) {
-        if !self.whole {
+        if self.tells_tables {
             self.add(&Footprint::WHOLE);
         }
     }
 
     fn add(&self, written: &Footprint) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        *tables = tables.with(written);
+        let mut noted = self.lock();
+        noted.tables = noted.tables.with(written);
     }
 
-    fn tables(&self) -> Footprint {
-        *self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change_schema(&self) -> bool {
-        self.schema.load(Ordering::Relaxed)
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        // Both fields are whole at any time.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -170,6 +170,17 @@ impl Lookout {
         Ok(())
     }
 
+    /// Sees that the endpoint does not serve for a while, whatever it shows.
+    pub async fn stays_away(&self, name: &str, during: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + during;
+        while Instant::now() < end {
+            let now = self.status(name)?.condition;
+            ensure!(now != Condition::Serving, "{name} is {now} again");
+            tokio::time::sleep(INTERVAL / 4).await;
+        }
+        Ok(())
+    }
+
     /// Sees that the bounds of all replicas were right all the time.
     pub fn bounds_held(&self) -> anyhow::Result<()> {
         for (name, ruler) in &self.rulers {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
 use super::{Carried, Seen, Session, export::marked};
-use crate::{Footprint, Past, Position, Topology, WriteClock};
+use crate::{Footprint, Past, Topology, WriteClock};
 
 /// Why the past that a token tells of is not that of this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Past {
     /// It cannot.
     pub fn check(&self, topology: &Topology) -> Result<(), PastMismatch> {
         let (Past::Known { position: Some(position), .. }, Some(ours)) =
-            (self, current_position(topology))
+            (self, topology.current_position())
         else {
             return Ok(());
         };
@@ -37,11 +37,6 @@ impl Past {
             std::cmp::Ordering::Greater => Err(PastMismatch::NewerTimeline),
         }
     }
-}
-
-fn current_position(topology: &Topology) -> Option<&Position> {
-    let primary = || topology.primary().and_then(|id| topology.get(id))?.position.as_ref();
-    topology.sampled_position().or_else(primary)
 }
 
 impl Session {

@@ -13,7 +13,8 @@ use crate::{Footprint, WriteStamp, footprint::SLOTS};
 #[non_exhaustive]
 pub enum WriteTracking {
     /// For writes to the tables that they read. Where it is not known what a
-    /// statement reads or writes, it is taken to be everything.
+    /// statement reads or writes, it is taken to be everything. What is known comes from
+    /// the catalog: a change of the schema by another program is noticed within a minute.
     #[default]
     Tables,
     /// For all writes through the handle, so that while somebody writes all reads are

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Seen, Server};
-use crate::{EndpointState, Position, WriteStamp};
+use crate::{EndpointState, Position, Topology, WriteStamp};
 
 /// A session at the moment of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +18,8 @@ pub struct SessionView {
 /// Data at the position hold it. So do data that cover the stamp, which was
 /// drawn here afterwards: the primary's position sampled since then contains
 /// whatever the primary had answered before. The first needs no new sample; the
-/// second is one comparison, and outlives a position that a failover has lost.
+/// second is one comparison, and outlives a position that a failover has lost. It says
+/// nothing of data on an older timeline: those were sampled from the primary before.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Carried {
     /// What was brought along.
@@ -78,8 +79,21 @@ impl SessionView {
     /// carried here; `None` if it is proved.
     pub(crate) fn missing(&self, state: &EndpointState) -> Option<WriteStamp> {
         let carried = self.carried.as_deref()?;
-        let holds = state.covered >= carried.stamp
-            || state.position.as_ref().is_some_and(|ours| ours.covers(&carried.position));
+        let ours = state.position.as_ref();
+        let holds = ours.is_some_and(|ours| ours.covers(&carried.position))
+            || (state.covered >= carried.stamp && !carried.is_after_failover(ours));
         (!holds).then_some(carried.stamp)
+    }
+}
+
+impl Carried {
+    /// Whether it was written after a failover that is not seen in `topology` yet.
+    pub(super) fn awaits_failover(&self, topology: &Topology) -> bool {
+        self.is_after_failover(topology.current_position())
+    }
+
+    /// Whether data at position `ours` are of a timeline that ended before.
+    fn is_after_failover(&self, ours: Option<&Position>) -> bool {
+        ours.is_some_and(|ours| ours.timeline() < self.position.timeline())
     }
 }

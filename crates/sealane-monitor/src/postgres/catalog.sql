@@ -146,9 +146,25 @@ relations AS (
   )
 )
 
+-- Types that call a function of the user's, and those made of them.
+, calling AS (
+  WITH RECURSIVE calling(oid) AS (
+    SELECT p.objid FROM pg_depend p
+    WHERE p.classid = 'pg_type'::regclass AND p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+      AND p.objid IN (SELECT oid FROM pg_type WHERE typtype = 'd')
+    UNION
+    SELECT c.contypid FROM pg_constraint c
+    JOIN pg_depend p ON p.classid = 'pg_constraint'::regclass AND p.objid = c.oid
+    WHERE c.contypid <> 0 AND p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+    UNION
+    SELECT made.oid FROM calling JOIN made ON made.part = calling.oid
+  )
+  SELECT DISTINCT oid FROM calling
+),
+
 -- Which writes to a table change others: by triggers, rules, cascading keys, and functions
 -- of the user's in defaults and checks. Bits of tgtype: 4 INSERT, 8 DELETE, 16 UPDATE.
-, spreading(oid, on_insert, on_update, on_delete) AS (
+spreading(oid, on_insert, on_update, on_delete) AS (
   SELECT tgrelid, tgtype & 4 <> 0, tgtype & 16 <> 0, tgtype & 8 <> 0
   FROM pg_trigger WHERE NOT tgisinternal
   UNION ALL
@@ -166,34 +182,29 @@ relations AS (
   FROM pg_constraint c JOIN pg_depend p ON p.classid = 'pg_constraint'::regclass AND p.objid = c.oid
   WHERE c.contype = 'c' AND c.conrelid <> 0
     AND p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+  UNION ALL
+  SELECT o.polrelid, true, true, true
+  FROM pg_policy o JOIN pg_depend p ON p.classid = 'pg_policy'::regclass AND p.objid = o.oid
+  WHERE p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+  UNION ALL
+  -- A domain's default, and its conditions; or those of one that it is made of.
+  SELECT a.attrelid, true, true, false
+  FROM pg_attribute a JOIN calling ON calling.oid = a.atttypid
+  WHERE a.attnum > 0 AND NOT a.attisdropped
 ),
 
--- Reading a table reads its children and partitions, down from each root.
-family(root, oid) AS (
-  WITH RECURSIVE family(root, oid) AS (
-    SELECT inhparent, inhrelid FROM pg_inherits
-    WHERE inhparent NOT IN (SELECT inhrelid FROM pg_inherits)
-    UNION
-    SELECT family.root, i.inhrelid FROM family JOIN pg_inherits i ON i.inhparent = family.oid
-  )
-  SELECT root, oid FROM family
-),
-
--- A trigger or a key of one of a family may fire for a write to another.
+-- One of a family may be read and written through another: see sealane_sql::TableFact.
 tables AS (
-  SELECT n.nspname AS schema, c.relname AS name, told.on_insert, told.on_update, told.on_delete, r.relname AS root
+  SELECT n.nspname AS schema, c.relname AS name, told.on_insert, told.on_update, told.on_delete, p.relname AS parent
   FROM (
-    SELECT oid, on_insert, on_update, on_delete, NULL::oid AS root FROM spreading
-    UNION ALL
-    SELECT f.root, s.on_insert, s.on_update, s.on_delete, NULL FROM family f JOIN spreading s USING (oid)
-    UNION ALL
-    SELECT f.oid, s.on_insert, s.on_update, s.on_delete, NULL FROM family f JOIN spreading s ON s.oid = f.root
-    UNION ALL
-    SELECT oid, false, false, false, root FROM family
+    SELECT oid, on_insert, on_update, on_delete, NULL::oid AS parent FROM spreading
+    WHERE on_insert OR on_update OR on_delete
+    UNION
+    SELECT inhrelid, false, false, false, inhparent FROM pg_inherits
   ) AS told
   JOIN pg_class c ON c.oid = told.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_class r ON r.oid = told.root
-  WHERE told.on_insert OR told.on_update OR told.on_delete OR told.root IS NOT NULL
+  LEFT JOIN pg_class p ON p.oid = told.parent
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 )
 
 -- Their definitions are asked for apart: to print one, the server locks all that it reads.
@@ -208,6 +219,13 @@ SELECT json_build_object(
   'operators', coalesce((SELECT json_agg(operators) FROM operators), '[]'::json),
   'types', coalesce((SELECT json_agg(types) FROM types), '[]'::json),
   'tables', coalesce((SELECT json_agg(tables) FROM tables), '[]'::json),
+  -- Those in C, of extensions, are about values; what others read is their affair.
+  'reads_unseen', EXISTS (
+    SELECT FROM pg_proc f
+    WHERE f.oid >= 16384 AND f.provolatile <> 'i'
+      AND f.prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('c', 'internal'))
+      AND (f.oid IN (SELECT oprcode FROM pg_operator) OR f.oid IN (SELECT castfunc FROM pg_cast))
+  ),
   'views', coalesce((SELECT json_agg(view) FROM views), '[]'::json),
   'relations', coalesce((SELECT json_agg(relations) FROM relations), '[]'::json)
 )::text

@@ -54,8 +54,11 @@ fn all_pure(definitions: &[String], catalog: &Catalog) -> bool {
 }
 
 fn callables(facts: &CatalogFacts) -> Known {
-    let mut known = Known::default();
+    let mut known = Known { reads_unseen: facts.reads_unseen, ..Known::default() };
     for fact in &facts.functions {
+        if fact.takes_one {
+            known.attributes.entry(fact.name.as_str().into()).or_insert(false);
+        }
         let overloads = known.functions.entry(fact.name.as_str().into()).or_default();
         if overloads.iter().all(|overload| *overload.schema != *fact.schema) {
             overloads.push(Callable {
@@ -85,7 +88,7 @@ fn note_impure(known: &mut Known, fact: &FunctionFact) {
         overload.is_pure &= *overload.schema != *fact.schema;
     }
     if fact.takes_one {
-        known.attributes.insert(fact.name.as_str().into());
+        known.attributes.insert(fact.name.as_str().into(), true);
     }
 }
 
@@ -95,15 +98,50 @@ fn tables(facts: &[TableFact]) -> HashMap<Box<str>, Table> {
         let table = tables.entry(fact.name.as_str().into()).or_default();
         let spreads = [fact.on_insert, fact.on_update, fact.on_delete];
         table.spreads.iter_mut().zip(spreads).for_each(|(known, told)| *known |= told);
-        let root = fact.root.as_deref().map(Box::from);
-        table.roots.extend(root);
+        if let Some(parent) = &fact.parent {
+            tables.entry(parent.as_str().into()).or_default();
+        }
     }
-    // In any order, equal facts make equal catalogs.
-    for table in tables.values_mut() {
-        table.roots.sort();
-        table.roots.dedup();
+    for family in families(facts) {
+        let spreads = family.iter().filter_map(|name| tables.get(*name)).map(|it| it.spreads);
+        // An update may move a row from one to another: there it is deleted, here new.
+        let [insert, update, delete] = spreads
+            .fold([false; 3], |all, own| std::array::from_fn(|change| all[change] || own[change]));
+        let spreads = [insert, insert || update || delete, delete];
+        for name in &family {
+            let known = tables.get_mut(*name).into_iter();
+            known.for_each(|it| {
+                (it.spreads, it.family) = (spreads, family.first().map(|&it| it.into()))
+            });
+        }
     }
     tables
+}
+
+/// The tables that are connected by parents, whatever their schemas; each family sorted.
+fn families(facts: &[TableFact]) -> Vec<Vec<&str>> {
+    let pairs = || facts.iter().filter_map(|fact| Some((&*fact.name, fact.parent.as_deref()?)));
+    let mut relatives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (child, parent) in pairs() {
+        relatives.entry(child).or_default().push(parent);
+        relatives.entry(parent).or_default().push(child);
+    }
+    let mut placed: HashSet<&str> = HashSet::new();
+    let mut families = Vec::new();
+    for &name in relatives.keys() {
+        let mut family = Vec::new();
+        let mut pending = vec![name];
+        while let Some(name) = pending.pop() {
+            if placed.insert(name) {
+                family.push(name);
+                pending.extend(&relatives[name]);
+            }
+        }
+        family.sort_unstable();
+        families.push(family);
+    }
+    families.retain(|family| !family.is_empty());
+    families
 }
 
 /// Types that run what is not pure, and those made of them.

@@ -19,6 +19,8 @@ pub struct CatalogFacts {
     /// What writes to tables change besides, and which tables are parts of others;
     /// `None` if nobody has looked.
     pub tables: Option<Vec<TableFact>>,
+    /// Whether an operator or a cast of the user's may read tables.
+    pub reads_unseen: bool,
     /// Types that run something when a value is converted from or to them.
     pub types: Vec<TypeFact>,
 }
@@ -80,8 +82,9 @@ pub struct TableFact {
     pub on_update: bool,
     /// Whether a deleted row may.
     pub on_delete: bool,
-    /// The name of the topmost table that shows its rows, too.
-    pub root: Option<String>,
+    /// The name of a table that shows its rows, too: of which it is a partition, or
+    /// from which it inherits.
+    pub parent: Option<String>,
 }
 
 /// A relation that is not a plain, logged table. There may be several facts of one.

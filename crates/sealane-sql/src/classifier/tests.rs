@@ -155,3 +155,17 @@ fn a_catalog_in_doubt_allows_nothing_and_forbids_as_before() {
     classifier.set_catalog(Catalog::new(&facts), classifier.doubts());
     assert_eq!(intents(), [Intent::Read, Intent::Unknown]);
 }
+
+#[test]
+fn a_catalog_that_knows_tables_only_can_be_doubted_too() {
+    let classifier = Classifier::new(Dialect::PostgreSql);
+    let facts = CatalogFacts { tables: Some(Vec::new()), ..CatalogFacts::default() };
+    classifier.set_catalog(Catalog::new(&facts), classifier.doubts());
+    let read = || classifier.look_up("SELECT * FROM boat").footprint;
+    let written = || classifier.written(r#"DELETE FROM "boat""#);
+    assert!(!read().is_whole() && !written().is_whole());
+    let generation = classifier.generation();
+    classifier.doubt_catalog();
+    assert!(read().is_whole() && written().is_whole());
+    assert_ne!(classifier.generation(), generation);
+}

@@ -127,7 +127,12 @@ impl<'a> Tokens<'a> {
     }
 
     pub(crate) fn is_before_parenthesis(&self) -> bool {
-        self.rest().trim_start_matches(is_blank).starts_with('(')
+        self.is_before('(')
+    }
+
+    /// Whether `mark` follows, at once or behind a blank.
+    pub(crate) fn is_before(&self, mark: char) -> bool {
+        self.rest().trim_start_matches(is_blank).starts_with(mark)
     }
 
     pub(crate) fn next(&mut self) -> Option<Token<'a>> {

@@ -279,6 +279,8 @@ impl<'a> Prover<'a> {
             if function::is_active_attribute(&called, self.dialect, self.catalog) {
                 self.impure_call(name);
             }
+            // It may read any table.
+            self.outcome.tables.complete &= !self.catalog.may_be_call(&called);
         }
     }
 

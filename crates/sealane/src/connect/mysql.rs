@@ -1,6 +1,6 @@
 //! A primary of MySQL or MariaDB and its replicas.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use sealane_core::{EndpointId, Engine, Loads, Position, Topology};
 use sealane_monitor::{Board, Monitor, RunGuard, mysql::MySqlProbe};
@@ -44,6 +44,7 @@ pub(super) async fn replicated(
         balancer: config.balancer,
         classifier: Some(Arc::new(Classifier::new(Dialect::MySql))),
         catalog: None,
+        schema_changes: AtomicUsize::new(0),
         groups,
         reading: config.reading,
         signer: config.signer,

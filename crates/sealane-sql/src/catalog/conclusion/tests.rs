@@ -268,3 +268,55 @@ fn a_cycle_of_definitions_ends() {
     ]);
     assert!(is_read(&facts, "SELECT * FROM a"));
 }
+
+#[test]
+fn a_function_that_may_be_written_like_a_column_may_read_any_table() {
+    let facts = CatalogFacts {
+        functions: vec![FunctionFact {
+            takes_one: true,
+            ..function("public", "crew_count", false)
+        }],
+        tables: Some(Vec::new()),
+        ..CatalogFacts::default()
+    };
+    for (sql, is_whole) in [
+        (r#"SELECT "boat"."crew_count" FROM "boat""#, true),
+        (r#"SELECT "b"."crew_count" AS "n" FROM "boat" AS "b""#, true),
+        ("SELECT lower(boat.crew_count) FROM boat", true),
+        ("SELECT (b).crew_count FROM boat b", true),
+        (r#"SELECT "boat"."name" FROM "boat""#, false),
+        ("SELECT lower(boat.name) FROM boat", false),
+    ] {
+        let plain = crate::plain::classify(sql, Dialect::PostgreSql, &Catalog::new(&facts));
+        for found in plain.into_iter().chain([judged(&facts, sql)]) {
+            assert!(found.may_leave_primary(), "{sql}");
+            assert_eq!(found.footprint.is_whole(), is_whole, "{sql}");
+        }
+    }
+}
+
+#[test]
+fn what_no_text_shows_to_be_read_may_be_anything() {
+    let known = CatalogFacts { tables: Some(Vec::new()), ..CatalogFacts::default() };
+    assert!(!judged(&known, "SELECT * FROM boat").footprint.is_whole());
+    let facts = CatalogFacts { reads_unseen: true, ..known.clone() };
+    assert!(judged(&facts, "SELECT * FROM boat").footprint.is_whole());
+    for own in ["pg_sequences", "pg_catalog.pg_class", "information_schema.tables"] {
+        assert!(judged(&known, &format!("SELECT * FROM {own}")).footprint.is_whole(), "{own}");
+    }
+}
+
+#[test]
+fn families_are_connected_by_parents_of_all_kinds() {
+    let fact = |name: &str, parent: &str| TableFact {
+        name: name.to_owned(),
+        parent: Some(parent.to_owned()),
+        ..TableFact::default()
+    };
+    // Three levels; a table with two parents; a family of its own.
+    let facts = [fact("c", "b"), fact("b", "a"), fact("d", "b"), fact("d", "x"), fact("n", "m")];
+    assert_eq!(families(&facts), [vec!["a", "b", "c", "d", "x"], vec!["m", "n"]]);
+    let [first, last] = [0, facts.len() - 1].map(|at| facts[at..].iter().chain(&facts[..at]));
+    let [first, last] = [first, last].map(|facts| tables(&facts.cloned().collect::<Vec<_>>()));
+    assert_eq!(first, last, "in any order");
+}
