@@ -169,6 +169,34 @@ async fn a_token_from_before_a_failover_is_refused() -> anyhow::Result<()> {
     .await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    if cluster.engine() != sealane_tests::Engine::Postgres {
+        // Only PostgreSQL numbers its timelines.
+        return Ok(());
+    }
+    let one = sealane::connect(config(&cluster)).await?;
+    let rarely = config(&cluster).probe_interval(Duration::from_secs(600));
+    let two = sealane::connect(rarely).await?;
+    fleet::ready(&one).await?;
+    fleet::ready(&two).await?;
+    // The old primary goes on answering, and would serve what it has.
+    cluster.replicas()[0].promote().await?;
+    let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));
+    eventually(Duration::from_secs(20), "the promotion is seen", promoted).await?;
+    let writer = one.session();
+    let id = fleet::boat("new").insert(&writer).await?.id;
+    let token = writer.token().await.context("a token")?;
+    ensure!(two.status().primary.as_deref() == Some("primary"), "the other one knows already");
+    ensure!(!is_there(&two.session(), id).await?, "the old primary has it");
+    let resumed = two.resume(&token);
+    ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
+    ensure!(is_there(&resumed.session, id).await?, "the old primary was read");
+    ensure!(two.status().primary.as_deref() == Some("replica-1"), "{:?}", two.status());
+    Ok(())
+}
+
 /// Writes, reads at once with this way out, and tells how long it took and whether
 /// a replica served.
 async fn read_after_write(

@@ -112,6 +112,10 @@ mod tests {
         }
 
         fn observe(&mut self, index: usize, lsn: u64) {
+            self.observe_at(index, at(lsn, 1));
+        }
+
+        fn observe_at(&mut self, index: usize, position: Position) {
             self.time += 1;
             let now = Moment::from_origin(Duration::from_secs(self.time));
             let (role, replication) = match index {
@@ -119,7 +123,7 @@ mod tests {
                 _ => (Role::Replica, Replication::Running),
             };
             let (position, incarnation) =
-                (Some(at(lsn, 1)), Incarnation::new(format!("run of {index}")));
+                (Some(position), Incarnation::new(format!("run of {index}")));
             let report = Report { position, replication, ..Report::new(role, incarnation) };
             self.reducer.apply(&Observation {
                 endpoint: EndpointId::from_index(index).unwrap(),
@@ -261,6 +265,21 @@ mod tests {
         assert_eq!(check(at(50, 0)), Err(PastMismatch::BeforeFailover));
         assert_eq!(check(at(50, 2)), Err(PastMismatch::NewerTimeline));
         assert_eq!(check(Position::Current), Err(PastMismatch::OtherSystem));
+    }
+
+    #[test]
+    fn data_from_before_a_failover_do_not_hold_what_was_written_after_it() {
+        let mut there = Process::new();
+        let resumed = there.resume(&Past::Known { position: Some(at(140, 2)), server: None });
+        assert!(resumed.awaits_failover(there.topology()));
+        there.observe(0, 150);
+        there.observe(1, 150);
+        assert_eq!(there.serves(&resumed), [0; 0]);
+        there.observe_at(0, at(160, 2));
+        assert!(!resumed.awaits_failover(there.topology()));
+        assert_eq!(there.serves(&resumed), [0; 0]);
+        there.observe_at(1, at(145, 2));
+        assert_eq!(there.serves(&resumed), [1]);
     }
 
     #[test]

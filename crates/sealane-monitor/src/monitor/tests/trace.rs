@@ -1,6 +1,8 @@
 //! What probes show to a subscriber.
 
-use tracing::subscriber::DefaultGuard;
+use std::sync::Once;
+
+use tracing::subscriber::{DefaultGuard, NoSubscriber, set_default, set_global_default};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::*;
@@ -24,8 +26,22 @@ struct Told {
     _listening: DefaultGuard,
 }
 
+/// Whether anybody listens is remembered for the whole program. Tests in other threads, where
+/// nobody does, must not be what is remembered.
+fn listen_everywhere() {
+    static EVERYWHERE: Once = Once::new();
+    EVERYWHERE.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink)
+            .finish();
+        set_global_default(subscriber).unwrap();
+    });
+}
+
 impl Told {
     fn listen() -> Self {
+        listen_everywhere();
         let text = Text::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -34,7 +50,7 @@ impl Told {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
-        Told { text, _listening: tracing::subscriber::set_default(subscriber) }
+        Told { text, _listening: set_default(subscriber) }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -90,11 +106,14 @@ async fn a_failure_is_told_within_its_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_made_of_a_probe_that_nobody_watches() {
-    assert!(!span::is_watched());
     let told = Told::listen();
     assert!(span::is_watched());
-    drop(told);
+    let _nobody = set_default(NoSubscriber::default());
     assert!(!span::is_watched());
+    let board = Board::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
+    let monitor = Monitor::spawn(board, vec![Server::new(Role::Primary, 100)], Pace::default());
+    monitor.first_round(Duration::from_secs(5)).await;
+    assert_eq!(told.lines(), Vec::<String>::new());
 }
 
 /// A server that takes a password in plain text, and then does not like it.
