@@ -20,7 +20,7 @@ use sealane_tests::{
 };
 
 const SCHEMA: &str = "
-    DROP TABLE IF EXISTS logbook, voyage, trip, crew, berth, ticket, secret CASCADE;
+    DROP TABLE IF EXISTS logbook, voyage, trip, crew, berth, receipt, secret CASCADE;
     DROP DOMAIN IF EXISTS numbered;
     CREATE TABLE logbook (id serial PRIMARY KEY, entry text);
     CREATE TABLE crew (id serial PRIMARY KEY, name text);
@@ -41,7 +41,7 @@ const SCHEMA: &str = "
     CREATE OR REPLACE FUNCTION noted() RETURNS int LANGUAGE plpgsql AS
         'BEGIN INSERT INTO logbook (entry) VALUES (NULL); RETURN 1; END';
     CREATE DOMAIN numbered AS int DEFAULT noted();
-    CREATE TABLE ticket (id serial PRIMARY KEY, number numbered);
+    CREATE TABLE receipt (id serial PRIMARY KEY, number numbered);
     CREATE TABLE secret (id serial PRIMARY KEY);
     CREATE POLICY secret ON secret FOR DELETE USING (noted() > 0);
     CREATE OR REPLACE VIEW fast_boat AS SELECT * FROM boat WHERE voyages > 10;
@@ -102,7 +102,7 @@ async fn write(db: &impl ConnectionTrait, sql: &str) -> anyhow::Result<()> {
 #[case::of_a_partition(r#"DELETE FROM "voyage""#, "SELECT * FROM voyage_2026", true)]
 #[case::its_partition(r#"DELETE FROM "voyage_2026_1""#, "SELECT * FROM voyage", true)]
 #[case::a_row_that_moves(r#"UPDATE "trip" SET "year" = 2027"#, "SELECT * FROM logbook", true)]
-#[case::a_domain(r#"INSERT INTO "ticket" DEFAULT VALUES"#, "SELECT * FROM logbook", true)]
+#[case::a_domain(r#"INSERT INTO "receipt" DEFAULT VALUES"#, "SELECT * FROM logbook", true)]
 #[case::a_policy(r#"DELETE FROM "secret""#, "SELECT * FROM logbook", true)]
 #[case::a_blank(r#"DELETE FROM "public" . "boat""#, "SELECT * FROM boat", true)]
 #[case::what_nobody_understood("DELETE FROM boat", "SELECT * FROM harbour", true)]
