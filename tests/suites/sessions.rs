@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::{ActiveValue::Set, entity::prelude::*};
+use sea_orm::{ActiveValue::Set, TransactionTrait, entity::prelude::*};
 use sealane::{Config, Consistency, RoutedConnection, TokenRefusal, WhenBehind};
 use sealane_tests::{
     Cluster, eventually,
@@ -177,10 +177,14 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
         return Ok(());
     }
     let one = sealane::connect(config(&cluster)).await?;
-    let rarely = config(&cluster).probe_interval(Duration::from_secs(600));
-    let two = sealane::connect(rarely).await?;
-    fleet::ready(&one).await?;
-    fleet::ready(&two).await?;
+    let rarely = || config(&cluster).probe_interval(Duration::from_secs(600));
+    let (two, three) = (sealane::connect(rarely()).await?, sealane::connect(rarely()).await?);
+    for db in [&one, &two, &three] {
+        fleet::ready(db).await?;
+    }
+    let early = one.session();
+    fleet::boat("early").insert(&early).await?;
+    let early = early.token().await.context("a token")?;
     // The old primary goes on answering, and would serve what it has.
     cluster.replicas()[0].promote().await?;
     let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));
@@ -195,6 +199,15 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
     ensure!(is_there(&resumed.session, id).await?, "the old primary was read");
     ensure!(two.status().primary.as_deref() == Some("replica-1"), "{:?}", two.status());
+    // Among others, and for a transaction.
+    let resumed = three.resume_all([&*early, "no token", &*token]);
+    ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
+    let transaction = resumed.session.begin().await?;
+    ensure!(boat::Entity::find_by_id(id).one(&transaction).await?.is_some(), "on the old primary");
+    transaction.commit().await?;
+    // What it tells of goes on to whoever comes next.
+    let next = resumed.session.token().await.context("a token")?;
+    ensure!(one.resume(&next).refused.is_none(), "{:?}", one.resume(&next).refused);
     Ok(())
 }
 

@@ -18,10 +18,11 @@ use sealane_tests::{
     Cluster, eventually,
     fleet::{self, boat, harbour},
 };
+use tokio::time::timeout;
 
 const SCHEMA: &str = "
     DROP TABLE IF EXISTS logbook, voyage, trip, crew, berth, receipt, secret CASCADE;
-    DROP DOMAIN IF EXISTS numbered;
+    DROP DOMAIN IF EXISTS numbered, manned;
     CREATE TABLE logbook (id serial PRIMARY KEY, entry text);
     CREATE TABLE crew (id serial PRIMARY KEY, name text);
     CREATE OR REPLACE FUNCTION enter() RETURNS trigger LANGUAGE plpgsql AS
@@ -49,13 +50,20 @@ const SCHEMA: &str = "
         AS 'SELECT count(*) FROM boat';
     CREATE OR REPLACE FUNCTION crew_count(boat) RETURNS bigint LANGUAGE sql STABLE
         AS 'SELECT count(*) FROM crew';
+    CREATE OR REPLACE FUNCTION length(boat) RETURNS bigint LANGUAGE sql STABLE
+        AS 'SELECT count(*) FROM crew';
 ";
 
 /// A cluster with more tables, of which all replicas stand still, and a handle for
 /// everybody, through which nothing was written.
 async fn still() -> anyhow::Result<(Cluster, RoutedConnection)> {
+    still_with("").await
+}
+
+/// The same, with more in its schema.
+async fn still_with(more: &str) -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = fleet::moor().await?;
-    cluster.primary().sql(SCHEMA).await?;
+    cluster.primary().sql(&format!("{SCHEMA}{more}")).await?;
     fleet::replayed(&cluster).await?;
     let db = connected(fleet::config(&cluster)).await?;
     for replica in cluster.replicas() {
@@ -93,6 +101,8 @@ async fn write(db: &impl ConnectionTrait, sql: &str) -> anyhow::Result<()> {
     r#"SELECT "boat"."crew_count" FROM "boat""#,
     true
 )]
+#[case::a_function_of_a_known_name(r#"DELETE FROM "crew""#, "SELECT length(boat) FROM boat", true)]
+#[case::a_size(r#"DELETE FROM "crew""#, "SELECT pg_relation_size('crew')", true)]
 #[case::a_column(r#"DELETE FROM "crew""#, r#"SELECT "boat"."name" FROM "boat""#, false)]
 #[case::a_trigger(r#"INSERT INTO "crew" ("name") VALUES (NULL)"#, "SELECT * FROM logbook", true)]
 #[case::no_trigger_for_it(r#"DELETE FROM "crew""#, "SELECT * FROM logbook", false)]
@@ -155,6 +165,53 @@ async fn while_the_schema_changes_a_write_may_be_of_any_table() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_condition_of_a_domain_reads_every_read_may_be_of_any_table() -> anyhow::Result<()>
+{
+    const MANNED: &str = "
+        CREATE OR REPLACE FUNCTION is_manned(boat int) RETURNS bool LANGUAGE sql STABLE
+            AS 'SELECT EXISTS (SELECT FROM crew)';
+        CREATE DOMAIN manned AS int CHECK (is_manned(VALUE));
+    ";
+    let (_cluster, db) = still_with(MANNED).await?;
+    write(&db, r#"DELETE FROM "crew""#).await?;
+    let read = "SELECT 1::manned FROM harbour";
+    ensure!(!leaves(&db, read), "{}", db.explain(read));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_before_a_change_of_the_schema_may_be_any_table() -> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    write(&db, r#"DELETE FROM "boat""#).await?;
+    let harbours = "SELECT * FROM harbour";
+    ensure!(leaves(&db, harbours), "{}", db.explain(harbours));
+    // By another session: this one is not told.
+    write(&db.session(), "ALTER TABLE crew RENAME TO sailors").await?;
+    let known = async || Ok(!leaves(&db, harbours));
+    eventually(Duration::from_secs(10), "the change is known", known).await?;
+    write(&db.session(), "ALTER TABLE sailors RENAME TO crew").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_schema_that_nobody_heard_the_end_of_may_still_come() -> anyhow::Result<()>
+{
+    let (_cluster, db) = still().await?;
+    let blocker = db.primary().begin().await?;
+    blocker.execute_unprepared("LOCK TABLE crew IN ACCESS EXCLUSIVE MODE").await?;
+    let trigger = "CREATE TRIGGER again AFTER UPDATE ON crew FOR EACH ROW EXECUTE FUNCTION enter()";
+    let session = db.session();
+    let given_up = timeout(Duration::from_millis(300), write(&session, trigger)).await;
+    ensure!(given_up.is_err(), "it did not wait for the lock");
+    let known = async || Ok(leaves(&db, "SELECT boats()"));
+    eventually(Duration::from_secs(10), "the catalog is known again", known).await?;
+    blocker.rollback().await?;
+    write(&db, r#"UPDATE "crew" SET "name" = "name""#).await?;
+    let logbook = "SELECT * FROM logbook";
+    ensure!(!leaves(&db, logbook), "{}", db.explain(logbook));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_of_its_own_waits_for_all_its_writes() -> anyhow::Result<()> {
     let (_cluster, db) = still().await?;
     let session = db.session();
@@ -186,12 +243,16 @@ async fn share_under_writes(tracking: WriteTracking) -> anyhow::Result<f64> {
             Ok::<_, sea_orm::DbErr>(voyages)
         }
     });
-    let here = "SELECT pg_is_in_recovery() AS here FROM harbour";
-    let (mut left, reads) = (0, 1_000);
-    for _ in 0..reads {
+    let here = async |db: &RoutedConnection| {
+        let here = "SELECT host(inet_server_addr()) AS here FROM harbour";
         let statement = Statement::from_string(DbBackend::Postgres, here);
         let row = db.query_one_raw(statement).await?.context("a harbour")?;
-        left += u32::from(row.try_get::<bool>("", "here")?);
+        anyhow::Ok(row.try_get::<String>("", "here")?)
+    };
+    let primary = here(&db.on_primary()).await?;
+    let (mut left, reads) = (0, 1_000);
+    for _ in 0..reads {
+        left += u32::from(here(&db).await? != primary);
     }
     stop.store(true, Ordering::Relaxed);
     let voyages = writer.await??;

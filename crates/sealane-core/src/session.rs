@@ -8,7 +8,7 @@ mod view;
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::{EndpointId, Footprint, Topology, WriteClock, WriteStamp};
@@ -40,13 +40,15 @@ pub struct Session {
     tables: Option<Box<TableStamps>>,
     seen: AtomicU64,
     carried: OnceLock<Arc<Carried>>,
+    /// No longer waits for a failover to be seen that it heard of.
+    resigned: AtomicBool,
     held_back: AtomicU32,
     monotonic: bool,
 }
 
 /// One in so many reads that are held on the primary by what the session has
 /// seen there waits for the proof. See [`Session::should_wait_for_proof`].
-const READS_BEFORE_WAITING: u32 = 4;
+const READS_BEFORE_WAITING: u32 = 2;
 
 /// One run of one endpoint, by which something was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,7 @@ impl Session {
             tables: None,
             seen: AtomicU64::new(0),
             carried: OnceLock::new(),
+            resigned: AtomicBool::new(false),
             held_back: AtomicU32::new(0),
             monotonic: true,
         }
@@ -95,7 +98,7 @@ impl Session {
     pub fn merge(&self, other: &SessionView, clock: &WriteClock) {
         if !self.absorb(other) {
             // One place for two positions. All that happened before this moment covers both.
-            self.wrote(&Footprint::WHOLE, clock);
+            self.wrote_anything(clock);
         }
     }
 
@@ -120,10 +123,16 @@ impl Session {
     }
 
     /// Whether it brought along what was written after a failover that is not seen in
-    /// `topology` yet.
+    /// `topology` yet, and has not [resigned](Self::resign_failover).
     #[must_use]
     pub fn awaits_failover(&self, topology: &Topology) -> bool {
-        self.carried.get().is_some_and(|carried| carried.awaits_failover(topology))
+        let awaits = self.carried.get().is_some_and(|carried| carried.awaits_failover(topology));
+        awaits && !self.resigned.load(Ordering::Relaxed)
+    }
+
+    /// Puts up with the primary that is known: the failover did not show in time.
+    pub fn resign_failover(&self) {
+        self.resigned.store(true, Ordering::Relaxed);
     }
 
     /// Whether it tells writes apart by their tables.
@@ -135,14 +144,19 @@ impl Session {
     /// What planning needs to know.
     #[must_use]
     pub fn view(&self) -> SessionView {
-        self.view_of(&Footprint::WHOLE)
+        self.view_of(&Footprint::WHOLE, 0)
     }
 
-    /// What planning needs to know for a read of these tables.
+    /// What planning needs to know for a read of these tables, which `catalog` told: a
+    /// number that is another one whenever what is known of the schema has changed. What
+    /// was written before such a change may have been any table.
     #[must_use]
-    pub fn view_of(&self, read: &Footprint) -> SessionView {
+    pub fn view_of(&self, read: &Footprint, catalog: u64) -> SessionView {
         let written = match &self.tables {
-            Some(tables) if !read.is_whole() => tables.newest(read),
+            Some(tables) if !read.is_whole() => {
+                tables.tell_by(catalog, &self.written);
+                tables.newest(read)
+            }
             _ => self.written.load(Ordering::Acquire),
         };
         SessionView::new(
@@ -165,16 +179,30 @@ impl Session {
         held_back.is_multiple_of(READS_BEFORE_WAITING)
     }
 
-    /// Notes that a write of these tables has ended, however it ended.
-    pub fn wrote(&self, tables: &Footprint, clock: &WriteClock) {
+    /// Notes that a write of these tables, which `catalog` told
+    /// ([`view_of`](Self::view_of)), has ended, however it ended. If what is known of the
+    /// schema has changed by the time that this returns, note that it
+    /// [wrote anything](Self::wrote_anything).
+    pub fn wrote(&self, tables: &Footprint, catalog: u64, clock: &WriteClock) {
+        if let Some(stamps) = &self.tables
+            && !tables.is_whole()
+        {
+            stamps.tell_by(catalog, &self.written);
+        }
         self.note(clock.tick(), tables);
+    }
+
+    /// Notes that a write has ended, however it ended, which may have been of any table.
+    pub fn wrote_anything(&self, clock: &WriteClock) {
+        self.note(clock.tick(), &Footprint::WHOLE);
     }
 
     fn note(&self, stamp: WriteStamp, written: &Footprint) {
         if let Some(tables) = &self.tables {
             tables.note(stamp, written);
         }
-        self.written.fetch_max(stamp.number(), Ordering::AcqRel);
+        // Behind its tables, so that whoever finds it finds them.
+        self.written.fetch_max(stamp.number(), Ordering::SeqCst);
     }
 
     /// Notes that a read, planned with `planned`, was served by `server`.
@@ -219,7 +247,7 @@ mod tests {
     #[test]
     fn a_write_must_be_covered_everywhere() {
         let (clock, session) = (WriteClock::default(), Session::own());
-        session.wrote(&Footprint::WHOLE, &clock);
+        session.wrote_anything(&clock);
         assert_eq!(needs(&session), [1, 1]);
     }
 
@@ -269,14 +297,14 @@ mod tests {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Whole));
         session.saw(server(1), &session.view(), true, &clock);
         assert_eq!(needs(&session), [0, 0]);
-        session.wrote(&Footprint::WHOLE, &clock);
+        session.wrote_anything(&clock);
         assert_eq!(needs(&session), [1, 1]);
     }
 
     #[test]
-    fn one_read_in_four_waits_for_the_proof() {
+    fn every_other_read_waits_for_the_proof() {
         let session = Session::own();
         let waits = (0..40).filter(|_| session.should_wait_for_proof()).count();
-        assert_eq!(waits, 10);
+        assert_eq!(waits, 20);
     }
 }

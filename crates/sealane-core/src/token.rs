@@ -84,6 +84,20 @@ impl CausalToken {
         CausalToken { issued, past: self.past.merge(&other.past).unwrap_or(Past::Unknown) }
     }
 
+    /// The one whose position is on the later timeline, and of one timeline covers the other's:
+    /// for two that tell of a failover. What the other one says besides is not in it.
+    #[must_use]
+    pub fn later<'t>(&'t self, other: &'t CausalToken) -> &'t CausalToken {
+        let (Some(ours), Some(theirs)) = (self.past.position(), other.past.position()) else {
+            return if self.past.position().is_some() { self } else { other };
+        };
+        let is_later = match ours.timeline().cmp(&theirs.timeline()) {
+            std::cmp::Ordering::Equal => ours.covers(theirs),
+            order => order.is_gt(),
+        };
+        if is_later { self } else { other }
+    }
+
     /// As bytes: the version, the kind, the time, the server, the position.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -116,6 +130,13 @@ impl CausalToken {
 }
 
 impl Past {
+    fn position(&self) -> Option<&Position> {
+        match self {
+            Past::Known { position, .. } => position.as_ref(),
+            Past::Unknown => None,
+        }
+    }
+
     /// `None` if nothing is known of both together.
     fn merge(&self, other: &Past) -> Option<Past> {
         let (Past::Known { position, server }, Past::Known { position: other, server: mark }) =

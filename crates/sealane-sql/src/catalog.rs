@@ -47,7 +47,8 @@ struct Known {
     /// Functions that may be written like a column, `row.function`, and whether one of
     /// that name is not pure.
     attributes: HashMap<Box<str>, bool>,
-    /// Whether an operator or a cast may read tables, which no text shows.
+    /// Whether an operator, a cast, an order or the condition of a domain may read tables, which
+    /// no text shows.
     reads_unseen: bool,
     has_active_operators: bool,
 }
@@ -99,6 +100,9 @@ pub(crate) enum Purity {
     Impure,
     /// Not in the catalog: the built-in list decides.
     Unknown,
+    /// The server has one of that name itself, and the types of the arguments decide which
+    /// is meant: it is pure if that one is.
+    Overloaded,
 }
 
 impl Catalog {
@@ -153,9 +157,11 @@ impl Catalog {
             }
             is_shadowed |= function.is_shadowed;
         }
-        // With a schema it is this one; without, the server's own comes first.
-        let is_own = schema.is_none() && is_shadowed;
-        if is_own || self.in_doubt { Purity::Unknown } else { Purity::Pure }
+        match (schema, is_shadowed) {
+            (None, true) => Purity::Overloaded,
+            _ if self.in_doubt => Purity::Unknown,
+            _ => Purity::Pure,
+        }
     }
 
     /// An operator by its symbol, whatever its schema.

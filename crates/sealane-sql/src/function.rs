@@ -84,10 +84,11 @@ const MYSQL_TIGHT: &[&str] = &[
 /// What is known of calling a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purity {
-    /// It is the server's own, and has no side effect.
+    /// It has no side effect, and reads nothing but its arguments.
     Pure,
-    /// It is the user's, and declared to have none.
-    PureByCatalog,
+    /// It has no side effect, and may read any table: it is the user's, or may be, or tells
+    /// of objects.
+    PureReader,
     Unproved,
 }
 
@@ -98,12 +99,26 @@ pub(crate) fn purity(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> 
             return Purity::Unproved;
         };
         match catalog.function(called.schema(), called.name()) {
-            catalog::Purity::Pure => return Purity::PureByCatalog,
+            catalog::Purity::Pure => return Purity::PureReader,
             catalog::Purity::Impure => return Purity::Unproved,
-            catalog::Purity::Unknown => {}
+            catalog::Purity::Overloaded if is_pure_built_in(name, dialect) => {
+                return Purity::PureReader;
+            }
+            catalog::Purity::Overloaded | catalog::Purity::Unknown => {}
         }
     }
-    if is_pure_built_in(name, dialect) { Purity::Pure } else { Purity::Unproved }
+    match is_pure_built_in(name, dialect) {
+        true if tells_of_objects(name, dialect) => Purity::PureReader,
+        true => Purity::Pure,
+        false => Purity::Unproved,
+    }
+}
+
+/// Sizes of tables, among others: `pg_relation_size('boat')`.
+fn tells_of_objects(name: &ObjectName, dialect: Dialect) -> bool {
+    let prefix = |function: &Ident| function.value.get(..3).map(str::to_ascii_lowercase);
+    dialect == Dialect::PostgreSql
+        && built_in(name, dialect).and_then(prefix).is_some_and(|prefix| prefix == "pg_")
 }
 
 fn is_pure_built_in(name: &ObjectName, dialect: Dialect) -> bool {

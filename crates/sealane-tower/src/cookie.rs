@@ -14,6 +14,9 @@ const DEFAULT_NAME: &str = "sealane";
 /// (`SameSite=Lax`), over encrypted connections only (`Secure`). It is kept for twice as long
 /// as its token is good (`Max-Age`): one that is outdated is refused, and its session begins
 /// with all that the primary has; one that was forgotten would begin with nothing.
+///
+/// Other hosts of the domain can set a cookie of this name, too, and with it make every
+/// session begin anew. Where they are not trusted, [name](Self::named) it `__Host-sealane`.
 #[derive(Debug, Clone)]
 pub struct TokenCookie {
     name: String,
@@ -30,7 +33,8 @@ impl TokenCookie {
     }
 
     /// Also for the hosts below `domain`, where instances have names of their own.
-    /// Default: only the host that set it.
+    /// Default: only the host that set it. Choose another name than the cookie had without
+    /// a domain: browsers would go on sending both.
     #[must_use]
     pub fn domain(self, domain: impl Into<String>) -> Self {
         TokenCookie { domain: Some(domain.into()), ..self }
@@ -87,7 +91,8 @@ impl TokenCookie {
         let TokenCookie { name, domain, secure } = self;
         let domain = domain.as_ref().map_or_else(String::new, |it| format!("; Domain={it}"));
         let secure = if *secure { "; Secure" } else { "" };
-        let max_age = max_age.as_secs().saturating_mul(2);
+        // None at all would make the browser drop it.
+        let max_age = max_age.as_secs().saturating_mul(2).max(1);
         let attributes = format!("Path=/{domain}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
         HeaderValue::try_from(format!("{name}={token}; {attributes}{secure}"))
             .expect("name and domain were checked, and tokens are letters, digits, - and _")

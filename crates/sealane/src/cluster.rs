@@ -141,12 +141,11 @@ impl Cluster {
         self.classifier.as_ref().map_or(0, |classifier| classifier.generation())
     }
 
-    /// What a statement has written of which `tables` were known beforehand; anything if
-    /// the schema has changed since, by which it may have done more.
-    pub(crate) fn have_written(&self, tables: Footprint, generation: u64) -> Footprint {
+    /// Whether the schema is, and was all the time, as it was in this generation of the
+    /// catalog.
+    pub(crate) fn is_schema_of(&self, generation: u64) -> bool {
         // In this order: a change ends by the generation and then by the count.
-        let tables = self.now(tables);
-        if self.catalog_generation() == generation { tables } else { Footprint::WHOLE }
+        self.schema_changes.load(Ordering::Acquire) == 0 && self.catalog_generation() == generation
     }
 
     /// To be held while `sql` runs on the primary, if it may change what the catalog says.
@@ -227,7 +226,23 @@ impl Cluster {
 #[derive(Debug)]
 pub(crate) struct SchemaChange(Arc<Cluster>);
 
+/// A statement that nobody heard the end of may wait for a lock on the server, and be carried
+/// out when that is free.
+const UNHEARD: Duration = Duration::from_secs(60);
+
 impl SchemaChange {
+    /// Counts as running for a minute more, during which the catalog is loaded anyway.
+    pub(crate) fn linger(&self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        self.0.schema_changes.fetch_add(1, Ordering::AcqRel);
+        // Not to keep the connections of an application that is over.
+        let cluster = Arc::downgrade(&self.0);
+        runtime.spawn(async move {
+            tokio::time::sleep(UNHEARD).await;
+            drop(cluster.upgrade().map(SchemaChange));
+        });
+    }
+
     fn begin(cluster: &Arc<Cluster>) -> Self {
         cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
         SchemaChange(Arc::clone(cluster))

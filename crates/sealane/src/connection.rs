@@ -6,7 +6,7 @@ mod traits;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Access, Consistency, Demand, Engine, Footprint, Session, WhenBehind};
+use sealane_core::{Access, Consistency, Demand, Engine, Session, WhenBehind};
 
 use crate::{
     Events, Explanation, Status,
@@ -98,7 +98,7 @@ impl RoutedConnection {
     /// Notes that something was written on behalf of this session by other
     /// means, so that its reads wait for it as for its own writes.
     pub fn note_write(&self) {
-        Here::of(self).session.wrote(&Footprint::WHOLE, self.cluster.board().clock());
+        Here::of(self).session.wrote_anything(self.cluster.board().clock());
     }
 
     /// Notes that the schema was changed by other means, such as a migration over
@@ -142,7 +142,7 @@ impl RoutedConnection {
         Here::of(self).own_consistency()
     }
 
-    fn own_consistency(&self) -> Consistency {
+    pub(crate) fn own_consistency(&self) -> Consistency {
         self.wish.consistency.unwrap_or(self.cluster.reading.consistency)
     }
 
@@ -173,7 +173,7 @@ impl RoutedConnection {
     pub(crate) fn demand(&self, reach: &Reach) -> Demand {
         let max_lag = self.cluster.reading.max_lag;
         Demand::new(Access::Read, self.own_consistency(), self.cluster.board().now())
-            .with_session(self.session.view_of(&reach.tables))
+            .with_session(self.session.view_of(&reach.tables, self.cluster.catalog_generation()))
             .among(reach.readers)
             .with_max_lag(max_lag)
     }

@@ -236,6 +236,11 @@ pub(crate) fn hung() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
 }
 
+/// Whether the server itself said that a statement failed: so it is over.
+pub(crate) fn is_answer(error: &DbErr) -> bool {
+    with_code(error, |code| matches!(code, ErrorCode::Server(_)))
+}
+
 /// What a failed statement says about its endpoint, in core's terms.
 pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
     match error {

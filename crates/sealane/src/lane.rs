@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     cluster::{Cluster, Reach},
     connection::RoutedConnection,
-    error, explain,
+    error, explain, failover,
     scope::Here,
     writing::Writing,
 };
@@ -29,10 +29,6 @@ pub(crate) type Rebuild<'a> = &'a (dyn Fn() -> Statement + Sync);
 
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
-
-/// All endpoints are asked at once when a token tells of a failover; a probe takes no longer
-/// unless its server hangs.
-const FAILOVER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A read on its way: what it asked for, and what is left to try.
 #[derive(Debug)]
@@ -71,7 +67,13 @@ impl Lane {
     /// # Errors
     /// No replica is good enough, and the read must not run on the primary.
     pub(crate) async fn plan(connection: &RoutedConnection, reach: &Reach) -> Result<Lane, DbErr> {
-        Lane::until_failover_is_seen(connection).await;
+        let asks_for_all = matches!(
+            connection.own_consistency(),
+            Consistency::ReadYourWrites | Consistency::Strong
+        );
+        if asks_for_all {
+            failover::seen(connection).await;
+        }
         let mut lane = Lane::plan_now(connection, reach);
         if let Some(patience) = lane.patience(connection, reach) {
             lane = Lane::plan_within(patience, connection, reach).await;
@@ -85,17 +87,6 @@ impl Lane {
             }
         }
         Ok(lane)
-    }
-
-    /// Where the session knows of a failover, by its token, that nobody here has seen
-    /// yet, the primary that is known is none, and what it has may be old.
-    async fn until_failover_is_seen(connection: &RoutedConnection) {
-        let board = connection.cluster().board();
-        let is_seen = |topology: &Topology| !connection.session_ref().awaits_failover(topology);
-        if !is_seen(&board.topology()) {
-            // Out of patience: without another primary, this is the one there is.
-            let _ = tokio::time::timeout(FAILOVER_PATIENCE, board.until(is_seen)).await;
-        }
     }
 
     /// How long it is worth waiting for a replica; `None` if it is not.
@@ -275,7 +266,7 @@ impl RoutedConnection {
         statement: Statement,
         verb: Verb<T>,
     ) -> Result<T, DbErr> {
-        let (writing, primary) = Writing::start(self, &statement.sql)?;
+        let (writing, primary) = Writing::start(self, &statement.sql).await?;
         writing.looked_at(verb(primary, statement).await)
     }
 

@@ -35,6 +35,7 @@ mod connection;
 mod error;
 mod events;
 mod explain;
+mod failover;
 mod group;
 mod lane;
 mod pool;

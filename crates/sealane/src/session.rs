@@ -144,33 +144,45 @@ impl RoutedConnection {
     pub fn resume_all<'t>(&self, tokens: impl IntoIterator<Item = &'t str>) -> Resumed {
         let (signer, board) = (&self.cluster().signer, self.cluster().board());
         let topology = board.topology();
-        let mut merged: Option<CausalToken> = None;
-        let mut refused = None;
+        let (mut known, mut unseen): (Option<CausalToken>, Option<CausalToken>) = (None, None);
+        let (mut refused, mut count) = (None, 0);
         for text in tokens {
-            let token = match signer.open(text) {
-                Ok(token) => token,
-                Err(refusal) => return self.begin_anew(refusal),
+            count += 1;
+            let refusal = match signer.open(text) {
+                Err(refusal) => refusal,
+                Ok(token) => match token.past.check(&topology) {
+                    Ok(()) => {
+                        known = Some(known.map_or_else(|| token.clone(), |it| it.merge(&token)));
+                        continue;
+                    }
+                    Err(PastMismatch::NewerTimeline) => {
+                        unseen = Some(
+                            unseen.map_or_else(|| token.clone(), |it| it.later(&token).clone()),
+                        );
+                        continue;
+                    }
+                    Err(mismatch) => mismatch.into(),
+                },
             };
-            match token.past.check(&topology) {
-                Ok(()) => {}
-                Err(PastMismatch::NewerTimeline) => {
-                    // There is a primary that we do not know of. Reads wait for it.
-                    topology.iter().for_each(|(id, _)| board.nudge(id));
-                    refused = Some(TokenRefusal::NewerTimeline);
-                }
-                Err(mismatch) => return self.begin_anew(mismatch.into()),
-            }
-            merged = Some(merged.map_or_else(|| token.clone(), |it| it.merge(&token)));
+            tracing::debug!(target: "sealane::session", %refusal, "token refused");
+            refused = Some(refusal);
         }
-        let session = merged.map_or_else(Session::own, |token| {
-            Session::resume(&token.past, &topology, board.clock())
-        });
+        let session = match (unseen, known) {
+            (Some(token), _) => {
+                refused = Some(TokenRefusal::NewerTimeline);
+                // There is a primary that we do not know of. Reads wait for it.
+                topology.iter().for_each(|(id, _)| board.nudge(id));
+                let session = Session::resume(&token.past, &topology, board.clock());
+                if count > 1 {
+                    // Whatever the others tell of, that primary has by now, or nobody has.
+                    session.wrote_anything(board.clock());
+                }
+                session
+            }
+            (None, _) if refused.is_some() => Session::anew(board.clock()),
+            (None, Some(token)) => Session::resume(&token.past, &topology, board.clock()),
+            (None, None) => Session::own(),
+        };
         Resumed { session: self.with_session(session), refused }
-    }
-
-    fn begin_anew(&self, refusal: TokenRefusal) -> Resumed {
-        tracing::debug!(target: "sealane::session", %refusal, "token refused");
-        let session = self.with_session(Session::anew(self.cluster().board().clock()));
-        Resumed { session, refused: Some(refusal) }
     }
 }

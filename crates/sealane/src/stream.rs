@@ -68,7 +68,7 @@ async fn open_write(
     connection: RoutedConnection,
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
-    let (writing, primary) = Writing::start(&connection, &statement.sql)?;
+    let (writing, primary) = Writing::start(&connection, &statement.sql).await?;
     let rows = writing.looked_at(primary.stream_raw(statement).await)?;
     Ok(RoutedStream(State::Flowing { rows, _running: Running::Write { _until: writing } }))
 }
@@ -159,7 +159,7 @@ impl Stream for RoutedStream {
                 State::Ended => return Poll::Ready(None),
                 State::Flowing { rows, .. } => {
                     let item = ready!(Pin::new(rows).poll_next(cx));
-                    if item.is_none() {
+                    if !matches!(item, Some(Ok(_))) {
                         // The session is stamped before the caller learns of the end.
                         *state = State::Ended;
                     }

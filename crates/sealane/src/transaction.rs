@@ -72,7 +72,7 @@ async fn begin_write(
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
     let notes = Notes::new(connection);
-    let (writing, primary) = Writing::start_transaction(connection, &notes)?;
+    let (writing, primary) = Writing::start_transaction(connection, &notes).await?;
     let inner = writing.looked_at(begin_on(primary, options).await)?;
     Ok(RoutedTransaction { inner, ending: Ending::Write { until: writing, notes } })
 }
@@ -142,6 +142,9 @@ impl RoutedTransaction {
     /// it as written.
     pub async fn commit(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, ending } = self;
+        if let Ending::Write { until, .. } = &ending {
+            until.ending();
+        }
         ending.looked_at(inner.commit().await)
     }
 

@@ -1,7 +1,10 @@
 //! Something on the primary that may write: a statement, a stream, a
 //! transaction.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{EndpointId, Footprint, InFlight, Moment, Session};
@@ -9,7 +12,7 @@ use sealane_core::{EndpointId, Footprint, InFlight, Moment, Session};
 use crate::{
     RoutedConnection,
     cluster::{Cluster, SchemaChange},
-    explain,
+    error, explain, failover,
 };
 
 /// Held while it is running. Dropping it stamps the session: after the answer,
@@ -22,42 +25,47 @@ pub(crate) struct Writing {
     session: Arc<Session>,
     cluster: Arc<Cluster>,
     what: What,
+    /// Whether the server said how it ended.
+    answered: AtomicBool,
     _running: InFlight,
 }
 
 #[derive(Debug)]
 enum What {
-    Statement { tables: Footprint, generation: u64, _change: Option<SchemaChange> },
+    Statement { tables: Footprint, generation: u64, change: Option<SchemaChange> },
     Transaction(Arc<Notes>),
 }
 
 impl Writing {
-    /// Begins a statement on the primary's pool of this moment.
+    /// Begins a statement on the primary's pool of this moment; or of a later one, if the
+    /// session knows of a failover that is not seen here.
     ///
     /// # Errors
     /// There is no primary.
-    pub(crate) fn start<'a>(
+    pub(crate) async fn start<'a>(
         connection: &'a RoutedConnection,
         sql: &str,
     ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
+        failover::seen(connection).await;
         let cluster = connection.cluster();
         let generation = cluster.catalog_generation();
         let tables = match connection.session_ref().tells_tables() {
             true => cluster.written(sql),
             false => Footprint::WHOLE,
         };
-        let what = What::Statement { tables, generation, _change: cluster.schema_change(sql) };
+        let what = What::Statement { tables, generation, change: cluster.schema_change(sql) };
         Writing::begin(connection, sql, what)
     }
 
-    /// Begins a transaction, of which `notes` will tell what it did.
+    /// Begins a transaction, of which `notes` will tell what it did; as [`Writing::start`].
     ///
     /// # Errors
     /// There is no primary.
-    pub(crate) fn start_transaction<'a>(
+    pub(crate) async fn start_transaction<'a>(
         connection: &'a RoutedConnection,
         notes: &Arc<Notes>,
     ) -> Result<(Writing, &'a DatabaseConnection), DbErr> {
+        failover::seen(connection).await;
         Writing::begin(connection, "BEGIN", What::Transaction(Arc::clone(notes)))
     }
 
@@ -75,13 +83,21 @@ impl Writing {
             session: Arc::clone(connection.session_ref()),
             cluster: Arc::clone(cluster),
             what,
+            answered: AtomicBool::new(false),
             _running: cluster.loads.start_write(endpoint),
         };
         Ok((writing, primary))
     }
 
+    /// To be called before what ends it is sent.
+    pub(crate) fn ending(&self) {
+        self.answered.store(false, Ordering::Relaxed);
+    }
+
     /// Passes `result` on; an error may say that the primary is one no more.
     pub(crate) fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        let answered = result.as_ref().map_or_else(error::is_answer, |_| true);
+        self.answered.store(answered, Ordering::Relaxed);
         result.inspect_err(|error| {
             self.cluster.note_primary_error(self.endpoint, self.sent, error);
         })
@@ -90,14 +106,22 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
+        let change = match &mut self.what {
+            What::Statement { change, .. } => change.take(),
+            What::Transaction(notes) => notes.lock().change.take(),
+        };
+        if let Some(change) = change.as_ref().filter(|_| !*self.answered.get_mut()) {
+            change.linger();
+        }
         let (tables, generation) = match &self.what {
             What::Statement { tables, generation, .. } => (*tables, *generation),
             What::Transaction(notes) => (notes.lock().tables, notes.generation),
         };
-        let tables = self.cluster.have_written(tables, generation);
-        self.session.wrote(&tables, self.cluster.board().clock());
-        if let What::Transaction(notes) = &self.what {
-            notes.lock().change = None;
+        let clock = self.cluster.board().clock();
+        self.session.wrote(&tables, generation, clock);
+        // By now it is noted; a change that comes later finds it so.
+        if !tables.is_whole() && !self.cluster.is_schema_of(generation) {
+            self.session.wrote_anything(clock);
         }
     }
 }

@@ -2,8 +2,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    Endpoint, Footprint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session,
-    TopologyReducer, TwoChoices, WriteClock,
+    Endpoint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session, TopologyReducer,
+    TwoChoices, WriteClock,
 };
 
 fn id(index: usize) -> EndpointId {
@@ -66,7 +66,7 @@ fn a_read_goes_to_the_replicas_that_are_fresh_enough(
 fn a_session_reads_only_where_its_write_is_replayed() {
     let (clock, session) = (WriteClock::default(), Session::own());
     clock.tick();
-    session.wrote(&Footprint::WHOLE, &clock); // stamp 2
+    session.wrote_anything(&clock); // stamp 2
     let demand = read(Consistency::ReadYourWrites).with_session(session.view());
     assert_eq!(replicas(&demand), [1]);
     assert_eq!(Plan::new(&topology(), &demand).awaited(), Some(WriteStamp::from_number(2)));
@@ -97,7 +97,7 @@ fn only_a_proof_is_missing_for_what_was_seen_elsewhere() {
     (0..5).for_each(|_| session.saw(primary, &session.view(), true, &clock));
     let seen = read(Consistency::ReadYourWrites).with_session(session.view());
     assert!(Plan::new(&topology(), &seen).awaits_proof_only());
-    session.wrote(&Footprint::WHOLE, &clock);
+    session.wrote_anything(&clock);
     let wrote = read(Consistency::ReadYourWrites).with_session(session.view());
     assert!(!Plan::new(&topology(), &wrote).awaits_proof_only());
 }

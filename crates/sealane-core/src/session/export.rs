@@ -19,6 +19,10 @@ impl SessionView {
     /// What a token of this session must say.
     #[must_use]
     pub fn export(&self, topology: &Topology) -> Export {
+        if self.carried().is_some_and(|carried| carried.awaits_failover(topology)) {
+            // Positions known here are of a timeline that has ended, and say less.
+            return Export { stamp: WriteStamp::NONE, server: None };
+        }
         if self.seen_stamp() == WriteStamp::NONE {
             return Export { stamp: self.anchored(self.written()), server: None };
         }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
 use super::{Carried, Seen, Session, export::marked};
-use crate::{Footprint, Past, Topology, WriteClock};
+use crate::{Past, Topology, WriteClock};
 
 /// Why the past that a token tells of is not that of this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Session {
     #[must_use]
     pub fn anew(clock: &WriteClock) -> Self {
         let session = Session::own();
-        session.wrote(&Footprint::WHOLE, clock);
+        session.wrote_anything(clock);
         session
     }
 
@@ -169,7 +169,7 @@ mod tests {
     fn a_write_goes_along_and_replicas_that_have_it_serve_at_once() {
         let (mut here, mut there) = (Process::new(), Process::new());
         let session = Session::own();
-        session.wrote(&Footprint::WHOLE, &here.clock);
+        session.wrote_anything(&here.clock);
         here.observe(0, 150);
         let resumed = there.resume(&here.past_of(&session));
         assert_eq!(there.serves(&resumed), [0; 0]);
@@ -241,7 +241,7 @@ mod tests {
         resumed.saw(there.server(1), &resumed.view(), true, &there.clock);
         assert_eq!(resumed.view().export(there.topology()), before);
         assert_eq!(there.past_of(&resumed), past);
-        resumed.wrote(&Footprint::WHOLE, &there.clock);
+        resumed.wrote_anything(&there.clock);
         assert_ne!(resumed.view().export(there.topology()), before);
     }
 
@@ -249,7 +249,7 @@ mod tests {
     fn a_new_position_stands_for_the_one_that_was_carried() {
         let mut there = Process::new();
         let resumed = there.resume(&Past::Known { position: Some(at(140, 1)), server: None });
-        resumed.wrote(&Footprint::WHOLE, &there.clock);
+        resumed.wrote_anything(&there.clock);
         there.observe(0, 150);
         let known = Past::Known { position: Some(at(150, 1)), server: None };
         assert_eq!(there.past_of(&resumed), known);
@@ -285,9 +285,9 @@ mod tests {
     #[test]
     fn a_fork_begins_where_its_parent_is_and_goes_its_own_way() {
         let (clock, parent) = (WriteClock::default(), Session::own());
-        parent.wrote(&Footprint::WHOLE, &clock);
+        parent.wrote_anything(&clock);
         let child = parent.fork();
-        child.wrote(&Footprint::WHOLE, &clock);
+        child.wrote_anything(&clock);
         assert_eq!(parent.view().written().number(), 1);
         assert_eq!(child.view().written().number(), 2);
         parent.merge(&child.view(), &clock);

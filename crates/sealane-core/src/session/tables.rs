@@ -28,6 +28,8 @@ pub enum WriteTracking {
 pub(super) struct TableStamps {
     slots: [AtomicU64; SLOTS],
     anywhere: AtomicU64,
+    /// By which state of the catalog tables were told apart.
+    catalog: AtomicU64,
 }
 
 impl TableStamps {
@@ -40,6 +42,15 @@ impl TableStamps {
         }
     }
 
+    /// Tells tables apart by `catalog` from now on. Under another one writes had other tables:
+    /// those up to now, `written`, may have been any.
+    pub(super) fn tell_by(&self, catalog: u64, written: &AtomicU64) {
+        if self.catalog.load(Ordering::Acquire) != catalog {
+            self.anywhere.fetch_max(written.load(Ordering::SeqCst), Ordering::AcqRel);
+            self.catalog.store(catalog, Ordering::Release);
+        }
+    }
+
     /// The newest write that a read of these tables has to see.
     pub(super) fn newest(&self, read: &Footprint) -> u64 {
         let slots = read.slots().map(|slot| self.slots[slot].load(Ordering::Acquire));
@@ -49,7 +60,11 @@ impl TableStamps {
 
 impl Default for TableStamps {
     fn default() -> Self {
-        TableStamps { slots: [const { AtomicU64::new(0) }; SLOTS], anywhere: AtomicU64::new(0) }
+        TableStamps {
+            slots: [const { AtomicU64::new(0) }; SLOTS],
+            anywhere: AtomicU64::new(0),
+            catalog: AtomicU64::new(0),
+        }
     }
 }
 
@@ -64,9 +79,9 @@ mod tests {
     #[test]
     fn a_read_waits_for_writes_of_its_own_tables() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
-        session.wrote(&tables(["boat", "crew"]), &clock);
-        session.wrote(&tables(["harbour"]), &clock);
-        let needed = |read: Footprint| session.view_of(&read).written().number();
+        session.wrote(&tables(["boat", "crew"]), 0, &clock);
+        session.wrote(&tables(["harbour"]), 0, &clock);
+        let needed = |read: Footprint| session.view_of(&read, 0).written().number();
         assert_eq!(needed(tables(["boat"])), 1);
         assert_eq!(needed(tables(["crew", "harbour"])), 2);
         assert_eq!(needed(tables(["cargo"])), 0);
@@ -76,16 +91,27 @@ mod tests {
     #[test]
     fn what_may_have_been_any_table_was_each_of_them() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
-        session.wrote(&Footprint::WHOLE, &clock);
-        assert_eq!(session.view_of(&tables(["cargo"])).written().number(), 1);
+        session.wrote_anything(&clock);
+        assert_eq!(session.view_of(&tables(["cargo"]), 0).written().number(), 1);
+    }
+
+    #[test]
+    fn what_was_written_under_another_catalog_may_have_been_any_table() {
+        let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
+        session.wrote(&tables(["boat"]), 0, &clock);
+        session.wrote(&tables(["crew"]), 0, &clock);
+        let needed = |catalog| session.view_of(&tables(["cargo"]), catalog).written().number();
+        assert_eq!((needed(0), needed(1)), (0, 2));
+        session.wrote(&tables(["crew"]), 1, &clock);
+        assert_eq!(needed(1), 2, "but not what was written since");
     }
 
     #[test]
     fn a_session_of_its_own_and_one_of_the_whole_do_not_ask_for_tables() {
         for session in [Session::own(), Session::shared(WriteTracking::Whole)] {
             let clock = WriteClock::default();
-            session.wrote(&tables(["boat"]), &clock);
-            assert_eq!(session.view_of(&tables(["cargo"])).written().number(), 1);
+            session.wrote(&tables(["boat"]), 0, &clock);
+            assert_eq!(session.view_of(&tables(["cargo"]), 0).written().number(), 1);
         }
     }
 
@@ -93,8 +119,8 @@ mod tests {
     fn what_was_merged_in_counts_for_all_tables() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
         let other = Session::own();
-        other.wrote(&tables(["boat"]), &clock);
+        other.wrote(&tables(["boat"]), 0, &clock);
         session.merge(&other.view(), &clock);
-        assert_eq!(session.view_of(&tables(["cargo"])).written().number(), 1);
+        assert_eq!(session.view_of(&tables(["cargo"]), 0).written().number(), 1);
     }
 }

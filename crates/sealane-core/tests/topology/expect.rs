@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sealane_core::{
-    Access, Condition, Consistency, Demand, EndpointSet, Event, Footprint, Health, Moment, Plan,
-    Role, Session, Topology, Verdict, WriteClock,
+    Access, Condition, Consistency, Demand, EndpointSet, Event, Health, Moment, Plan, Role,
+    Session, Topology, Verdict, WriteClock,
 };
 use serde::Deserialize;
 
@@ -160,7 +160,7 @@ impl Expect {
             for _ in 1..writes {
                 clock.tick();
             }
-            session.wrote(&Footprint::WHOLE, &clock);
+            session.wrote_anything(&clock);
             let demand = read(Consistency::ReadYourWrites).with_session(session.view());
             let found = replicas(topology, &demand);
             differ(faults, &format!("reads of who wrote {stamp}"), &found, expected);

@@ -185,7 +185,9 @@ spreading(oid, on_insert, on_update, on_delete) AS (
   UNION ALL
   SELECT o.polrelid, true, true, true
   FROM pg_policy o JOIN pg_depend p ON p.classid = 'pg_policy'::regclass AND p.objid = o.oid
-  WHERE p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384
+  WHERE (p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384)
+    -- It may be a view, which may call anything.
+     OR (p.refclassid = 'pg_class'::regclass AND p.refobjid <> o.polrelid)
   UNION ALL
   -- A domain's default, and its conditions; or those of one that it is made of.
   SELECT a.attrelid, true, true, false
@@ -219,12 +221,17 @@ SELECT json_build_object(
   'operators', coalesce((SELECT json_agg(operators) FROM operators), '[]'::json),
   'types', coalesce((SELECT json_agg(types) FROM types), '[]'::json),
   'tables', coalesce((SELECT json_agg(tables) FROM tables), '[]'::json),
-  -- Those in C, of extensions, are about values; what others read is their affair.
+  -- By operators, casts, orders and conditions of domains. Those in C, of extensions, are about
+  -- values.
   'reads_unseen', EXISTS (
     SELECT FROM pg_proc f
     WHERE f.oid >= 16384 AND f.provolatile <> 'i'
       AND f.prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('c', 'internal'))
-      AND (f.oid IN (SELECT oprcode FROM pg_operator) OR f.oid IN (SELECT castfunc FROM pg_cast))
+      AND (f.oid IN (SELECT oprcode FROM pg_operator) OR f.oid IN (SELECT castfunc FROM pg_cast)
+        OR f.oid IN (SELECT amproc FROM pg_amproc)
+        OR f.oid IN (SELECT p.refobjid FROM pg_depend p JOIN pg_constraint c ON c.oid = p.objid
+                     WHERE p.classid = 'pg_constraint'::regclass AND p.refclassid = 'pg_proc'::regclass
+                       AND c.contypid <> 0))
   ),
   'views', coalesce((SELECT json_agg(view) FROM views), '[]'::json),
   'relations', coalesce((SELECT json_agg(relations) FROM relations), '[]'::json)

@@ -19,7 +19,7 @@ pub struct CatalogFacts {
     /// What writes to tables change besides, and which tables are parts of others;
     /// `None` if nobody has looked.
     pub tables: Option<Vec<TableFact>>,
-    /// Whether an operator or a cast of the user's may read tables.
+    /// Whether an operator, a cast, an order or the condition of a domain may read tables.
     pub reads_unseen: bool,
     /// Types that run something when a value is converted from or to them.
     pub types: Vec<TypeFact>,

@@ -19,8 +19,7 @@ impl<'a> Prover<'a> {
     pub(super) fn callable(&mut self, name: &ObjectName) {
         match function::purity(name, self.dialect, self.catalog) {
             Purity::Pure => {}
-            // It may read any table.
-            Purity::PureByCatalog => self.outcome.tables.complete = false,
+            Purity::PureReader => self.outcome.tables.complete = false,
             Purity::Unproved => {
                 let reason = Reason::Function(name.to_string());
                 self.refuse(Intent::Unknown, reason, span_of(name));

@@ -138,7 +138,7 @@ impl Prover<'_> {
         match self.catalog.operator(symbol) {
             // Its function may read any table.
             Purity::Pure => self.outcome.tables.complete = false,
-            Purity::Impure | Purity::Unknown => {
+            Purity::Impure | Purity::Unknown | Purity::Overloaded => {
                 self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
             }
         }

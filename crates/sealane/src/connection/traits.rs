@@ -34,7 +34,7 @@ impl ConnectionTrait for RoutedConnection {
         // Several statements in one text, DDL, `SET`: whatever needs this call is for the
         // primary; and its result carries no rows, so that no read is lost by it.
         let here = Here::of(self);
-        let (writing, primary) = Writing::start(&here, sql)?;
+        let (writing, primary) = Writing::start(&here, sql).await?;
         writing.looked_at(primary.execute_unprepared(sql).await)
     }
 
