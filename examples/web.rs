@@ -28,11 +28,12 @@ usage: web [ADDRESS]              default: 127.0.0.1:3000
                                   needed with DATABASE_URL
   RUST_LOG                        default: sealane=debug
 
-Two instances on one cluster:
+Two instances on one cluster (without DATABASE_URL each has a file of its own, and the cookie shows
+nothing; nor does it without replicas):
 
   export DATABASE_URL=postgres://app@db-1/shop DATABASE_REPLICA_URLS=postgres://app@db-2/shop
   export TOKEN_KEY=$(openssl rand -hex 32)
-  web 127.0.0.1:3000 & web 127.0.0.1:3001
+  cargo run --example web -- 127.0.0.1:3000 & cargo run --example web -- 127.0.0.1:3001
   curl -c jar -b jar 127.0.0.1:3000/boats --json '{\"name\": \"Ida\"}'
   curl -c jar -b jar 127.0.0.1:3001/boats";
 

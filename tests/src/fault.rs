@@ -2,13 +2,38 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::Server;
 use crate::docker::docker;
 use crate::server::STATEMENT_LIMIT;
 use crate::wait::eventually;
+use crate::{Cluster, Server};
 
 /// Between our reading of a clock and a server's: they run on one machine.
 const CLOCK_TOLERANCE_S: i64 = 60;
+
+/// All replicas at once.
+impl Cluster {
+    /// As [`Server::pause_replay`].
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn pause_replay(&self) -> anyhow::Result<()> {
+        for replica in self.replicas() {
+            replica.pause_replay().await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Server::resume_replay`].
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn resume_replay(&self) -> anyhow::Result<()> {
+        for replica in self.replicas() {
+            replica.resume_replay().await?;
+        }
+        Ok(())
+    }
+}
 
 /// Replication. [`crate::Cluster::heal`] undoes it all, and so does the server's restart on
 /// MySQL and MariaDB, but for a promotion.

@@ -10,6 +10,8 @@ use crate::{Cluster, Server};
 
 /// For a replica that needs only to reconnect and catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
+/// For one that begins with nothing: MySQL and MariaDB replay all that was ever written.
+const REPLAY_LIMIT: Duration = Duration::from_secs(60);
 
 impl Cluster {
     /// Undoes every fault: all servers run, are connected and have the settings they began
@@ -61,18 +63,18 @@ impl Server {
     /// A replica of `primary` again, if need be by making its data anew.
     async fn follow(&self, primary: &Server) -> anyhow::Result<()> {
         let can_follow = self.replication().restore_replica(self, primary).await?;
-        if can_follow && self.catches_up(primary).await.is_ok() {
+        if can_follow && self.catches_up(primary, CATCH_UP_LIMIT).await.is_ok() {
             return Ok(());
         }
         // Promoted, or gone another way than the primary.
         self.rebuild().await?;
-        self.catches_up(primary).await
+        self.catches_up(primary, REPLAY_LIMIT).await
     }
 
-    async fn catches_up(&self, primary: &Server) -> anyhow::Result<()> {
+    async fn catches_up(&self, primary: &Server, limit: Duration) -> anyhow::Result<()> {
         let goal = primary.position().await?;
         let what = format!("{} follows and has replayed {goal}", self.name);
-        eventually(CATCH_UP_LIMIT, &what, async || {
+        eventually(limit, &what, async || {
             let follows = self.replication().follows(self, primary).await?;
             Ok(follows && self.has_replayed(&goal).await?)
         })

@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, Database, DatabaseConnection, DbErr, entity::prelude::*};
 use sealane::{Condition, Consistency, RoutedConnection, WhenBehind};
 use sealane_tests::{
-    Cluster, Engine, eventually,
+    Engine, eventually,
     fleet::{self, boat, harbour, reads_on_replica, statements, whereabouts},
     watch::probe_pattern,
 };
@@ -49,24 +49,10 @@ async fn stale_reads(handles: Vec<RoutedConnection>, pairs: i64) -> anyhow::Resu
     Ok(stale)
 }
 
-async fn pause_all(cluster: &Cluster) -> anyhow::Result<()> {
-    for replica in cluster.replicas() {
-        replica.pause_replay().await?;
-    }
-    Ok(())
-}
-
-async fn resume_all(cluster: &Cluster) -> anyhow::Result<()> {
-    for replica in cluster.replicas() {
-        replica.resume_replay().await?;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_writes_are_read_back_while_replay_is_paused() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     fleet::forget_statements(&cluster).await?;
     let begun = Instant::now();
     let stale = stale_reads((0..20).map(|_| db.session()).collect(), 500).await?;
@@ -95,7 +81,7 @@ async fn ten_thousand_writes_are_read_back_while_replay_is_paused() -> anyhow::R
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handle_shared_by_all_reads_its_writes_too() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     let stale = stale_reads(vec![db; 8], 100).await?;
     ensure!(stale == 0, "{stale} stale reads");
     Ok(())
@@ -105,7 +91,7 @@ async fn a_handle_shared_by_all_reads_its_writes_too() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eventual_reads_are_found_to_be_stale() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     let eventual = db.with_consistency(Consistency::Eventual);
     let stale = stale_reads((0..4).map(|_| eventual.session()).collect(), 25).await?;
     ensure!(stale == 100, "{stale} of 100 reads from paused replicas are stale");
@@ -117,11 +103,11 @@ async fn a_session_is_back_on_the_replicas_within_milliseconds_of_resuming() -> 
     let (cluster, db) = fleet::launch().await?;
     let mut delays = Vec::new();
     for round in 0..10 {
-        pause_all(&cluster).await?;
+        cluster.pause_replay().await?;
         let session = db.session();
         fleet::boat(&format!("round {round}")).insert(&session).await?;
         ensure!(!reads_on_replica(&session).await?, "replay is paused");
-        resume_all(&cluster).await?;
+        cluster.resume_replay().await?;
         let resumed = Instant::now();
         while !reads_on_replica(&session).await? {
             ensure!(resumed.elapsed() < Duration::from_secs(10), "never back");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, TransactionTrait, entity::prelude::*};
-use sealane::{Config, Consistency, RoutedConnection, TokenRefusal, WhenBehind};
+use sealane::{Condition, Config, Consistency, RoutedConnection, TokenRefusal, WhenBehind};
 use sealane_tests::{
     Cluster, eventually,
     fleet::{self, boat, reads_on_replica, whereabouts},
@@ -26,20 +26,6 @@ async fn two_processes() -> anyhow::Result<(Cluster, RoutedConnection, RoutedCon
     Ok((cluster, one, two))
 }
 
-async fn pause_all(cluster: &Cluster) -> anyhow::Result<()> {
-    for replica in cluster.replicas() {
-        replica.pause_replay().await?;
-    }
-    Ok(())
-}
-
-async fn resume_all(cluster: &Cluster) -> anyhow::Result<()> {
-    for replica in cluster.replicas() {
-        replica.resume_replay().await?;
-    }
-    Ok(())
-}
-
 async fn is_there(db: &RoutedConnection, id: i32) -> anyhow::Result<bool> {
     Ok(boat::Entity::find_by_id(id).one(db).await?.is_some())
 }
@@ -51,7 +37,7 @@ async fn leaves_the_primary(db: &RoutedConnection) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_takes_a_write_to_another_process() -> anyhow::Result<()> {
     let (cluster, one, two) = two_processes().await?;
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     let writer = one.session();
     let id = fleet::boat("far").insert(&writer).await?.id;
     let token = writer.token().await.context("a session that wrote has something to tell")?;
@@ -61,7 +47,7 @@ async fn a_token_takes_a_write_to_another_process() -> anyhow::Result<()> {
     ensure!(is_there(&reader, id).await?, "the write was not read");
     // Without it, another process knows nothing: the check is alive.
     ensure!(!is_there(&two.session(), id).await?, "replay is not paused");
-    resume_all(&cluster).await?;
+    cluster.resume_replay().await?;
     leaves_the_primary(&reader).await?;
     ensure!(is_there(&reader, id).await?, "the write was lost on the way to a replica");
     Ok(())
@@ -129,7 +115,7 @@ async fn a_token_that_goes_to_and_fro_misses_nothing_and_leaves_the_primary() ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_token_reads_what_the_primary_has_and_leaves_it() -> anyhow::Result<()> {
     let (cluster, one, two) = two_processes().await?;
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     let writer = one.session();
     let id = fleet::boat("forged").insert(&writer).await?.id;
     let token = writer.token().await.context("a token")?;
@@ -143,8 +129,35 @@ async fn a_refused_token_reads_what_the_primary_has_and_leaves_it() -> anyhow::R
         ensure!(is_there(&resumed.session, id).await?, "a refused token must not be stale");
     }
     let resumed = two.resume(&forged).session;
-    resume_all(&cluster).await?;
+    cluster.resume_replay().await?;
     leaves_the_primary(&resumed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_does_not_wait_for_replicas_that_are_down() -> anyhow::Result<()> {
+    let (cluster, one, two) = two_processes().await?;
+    for replica in cluster.replicas() {
+        replica.kill().await?;
+    }
+    let down = async || {
+        let endpoints = one.status().endpoints;
+        Ok(endpoints.iter().skip(1).all(|replica| replica.condition == Condition::Down))
+    };
+    eventually(SOON, "both replicas are down", down).await?;
+    let writer = one.session();
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let id = fleet::boat("lonely").insert(&writer).await?.id;
+        let begun = Instant::now();
+        let token = writer.token().await.context("a token")?;
+        times.push(begun.elapsed());
+        ensure!(is_there(&two.resume(&token).session, id).await?, "the write was not read");
+    }
+    times.sort();
+    println!("a token without any replica: {:?} (median of 5)", times[2]);
+    // Past 250 ms it would say that it does not know.
+    ensure!(times[2] < Duration::from_millis(100), "{times:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,7 +297,7 @@ async fn a_read_that_must_not_burden_the_primary_fails_instead() -> anyhow::Resu
     let session = db.session();
     let strict = session.when_behind(WhenBehind::Fail);
     ensure!(reads_on_replica(&strict).await?, "nothing was written");
-    pause_all(&cluster).await?;
+    cluster.pause_replay().await?;
     // Without RETURNING, SeaORM reads what it inserted.
     let id = fleet::boat("strict").insert(&session).await?.id;
     // A write is none of its business, nor is a read that asks for the primary.
@@ -297,7 +310,7 @@ async fn a_read_that_must_not_burden_the_primary_fails_instead() -> anyhow::Resu
     ensure!(explanation.first_choice().is_none(), "{explanation}");
     let eventual = strict.with_consistency(Consistency::Eventual);
     ensure!(!is_there(&eventual, id).await?, "an eventual read is served by a paused replica");
-    resume_all(&cluster).await?;
+    cluster.resume_replay().await?;
     let served = async || Ok(boat::Entity::find_by_id(id).one(&strict).await?.is_some());
     eventually(SOON, "a replica serves it", served).await
 }

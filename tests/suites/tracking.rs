@@ -66,9 +66,7 @@ async fn still_with(more: &str) -> anyhow::Result<(Cluster, RoutedConnection)> {
     cluster.primary().sql(&format!("{SCHEMA}{more}")).await?;
     fleet::replayed(&cluster).await?;
     let db = connected(fleet::config(&cluster)).await?;
-    for replica in cluster.replicas() {
-        replica.pause_replay().await?;
-    }
+    cluster.pause_replay().await?;
     Ok((cluster, db))
 }
 

@@ -151,7 +151,9 @@ pub enum ConnectError {
         most: Duration,
     },
     /// A secret for tokens that could be found by trying.
-    #[error("a key for tokens has {bytes} bytes; it needs {least}, from a random source")]
+    #[error(
+        "a key for tokens (Config::token_key, or [tokens] keys in a file) has {bytes} bytes; at least {least} are needed, from a random source"
+    )]
     WeakTokenKey {
         /// Its length.
         bytes: usize,

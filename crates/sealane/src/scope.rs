@@ -49,7 +49,8 @@ pub async fn scope<F: Future>(session: RoutedConnection, future: F) -> F::Output
     CURRENT.scope(Arc::new(Scope { session: Arc::new(session), outer }), future).await
 }
 
-/// Runs `future` in the scope of the caller, if there is one: for tasks.
+/// Runs `future` in the scope of the caller, for tasks. Where there is none, the shared
+/// session goes on.
 ///
 /// ```
 /// # async fn send_mail() {}

@@ -84,8 +84,15 @@ impl RoutedConnection {
             WriteStamp::NONE => view.carried().map(|carried| carried.position.clone()),
             stamp => {
                 let known = |topology: &Topology| topology.sampled_stamp() >= stamp;
-                if !known(&cluster.board().topology()) {
+                let topology = cluster.board().topology();
+                if !known(&topology) {
                     cluster.board().await_stamp(stamp);
+                    if let Some(primary) = topology.primary()
+                        && topology.covered_by_replicas() >= stamp
+                    {
+                        // No replica is in use that the primary would be sampled for.
+                        cluster.board().nudge(primary);
+                    }
                     let sampled = cluster.board().until(known);
                     // Out of patience: it is not known.
                     let _ = tokio::time::timeout(POSITION_PATIENCE, sampled).await;

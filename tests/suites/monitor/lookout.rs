@@ -170,6 +170,31 @@ impl Lookout {
         Ok(())
     }
 
+    /// Waits until the endpoint is in use, were it far behind.
+    pub async fn is_in_use(&self, name: &str) -> anyhow::Result<()> {
+        let in_use = async || Ok(is_in_use(self.status(name)?.condition));
+        eventually(SOON, &format!("{name} is in use"), in_use).await
+    }
+
+    /// Sees that the endpoint stays in use for a while, were it far behind.
+    pub async fn stays_in_use(&self, name: &str, during: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + during;
+        while Instant::now() < end {
+            let now = self.status(name)?.condition;
+            ensure!(is_in_use(now), "{name} is {now}");
+            tokio::time::sleep(INTERVAL / 4).await;
+        }
+        Ok(())
+    }
+
+    /// As [`Lookout::has_told`], whatever was told of how far behind it is.
+    pub fn has_told_besides_lag(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
+        let mut told = self.told(name)?;
+        told.retain(|word| word != "lagging" && word != "no longer lagging");
+        ensure!(fits(&told, expected), "of {name} was told {told:?}, expected {expected:?}");
+        Ok(())
+    }
+
     /// Sees that the endpoint does not serve for a while, whatever it shows.
     pub async fn stays_away(&self, name: &str, during: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + during;
@@ -207,6 +232,10 @@ impl Lookout {
     pub fn ruler(&self, name: &str) -> anyhow::Result<&Ruler> {
         self.rulers.get(name).context("no such replica")
     }
+}
+
+fn is_in_use(condition: Condition) -> bool {
+    matches!(condition, Condition::Serving | Condition::Lagging)
 }
 
 /// Keeps what is told until the connection is gone.
