@@ -20,8 +20,9 @@ async fn main() -> anyhow::Result<()> {
     let mut events = db.events();
     println!("watching {} endpoints", db.status().endpoints.len());
     while let Some(event) = events.next().await {
+        let text = db.in_words(&event);
         let alert = serde_json::json!({
-            "text": event.to_string(),
+            "text": text,
             "event": event,
             "endpoints": db.status().endpoints,
         });
@@ -29,8 +30,8 @@ async fn main() -> anyhow::Result<()> {
         // Events wait meanwhile, a few hundred of them; the monitor does not.
         let posted = tokio::task::spawn_blocking(move || post(&webhook, &alert)).await?;
         match posted {
-            Ok(()) => println!("{event}"),
-            Err(error) => eprintln!("{event}, but the webhook does not answer: {error}"),
+            Ok(()) => println!("{text}"),
+            Err(error) => eprintln!("{text}, but the webhook does not answer: {error}"),
         }
     }
     Ok(())

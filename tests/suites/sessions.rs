@@ -133,6 +133,25 @@ async fn a_refused_token_reads_what_the_primary_has_and_leaves_it() -> anyhow::R
     leaves_the_primary(&resumed).await
 }
 
+/// As while replicas are being introduced: one instance knows of them, another one does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_process_without_replicas_is_good_for_one_that_has_them() -> anyhow::Result<()>
+{
+    let (cluster, _one, routed) = two_processes().await?;
+    let key = "a key that only the tests of sealane have";
+    let alone = Config::new(&*cluster.primary().url).token_key(key);
+    let alone = sealane::connect(alone).await?;
+    cluster.pause_replay().await?;
+    let writer = alone.session();
+    let id = fleet::boat("alone").insert(&writer).await?.id;
+    let resumed = routed.resume(&writer.token().await.context("a token")?);
+    ensure!(resumed.refused.is_none(), "{:?}", resumed.refused);
+    ensure!(is_there(&resumed.session, id).await?, "the write was not read");
+    ensure!(!is_there(&routed.session(), id).await?, "replay is not paused");
+    cluster.resume_replay().await?;
+    leaves_the_primary(&resumed.session).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_does_not_wait_for_replicas_that_are_down() -> anyhow::Result<()> {
     let (cluster, one, two) = two_processes().await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use sealane::{Config, EndpointStatus, RoutedConnection};
+use sealane::{Config, ConnectError, EndpointStatus, RoutedConnection};
 use sealane_tests::{Cluster, Engine, eventually, fleet};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -73,4 +73,17 @@ async fn receiving_and_applying_are_told_apart() -> anyhow::Result<()> {
     replica.stop_replication().await?;
     let stopped = async || Ok(status(&db, name)?.receives == Some(false));
     eventually(SOON, "it does not receive", stopped).await
+}
+
+#[tokio::test]
+async fn several_urls_of_one_server_are_refused_by_name() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let url = &*cluster.primary().url;
+    let replica = &*cluster.server("replica-1").url;
+    let refused = sealane::connect(Config::new(url).replica(replica).replica(url)).await.err();
+    let Some(ConnectError::SamePrimary { endpoints }) = refused else {
+        anyhow::bail!("{refused:?}");
+    };
+    ensure!(endpoints == "primary, replica-2", "{endpoints}");
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Condition, EndpointId, Failure, Replication, Role};
+use crate::{Condition, EndpointId, Failure, Replication, Role, Topology};
 
 /// A change of the topology. Steady states are in the snapshot, not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,28 +91,82 @@ pub enum Event {
     },
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Event {
+    /// The event in words, with the names of its endpoints in `topology`.
+    pub fn named<'a>(&'a self, topology: &'a Topology) -> impl fmt::Display + 'a {
+        let name = move |id| {
+            fmt::from_fn(move |f| match topology.get(id) {
+                Some(state) => f.write_str(state.endpoint.name()),
+                None => write!(f, "{id}"),
+            })
+        };
+        fmt::from_fn(move |f| self.tell(f, name))
+    }
+
+    /// Whether somebody should look: it is something that is wrong.
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
         match self {
-            Event::Up { endpoint } => write!(f, "{endpoint} answers"),
-            Event::Down { endpoint, failure } => write!(f, "{endpoint} is down: {failure}"),
-            Event::Probation { endpoint } => write!(f, "{endpoint} answers again, on probation"),
-            Event::RoleChanged { endpoint, from, to } => {
-                write!(f, "{endpoint} changed from {from:?} to {to:?}")
+            Event::Down { .. }
+            | Event::PrimaryConflict { .. }
+            | Event::PrimaryChanged { to: None, .. }
+            | Event::Foreign { .. }
+            | Event::OldTimeline { .. }
+            | Event::Lagging { .. } => true,
+            Event::ReplicationChanged { to, .. } => *to == Replication::Stopped,
+            Event::Up { .. }
+            | Event::Probation { .. }
+            | Event::RoleChanged { .. }
+            | Event::PrimaryChanged { to: Some(_), .. }
+            | Event::Restarted { .. }
+            | Event::Recovered { .. } => false,
+        }
+    }
+
+    fn tell<N: fmt::Display>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        name: impl Fn(EndpointId) -> N,
+    ) -> fmt::Result {
+        match self {
+            Event::Up { endpoint } => write!(f, "{} answers", name(*endpoint)),
+            Event::Down { endpoint, failure } => {
+                write!(f, "{} is down: {failure}", name(*endpoint))
             }
-            Event::PrimaryChanged { to: Some(to), .. } => write!(f, "writes go to {to}"),
+            Event::Probation { endpoint } => {
+                write!(f, "{} answers again, on probation", name(*endpoint))
+            }
+            Event::RoleChanged { endpoint, from, to } => {
+                write!(f, "{} changed from {from:?} to {to:?}", name(*endpoint))
+            }
+            Event::PrimaryChanged { to: Some(to), .. } => write!(f, "writes go to {}", name(*to)),
             Event::PrimaryChanged { to: None, .. } => f.write_str("no endpoint may take writes"),
             Event::PrimaryConflict { first, second } => {
-                write!(f, "both {first} and {second} claim to be the primary")
+                write!(f, "both {} and {} claim to be the primary", name(*first), name(*second))
             }
             Event::ReplicationChanged { endpoint, to } => {
-                write!(f, "replication on {endpoint} is {to:?}")
+                write!(f, "replication on {} is {to:?}", name(*endpoint))
             }
-            Event::Restarted { endpoint } => write!(f, "{endpoint} was restarted"),
-            Event::Foreign { endpoint } => write!(f, "{endpoint} holds another system's data"),
-            Event::OldTimeline { endpoint } => write!(f, "{endpoint} is on an old timeline"),
-            Event::Lagging { endpoint, lag } => write!(f, "{endpoint} lags by {lag:?}"),
-            Event::Recovered { endpoint, from } => write!(f, "{endpoint} is no longer {from}"),
+            Event::Restarted { endpoint } => write!(f, "{} was restarted", name(*endpoint)),
+            Event::Foreign { endpoint } => {
+                write!(f, "{} holds another system's data", name(*endpoint))
+            }
+            Event::OldTimeline { endpoint } => {
+                write!(f, "{} is on an old timeline", name(*endpoint))
+            }
+            Event::Lagging { endpoint, lag } => {
+                write!(f, "{} lags by {lag:?}", name(*endpoint))
+            }
+            Event::Recovered { endpoint, from } => {
+                write!(f, "{} is no longer {from}", name(*endpoint))
+            }
         }
+    }
+}
+
+impl fmt::Display for Event {
+    /// With the numbers of endpoints; [`Event::named`] has their names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell(f, |id| id)
     }
 }

@@ -301,7 +301,8 @@ fn judge_replica(
     demand: &Demand,
 ) -> Verdict {
     if !demand.among.contains(id) {
-        return Err(Refusal::OtherGroup);
+        let nobody = demand.among.is_empty();
+        return Err(if nobody { Refusal::NotPrimary } else { Refusal::OtherGroup });
     }
     match state.health {
         Health::Up => {}

@@ -115,6 +115,12 @@ impl Topology {
         topology
     }
 
+    /// Whether every read sees every write, and nothing need be proved; see
+    /// [`always_current`](Self::always_current).
+    pub(crate) fn is_always_current(&self) -> bool {
+        self.current_position() == Some(&Position::Current)
+    }
+
     /// The endpoint that takes writes; `None` while none may.
     #[must_use]
     pub fn primary(&self) -> Option<EndpointId> {

@@ -206,7 +206,7 @@ impl Board {
         crate::metrics::observed(reducer.topology(), observation, &events);
         // Told under the lock, so that listeners hear them in the order of the changes.
         for event in events {
-            tracing::info!(target: "sealane::topology", "{event}");
+            tell(&event, reducer.topology());
             // An error only says that nobody listens.
             let _ = self.events.send(event);
         }
@@ -286,5 +286,13 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, TopologyReducer> {
         // The reducer does not panic half-way; and a stale topology is safer than none.
         self.reducer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(event: &Event, topology: &Topology) {
+    let told = event.named(topology);
+    match event.is_trouble() {
+        true => tracing::warn!(target: "sealane::topology", "{told}"),
+        false => tracing::info!(target: "sealane::topology", "{told}"),
     }
 }

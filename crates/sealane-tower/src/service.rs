@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use sealane::{Resumed, RoutedConnection};
+use sealane::{Resumed, RoutedConnection, TokenRefusal};
 use tower_service::Service;
 
 use crate::carrier::Carrier;
@@ -72,8 +72,10 @@ where
             // Called inside as well: a service may begin its work before it is awaited.
             let served = async { inner.call(request).await };
             let mut response = sealane::scope(session.clone(), served).await?;
-            // A refused token is replaced, or the client would send it for ever.
-            if (refused.is_some() || session.progress() != before)
+            // A refused token is replaced, or the client would send it for ever. Not one that
+            // knows of a failover: it says more than can be said here.
+            let is_void = refused.is_some_and(|refusal| refusal != TokenRefusal::NewerTimeline);
+            if (is_void || session.progress() != before)
                 && let Some(token) = session.token().await
             {
                 carrier.put(&token, max_age, response.headers_mut());

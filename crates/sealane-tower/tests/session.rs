@@ -113,6 +113,16 @@ async fn an_answer_with_nothing_new_is_left_as_it_is() {
     assert!(response.headers().is_empty(), "{response:?}");
 }
 
+#[tokio::test]
+async fn without_replicas_a_token_says_no_more_than_that_there_is_a_past_and_is_sent_once() {
+    let Harbour { db, layer, _folder } = harbour().await;
+    let response = layer.layer(writer(&db)).oneshot(request()).await.unwrap();
+    let cookie = format!("sealane={}", token_in(&response, "sealane"));
+    let request = request_with(header::COOKIE, cookie.as_bytes());
+    let response = layer.layer(writer(&db)).oneshot(request).await.unwrap();
+    assert!(response.headers().is_empty(), "{response:?}");
+}
+
 #[rstest]
 #[case::empty(b"sealane=")]
 #[case::forged(b"sealane=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]

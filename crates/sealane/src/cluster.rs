@@ -18,7 +18,7 @@ use sealane_core::{
 use sealane_monitor::{Board, CatalogWatch, Monitor};
 use sealane_sql::{Classification, Classifier, may_change_schema};
 
-use crate::{error, group::Groups, pool::Pools, token::Signer};
+use crate::{error, failover::Resignation, group::Groups, pool::Pools, token::Signer};
 
 /// Shared by all handles of one [`connect`](crate::connect); the monitor's
 /// tasks and the pools end with it.
@@ -37,6 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) groups: Groups,
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
+    pub(crate) resignation: Resignation,
     /// Between probes while somebody waits.
     pub(crate) quick: Duration,
 }
@@ -92,6 +93,7 @@ impl Cluster {
             groups: Groups::default(),
             reading: Reading::default(),
             signer: Signer::default(),
+            resignation: Resignation::default(),
             quick: Duration::ZERO,
         }
     }
@@ -172,11 +174,13 @@ impl Cluster {
         })
     }
 
-    /// How long a read may wait for a proof that is about to come: a probe of
-    /// the primary, then one of a replica, each after a quick interval.
-    pub(crate) fn proof_patience(&self) -> Duration {
+    /// How long a read may wait for a proof of one of `readers` that is about to come:
+    /// a probe of the primary, then one of a replica, each after a quick interval.
+    pub(crate) fn proof_patience(&self, readers: EndpointSet) -> Duration {
         let topology = self.board().topology();
-        let slowest = topology.iter().filter_map(|(_, state)| state.probe_time).max();
+        let is_asked = |id| topology.primary() == Some(id) || readers.contains(id);
+        let asked = topology.iter().filter(|(id, _)| is_asked(*id));
+        let slowest = asked.filter_map(|(_, state)| state.probe_time).max();
         (self.quick + slowest.unwrap_or_default()) * 3
     }
 

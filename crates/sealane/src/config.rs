@@ -148,10 +148,10 @@ impl Config {
     /// `DATABASE_URL` is not set, or one of the two is not text.
     pub fn from_env() -> Result<Self, ConnectError> {
         let variable =
-            |name| env::var(name).map_err(|source| ConnectError::Environment { name, source });
+            |name| env::var(name).map_err(|cause| ConnectError::Environment { name, cause });
         let primary = variable(PRIMARY_VARIABLE)?;
         let replicas = match variable(REPLICAS_VARIABLE) {
-            Err(ConnectError::Environment { source: env::VarError::NotPresent, .. }) => {
+            Err(ConnectError::Environment { cause: env::VarError::NotPresent, .. }) => {
                 String::new()
             }
             other => other?,
@@ -167,7 +167,7 @@ impl Config {
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConnectError::File { path: path.to_owned(), source })?;
+            .map_err(|cause| ConnectError::File { path: path.to_owned(), cause })?;
         file::parse(&text, path)
     }
 

@@ -183,7 +183,7 @@ fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError>
 /// Names the endpoint that the driver could not open.
 fn open_error(endpoint: &Endpoint) -> impl FnOnce(DbErr) -> ConnectError {
     let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
-    move |source| ConnectError::Open { endpoint, address, source }
+    move |cause| ConnectError::Open { endpoint, address, cause }
 }
 
 /// One endpoint without replicas: as SeaORM, with our defaults.
@@ -238,7 +238,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     };
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::group::Groups;
+    use crate::{failover::Resignation, group::Groups};
 
     let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
@@ -286,6 +286,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         groups,
         reading: config.reading,
         signer: config.signer,
+        resignation: Resignation::default(),
         quick: config.pace.quick,
     })
 }
@@ -301,10 +302,16 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
     let claims: Vec<_> = topology
         .iter()
         .filter(|(_, state)| state.is_usable() && state.role == Role::Primary)
-        .map(|(_, state)| state.endpoint.name())
+        .map(|(_, state)| state)
         .collect();
     if claims.len() > 1 {
-        return Err(ConnectError::PrimaryConflict { endpoints: claims.join(", ") });
+        let names: Vec<_> = claims.iter().map(|state| state.endpoint.name()).collect();
+        let endpoints = names.join(", ");
+        let are_one = claims.iter().all(|state| state.incarnation == claims[0].incarnation);
+        return Err(match are_one {
+            true => ConnectError::SamePrimary { endpoints },
+            false => ConnectError::PrimaryConflict { endpoints },
+        });
     }
     let id = topology.primary().unwrap_or(EndpointId::FIRST);
     let Some(state) = topology.get(id) else {
@@ -336,7 +343,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
     use sealane_monitor::{Board, Monitor};
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::group::Groups;
+    use crate::{failover::Resignation, group::Groups};
 
     let options = &config.primary.options;
     if crate::pool::sqlite::is_private(options.get_url()) {
@@ -362,6 +369,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         groups: Groups::new([None, None]),
         reading: config.reading,
         signer: config.signer.clone(),
+        resignation: Resignation::default(),
         quick: config.pace.quick,
     })
 }

@@ -6,7 +6,7 @@ mod traits;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Access, Consistency, Demand, Engine, Session, WhenBehind};
+use sealane_core::{Access, Consistency, Demand, Engine, Event, Session, WhenBehind};
 
 use crate::{
     Events, Explanation, Status,
@@ -128,6 +128,12 @@ impl RoutedConnection {
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(&self.cluster)
+    }
+
+    /// A change of the topology in words, with the names of its endpoints.
+    #[must_use]
+    pub fn in_words(&self, event: &Event) -> String {
+        event.named(&self.cluster.board().topology()).to_string()
     }
 
     /// Changes of the topology from now on.

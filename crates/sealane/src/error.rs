@@ -6,7 +6,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use sealane_core::{Engine, ErrorCode, Failure, MAX_ENDPOINTS};
 
 /// Why [`connect`](crate::connect) or the reading of a configuration failed.
-/// No variant carries a URL or a password.
+/// No variant carries a URL or a password. Messages contain their causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -138,6 +138,14 @@ pub enum ConnectError {
         /// Their names.
         endpoints: String,
     },
+    /// Several URLs of one server, which is a primary.
+    #[error(
+        "{endpoints} seem to be one server, which takes writes; give the URL of each server once          (without replicas, none but the primary's)"
+    )]
+    SamePrimary {
+        /// Their names.
+        endpoints: String,
+    },
     /// A setting is out of its range.
     #[error("{name} is {value:?}; it must be between {least:?} and {most:?}")]
     OutOfRange {
@@ -161,20 +169,20 @@ pub enum ConnectError {
         least: usize,
     },
     /// An environment variable is missing or not text.
-    #[error("{name} is not set in the environment, or not readable: {source}")]
+    #[error("{name} is not set in the environment, or not readable: {cause}")]
     Environment {
         /// The variable.
         name: &'static str,
         /// What is wrong with it.
-        source: VarError,
+        cause: VarError,
     },
     /// A configuration file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     File {
         /// The file.
         path: PathBuf,
         /// What happened.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A configuration file is not valid.
     #[error("{path} is not a valid configuration: {message}")]
@@ -186,14 +194,14 @@ pub enum ConnectError {
         message: String,
     },
     /// The driver could not open a pool.
-    #[error("cannot open {endpoint} at {address}: {source}{}", open_hint(address, source))]
+    #[error("cannot open {endpoint} at {address}: {cause}{}", open_hint(address, cause))]
     Open {
         /// The endpoint's name.
         endpoint: String,
         /// Where it is.
         address: String,
         /// What the driver said.
-        source: DbErr,
+        cause: DbErr,
     },
 }
 
@@ -238,9 +246,10 @@ pub(crate) fn hung() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
 }
 
-/// Whether the server itself said that a statement failed: so it is over.
-pub(crate) fn is_answer(error: &DbErr) -> bool {
-    with_code(error, |code| matches!(code, ErrorCode::Server(_)))
+/// Whether a statement on the primary that failed so is over: the server itself said it, or
+/// there was no connection to send it on.
+pub(crate) fn is_end(error: &DbErr) -> bool {
+    with_code(error, |code| matches!(code, ErrorCode::Server(_) | ErrorCode::PoolExhausted))
 }
 
 /// What a failed statement says about its endpoint, in core's terms.

@@ -105,7 +105,7 @@ impl Lane {
             _ if self.plan.awaits_proof_only()
                 && connection.session_ref().should_wait_for_proof() =>
             {
-                Some(cluster.proof_patience())
+                Some(cluster.proof_patience(reach.readers))
             }
             _ => None,
         }

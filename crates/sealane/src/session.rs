@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sealane_core::{CausalToken, Export, Past, PastMismatch, Session, Topology, WriteStamp};
+use sealane_core::{
+    CausalToken, Export, Past, PastMismatch, Position, Session, Topology, WriteStamp,
+};
 
 use crate::{RoutedConnection, TokenRefusal, scope::Here};
 
@@ -24,7 +26,7 @@ pub struct Resumed {
 /// How far a session has got, as far as other processes are concerned. Equal if a
 /// new token would say nothing new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress(Export);
+pub struct Progress(Option<Export>);
 
 impl RoutedConnection {
     /// A handle with a session of its own: it reads its own writes, and never
@@ -79,7 +81,7 @@ impl RoutedConnection {
         let view = here.session_ref().view();
         // Nobody could read it: no need to ask for a position.
         self.token_max_age()?;
-        let Export { stamp, server } = view.export(&cluster.board().topology());
+        let Export { stamp, server } = view.export(&cluster.board().topology())?;
         let position = match stamp {
             WriteStamp::NONE => view.carried().map(|carried| carried.position.clone()),
             stamp => {
@@ -98,8 +100,9 @@ impl RoutedConnection {
                     let _ = tokio::time::timeout(POSITION_PATIENCE, sampled).await;
                 }
                 match cluster.board().position_at(stamp) {
-                    Some(position) => Some(position),
-                    None => return cluster.signer.sign(Past::Unknown),
+                    // One server alone needs no positions, and knows none.
+                    Some(Position::Current) | None => return cluster.signer.sign(Past::Unknown),
+                    position => position,
                 }
             }
         };

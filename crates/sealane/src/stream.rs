@@ -29,7 +29,7 @@ enum State {
     /// A read that has not found its endpoint (again) yet.
     Opening(BoxFuture<'static, Result<RoutedStream, DbErr>>),
     /// A stream whose errors go to the caller.
-    Flowing { rows: QueryStream, _running: Running },
+    Flowing { rows: QueryStream, running: Running },
     /// Over.
     Ended,
 }
@@ -37,7 +37,18 @@ enum State {
 /// Let go when the stream is over.
 enum Running {
     Read { _until: InFlight },
-    Write { _until: Writing },
+    Write(Writing),
+}
+
+impl Running {
+    /// Looks at what came of it.
+    fn note(&self, item: Option<&Result<QueryResult, DbErr>>) {
+        match (self, item) {
+            (Running::Read { .. }, _) | (_, Some(Ok(_))) => {}
+            (Running::Write(writing), Some(Err(error))) => writing.failed(error),
+            (Running::Write(writing), None) => writing.ended(),
+        }
+    }
 }
 
 struct Read {
@@ -69,8 +80,9 @@ async fn open_write(
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
     let (writing, primary) = Writing::start(&connection, &statement.sql).await?;
-    let rows = writing.looked_at(primary.stream_raw(statement).await)?;
-    Ok(RoutedStream(State::Flowing { rows, _running: Running::Write { _until: writing } }))
+    // It is sent with the first look at the rows; this only finds a connection.
+    let rows = primary.stream_raw(statement).await.inspect_err(|error| writing.failed(error))?;
+    Ok(RoutedStream(State::Flowing { rows, running: Running::Write(writing) }))
 }
 
 /// Takes the attempts that are left in `lane`; `last_error` is that of the one
@@ -133,7 +145,7 @@ impl Read {
             item if self.lane.served(&self.connection, &self.attempt) => {
                 let (rows, running) = (self.rows, Running::Read { _until: self.attempt.guard });
                 let state = match item {
-                    Some(_) => State::Flowing { rows, _running: running },
+                    Some(_) => State::Flowing { rows, running },
                     None => State::Ended,
                 };
                 return (state, Some(item));
@@ -157,8 +169,9 @@ impl Stream for RoutedStream {
         loop {
             match state {
                 State::Ended => return Poll::Ready(None),
-                State::Flowing { rows, .. } => {
+                State::Flowing { rows, running } => {
                     let item = ready!(Pin::new(rows).poll_next(cx));
+                    running.note(item.as_ref());
                     if !matches!(item, Some(Ok(_))) {
                         // The session is stamped before the caller learns of the end.
                         *state = State::Ended;

@@ -25,8 +25,8 @@ pub(crate) struct Writing {
     session: Arc<Session>,
     cluster: Arc<Cluster>,
     what: What,
-    /// Whether the server said how it ended.
-    answered: AtomicBool,
+    /// Whether it is known to be over on the server.
+    over: AtomicBool,
     _running: InFlight,
 }
 
@@ -83,7 +83,7 @@ impl Writing {
             session: Arc::clone(connection.session_ref()),
             cluster: Arc::clone(cluster),
             what,
-            answered: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             _running: cluster.loads.start_write(endpoint),
         };
         Ok((writing, primary))
@@ -91,16 +91,25 @@ impl Writing {
 
     /// To be called before what ends it is sent.
     pub(crate) fn ending(&self) {
-        self.answered.store(false, Ordering::Relaxed);
+        self.over.store(false, Ordering::Relaxed);
     }
 
-    /// Passes `result` on; an error may say that the primary is one no more.
+    /// To be called when it has ended well.
+    pub(crate) fn ended(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called with the error that it failed with, which may say that the primary
+    /// is one no more.
+    pub(crate) fn failed(&self, error: &DbErr) {
+        self.over.store(error::is_end(error), Ordering::Relaxed);
+        self.cluster.note_primary_error(self.endpoint, self.sent, error);
+    }
+
+    /// Passes `result` on, with which it has ended.
     pub(crate) fn looked_at<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
-        let answered = result.as_ref().map_or_else(error::is_answer, |_| true);
-        self.answered.store(answered, Ordering::Relaxed);
-        result.inspect_err(|error| {
-            self.cluster.note_primary_error(self.endpoint, self.sent, error);
-        })
+        self.ended();
+        result.inspect_err(|error| self.failed(error))
     }
 }
 
@@ -110,7 +119,7 @@ impl Drop for Writing {
             What::Statement { change, .. } => change.take(),
             What::Transaction(notes) => notes.lock().change.take(),
         };
-        if let Some(change) = change.as_ref().filter(|_| !*self.answered.get_mut()) {
+        if let Some(change) = change.as_ref().filter(|_| !*self.over.get_mut()) {
             change.linger();
         }
         let (tables, generation) = match &self.what {

@@ -16,27 +16,39 @@ pub struct Export {
 }
 
 impl SessionView {
-    /// What a token of this session must say.
+    /// What a token of this session must say. `None` if no token can: it has written here
+    /// while a failover is unseen that it heard of.
     #[must_use]
-    pub fn export(&self, topology: &Topology) -> Export {
-        if self.carried().is_some_and(|carried| carried.awaits_failover(topology)) {
+    pub fn export(&self, topology: &Topology) -> Option<Export> {
+        if let Some(carried) = self.carried().filter(|carried| carried.awaits_failover(topology)) {
             // Positions known here are of a timeline that has ended, and say less.
-            return Export { stamp: WriteStamp::NONE, server: None };
+            let server = self.only_replica(topology).or(carried.server);
+            let told = Export { stamp: WriteStamp::NONE, server };
+            return (self.written() == WriteStamp::NONE).then_some(told);
         }
-        if self.seen_stamp() == WriteStamp::NONE {
-            return Export { stamp: self.anchored(self.written()), server: None };
+        if topology.is_always_current() {
+            // There is nothing to say more exactly than that something has happened.
+            let has_past = self.written().max(self.seen_stamp()) > WriteStamp::NONE;
+            let stamp = if has_past { WriteStamp::from_number(1) } else { WriteStamp::NONE };
+            return Some(Export { stamp, server: None });
         }
-        let replicas = topology.iter().filter(|(_, state)| state.role == Role::Replica);
-        let server = replicas
-            .filter(|(id, state)| self.has_seen_only(Server { endpoint: *id, run: state.run }))
-            .find_map(|(_, state)| state.incarnation.as_ref().map(ServerMark::of));
         // The primary is no server to name: whoever was sent back to it would never
         // leave it. Nor are two.
+        let server = self.only_replica(topology);
         let stamp = match server {
             Some(_) => self.written(),
             None => self.written().max(self.seen_stamp()),
         };
-        Export { stamp: self.anchored(stamp), server }
+        Some(Export { stamp: self.anchored(stamp), server })
+    }
+
+    /// The replica that holds all that was seen.
+    fn only_replica(&self, topology: &Topology) -> Option<ServerMark> {
+        topology
+            .iter()
+            .filter(|(_, state)| state.role == Role::Replica)
+            .filter(|(id, state)| self.has_seen_only(Server { endpoint: *id, run: state.run }))
+            .find_map(|(_, state)| state.incarnation.as_ref().map(ServerMark::of))
     }
 
     /// A position sampled after something was carried here contains that, too, so

@@ -57,7 +57,8 @@ impl Session {
         };
         let session = Session::own();
         if let Some(position) = position {
-            let carried = Carried { position: position.clone(), stamp: clock.tick() };
+            let carried =
+                Carried { position: position.clone(), stamp: clock.tick(), server: *server };
             // It is empty, so this cannot fail.
             let _ = session.carried.set(Arc::new(carried));
         }
@@ -152,7 +153,7 @@ mod tests {
         /// What a token of `session` says, with the positions known here.
         fn past_of(&self, session: &Session) -> Past {
             let view = session.view();
-            let Export { stamp, server } = view.export(self.topology());
+            let Export { stamp, server } = view.export(self.topology()).unwrap();
             let position = match stamp {
                 WriteStamp::NONE => view.carried().map(|carried| carried.position.clone()),
                 stamp => Some(self.reducer.position_at(stamp).unwrap()),
@@ -280,6 +281,34 @@ mod tests {
         assert_eq!(there.serves(&resumed), [0; 0]);
         there.observe_at(1, at(145, 2));
         assert_eq!(there.serves(&resumed), [1]);
+    }
+
+    #[test]
+    fn while_a_failover_is_unseen_nothing_is_told_that_says_less() {
+        let there = Process::new();
+        let mark = Some(ServerMark::of(&Incarnation::new("run of another")));
+        let past = Past::Known { position: Some(at(140, 2)), server: mark };
+        let resumed = there.resume(&past);
+        assert_eq!(there.past_of(&resumed), past);
+        resumed.wrote_anything(&there.clock);
+        assert_eq!(resumed.view().export(there.topology()), None);
+    }
+
+    #[test]
+    fn who_is_merged_with_one_that_knows_of_a_failover_waits_for_it() {
+        let mut there = Process::new();
+        let past = |lsn, timeline| Past::Known { position: Some(at(lsn, timeline)), server: None };
+        let session = there.resume(&past(90, 1));
+        session.merge(&there.resume(&past(140, 2)).view(), &there.clock);
+        assert!(session.awaits_failover(there.topology()));
+        // The old primary has nothing of what was written after it.
+        there.observe(0, 150);
+        there.observe(1, 150);
+        assert_eq!(there.serves(&session), [0; 0]);
+        there.observe_at(0, at(160, 2));
+        there.observe_at(1, at(160, 2));
+        assert!(!session.awaits_failover(there.topology()));
+        assert_eq!(there.serves(&session), [1]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Seen, Server};
-use crate::{EndpointState, Position, Topology, WriteStamp};
+use crate::{EndpointState, Position, ServerMark, Topology, WriteStamp};
 
 /// A session at the moment of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +26,8 @@ pub struct Carried {
     pub position: Position,
     /// Drawn when it arrived.
     pub stamp: WriteStamp,
+    /// The replica that showed more there.
+    pub server: Option<ServerMark>,
 }
 
 impl SessionView {

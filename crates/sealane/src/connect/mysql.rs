@@ -7,7 +7,7 @@ use sealane_monitor::{Board, Monitor, RunGuard, mysql::MySqlProbe};
 use sealane_sql::{Classifier, Dialect};
 
 use super::{Addresses, open_error, primary_answers};
-use crate::{Config, ConnectError, cluster::Cluster, group::Groups};
+use crate::{Config, ConnectError, cluster::Cluster, failover::Resignation, group::Groups};
 
 /// Connects to all endpoints and observes each once.
 pub(super) async fn replicated(
@@ -48,6 +48,7 @@ pub(super) async fn replicated(
         groups,
         reading: config.reading,
         signer: config.signer,
+        resignation: Resignation::default(),
         quick: config.pace.quick,
     })
 }
