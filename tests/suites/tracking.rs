@@ -9,9 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use futures_util::TryStreamExt;
 use rstest::rstest;
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbBackend, Statement, TransactionTrait, entity::prelude::*,
+    ActiveValue::Set, ConnectionTrait, DbBackend, Statement, StreamTrait, TransactionTrait,
+    entity::prelude::*,
 };
 use sealane::{Config, RoutedConnection, WriteTracking};
 use sealane_tests::{
@@ -190,15 +192,32 @@ async fn what_was_written_before_a_change_of_the_schema_may_be_any_table() -> an
     write(&db.session(), "ALTER TABLE sailors RENAME TO crew").await
 }
 
+/// As a stream, which is sent with the first look at it.
+async fn stream(db: &RoutedConnection, sql: &str) -> anyhow::Result<()> {
+    let mut rows = db.stream_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+    ensure!(rows.try_next().await?.is_none(), "rows of a change of the schema");
+    Ok(())
+}
+
+#[rstest]
+#[case::a_statement(false)]
+#[case::a_stream(true)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_the_schema_that_nobody_heard_the_end_of_may_still_come() -> anyhow::Result<()>
-{
+async fn a_change_of_the_schema_that_nobody_heard_the_end_of_may_still_come(
+    #[case] streamed: bool,
+) -> anyhow::Result<()> {
     let (_cluster, db) = still().await?;
     let blocker = db.primary().begin().await?;
     blocker.execute_unprepared("LOCK TABLE crew IN ACCESS EXCLUSIVE MODE").await?;
     let trigger = "CREATE TRIGGER again AFTER UPDATE ON crew FOR EACH ROW EXECUTE FUNCTION enter()";
     let session = db.session();
-    let given_up = timeout(Duration::from_millis(300), write(&session, trigger)).await;
+    let change = async {
+        match streamed {
+            true => stream(&session, trigger).await,
+            false => write(&session, trigger).await,
+        }
+    };
+    let given_up = timeout(Duration::from_millis(300), change).await;
     ensure!(given_up.is_err(), "it did not wait for the lock");
     let known = async || Ok(leaves(&db, "SELECT boats()"));
     eventually(Duration::from_secs(10), "the catalog is known again", known).await?;
