@@ -238,7 +238,8 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     ensure!(boat::Entity::find_by_id(id).one(&transaction).await?.is_some(), "on the old primary");
     transaction.commit().await?;
     // What it tells of goes on to whoever comes next.
-    let next = resumed.session.token().await.context("a token")?;
+    let next = resumed.session.token().await;
+    let next = next.with_context(|| format!("no token: {:#?}", three.status()))?;
     ensure!(one.resume(&next).refused.is_none(), "{:?}", one.resume(&next).refused);
     Ok(())
 }

@@ -75,7 +75,7 @@ async fn receiving_and_applying_are_told_apart() -> anyhow::Result<()> {
     eventually(SOON, "it does not receive", stopped).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_urls_of_one_server_are_refused_by_name() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let url = &*cluster.primary().url;

@@ -55,8 +55,10 @@ impl History {
     pub(crate) fn push(&mut self, mut sample: Sample) {
         let mut chain = 0;
         if let Some(Entry { sample: last, chain: current }) = self.0.last_mut() {
-            if sample.at < last.at {
-                // A late answer proves nothing that a newer sample does not.
+            let is_late = sample.at < last.at;
+            if is_late && sample.position.timeline() <= last.position.timeline() {
+                // It proves nothing that a newer sample does not. (The first one of a primary
+                // does, though the one that it replaced was asked after it.)
                 return;
             }
             chain = *current + 1;

@@ -294,24 +294,29 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 /// Whether some endpoint may take writes, or else why not.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError> {
-    use sealane_core::{EndpointId, Failure, Health, Role};
+    use sealane_core::{EndpointId, EndpointState, Failure, Health, Role};
 
-    if topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable()) {
-        return Ok(());
-    }
     let claims: Vec<_> = topology
         .iter()
         .filter(|(_, state)| state.is_usable() && state.role == Role::Primary)
         .map(|(_, state)| state)
         .collect();
+    let names = |states: &[&EndpointState]| {
+        let names: Vec<_> = states.iter().map(|state| state.endpoint.name()).collect();
+        names.join(", ")
+    };
+    for claim in &claims {
+        let same = |other: &&&EndpointState| other.incarnation == claim.incarnation;
+        let same: Vec<_> = claims.iter().filter(same).copied().collect();
+        if same.len() > 1 {
+            return Err(ConnectError::SamePrimary { endpoints: names(&same) });
+        }
+    }
+    if topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable()) {
+        return Ok(());
+    }
     if claims.len() > 1 {
-        let names: Vec<_> = claims.iter().map(|state| state.endpoint.name()).collect();
-        let endpoints = names.join(", ");
-        let are_one = claims.iter().all(|state| state.incarnation == claims[0].incarnation);
-        return Err(match are_one {
-            true => ConnectError::SamePrimary { endpoints },
-            false => ConnectError::PrimaryConflict { endpoints },
-        });
+        return Err(ConnectError::PrimaryConflict { endpoints: names(&claims) });
     }
     let id = topology.primary().unwrap_or(EndpointId::FIRST);
     let Some(state) = topology.get(id) else {

@@ -137,6 +137,17 @@ fn a_promotion_is_followed_and_the_old_primary_ignored_when_it_returns() {
 }
 
 #[test]
+fn the_first_answer_after_a_promotion_counts_though_the_old_primary_was_asked_later() {
+    let promoted = seen(REPLICA, 19, 3, report(Role::Primary, 2, 120));
+    let reducer = after(&[primary(0, 1, 100), replica(1, 100), primary(20, 4, 110), promoted]);
+    let topology = reducer.topology();
+    assert_eq!(topology.primary(), Some(id(REPLICA)));
+    assert_eq!(topology.current_position().map(Position::timeline), Some(2));
+    // What it contains for certain is what was known when it was asked.
+    assert_eq!(topology.sampled_stamp(), WriteStamp::from_number(3));
+}
+
+#[test]
 fn two_claims_of_one_timeline_stop_writes() {
     let mut reducer = after(&[primary(0, 0, 100)]);
     let events = reducer.apply(&seen(REPLICA, 10, 0, report(Role::Primary, 1, 120)));
