@@ -11,9 +11,10 @@ use sealane_tests::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
+const KEY: &str = "a key that only the tests of sealane have";
 
 fn config(cluster: &Cluster) -> Config {
-    fleet::config(cluster).token_key("a key that only the tests of sealane have")
+    fleet::config(cluster).token_key(KEY)
 }
 
 /// Two connections that know nothing of each other, as two processes have them.
@@ -138,8 +139,7 @@ async fn a_refused_token_reads_what_the_primary_has_and_leaves_it() -> anyhow::R
 async fn a_token_of_a_process_without_replicas_is_good_for_one_that_has_them() -> anyhow::Result<()>
 {
     let (cluster, _one, routed) = two_processes().await?;
-    let key = "a key that only the tests of sealane have";
-    let alone = Config::new(&*cluster.primary().url).token_key(key);
+    let alone = Config::new(&*cluster.primary().url).token_key(KEY);
     let alone = sealane::connect(alone).await?;
     cluster.pause_replay().await?;
     let writer = alone.session();

@@ -166,6 +166,11 @@ impl Board {
         }
     }
 
+    /// Has all endpoints probed now: another one may be the primary.
+    pub fn nudge_all(&self) {
+        self.watches.iter().for_each(|watch| watch.wake.notify_one());
+    }
+
     /// Has `endpoint` probed now, on a new connection.
     pub(crate) fn probe_anew(&self, endpoint: EndpointId) {
         if let Some(watch) = self.watches.get(endpoint.index()) {

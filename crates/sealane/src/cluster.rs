@@ -219,8 +219,7 @@ impl Cluster {
             if Remedy::for_read(self.engine, Role::Primary, code) == Remedy::Suspect {
                 self.board().suspect(id, sent, Failure::Connection(error.to_string()));
             } else if error::is_read_only_refusal(self.engine, code) {
-                let topology = self.board().topology();
-                topology.iter().for_each(|(id, _)| self.board().nudge(id));
+                self.board().nudge_all();
             }
         });
     }

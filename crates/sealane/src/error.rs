@@ -140,7 +140,8 @@ pub enum ConnectError {
     },
     /// Several URLs of one server, which is a primary.
     #[error(
-        "{endpoints} seem to be one server, which takes writes; give the URL of each server once          (without replicas, none but the primary's)"
+        "{endpoints} seem to be one server, which takes writes; give the URL of each server once \
+         (without replicas, none but the primary's)"
     )]
     SamePrimary {
         /// Their names.

@@ -181,7 +181,7 @@ impl RoutedConnection {
             (Some(token), _) => {
                 refused = Some(TokenRefusal::NewerTimeline);
                 // There is a primary that we do not know of. Reads wait for it.
-                topology.iter().for_each(|(id, _)| board.nudge(id));
+                board.nudge_all();
                 let session = Session::resume(&token.past, &topology, board.clock());
                 if count > 1 {
                     // Whatever the others tell of, that primary has by now, or nobody has.

@@ -160,14 +160,14 @@ impl Lookout {
         condition: Condition,
         during: Duration,
     ) -> anyhow::Result<()> {
-        let (end, before) = (Instant::now() + during, self.told(name)?);
-        while Instant::now() < end {
+        let before = self.told(name)?;
+        look_on(during, || {
             let now = self.status(name)?.condition;
             let told = self.told(name)?;
             ensure!(now == condition && told == before, "{name} is {now}, and was told {told:?}");
-            tokio::time::sleep(INTERVAL / 4).await;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until the endpoint is in use, were it far behind.
@@ -178,13 +178,12 @@ impl Lookout {
 
     /// Sees that the endpoint stays in use for a while, were it far behind.
     pub async fn stays_in_use(&self, name: &str, during: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + during;
-        while Instant::now() < end {
+        look_on(during, || {
             let now = self.status(name)?.condition;
             ensure!(is_in_use(now), "{name} is {now}");
-            tokio::time::sleep(INTERVAL / 4).await;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     /// As [`Lookout::has_told`], whatever was told of how far behind it is.
@@ -197,13 +196,12 @@ impl Lookout {
 
     /// Sees that the endpoint does not serve for a while, whatever it shows.
     pub async fn stays_away(&self, name: &str, during: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + during;
-        while Instant::now() < end {
+        look_on(during, || {
             let now = self.status(name)?.condition;
             ensure!(now != Condition::Serving, "{name} is {now} again");
-            tokio::time::sleep(INTERVAL / 4).await;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     /// Sees that the bounds of all replicas were right all the time.
@@ -232,6 +230,16 @@ impl Lookout {
     pub fn ruler(&self, name: &str) -> anyhow::Result<&Ruler> {
         self.rulers.get(name).context("no such replica")
     }
+}
+
+/// Looks again and again for a while.
+async fn look_on(during: Duration, look: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let end = Instant::now() + during;
+    while Instant::now() < end {
+        look()?;
+        tokio::time::sleep(INTERVAL / 4).await;
+    }
+    Ok(())
 }
 
 fn is_in_use(condition: Condition) -> bool {
