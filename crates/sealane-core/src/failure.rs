@@ -35,6 +35,20 @@ pub enum ErrorCode<'a> {
     Other,
 }
 
+impl ErrorCode<'_> {
+    /// Whether it says that somebody has ended this one connection, or the server is going away:
+    /// PostgreSQL's `pg_terminate_backend` and a shutdown give the same code, MariaDB's
+    /// `KILL CONNECTION` one of its own. (MySQL gives none.)
+    #[must_use]
+    pub fn is_termination(self, engine: Engine) -> bool {
+        matches!(
+            (engine, self),
+            (Engine::Postgres, ErrorCode::Server("57P01"))
+                | (Engine::MySql, ErrorCode::Server("1927"))
+        )
+    }
+}
+
 /// What becomes of an autocommit read that failed before its first row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,7 +93,11 @@ impl Remedy {
 /// Whether the server says that it is going away or not there yet.
 fn is_shutdown(engine: Engine, code: &str) -> bool {
     match engine {
-        Engine::Postgres => code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03"),
+        // Not 08P01, protocol_violation: the server says so of a statement with a value too few.
+        Engine::Postgres => {
+            (code.starts_with("08") && code != "08P01")
+                || matches!(code, "57P01" | "57P02" | "57P03")
+        }
         // Shutdown, a Galera node that is not ready, killed, gone (from a proxy), offline
         // mode, disconnected for having been idle.
         Engine::MySql => {
@@ -158,6 +176,8 @@ mod tests {
     #[case::too_many_connections(Engine::Postgres, "53300", Remedy::TryElsewhere)]
     #[case::password(Engine::Postgres, "28P01", Remedy::Suspect)]
     #[case::canceled(Engine::Postgres, "57014", Remedy::ReturnToCaller)]
+    #[case::lost(Engine::Postgres, "08006", Remedy::Suspect)]
+    #[case::a_value_too_few(Engine::Postgres, "08P01", Remedy::ReturnToCaller)]
     #[case::division_by_zero(Engine::Postgres, "22012", Remedy::ReturnToCaller)]
     #[case::mysql_read_only(Engine::MySql, "1290", Remedy::LearnWrite)]
     #[case::mysql_lost(Engine::MySql, "2013", Remedy::Suspect)]

@@ -27,7 +27,7 @@ const EVENTS_KEPT: usize = 256;
 pub struct Board {
     origin: Instant,
     clock: WriteClock,
-    topology: ArcSwap<Topology>,
+    pub(crate) topology: ArcSwap<Topology>,
     /// Behind the lock is the one writer of `topology`; readers never take it.
     reducer: Mutex<TopologyReducer>,
     events: broadcast::Sender<Event>,
@@ -41,13 +41,19 @@ pub struct Board {
 
 /// What is told to, and by, the watch over one endpoint.
 #[derive(Debug, Default)]
-struct WatchSignals {
+pub(crate) struct WatchSignals {
     /// Probe now.
     wake: Notify,
     /// And on a new connection: the old one may lead elsewhere.
     reconnect: AtomicBool,
-    /// A probe had no answer.
-    unanswered: Notify,
+    /// Counts the reasons to connect anew; see `footing.rs`.
+    pub(crate) generation: AtomicU64,
+    /// Milliseconds from `origin` to the last of them; 0 before any.
+    pub(crate) renewed_at_ms: AtomicU64,
+    /// Attempts may have lost their footing.
+    pub(crate) moved: Notify,
+    /// When the last probe that has ended began, and what it found.
+    pub(crate) heard: Mutex<Option<(Moment, Result<(), Failure>)>>,
 }
 
 /// A session that was refused this long ago is no longer waiting.
@@ -179,25 +185,13 @@ impl Board {
         self.nudge(endpoint);
     }
 
-    /// Completes when a probe of `endpoint` has no answer: a statement that is
-    /// waiting there may wait for ever. Cancel safe.
-    pub async fn unanswered(&self, endpoint: EndpointId) {
-        match self.watches.get(endpoint.index()) {
-            Some(watch) => watch.unanswered.notified().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// A probe of `endpoint` had no answer. Not for statements that failed: one
-    /// broken connection says nothing about the others.
-    pub(crate) fn note_unanswered(&self, endpoint: EndpointId) {
-        if let Some(watch) = self.watches.get(endpoint.index()) {
-            watch.unanswered.notify_waiters();
-        }
+    pub(crate) fn watch(&self, endpoint: EndpointId) -> Option<&WatchSignals> {
+        self.watches.get(endpoint.index())
     }
 
     /// Takes in what a probe found and publishes the topology that follows.
     pub fn apply(&self, observation: &Observation) {
+        self.note_heard(observation);
         self.take_in(observation);
         #[cfg(feature = "metrics")]
         crate::metrics::probed(&self.topology(), observation);
@@ -206,7 +200,7 @@ impl Board {
     fn take_in(&self, observation: &Observation) {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
-        self.topology.store(Arc::new(reducer.topology().clone()));
+        self.publish(reducer.topology().clone());
         #[cfg(feature = "metrics")]
         crate::metrics::observed(reducer.topology(), observation, &events);
         // Told under the lock, so that listeners hear them in the order of the changes.

@@ -10,6 +10,7 @@
 
 mod board;
 mod catalog;
+mod footing;
 mod guard;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -24,7 +25,8 @@ mod span;
 
 pub use board::Board;
 pub use catalog::{CatalogSource, CatalogWatch};
-pub use guard::RunGuard;
+pub use footing::{Footing, Stage};
+pub use guard::{Admission, RunGuard};
 pub use monitor::Monitor;
 pub use pace::Pace;
 pub use probe::Probe;

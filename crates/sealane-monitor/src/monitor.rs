@@ -38,6 +38,12 @@ impl Monitor {
         Monitor { board, tasks }
     }
 
+    /// Whether it probes nothing.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// What the probes write on.
     #[must_use]
     pub fn board(&self) -> &Arc<Board> {

@@ -10,22 +10,27 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DatabaseConnection;
 use sealane_core::{
-    Balancer, Consistency, Endpoint, EndpointId, EndpointSet, Engine, Failure, Footprint, Loads,
-    Moment, Remedy, Role, Topology, TwoChoices, WhenBehind, WriteTracking,
+    Balancer, Consistency, Endpoint, EndpointId, EndpointSet, Engine, Footprint, Loads, Topology,
+    TwoChoices, WhenBehind, WriteTracking,
 };
 use sealane_monitor::{Board, CatalogWatch, Monitor};
 use sealane_sql::{Classification, Classifier, may_change_schema};
 
-use crate::{error, failover::Resignation, group::Groups, pool::Pools, token::Signer};
+use crate::{
+    failover::Resignation,
+    group::Groups,
+    pool::{EndpointPools, Pools},
+    token::Signer,
+};
 
 /// Shared by all handles of one [`connect`](crate::connect); the monitor's
 /// tasks and the pools end with it.
 pub(crate) struct Cluster {
     pub(crate) engine: Engine,
     pub(crate) monitor: Monitor,
-    pub(crate) pools: Box<[Pools]>,
+    pub(crate) pools: Box<[EndpointPools]>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
     /// `None` with one endpoint: there is nothing to decide.
@@ -38,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
+    /// How long something waits for a primary that answers.
+    pub(crate) primary_wait: Duration,
     /// Between probes while somebody waits.
     pub(crate) quick: Duration,
 }
@@ -85,7 +92,7 @@ impl Cluster {
             engine,
             loads: Arc::new(Loads::new(topology.len())),
             monitor: Monitor::idle(Board::new(topology)),
-            pools: Box::new([Pools::same(only)]),
+            pools: Box::new([EndpointPools::fixed(Pools::same(only))]),
             balancer: Arc::new(TwoChoices),
             classifier: None,
             catalog: None,
@@ -94,6 +101,7 @@ impl Cluster {
             reading: Reading::default(),
             signer: Signer::default(),
             resignation: Resignation::default(),
+            primary_wait: Duration::ZERO,
             quick: Duration::ZERO,
         }
     }
@@ -163,15 +171,20 @@ impl Cluster {
         }
     }
 
-    /// The pool for a statement on `id`, which was planned in `role`: what the
-    /// primary serves may write, what a replica serves may not.
-    pub(crate) fn pool(&self, id: EndpointId, role: Role) -> Option<&DatabaseConnection> {
-        let pools = self.pools.get(id.index())?;
-        Some(match role {
-            Role::Primary => &pools.writes,
-            // A replica; and if core learns of more roles, none of them takes writes.
-            _ => &pools.reads,
-        })
+    /// Whether probes tell of changes. Where none do, nothing that is suspected is ever cleared.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.monitor.is_idle()
+    }
+
+    /// The pools of an endpoint of this topology.
+    pub(crate) fn pools(&self, id: EndpointId) -> &EndpointPools {
+        &self.pools[id.index()]
+    }
+
+    /// The name of an endpoint.
+    pub(crate) fn name(&self, id: EndpointId) -> String {
+        let topology = self.board().topology();
+        topology.get(id).map_or_else(|| id.to_string(), |state| state.endpoint.name().to_owned())
     }
 
     /// How long a read may wait for a proof of one of `readers` that is about to come:
@@ -191,37 +204,11 @@ impl Cluster {
         }
     }
 
-    /// Where writes go now.
-    ///
-    /// # Errors
-    /// There is no primary, or two.
-    pub(crate) fn primary(&self) -> Result<(EndpointId, &DatabaseConnection), DbErr> {
-        let id = self.board().topology().primary().ok_or_else(error::no_primary)?;
-        let pool = self.pool(id, Role::Primary).ok_or_else(error::no_primary)?;
-        Ok((id, pool))
-    }
-
-    /// The primary's connection, or that of the configured primary while there
+    /// SeaORM's own connection to the primary, or to the configured primary while there
     /// is none.
     pub(crate) fn primary_or_first(&self) -> &DatabaseConnection {
         let id = self.board().topology().primary().unwrap_or(EndpointId::FIRST);
-        &self.pools[id.index()].writes
-    }
-
-    /// Has the topology looked at again if an error on the primary, of what was
-    /// sent at `sent`, says that it may be the primary no more.
-    pub(crate) fn note_primary_error(&self, id: EndpointId, sent: Moment, error: &DbErr) {
-        if self.classifier.is_none() {
-            return;
-        }
-        error::with_code(error, |code| {
-            // Only what the caller is told is different for a write: never to try again.
-            if Remedy::for_read(self.engine, Role::Primary, code) == Remedy::Suspect {
-                self.board().suspect(id, sent, Failure::Connection(error.to_string()));
-            } else if error::is_read_only_refusal(self.engine, code) {
-                self.board().nudge_all();
-            }
-        });
+        self.pools(id).plain()
     }
 }
 

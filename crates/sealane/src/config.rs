@@ -36,6 +36,7 @@ pub struct Config {
     pub(crate) signer: Signer,
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) pace: Pace,
+    pub(crate) primary_wait: Duration,
     #[cfg_attr(
         not(any(feature = "postgres", feature = "mysql")),
         allow(dead_code, reason = "nothing is probed")
@@ -71,6 +72,9 @@ impl Config {
             // Even without knowing the load of other processes, and never all on one.
             balancer: Arc::new(TwoChoices),
             pace: Pace::default(),
+            // A promotion by hand or by Patroni takes longer; a restart, a switchover and the end
+            // of a promotion do not.
+            primary_wait: Duration::from_secs(5),
             health: HealthPolicy::default(),
         }
     }
@@ -234,6 +238,16 @@ impl Config {
     #[must_use]
     pub fn max_lag(mut self, max_lag: impl Into<Option<Duration>>) -> Self {
         self.reading.max_lag = max_lag.into();
+        self
+    }
+
+    /// How long a statement waits for a primary that answers: a write, the beginning of a
+    /// transaction, or a read that no replica may serve. What was not sent yet moves to the new
+    /// primary at once when there is one. When the time is over it fails with
+    /// [`Error::NoPrimary`](crate::Error::NoPrimary). Default: five seconds.
+    #[must_use]
+    pub fn primary_wait(mut self, wait: Duration) -> Self {
+        self.primary_wait = wait;
         self
     }
 

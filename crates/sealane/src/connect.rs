@@ -1,5 +1,6 @@
 //! From a configuration to a connection.
 
+mod error;
 #[cfg(feature = "mysql")]
 mod mysql;
 
@@ -11,7 +12,9 @@ use sealane_monitor::Pace;
 use sealane_sql::is_group_name;
 use url::Url;
 
-use crate::{Config, ConnectError, RoutedConnection, cluster::Cluster, config::EndpointConfig};
+use crate::{Config, RoutedConnection, cluster::Cluster, config::EndpointConfig};
+
+pub use error::ConnectError;
 
 /// Connects to the primary and observes all endpoints once.
 ///
@@ -233,7 +236,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
 
     use sealane_core::{EndpointId, Loads, Topology};
     use sealane_monitor::{
-        Board, CatalogWatch, Monitor, RunGuard,
+        Board, CatalogWatch, Monitor,
         postgres::{PostgresCatalog, PostgresProbe},
     };
     use sealane_sql::{Classifier, Dialect};
@@ -247,9 +250,8 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
-        let guard = RunGuard::new(Arc::clone(&board), id);
         let (its_pools, connect_options) =
-            crate::pool::postgres::open(&endpoint.options, guard, index == 0)
+            crate::pool::postgres::open(&endpoint.options, &board, id, index == 0)
                 .await
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
@@ -287,6 +289,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         reading: config.reading,
         signer: config.signer,
         resignation: Resignation::default(),
+        primary_wait: config.primary_wait,
         quick: config.pace.quick,
     })
 }
@@ -348,7 +351,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
     use sealane_monitor::{Board, Monitor};
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::{failover::Resignation, group::Groups};
+    use crate::{failover::Resignation, group::Groups, pool::EndpointPools};
 
     let options = &config.primary.options;
     if crate::pool::sqlite::is_private(options.get_url()) {
@@ -366,7 +369,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         engine: Engine::Sqlite,
         loads: Arc::new(Loads::new(topology.len())),
         monitor: Monitor::idle(Board::new(topology)),
-        pools: Box::new([writer, readers]),
+        pools: Box::new([writer, readers].map(EndpointPools::fixed)),
         balancer: Arc::clone(&config.balancer),
         classifier: Some(Arc::new(Classifier::new(Dialect::Sqlite))),
         catalog: None,
@@ -375,6 +378,7 @@ async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, Conne
         reading: config.reading,
         signer: config.signer.clone(),
         resignation: Resignation::default(),
+        primary_wait: config.primary_wait,
         quick: config.pace.quick,
     })
 }

@@ -5,13 +5,17 @@ mod traits;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{Access, Consistency, Demand, Engine, Event, Session, WhenBehind};
 
 use crate::{
     Events, Explanation, Status,
     cluster::{Cluster, Reach},
-    connect, events, explain,
+    connect, events,
+    execute::{PrimaryWait, TakeLine},
+    explain,
+    pool::EndpointPools,
     scope::Here,
 };
 
@@ -219,7 +223,9 @@ impl RoutedConnection {
     /// # Errors
     /// The primary does not answer, or there is none.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        self.cluster.primary()?.1.ping().await
+        let (_, mut line) =
+            PrimaryWait::default().open(&self.cluster, &TakeLine, |_| {}).await?;
+        line.ping().await
     }
 
     /// Closes all pools of all endpoints and ends the probes, for every handle.
@@ -230,7 +236,8 @@ impl RoutedConnection {
         self.close_by_ref().await
     }
 
-    /// Closes all pools of all endpoints and ends the probes, for every handle.
+    /// Closes all pools of all endpoints and ends the probes, for every handle. Connections that
+    /// do not end within five seconds, as those to a server that hangs, are left behind.
     ///
     /// # Errors
     /// As SeaORM's connections do; every pool is closed even so.
@@ -239,10 +246,7 @@ impl RoutedConnection {
         if let Some(catalog) = &self.cluster.catalog {
             catalog.stop();
         }
-        let mut result = Ok(());
-        for pools in &self.cluster.pools {
-            result = result.and(pools.close().await);
-        }
-        result
+        let closing = self.cluster.pools.iter().map(EndpointPools::close);
+        join_all(closing).await.into_iter().fold(Ok(()), Result::and)
     }
 }

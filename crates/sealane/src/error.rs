@@ -1,299 +1,128 @@
-//! Errors of connecting, and what a failed statement says about its endpoint.
+//! Errors that sealane itself gives to a statement, and what a failed statement says about its
+//! endpoint.
 
-use std::{env::VarError, path::PathBuf, time::Duration};
+mod code;
 
-use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
-use sealane_core::{Engine, ErrorCode, Failure, MAX_ENDPOINTS};
+use std::time::Duration;
 
-/// Why [`connect`](crate::connect) or the reading of a configuration failed.
-/// No variant carries a URL or a password. Messages contain their causes.
+use sea_orm::{DbErr, RuntimeErr};
+
+pub(crate) use code::{is_end, is_read_only_refusal, with_code};
+
+/// Why a statement failed, where that was not for its server to say.
+///
+/// SeaORM's methods return a [`DbErr`]; [`Error::of`] finds this in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConnectError {
-    /// A URL could not be read.
-    #[error("the URL of {endpoint} is not valid: {reason}")]
-    InvalidUrl {
-        /// The endpoint's name.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The scheme of a URL is of no known database.
-    #[error(
-        "the URL of {endpoint} begins with {scheme}:, which is none of postgres:, mysql: (for \
-         MariaDB, too), sqlite:"
-    )]
-    UnknownScheme {
-        /// The endpoint's name.
-        endpoint: String,
-        /// The scheme found.
-        scheme: String,
-    },
-    /// The driver of a database was left out at compile time.
-    #[error("{endpoint} needs sealane's feature `{feature}`, which is not enabled")]
-    DriverMissing {
-        /// The endpoint's name.
-        endpoint: String,
-        /// The feature to enable in `Cargo.toml`.
-        feature: &'static str,
-    },
-    /// Endpoints of different databases in one configuration.
-    #[error("{endpoint} is another kind of database than the primary")]
-    MixedEngines {
-        /// The endpoint's name.
-        endpoint: String,
-    },
-    /// MySQL and MariaDB in one configuration: they do not replicate to each other
-    /// in a way that could be compared.
-    #[error(
-        "{mysql} runs MySQL and {mariadb} runs MariaDB; their positions do not compare, so all \
-         endpoints must run the same"
-    )]
-    MixedFlavours {
-        /// The name of an endpoint with MySQL.
-        mysql: String,
-        /// The name of an endpoint with MariaDB.
-        mariadb: String,
-    },
-    /// Replicas were configured for an SQLite file.
-    #[error(
-        "an SQLite file has no replicas: it is split by itself into one writing and several \
-         reading connections; configure the file alone"
-    )]
-    SqliteReplicas,
-    /// Two endpoints with one name.
-    #[error("two endpoints are called {name}; names tell them apart in plans and status")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A group that no statement could ask for.
-    #[error("{endpoint} is in group `{group}`; the name of a group is letters, digits, - and _")]
-    InvalidGroup {
-        /// The endpoint's name.
-        endpoint: String,
-        /// The group's name.
-        group: String,
-    },
-    /// A logical subscriber that statements could reach which do not ask for it.
-    #[error(
-        "{endpoint} is a logical subscriber and in no group; it lacks what is not published, so it \
-         must be in one (`in_group`, or `group` in the file)"
-    )]
-    UngroupedSubscriber {
-        /// The endpoint's name.
-        endpoint: String,
-    },
-    /// A subscription of an engine that has none.
-    #[error("{endpoint} has a subscription, and only PostgreSQL has logical subscribers")]
-    NoSubscriptions {
-        /// The endpoint's name.
-        endpoint: String,
-    },
-    /// A pool without room.
-    #[error(
-        "{endpoint} has min_connections {least} and max_connections {most}; it needs at least one, and as many as the least"
-    )]
-    PoolSize {
-        /// The endpoint's name.
-        endpoint: String,
-        /// Its `min_connections`.
-        least: u32,
-        /// Its `max_connections`.
-        most: u32,
-    },
-    /// More endpoints than one topology can hold.
-    #[error("{count} endpoints are configured, {MAX_ENDPOINTS} are possible")]
-    TooManyEndpoints {
-        /// How many were configured.
-        count: usize,
-    },
-    /// The primary did not answer at start.
-    #[error("{endpoint} at {address}, which should take the writes, cannot be used: {failure}")]
-    PrimaryUnreachable {
-        /// Its name.
-        endpoint: String,
-        /// Where it is.
-        address: String,
-        /// What happened.
-        failure: Failure,
-    },
-    /// No endpoint accepts writes.
-    #[error(
-        "none of the endpoints is a primary: {endpoint} at {address} is a replica; check which URL \
-         is which, or whether a promotion is under way"
-    )]
+pub enum Error {
+    /// No endpoint was the primary, or the primary did not answer, for as long as
+    /// [`primary_wait`](crate::Config::primary_wait) allows. Nothing was carried out.
+    #[error("no endpoint may take this statement: {why}; waited {waited:?} for a primary")]
     NoPrimary {
-        /// The endpoint configured as the primary.
+        /// What was known of the primary.
+        why: String,
+        /// How long the statement waited.
+        waited: Duration,
+        /// What the last attempt failed with, if there was one.
+        #[source]
+        cause: Option<DbErr>,
+    },
+    /// No replica is fresh enough, and
+    /// [`WhenBehind::Fail`](sealane_core::WhenBehind::Fail) keeps the read from the primary.
+    #[error(
+        "no replica is fresh enough for this read, and it is not to run on the primary (see \
+         RoutedConnection::explain)"
+    )]
+    NoReplica,
+    /// A write was sent, and either its answer was lost, or another server had become the primary
+    /// by the time of the answer. It may have been carried out, or not, or be lost with the server
+    /// that was replaced. It was not tried again.
+    #[error("whether this write was carried out is unknown: it was sent to {endpoint}, and {why}")]
+    OutcomeUnknown {
+        /// Where it was sent.
         endpoint: String,
-        /// Where it is.
-        address: String,
+        /// What happened then.
+        why: &'static str,
+        /// The driver's error, if there is one.
+        #[source]
+        cause: Option<DbErr>,
     },
-    /// Two endpoints accept writes on the same timeline.
-    #[error(
-        "more than one endpoint claims to be the primary: {endpoints}; fence one of them off (a \
-         replica of MySQL or MariaDB must have read_only on)"
-    )]
-    PrimaryConflict {
-        /// Their names.
-        endpoints: String,
-    },
-    /// Several URLs of one server, which is a primary.
-    #[error(
-        "{endpoints} seem to be one server, which takes writes; give the URL of each server once \
-         (without replicas, none but the primary's)"
-    )]
-    SamePrimary {
-        /// Their names.
-        endpoints: String,
-    },
-    /// A setting is out of its range.
-    #[error("{name} is {value:?}; it must be between {least:?} and {most:?}")]
-    OutOfRange {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        value: Duration,
-        /// The least that is possible.
-        least: Duration,
-        /// The most that is possible.
-        most: Duration,
-    },
-    /// A secret for tokens that could be found by trying.
-    #[error(
-        "a key for tokens (Config::token_key, or [tokens] keys in a file) has {bytes} bytes; at least {least} are needed, from a random source"
-    )]
-    WeakTokenKey {
-        /// Its length.
-        bytes: usize,
-        /// The least length.
-        least: usize,
-    },
-    /// An environment variable is missing or not text.
-    #[error("{name} is not set in the environment, or not readable: {cause}")]
-    Environment {
-        /// The variable.
-        name: &'static str,
-        /// What is wrong with it.
-        cause: VarError,
-    },
-    /// A configuration file could not be read.
-    #[error("cannot read {path}: {cause}")]
-    File {
-        /// The file.
-        path: PathBuf,
+    /// The server of an open transaction was replaced, restarted or does not answer any more.
+    /// Nothing of the transaction was committed, so it may be begun anew.
+    #[error("the transaction on {endpoint} is lost, and nothing of it was committed: {why}")]
+    TransactionLost {
+        /// Where it was begun.
+        endpoint: String,
         /// What happened.
-        cause: std::io::Error,
+        why: &'static str,
     },
-    /// A configuration file is not valid.
-    #[error("{path} is not a valid configuration: {message}")]
-    Toml {
-        /// The file, or `text`.
-        path: PathBuf,
-        /// What is wrong, and on which line. The line itself is left out: it
-        /// may hold a password.
-        message: String,
-    },
-    /// The driver could not open a pool.
-    #[error("cannot open {endpoint} at {address}: {cause}{}", open_hint(address, cause))]
-    Open {
-        /// The endpoint's name.
+    /// The server of a stream was replaced, restarted or does not answer any more, and rows were
+    /// already given out.
+    #[error("the stream of rows from {endpoint} is lost: {why}")]
+    StreamLost {
+        /// Where it was opened.
         endpoint: String,
-        /// Where it is.
-        address: String,
-        /// What the driver said.
-        cause: DbErr,
+        /// What happened.
+        why: &'static str,
     },
 }
 
-impl From<ConnectError> for DbErr {
-    /// So that `sealane::connect(..).await?` fits where
-    /// `Database::connect(..).await?` stood.
-    fn from(error: ConnectError) -> DbErr {
+/// A server was replaced while it was waited for.
+pub(crate) const REPLACED: &str = "another server took its place, or it was restarted";
+/// A server does not answer.
+pub(crate) const SILENT: &str = "it does not answer, or was restarted";
+/// A connection broke.
+pub(crate) const LOST: &str = "the connection was lost before its answer";
+
+impl Error {
+    /// What sealane has to say in `error`; `None` if it is the server's or the driver's.
+    #[must_use]
+    pub fn of(error: &DbErr) -> Option<&Error> {
+        match error {
+            #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+            DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
+                sea_orm::sqlx::Error::Io(error) => error.get_ref()?.downcast_ref(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for DbErr {
+    /// As the driver's error of a broken connection, which carries it.
+    fn from(error: Error) -> DbErr {
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        {
+            let error = sea_orm::sqlx::Error::Io(std::io::Error::other(error));
+            DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+        }
+        #[cfg(not(any(feature = "postgres", feature = "mysql", feature = "sqlite")))]
         DbErr::Conn(RuntimeErr::Internal(error.to_string()))
     }
 }
 
-/// What to do about the commonest failure of a file.
-fn open_hint(address: &str, source: &DbErr) -> &'static str {
-    // SQLITE_CANTOPEN.
-    let cannot_open = with_code(source, |code| code == ErrorCode::Server("14"));
-    match cannot_open && !address.is_empty() {
-        true => " (its folder must exist; a URL needs ?mode=rwc to create the file)",
-        false => "",
+#[cfg(all(test, any(feature = "postgres", feature = "mysql", feature = "sqlite")))]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_ours_is_found_in_seaorms_with_its_source() {
+        let cause = Some(DbErr::Custom("reset by peer".to_owned()));
+        let ours = Error::OutcomeUnknown { endpoint: "db-1".to_owned(), why: LOST, cause };
+        let error = DbErr::from(ours);
+        let found = Error::of(&error).unwrap();
+        assert!(matches!(found, Error::OutcomeUnknown { endpoint, .. } if endpoint == "db-1"));
+        assert!(found.source().unwrap().to_string().contains("reset by peer"));
+        assert!(error.to_string().contains("it was sent to db-1"), "{error}");
     }
-}
 
-/// The error of a statement that found no endpoint to run on.
-pub(crate) fn no_primary() -> DbErr {
-    DbErr::Conn(RuntimeErr::Internal(
-        "no endpoint may take this statement: there is no primary now (see RoutedConnection::status)"
-            .to_owned(),
-    ))
-}
-
-/// The error of a read that [`WhenBehind::Fail`](sealane_core::WhenBehind::Fail)
-/// keeps from the primary.
-pub(crate) fn behind() -> DbErr {
-    DbErr::Conn(RuntimeErr::Internal(
-        "no replica is fresh enough for this read, and it is not to run on the primary \
-         (see RoutedConnection::explain)"
-            .to_owned(),
-    ))
-}
-
-/// The error of a read that waited for an endpoint which does not answer probes.
-pub(crate) fn hung() -> DbErr {
-    DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
-}
-
-/// Whether a statement on the primary that failed so is over: the server itself said it, or
-/// there was no connection to send it on.
-pub(crate) fn is_end(error: &DbErr) -> bool {
-    with_code(error, |code| matches!(code, ErrorCode::Server(_) | ErrorCode::PoolExhausted))
-}
-
-/// What a failed statement says about its endpoint, in core's terms.
-pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
-    match error {
-        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => judge(ErrorCode::PoolExhausted),
-        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-        DbErr::Conn(RuntimeErr::SqlxError(error))
-        | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => sqlx_code(error, judge),
-        _ => judge(ErrorCode::Other),
+    #[test]
+    fn others_errors_are_not_ours() {
+        let broken = sea_orm::sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        assert!(Error::of(&DbErr::Conn(RuntimeErr::SqlxError(broken.into()))).is_none());
+        assert!(Error::of(&DbErr::Custom("no".to_owned())).is_none());
     }
-}
-
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
-    use sea_orm::sqlx::Error;
-    match error {
-        Error::Database(answer) => {
-            #[cfg(feature = "mysql")]
-            if let Some(answer) =
-                answer.try_downcast_ref::<sea_orm::sqlx::mysql::MySqlDatabaseError>()
-            {
-                return judge(ErrorCode::Server(&answer.number().to_string()));
-            }
-            match answer.code() {
-                Some(code) => judge(ErrorCode::Server(&code)),
-                None => judge(ErrorCode::Other),
-            }
-        }
-        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => {
-            judge(ErrorCode::Connection)
-        }
-        Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
-        _ => judge(ErrorCode::Other),
-    }
-}
-
-/// Whether a primary refused a statement because it takes no writes.
-pub(crate) fn is_read_only_refusal(engine: Engine, code: ErrorCode<'_>) -> bool {
-    matches!(
-        (engine, code),
-        (Engine::Postgres, ErrorCode::Server("25006"))
-            | (Engine::MySql, ErrorCode::Server("1290" | "1836"))
-    )
 }

@@ -34,10 +34,10 @@ mod connect;
 mod connection;
 mod error;
 mod events;
+mod execute;
 mod explain;
 mod failover;
 mod group;
-mod lane;
 mod pool;
 mod scope;
 mod session;
@@ -45,12 +45,11 @@ mod status;
 mod stream;
 mod token;
 mod transaction;
-mod writing;
 
 pub use config::Config;
-pub use connect::connect;
+pub use connect::{ConnectError, connect};
 pub use connection::RoutedConnection;
-pub use error::ConnectError;
+pub use error::Error;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
 pub use scope::{in_current_scope, scope};
@@ -63,4 +62,7 @@ pub use session::{Progress, Resumed};
 pub use status::{CatalogState, EndpointStatus, LagMillis, Status};
 pub use stream::RoutedStream;
 pub use token::TokenRefusal;
-pub use transaction::RoutedTransaction;
+pub use transaction::{RoutedTransaction, RoutedTransactionStream};
+
+/// A future as SeaORM's traits return it.
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,10 +1,20 @@
-//! The pools of one endpoint: one that cannot write, one that may.
+//! The pools of one endpoint, and which run of a server their connections belong to.
 //!
-//! Reads on a replica use the first, and the server itself enforces it. Whatever
-//! the primary serves uses the second. An endpoint that is promoted needs no
-//! new configuration, and one that is demoted gets no write. Neither pool
-//! connects before it is used.
+//! An endpoint has a pool of sessions that cannot write, for reads that it serves as a replica, and
+//! one of sessions that may, for whatever it serves as the primary. Both are lazy. An endpoint
+//! that is promoted needs no new configuration, and one that is demoted gets no write.
+//!
+//! Both live for one *generation*: until another run of a server answers at the address, or until
+//! nobody answers there (`sealane_monitor::Footing`). Then they are left behind with all their
+//! connections, idle, lent, or lost in a dead network, and new ones are opened with the next
+//! statement. So no connection is ever handed out for another server than the one it was made to,
+//! and a slot that the driver cannot get back costs nothing. (Rejected: one pool for ever with a
+//! check before each use. A connection does not tell which run it was made in without being asked,
+//! and the driver waits without limit for slots that a dead network holds.)
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod driver;
+mod line;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
@@ -12,27 +22,31 @@ pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-use sea_orm::sqlx::pool::PoolOptions;
+use arc_swap::ArcSwap;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
+use sealane_core::Role;
+
+pub(crate) use line::{Execute, ExecuteUnprepared, Line, QueryAll, QueryOne, Verb};
 
 /// A connection that was used within this time is not asked whether it lives
 /// before it is used again. SeaORM's default asks every time, which doubles
 /// the round trips; never asking would let a restarted server's dead
 /// connections fail the first writes.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
+pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// How long a read waits for a connection to a replica before it goes
-/// elsewhere, unless configured. A caller that would wait half a minute for
-/// the primary (sqlx's default) has somewhere better to go here.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the polite end of a pool may take. A server that hangs never says goodbye.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The two pools of one endpoint.
+/// The two pools of one generation.
 #[derive(Debug)]
 pub(crate) struct Pools {
+    pub(crate) generation: u64,
     pub(crate) reads: DatabaseConnection,
     pub(crate) writes: DatabaseConnection,
 }
@@ -40,59 +54,115 @@ pub(crate) struct Pools {
 impl Pools {
     /// One connection for everything.
     pub(crate) fn same(connection: DatabaseConnection) -> Self {
-        Pools { reads: connection.clone(), writes: connection }
+        Pools { generation: 0, reads: connection.clone(), writes: connection }
     }
 
-    /// Closes both.
-    pub(crate) async fn close(&self) -> Result<(), DbErr> {
-        let reads = self.reads.close_by_ref().await;
-        self.writes.close_by_ref().await.and(reads)
-    }
-}
-
-/// What becomes of a connection to a run that the monitor does not get to know.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-#[derive(Debug, Clone, Copy)]
-enum Unknown {
-    /// Writes go on even where probes cannot.
-    Admitted,
-    /// Nothing is proved of what it would read.
-    Refused,
-}
-
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-impl Unknown {
-    /// Whether a connection to the server's run `incarnation` may be used.
-    async fn admit(
-        self,
-        guard: &sealane_monitor::RunGuard,
-        incarnation: &sealane_core::Incarnation,
-    ) -> Result<(), sea_orm::sqlx::Error> {
-        match (guard.admit(incarnation).await, self) {
-            (true, _) | (false, Unknown::Admitted) => Ok(()),
-            (false, Unknown::Refused) => Err(sea_orm::sqlx::Error::Protocol(
-                "the monitor does not know this server's run".into(),
-            )),
+    /// The pool for what was planned in `role`: what the primary serves may write, what a replica
+    /// serves may not.
+    pub(crate) fn of(&self, role: Role) -> &DatabaseConnection {
+        match role {
+            Role::Primary => &self.writes,
+            // A replica; and if core learns of more roles, none of them takes writes.
+            _ => &self.reads,
         }
     }
+
+    async fn close(&self) -> Result<(), DbErr> {
+        let (reads, writes) = tokio::join!(close(&self.reads), close(&self.writes));
+        reads.and(writes)
+    }
 }
 
-/// The settings of the writing pool and of the reading one. Only the pool that the
-/// endpoint's role makes likely is filled beforehand.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-fn sized<DB: sea_orm::sqlx::Database>(
-    options: &ConnectOptions,
-    pool: PoolOptions<DB>,
-    is_first: bool,
-) -> (PoolOptions<DB>, PoolOptions<DB>) {
-    let least = options.get_min_connections().unwrap_or(pool.get_min_connections());
-    let (writes_least, reads_least) = if is_first { (least, 0) } else { (0, least) };
-    let writes = pool.clone().min_connections(writes_least);
-    let mut reads = pool.min_connections(reads_least);
-    if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() {
-        reads = reads.acquire_timeout(REPLICA_ACQUIRE_TIMEOUT);
+/// Closes a pool, in bounded time.
+async fn close(pool: &DatabaseConnection) -> Result<(), DbErr> {
+    // What has not said goodbye by then is dropped with the pool.
+    tokio::time::timeout(CLOSE_LIMIT, pool.close_by_ref()).await.unwrap_or(Ok(()))
+}
+
+/// Makes the pools of a generation. None of them connects before it is used.
+pub(crate) trait OpenPools: Send + Sync {
+    fn open(&self, generation: u64) -> Pools;
+}
+
+/// The pools of one endpoint.
+pub(crate) struct EndpointPools {
+    current: ArcSwap<Pools>,
+    /// `None` if the same ones serve for ever: one server alone, or one file.
+    opener: Option<Box<dyn OpenPools>>,
+    opening: Mutex<()>,
+    /// For code that wants SeaORM's own type. It checks its connections by itself.
+    plain: DatabaseConnection,
+}
+
+impl EndpointPools {
+    /// Pools that serve for ever.
+    pub(crate) fn fixed(pools: Pools) -> Self {
+        let plain = pools.writes.clone();
+        EndpointPools {
+            current: ArcSwap::from_pointee(pools),
+            opener: None,
+            opening: Mutex::default(),
+            plain,
+        }
     }
-    (writes, reads)
+
+    /// Pools that `opener` makes for each generation, `first` being those of the first one.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(crate) fn renewed(
+        first: Pools,
+        opener: Box<dyn OpenPools>,
+        plain: DatabaseConnection,
+    ) -> Self {
+        EndpointPools {
+            current: ArcSwap::from_pointee(first),
+            opener: Some(opener),
+            opening: Mutex::default(),
+            plain,
+        }
+    }
+
+    /// The pools of `generation`, or of a later one.
+    pub(crate) fn at(&self, generation: u64) -> Arc<Pools> {
+        let current = self.current.load_full();
+        match &self.opener {
+            Some(opener) if current.generation < generation => {
+                self.renew(&**opener, generation)
+            }
+            _ => current,
+        }
+    }
+
+    /// SeaORM's own connection, which may write while the endpoint is the primary.
+    pub(crate) fn plain(&self) -> &DatabaseConnection {
+        &self.plain
+    }
+
+    fn renew(&self, opener: &dyn OpenPools, generation: u64) -> Arc<Pools> {
+        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        if current.generation >= generation {
+            return current;
+        }
+        let renewed = Arc::new(opener.open(generation));
+        self.current.store(Arc::clone(&renewed));
+        // Ends the waits for its connections at once, and drops the idle ones.
+        tokio::spawn(async move { current.close().await });
+        renewed
+    }
+
+    /// Closes all of them, in bounded time.
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        let current = self.current.load_full();
+        let (pools, plain) = tokio::join!(current.close(), close(&self.plain));
+        pools.and(plain)
+    }
+}
+
+impl fmt::Debug for EndpointPools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let generation = self.current.load().generation;
+        f.debug_struct("EndpointPools").field("generation", &generation).finish_non_exhaustive()
+    }
 }
 
 /// The same options for a pool that does nothing before it is used: SeaORM would

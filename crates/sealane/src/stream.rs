@@ -7,13 +7,12 @@ use std::{
 };
 
 use futures_util::Stream;
-use sea_orm::{DbErr, QueryResult, QueryStream, Statement, StreamTrait};
-use sealane_core::InFlight;
+use sea_orm::{DbErr, QueryResult, QueryStream, Statement};
 
 use crate::{
-    RoutedConnection, error, explain,
-    lane::{Attempt, BoxFuture, Lane, Next},
-    writing::Writing,
+    BoxFuture, Error, RoutedConnection,
+    error::SILENT,
+    execute::{Attempt, Ended, Next, PrimaryWait, ReadExecution, TakeLine, Writing},
 };
 
 /// A stream of rows from one endpoint.
@@ -29,36 +28,38 @@ enum State {
     /// A read that has not found its endpoint (again) yet.
     Opening(BoxFuture<'static, Result<RoutedStream, DbErr>>),
     /// A stream whose errors go to the caller.
-    Flowing { rows: QueryStream, running: Running },
+    Flowing(Box<Flow>),
     /// Over.
     Ended,
 }
 
-/// Let go when the stream is over.
-enum Running {
-    Read { _until: InFlight },
-    Write(Writing),
-}
-
-impl Running {
-    /// Looks at what came of it.
-    fn note(&self, item: Option<&Result<QueryResult, DbErr>>) {
-        match (self, item) {
-            (Running::Read { .. }, _) | (_, Some(Ok(_))) => {}
-            (Running::Write(writing), Some(Err(error))) => writing.failed(error),
-            (Running::Write(writing), None) => writing.ended(),
-        }
-    }
-}
+/// A row, an error, or the end.
+type Item = Option<Result<QueryResult, DbErr>>;
 
 struct Read {
-    connection: RoutedConnection,
     statement: Statement,
-    lane: Lane,
+    read: ReadExecution,
     attempt: Attempt,
+    rows: Rows,
+}
+
+struct Flow {
+    rows: Rows,
+    running: Running,
+    /// Whether what it shows is noted.
+    is_noted: bool,
+}
+
+/// Rows, and what ends the wait for them.
+struct Rows {
     rows: QueryStream,
-    /// Ready when the endpoint does not even answer probes.
-    hung: BoxFuture<'static, DbErr>,
+    moved: BoxFuture<'static, ()>,
+}
+
+/// Let go when the stream is over.
+enum Running {
+    Read(Attempt),
+    Write(Writing),
 }
 
 /// Opens a stream where the statement belongs.
@@ -68,8 +69,7 @@ pub(crate) async fn open(
 ) -> Result<RoutedStream, DbErr> {
     match connection.cluster().reach(&statement.sql) {
         Some(reach) => {
-            let lane = Lane::plan(&connection, &reach).await?;
-            open_read(connection, statement, lane, None).await
+            open_read(ReadExecution::plan(&connection, &reach).await?, statement).await
         }
         None => open_write(connection, statement).await,
     }
@@ -79,99 +79,119 @@ async fn open_write(
     connection: RoutedConnection,
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
-    let (writing, primary) = Writing::start(&connection, &statement.sql).await?;
-    // It is sent with the first look at the rows; this only finds a connection.
-    let rows = primary.stream_raw(statement).await.inspect_err(|error| writing.failed(error))?;
-    Ok(RoutedStream(State::Flowing { rows, running: Running::Write(writing) }))
+    let mut wait = PrimaryWait::default();
+    let (writing, line) = connection.start_write(&statement.sql, &mut wait).await?;
+    // It is sent with the first look at the rows.
+    let rows = line.stream(statement).await.inspect_err(|error| writing.note_error(error))?;
+    let rows = Rows { rows, moved: writing.attempt().moved() };
+    let flow = Flow { rows, running: Running::Write(writing), is_noted: false };
+    Ok(RoutedStream(State::Flowing(Box::new(flow))))
 }
 
-/// Takes the attempts that are left in `lane`; `last_error` is that of the one
-/// before.
-async fn open_read(
-    connection: RoutedConnection,
-    statement: Statement,
-    mut lane: Lane,
-    mut last_error: Option<DbErr>,
-) -> Result<RoutedStream, DbErr> {
-    let cluster = connection.cluster().clone();
-    while let Some(attempt) = lane.next(&cluster) {
-        let id = attempt.guard.endpoint();
-        let Some(pool) = cluster.pool(id, attempt.role) else {
-            break;
-        };
-        explain::trace(&connection, id, &statement.sql);
-        match pool.stream_raw(statement.clone()).await {
+/// Takes the attempts that are left.
+async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<RoutedStream, DbErr> {
+    loop {
+        let (attempt, line) = read.open(&TakeLine, &statement.sql).await?;
+        match line.stream(statement.clone()).await {
             Ok(rows) => {
-                let hung = attempt.hung(&cluster);
-                let read = Read { connection, statement, lane, attempt, rows, hung };
+                let rows = Rows { rows, moved: attempt.moved() };
+                let read = Read { statement, read, attempt, rows };
                 return Ok(RoutedStream(State::Unproved(Box::new(read))));
             }
-            Err(error) => match lane.failed(&cluster, &attempt, &error) {
-                Next::GiveUp => return Err(error),
-                Next::Write => {
-                    cluster.learn_write(&statement.sql);
-                    return open_write(connection, statement).await;
-                }
-                Next::Retry => last_error = Some(error),
+            Err(error) => match read.ended(&attempt, Ended::Failed(error)).await {
+                Next::GiveUp(error) => return Err(error),
+                Next::Retry => {}
+                Next::Write => return open_learned(read, statement).await,
             },
         }
     }
-    Err(last_error.unwrap_or_else(error::no_primary))
+}
+
+/// It was called a read, and a server knows better.
+async fn open_learned(read: ReadExecution, statement: Statement) -> Result<RoutedStream, DbErr> {
+    read.connection().cluster().learn_write(&statement.sql);
+    open_write(read.connection().clone(), statement).await
+}
+
+impl Rows {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, Ended>> {
+        match Pin::new(&mut self.rows).poll_next(cx) {
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Failed(error))),
+            Poll::Ready(item) => Poll::Ready(Ok(item)),
+            Poll::Pending => self.moved.as_mut().poll(cx).map(|()| Err(Ended::Moved)),
+        }
+    }
 }
 
 impl Read {
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
-        match Pin::new(&mut self.rows).poll_next(cx) {
-            Poll::Ready(item) => Poll::Ready(item),
-            Poll::Pending => self.hung.as_mut().poll(cx).map(|error| Some(Err(error))),
-        }
-    }
-
     /// The first thing that came from the server decides.
-    fn first(mut self, item: Option<Result<QueryResult, DbErr>>) -> (State, First) {
-        let error = match item {
-            Some(Err(error)) => {
-                let next = self.lane.failed(self.connection.cluster(), &self.attempt, &error);
-                match next {
-                    Next::GiveUp => return (State::Ended, Some(Some(Err(error)))),
-                    Next::Write => {
-                        self.connection.cluster().learn_write(&self.statement.sql);
-                        let again = open_write(self.connection, self.statement);
-                        return (State::Opening(Box::pin(again)), None);
-                    }
-                    Next::Retry => Some(error),
-                }
-            }
-            item if self.lane.served(&self.connection, &self.attempt) => {
-                let (rows, running) = (self.rows, Running::Read { _until: self.attempt.guard });
+    fn first(self, came: Result<Item, Ended>) -> (State, Option<Item>) {
+        let Read { statement, mut read, attempt, rows } = self;
+        let ended = match came {
+            Ok(item) if read.served(&attempt) => {
                 let state = match item {
-                    Some(_) => State::Flowing { rows, running },
+                    Some(_) => {
+                        let running = Running::Read(attempt);
+                        State::Flowing(Box::new(Flow { rows, running, is_noted: true }))
+                    }
                     None => State::Ended,
                 };
                 return (state, Some(item));
             }
             // Its server was restarted under it.
-            _ => None,
+            Ok(_) => Ended::Moved,
+            Err(ended) => ended,
         };
-        let again = open_read(self.connection, self.statement, self.lane, error);
+        let again = async move {
+            drop(rows);
+            match read.ended(&attempt, ended).await {
+                Next::GiveUp(error) => return Err(error),
+                Next::Retry => {}
+                Next::Write => return open_learned(read, statement).await,
+            }
+            drop(attempt);
+            open_read(read, statement).await
+        };
         (State::Opening(Box::pin(again)), None)
     }
 }
 
-/// What the caller gets of the first thing that came; `None`: nothing yet.
-type First = Option<Option<Result<QueryResult, DbErr>>>;
+impl Flow {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let came = ready!(self.rows.poll(cx));
+        Poll::Ready(match &self.running {
+            Running::Write(writing) => match came {
+                Ok(Some(row)) => {
+                    if !std::mem::replace(&mut self.is_noted, true) {
+                        writing.note_seen();
+                    }
+                    Some(row)
+                }
+                Ok(None) => writing.judged(Ok(())).err().map(Err),
+                Err(ended) => writing.judged::<()>(Err(ended)).err().map(Err),
+            },
+            Running::Read(attempt) => match came {
+                Ok(item) => item,
+                Err(Ended::Failed(error)) => Some(Err(error)),
+                Err(Ended::Moved) => {
+                    let lost = Error::StreamLost { endpoint: attempt.place(), why: SILENT };
+                    Some(Err(lost.into()))
+                }
+            },
+        })
+    }
+}
 
 impl Stream for RoutedStream {
     type Item = Result<QueryResult, DbErr>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let state = &mut self.get_mut().0;
         loop {
             match state {
                 State::Ended => return Poll::Ready(None),
-                State::Flowing { rows, running } => {
-                    let item = ready!(Pin::new(rows).poll_next(cx));
-                    running.note(item.as_ref());
+                State::Flowing(flow) => {
+                    let item = ready!(flow.poll(cx));
                     if !matches!(item, Some(Ok(_))) {
                         // The session is stamped before the caller learns of the end.
                         *state = State::Ended;
@@ -186,9 +206,9 @@ impl Stream for RoutedStream {
                     }
                 },
                 State::Unproved(read) => {
-                    let item = ready!(read.poll_first(cx));
+                    let came = ready!(read.rows.poll(cx));
                     if let State::Unproved(read) = std::mem::replace(state, State::Ended) {
-                        let (next, given) = read.first(item);
+                        let (next, given) = read.first(came);
                         *state = next;
                         if let Some(item) = given {
                             return Poll::Ready(item);
@@ -205,7 +225,7 @@ impl fmt::Debug for RoutedStream {
         let state = match &self.0 {
             State::Unproved(_) => "unproved",
             State::Opening(_) => "opening",
-            State::Flowing { .. } => "flowing",
+            State::Flowing(_) => "flowing",
             State::Ended => "ended",
         };
         f.debug_tuple("RoutedStream").field(&state).finish()

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role};
 
 use super::*;
+use crate::{Admission, RunGuard, Stage};
 
 mod cadence;
 mod trace;
@@ -163,14 +164,56 @@ async fn a_suspect_is_probed_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_to_an_unknown_run_waits_for_the_board_to_learn_of_it() {
+async fn a_connection_to_an_unknown_run_waits_for_the_board_and_is_for_the_next_generation() {
     let bench = bench().await;
     let board = bench.monitor.board();
-    let guard = crate::RunGuard::new(Arc::clone(board), replica_id());
-    assert!(guard.admit(&Incarnation::new("first")).await);
+    let guard = || RunGuard::new(Arc::clone(board), replica_id(), board.generation(replica_id()));
+    let first = guard();
+    assert_eq!(first.admit(&Incarnation::new("first")).await, Admission::Known);
     bench.replica.set(|state| state.run = "second");
-    assert!(guard.admit(&Incarnation::new("second")).await);
-    assert!(!guard.admit(&Incarnation::new("first")).await, "the old run is gone");
+    assert_eq!(first.admit(&Incarnation::new("second")).await, Admission::Replaced);
+    assert_eq!(guard().admit(&Incarnation::new("second")).await, Admission::Known);
+    assert_eq!(guard().admit(&Incarnation::new("first")).await, Admission::Replaced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_on_a_replica_loses_its_footing_with_a_restart_and_with_silence() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let stand = || board.footing(&board.topology(), replica_id(), Role::Replica).unwrap();
+    let footing = stand();
+    assert!(board.holds(&footing, Stage::Sent));
+    bench.replica.set(|state| state.run = "second");
+    board.moved(&footing, Stage::Sent).await;
+    let footing = stand();
+    bench.replica.set(|state| state.answers = false);
+    board.moved(&footing, Stage::Sent).await;
+    bench.replica.set(|state| state.answers = true);
+    let is_up = |topology: &Topology| topology.get(replica_id()).unwrap().is_usable();
+    board.until(is_up).await;
+    assert!(!board.holds(&footing, Stage::Sent), "its connections are of no use any more");
+    assert!(board.holds(&stand(), Stage::Sent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_of_the_primary_ends_what_was_not_sent_and_not_what_was() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let footing = board.footing(&board.topology(), EndpointId::FIRST, Role::Primary).unwrap();
+    bench.primary.set(|state| state.answers = false);
+    board.moved(&footing, Stage::Unsent).await;
+    assert!(board.holds(&footing, Stage::Sent));
+    bench.primary.set(|state| (state.answers, state.run) = (true, "second"));
+    board.moved(&footing, Stage::Sent).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_probe_has_found_is_told() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    assert_eq!(board.heard_after(replica_id(), board.now()).await, Ok(()));
+    bench.replica.set(|state| state.answers = false);
+    assert_eq!(board.heard_after(replica_id(), board.now()).await, Err(Failure::Timeout));
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,6 +46,7 @@ struct Routing {
     max_staleness_ms: Option<u64>,
     max_lag_ms: Option<u64>,
     when_behind: Option<WayOut>,
+    primary_wait_ms: Option<u64>,
     write_tracking: Option<WriteTracking>,
     max_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
@@ -155,6 +156,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
         config = config.write_tracking(tracking);
     }
     config = file.tokens.apply(config.consistency(consistency).when_behind(when_behind));
+    if let Some(wait) = file.routing.primary_wait_ms.map(Duration::from_millis) {
+        config = config.primary_wait(wait);
+    }
     if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
         config = config.max_lag(max_lag);
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use sealane_core::{EndpointId, Engine, Loads, Position, Topology};
-use sealane_monitor::{Board, Monitor, RunGuard, mysql::MySqlProbe};
+use sealane_monitor::{Board, Monitor, mysql::MySqlProbe};
 use sealane_sql::{Classifier, Dialect};
 
 use super::{Addresses, open_error, primary_answers};
@@ -20,9 +20,8 @@ pub(super) async fn replicated(
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
-        let guard = RunGuard::new(Arc::clone(&board), id);
         let (its_pools, connect_options) =
-            crate::pool::mysql::open(&endpoint.options, guard, index == 0)
+            crate::pool::mysql::open(&endpoint.options, &board, id, index == 0)
                 .await
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
@@ -49,6 +48,7 @@ pub(super) async fn replicated(
         reading: config.reading,
         signer: config.signer,
         resignation: Resignation::default(),
+        primary_wait: config.primary_wait,
         quick: config.pace.quick,
     })
 }

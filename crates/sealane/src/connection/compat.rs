@@ -42,7 +42,7 @@ impl RoutedConnection {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin().await?.run_async(callback).await
+        self.begin().await?.call_async(callback).await
     }
 
     /// Runs `callback` in a transaction of this isolation level and access
@@ -61,7 +61,7 @@ impl RoutedConnection {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin_with_config(isolation_level, access_mode).await?.run_async(callback).await
+        self.begin_with_config(isolation_level, access_mode).await?.call_async(callback).await
     }
 
     /// The primary's pool.
@@ -177,7 +177,7 @@ impl RoutedTransaction {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin().await?.run_async(callback).await
+        self.begin().await?.call_async(callback).await
     }
 
     /// Runs `callback` in a nested transaction of this isolation level and
@@ -196,6 +196,6 @@ impl RoutedTransaction {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin_with_config(isolation_level, access_mode).await?.run_async(callback).await
+        self.begin_with_config(isolation_level, access_mode).await?.call_async(callback).await
     }
 }

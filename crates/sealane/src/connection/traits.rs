@@ -10,8 +10,10 @@ use sea_orm::{
 };
 
 use crate::{
-    RoutedConnection, RoutedStream, RoutedTransaction, lane::BoxFuture, scope::Here, stream,
-    transaction, writing::Writing,
+    BoxFuture, RoutedConnection, RoutedStream, RoutedTransaction,
+    pool::{Execute, ExecuteUnprepared, QueryAll, QueryOne},
+    scope::Here,
+    stream, transaction,
 };
 
 #[async_trait]
@@ -21,44 +23,37 @@ impl ConnectionTrait for RoutedConnection {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.run(statement, None, |db, statement| db.execute_raw(statement)).await
+        self.run::<Execute>(statement).await
     }
 
     async fn execute<S: StatementBuilder>(&self, builder: &S) -> Result<ExecResult, DbErr> {
-        let backend = self.get_database_backend();
-        let rebuild = || backend.build(builder);
-        self.run(rebuild(), Some(&rebuild), |db, statement| db.execute_raw(statement)).await
+        self.run::<Execute>(self.get_database_backend().build(builder)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         // Several statements in one text, DDL, `SET`: whatever needs this call is for the
         // primary; and its result carries no rows, so that no read is lost by it.
-        let here = Here::of(self);
-        let (writing, primary) = Writing::start(&here, sql).await?;
-        writing.looked_at(primary.execute_unprepared(sql).await)
+        let statement = Statement::from_string(self.get_database_backend(), sql);
+        Here::of(self).run_write::<ExecuteUnprepared>(statement).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(statement, None, |db, statement| db.query_one_raw(statement)).await
+        self.run::<QueryOne>(statement).await
     }
 
     async fn query_one<S: StatementBuilder>(
         &self,
         builder: &S,
     ) -> Result<Option<QueryResult>, DbErr> {
-        let backend = self.get_database_backend();
-        let rebuild = || backend.build(builder);
-        self.run(rebuild(), Some(&rebuild), |db, statement| db.query_one_raw(statement)).await
+        self.run::<QueryOne>(self.get_database_backend().build(builder)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(statement, None, |db, statement| db.query_all_raw(statement)).await
+        self.run::<QueryAll>(statement).await
     }
 
     async fn query_all<S: StatementBuilder>(&self, builder: &S) -> Result<Vec<QueryResult>, DbErr> {
-        let backend = self.get_database_backend();
-        let rebuild = || backend.build(builder);
-        self.run(rebuild(), Some(&rebuild), |db, statement| db.query_all_raw(statement)).await
+        self.run::<QueryAll>(self.get_database_backend().build(builder)).await
     }
 
     fn support_returning(&self) -> bool {
@@ -119,7 +114,7 @@ impl TransactionTrait for RoutedConnection {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin().await?.run(callback).await
+        self.begin().await?.call(callback).await
     }
 
     async fn transaction_with_config<F, T, E>(
@@ -136,6 +131,6 @@ impl TransactionTrait for RoutedConnection {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin_with_config(isolation_level, access_mode).await?.run(callback).await
+        self.begin_with_config(isolation_level, access_mode).await?.call(callback).await
     }
 }

@@ -2,73 +2,53 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbErr,
+    ConnectOptions, Database, DatabaseConnection, DbErr, SqlxMySqlConnector,
     sqlx::{self, mysql::MySqlConnectOptions, pool::PoolOptions},
 };
-use sealane_monitor::{RunGuard, mysql};
+use sealane_core::{EndpointId, Incarnation};
+use sealane_monitor::{Board, mysql};
 
-use super::{Pools, Unknown, quiet, routed, sized};
-
-/// What a session may do.
-#[derive(Debug, Clone, Copy)]
-enum Session {
-    Writes,
-    /// The server itself refuses a write with error 1792, or 1290 where `read_only`
-    /// is on, also after a promotion has turned that off.
-    Reads,
-}
+use super::{
+    EndpointPools, OpenPools, driver::{Access, Driver, Opener}, quiet, routed,
+};
 
 /// Holds for all transactions of the session that begin later, those of one
-/// statement included.
+/// statement included. The server itself refuses a write with error 1792, or 1290 where
+/// `read_only` is on, also after a promotion has turned that off.
 const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 
 /// The pools, and how the monitor connects to the same server. `is_first` is
 /// said of the endpoint that was configured as the primary.
 pub(crate) async fn open(
     options: &ConnectOptions,
-    guard: RunGuard,
+    board: &Arc<Board>,
+    endpoint: EndpointId,
     is_first: bool,
-) -> Result<(Pools, MySqlConnectOptions), DbErr> {
+) -> Result<(EndpointPools, MySqlConnectOptions), DbErr> {
     let options = routed(options);
-    let Settings { quiet, pool, connect } = settings(&options).await?;
-
-    let (writes, reads) = sized(&options, pool, is_first);
-
-    // The application's hook runs once, on the primary; not on servers that may be down.
-    let writes_options = if is_first { options } else { quiet.clone() };
-    let writes = guarded(writes, guard.clone(), Session::Writes);
-    let writes = open_pool(writes_options, writes, connect.clone()).await?;
-    let reads = guarded(reads, guard, Session::Reads);
-    let reads = open_pool(quiet, reads, connect.clone()).await?;
-    Ok((Pools { reads, writes }, connect))
+    let Settings { pool, connect } = settings(&options).await?;
+    let (writes, reads) = Opener::sized(&options, pool, is_first);
+    let opener = Opener::<sqlx::MySql> {
+        board: Arc::clone(board),
+        endpoint,
+        writes,
+        reads,
+        connect: connect.clone(),
+        settings: (),
+    };
+    let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
+    Ok((EndpointPools::renewed(opener.open(0), Box::new(opener), plain), connect))
 }
 
-/// What an application's options come to.
-struct Settings {
-    /// The options without the hook that runs statements at once.
-    quiet: ConnectOptions,
-    pool: PoolOptions<sqlx::MySql>,
-    connect: MySqlConnectOptions,
-}
-
-/// As with PostgreSQL: a pool is made that is never used, and carries the
-/// application's settings, to which the real pools add ours.
-async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
-    let quiet = quiet(options);
-    let pattern = Database::connect(quiet.clone()).await?;
-    let pattern = pattern.get_mysql_connection_pool();
-    let connect = MySqlConnectOptions::clone(&pattern.connect_options());
-    Ok(Settings { quiet, pool: pattern.options().clone(), connect })
-}
-
-/// A lazy pool with just these settings, from its first connection on: sqlx may
-/// begin to fill it at once.
-async fn open_pool(
+/// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
+/// servers that may be down.
+async fn open_plain(
     mut options: ConnectOptions,
-    pool: PoolOptions<sqlx::MySql>,
-    connect: MySqlConnectOptions,
+    opener: &Opener<sqlx::MySql>,
 ) -> Result<DatabaseConnection, DbErr> {
+    let (pool, connect) = (opener.plain(), opener.connect.clone());
     options
         .connect_lazy(true)
         .map_sqlx_mysql_pool_opts(move |_| pool.clone())
@@ -76,25 +56,42 @@ async fn open_pool(
     Database::connect(options).await
 }
 
-/// The pool's settings with the guard in them.
-fn guarded(
+/// What an application's options come to.
+struct Settings {
     pool: PoolOptions<sqlx::MySql>,
-    guard: RunGuard,
-    session: Session,
-) -> PoolOptions<sqlx::MySql> {
-    let guard = Arc::new(guard);
-    pool.after_connect(move |connection, _| {
-        let guard = Arc::clone(&guard);
+    connect: MySqlConnectOptions,
+}
+
+/// As with PostgreSQL: a pool is made that is never used, and carries the
+/// application's settings, to which the real pools add ours.
+async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
+    let pattern = Database::connect(quiet(options)).await?;
+    let pattern = pattern.get_mysql_connection_pool();
+    let connect = MySqlConnectOptions::clone(&pattern.connect_options());
+    Ok(Settings { pool: pattern.options().clone(), connect })
+}
+
+impl Driver for sqlx::MySql {
+    type Settings = ();
+
+    fn wrap(pool: sqlx::MySqlPool) -> DatabaseConnection {
+        SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
+    }
+
+    fn options(connect: &MySqlConnectOptions, _: Access) -> MySqlConnectOptions {
+        connect.clone()
+    }
+
+    fn set_up<'c>(
+        connection: &'c mut sqlx::MySqlConnection,
+        access: Access,
+        (): &'c (),
+    ) -> BoxFuture<'c, Result<Incarnation, sqlx::Error>> {
         Box::pin(async move {
-            let unknown = match session {
-                Session::Writes => Unknown::Admitted,
-                Session::Reads => {
-                    sqlx::raw_sql(READ_ONLY).execute(&mut *connection).await?;
-                    Unknown::Refused
-                }
-            };
-            let incarnation = mysql::incarnation(connection).await?;
-            unknown.admit(&guard, &incarnation).await
+            if access == Access::Reads {
+                sqlx::raw_sql(READ_ONLY).execute(&mut *connection).await?;
+            }
+            mysql::incarnation(connection).await
         })
-    })
+    }
 }

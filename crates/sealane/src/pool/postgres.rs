@@ -2,40 +2,57 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbErr,
-    sqlx::{self, pool::PoolOptions, postgres::PgConnectOptions},
+    ConnectOptions, Database, DatabaseConnection, DbErr, SqlxPostgresConnector,
+    sqlx::{self, AssertSqlSafe, Executor, pool::PoolOptions, postgres::PgConnectOptions},
 };
-use sealane_monitor::{RunGuard, postgres};
+use sealane_core::{EndpointId, Incarnation};
+use sealane_monitor::{Board, postgres};
 
-use super::{Pools, Unknown, quiet, routed, sized};
+use super::{
+    EndpointPools, OpenPools, driver::{Access, Driver, Opener}, quiet, routed,
+};
 
 /// The pools, and how the monitor connects to the same server. `is_first` is
 /// said of the endpoint that was configured as the primary.
 pub(crate) async fn open(
     options: &ConnectOptions,
-    guard: RunGuard,
+    board: &Arc<Board>,
+    endpoint: EndpointId,
     is_first: bool,
-) -> Result<(Pools, PgConnectOptions), DbErr> {
+) -> Result<(EndpointPools, PgConnectOptions), DbErr> {
     let options = routed(options);
-    let Settings { quiet, pool, connect } = settings(&options).await?;
+    let Settings { pool, connect } = settings(&options).await?;
+    let (writes, reads) = Opener::sized(&options, pool, is_first);
+    let opener = Opener::<sqlx::Postgres> {
+        board: Arc::clone(board),
+        endpoint,
+        writes,
+        reads,
+        connect: connect.clone(),
+        settings: search_path(&options).map(|path| set_search_path(&path).into()),
+    };
+    let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
+    Ok((EndpointPools::renewed(opener.open(0), Box::new(opener), plain), connect))
+}
 
-    let (writes, reads) = sized(&options, pool, is_first);
-
-    // The application's hook runs once, on the primary; not on servers that may be down.
-    let writes_options = if is_first { options } else { quiet.clone() };
-    let writes = guarded(&quiet, writes, guard.clone(), Unknown::Admitted);
-    let writes = open_pool(writes_options, writes, connect.clone()).await?;
-    let read_only = connect.clone().options([("default_transaction_read_only", "on")]);
-    let reads = guarded(&quiet, reads, guard, Unknown::Refused);
-    let reads = open_pool(quiet, reads, read_only).await?;
-    Ok((Pools { reads, writes }, connect))
+/// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
+/// servers that may be down.
+async fn open_plain(
+    mut options: ConnectOptions,
+    opener: &Opener<sqlx::Postgres>,
+) -> Result<DatabaseConnection, DbErr> {
+    let (pool, connect) = (opener.plain(), opener.connect.clone());
+    options
+        .connect_lazy(true)
+        .map_sqlx_postgres_pool_opts(move |_| pool.clone())
+        .map_sqlx_postgres_opts(move |_| connect.clone());
+    Database::connect(options).await
 }
 
 /// What an application's options come to.
 struct Settings {
-    /// The options without the hook that runs statements at once.
-    quiet: ConnectOptions,
     pool: PoolOptions<sqlx::Postgres>,
     connect: PgConnectOptions,
 }
@@ -44,11 +61,10 @@ struct Settings {
 /// one of each kind. So a pool is made that is never used: it carries the
 /// application's settings, to which the real pools add ours.
 async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
-    let quiet = quiet(options);
-    let pattern = Database::connect(quiet.clone()).await?;
+    let pattern = Database::connect(quiet(options)).await?;
     let pattern = pattern.get_postgres_connection_pool();
     let connect = PgConnectOptions::clone(&pattern.connect_options());
-    Ok(Settings { quiet, pool: pattern.options().clone(), connect })
+    Ok(Settings { pool: pattern.options().clone(), connect })
 }
 
 /// How SeaORM would connect with `options`.
@@ -56,57 +72,80 @@ pub(crate) async fn connect_options(options: &ConnectOptions) -> Result<PgConnec
     settings(options).await.map(|settings| settings.connect)
 }
 
-/// A lazy pool with just these settings, from its first connection on: sqlx may
-/// begin to fill it at once.
-async fn open_pool(
-    mut options: ConnectOptions,
-    pool: PoolOptions<sqlx::Postgres>,
-    connect: PgConnectOptions,
-) -> Result<DatabaseConnection, DbErr> {
-    options
-        .connect_lazy(true)
-        .map_sqlx_postgres_pool_opts(move |_| pool.clone())
-        .map_sqlx_postgres_opts(move |_| connect.clone());
-    Database::connect(options).await
-}
+impl Driver for sqlx::Postgres {
+    /// The statement that sets the search path.
+    type Settings = Option<Arc<str>>;
 
-/// Whether SeaORM sets the search path by the one hook that the guard needs.
-/// The setting has no getter; its debug form shows it. Without the guard, a
-/// restart that goes unnoticed for up to a probe's interval is not caught;
-/// without the search path, reads would find other tables.
-fn sets_search_path(options: &ConnectOptions) -> bool {
-    format!("{options:?}").contains("schema_search_path: Some(")
-}
-
-/// The pool's settings with the guard in them, where there is room for it.
-fn guarded(
-    options: &ConnectOptions,
-    pool: PoolOptions<sqlx::Postgres>,
-    guard: RunGuard,
-    unknown: Unknown,
-) -> PoolOptions<sqlx::Postgres> {
-    if sets_search_path(options) {
-        return pool;
+    fn wrap(pool: sqlx::PgPool) -> DatabaseConnection {
+        SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
     }
-    let guard = Arc::new(guard);
-    pool.after_connect(move |connection, _| {
-        let guard = Arc::clone(&guard);
+
+    fn options(connect: &PgConnectOptions, access: Access) -> PgConnectOptions {
+        match access {
+            Access::Writes => connect.clone(),
+            Access::Reads => connect.clone().options([("default_transaction_read_only", "on")]),
+        }
+    }
+
+    fn set_up<'c>(
+        connection: &'c mut sqlx::PgConnection,
+        _: Access,
+        search_path: &'c Option<Arc<str>>,
+    ) -> BoxFuture<'c, Result<Incarnation, sqlx::Error>> {
         Box::pin(async move {
-            let incarnation = postgres::incarnation(connection).await?;
-            unknown.admit(&guard, &incarnation).await
+            if let Some(statement) = search_path {
+                (&mut *connection).execute(AssertSqlSafe(statement.to_string())).await?;
+            }
+            postgres::incarnation(connection).await
         })
-    })
+    }
+}
+
+/// The search path that SeaORM would set by the one hook that the guard needs. The setting has no
+/// getter; its debug form shows it.
+fn search_path(options: &ConnectOptions) -> Option<String> {
+    let shown = format!("{options:?}");
+    let (_, shown) = shown.split_once("schema_search_path: Some(\"")?;
+    let mut path = String::new();
+    let mut characters = shown.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return Some(path),
+            '\\' => path.extend(characters.next()),
+            character => path.push(character),
+        }
+    }
+    None
+}
+
+/// As SeaORM writes it.
+fn set_search_path(path: &str) -> String {
+    let quoted = |schema: &str| match schema.starts_with('"') {
+        true => schema.to_owned(),
+        false => format!("\"{schema}\""),
+    };
+    let schemas = match path.starts_with('"') {
+        true => path.to_owned(),
+        false => path.split(',').map(quoted).collect::<Vec<_>>().join(","),
+    };
+    format!("SET search_path = {schemas}")
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn a_search_path_is_seen() {
+    #[rstest]
+    #[case("tenant", "SET search_path = \"tenant\"")]
+    #[case("tenant,public", "SET search_path = \"tenant\",\"public\"")]
+    #[case("\"Tenant \\ 1\",public", "SET search_path = \"Tenant \\ 1\",public")]
+    fn a_search_path_is_set_as_seaorm_sets_it(#[case] path: &str, #[case] statement: &str) {
         let mut options = ConnectOptions::new("postgres://db/app");
-        assert!(!sets_search_path(&options));
-        options.set_schema_search_path("tenant");
-        assert!(sets_search_path(&options));
+        assert_eq!(search_path(&options), None);
+        options.set_schema_search_path(path);
+        assert_eq!(search_path(&options).as_deref(), Some(path));
+        assert_eq!(set_search_path(path), statement);
     }
 }

@@ -47,7 +47,7 @@ pub(crate) async fn open(options: &ConnectOptions) -> Result<(Pools, Pools), DbE
     let readers = Database::connect(readers).await?;
 
     // The file has one writer, whatever the endpoint.
-    let readers = Pools { reads: readers, writes: writer.clone() };
+    let readers = Pools { generation: 0, reads: readers, writes: writer.clone() };
     Ok((Pools::same(writer), readers))
 }
 

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult,
     Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession,
-    TransactionStream, TransactionTrait,
+    TransactionTrait,
 };
 
-use crate::{RoutedTransaction, lane::BoxFuture};
+use crate::{BoxFuture, RoutedTransaction, RoutedTransactionStream};
 
 #[async_trait]
 impl ConnectionTrait for RoutedTransaction {
@@ -19,23 +19,23 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.note(&statement.sql);
-        self.looked_at(self.inner().execute_raw(statement).await)
+        self.place.note(&statement.sql);
+        self.place.within(self.inner().execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.note(sql);
-        self.looked_at(self.inner().execute_unprepared(sql).await)
+        self.place.note(sql);
+        self.place.within(self.inner().execute_unprepared(sql)).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.note(&statement.sql);
-        self.looked_at(self.inner().query_one_raw(statement).await)
+        self.place.note(&statement.sql);
+        self.place.within(self.inner().query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.note(&statement.sql);
-        self.looked_at(self.inner().query_all_raw(statement).await)
+        self.place.note(&statement.sql);
+        self.place.within(self.inner().query_all_raw(statement)).await
     }
 
     fn support_returning(&self) -> bool {
@@ -44,7 +44,7 @@ impl ConnectionTrait for RoutedTransaction {
 }
 
 impl StreamTrait for RoutedTransaction {
-    type Stream<'a> = TransactionStream<'a>;
+    type Stream<'a> = RoutedTransactionStream<'a>;
 
     fn get_database_backend(&self) -> DbBackend {
         self.get_database_backend()
@@ -53,9 +53,12 @@ impl StreamTrait for RoutedTransaction {
     fn stream_raw<'a>(
         &'a self,
         statement: Statement,
-    ) -> BoxFuture<'a, Result<TransactionStream<'a>, DbErr>> {
-        self.note(&statement.sql);
-        self.inner().stream_raw(statement)
+    ) -> BoxFuture<'a, Result<RoutedTransactionStream<'a>, DbErr>> {
+        Box::pin(async move {
+            self.place.note(&statement.sql);
+            let rows = self.place.within(self.inner().stream_raw(statement)).await?;
+            Ok(RoutedTransactionStream::new(rows, &self.place))
+        })
     }
 }
 
@@ -64,7 +67,7 @@ impl TransactionTrait for RoutedTransaction {
     type Transaction = RoutedTransaction;
 
     async fn begin(&self) -> Result<RoutedTransaction, DbErr> {
-        self.inner().begin().await.map(|inner| self.nested(inner))
+        self.begin_with_options(TransactionOptions::default()).await
     }
 
     async fn begin_with_config(
@@ -72,15 +75,17 @@ impl TransactionTrait for RoutedTransaction {
         isolation_level: Option<IsolationLevel>,
         access_mode: Option<AccessMode>,
     ) -> Result<RoutedTransaction, DbErr> {
-        let inner = self.inner().begin_with_config(isolation_level, access_mode).await?;
-        Ok(self.nested(inner))
+        let options =
+            TransactionOptions { isolation_level, access_mode, sqlite_transaction_mode: None };
+        self.begin_with_options(options).await
     }
 
     async fn begin_with_options(
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        self.inner().begin_with_options(options).await.map(|inner| self.nested(inner))
+        let inner = self.place.within(self.inner().begin_with_options(options)).await?;
+        Ok(self.nested(inner))
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
@@ -92,7 +97,7 @@ impl TransactionTrait for RoutedTransaction {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin().await?.run(callback).await
+        self.begin().await?.call(callback).await
     }
 
     async fn transaction_with_config<F, T, E>(
@@ -109,7 +114,7 @@ impl TransactionTrait for RoutedTransaction {
         T: Send,
         E: std::fmt::Display + std::fmt::Debug + Send,
     {
-        self.begin_with_config(isolation_level, access_mode).await?.run(callback).await
+        self.begin_with_config(isolation_level, access_mode).await?.call(callback).await
     }
 }
 

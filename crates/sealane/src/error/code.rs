@@ -1,0 +1,56 @@
+//! What a failed statement says about its endpoint, in core's terms.
+
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
+use sealane_core::{Engine, ErrorCode};
+
+/// Whether a statement on the primary that failed so is over: the server itself said it, or
+/// there was no connection to send it on.
+pub(crate) fn is_end(error: &DbErr) -> bool {
+    with_code(error, |code| matches!(code, ErrorCode::Server(_) | ErrorCode::PoolExhausted))
+}
+
+/// What a failed statement says about its endpoint, in core's terms.
+pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
+    match error {
+        DbErr::ConnectionAcquire(
+            ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed,
+        ) => judge(ErrorCode::PoolExhausted),
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => sqlx_code(error, judge),
+        _ => judge(ErrorCode::Other),
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
+    use sea_orm::sqlx::Error;
+    match error {
+        Error::Database(answer) => {
+            #[cfg(feature = "mysql")]
+            if let Some(answer) =
+                answer.try_downcast_ref::<sea_orm::sqlx::mysql::MySqlDatabaseError>()
+            {
+                return judge(ErrorCode::Server(&answer.number().to_string()));
+            }
+            match answer.code() {
+                Some(code) => judge(ErrorCode::Server(&code)),
+                None => judge(ErrorCode::Other),
+            }
+        }
+        // Not `Protocol`: the driver says so of values that it cannot send.
+        Error::Io(_) | Error::Tls(_) | Error::WorkerCrashed => judge(ErrorCode::Connection),
+        Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
+        _ => judge(ErrorCode::Other),
+    }
+}
+
+/// Whether a primary refused a statement because it takes no writes.
+pub(crate) fn is_read_only_refusal(engine: Engine, code: ErrorCode<'_>) -> bool {
+    matches!(
+        (engine, code),
+        (Engine::Postgres, ErrorCode::Server("25006"))
+            | (Engine::MySql, ErrorCode::Server("1290" | "1836"))
+    )
+}

@@ -1,0 +1,103 @@
+//! The driver of attempts: statements, streams and the beginnings of transactions.
+//!
+//! Each takes the same way. It *opens* on an endpoint: a connection is taken, or a transaction is
+//! begun. Nothing is sent by then that writes, so that whatever goes wrong another endpoint will
+//! do, or the next primary. Then it is *sent*. Each of these two waits ends when what it was planned on
+//! no longer holds ([`sealane_monitor::Footing`]): the endpoint hangs, was restarted, is no longer
+//! the primary, or its address leads to another server.
+//!
+//! What was not sent is planned again. What was sent and only reads runs elsewhere. What was sent
+//! and writes is *outcome unknown*: it is never sent twice, and an answer from a server that was
+//! replaced meanwhile is no success. What an attempt saw or wrote is noted where it ends.
+//!
+//! (Rejected: to end writes, too, when the primary is silent, without another one in sight. A
+//! primary that builds an index may miss a probe.)
+
+mod attempt;
+mod opening;
+mod primary;
+mod read;
+mod write;
+
+use sea_orm::{DbErr, Statement};
+use sealane_monitor::Stage;
+
+pub(crate) use attempt::{Attempt, Ended};
+pub(crate) use opening::{Begin, TakeLine};
+pub(crate) use primary::PrimaryWait;
+pub(crate) use read::{Next, ReadExecution};
+pub(crate) use write::{Notes, What, Writing};
+
+use crate::{
+    RoutedConnection,
+    cluster::Reach,
+    explain, failover,
+    pool::{Line, Verb},
+    scope::Here,
+};
+
+impl RoutedConnection {
+    /// Runs one autocommit statement where it belongs.
+    pub(crate) async fn run<V: Verb>(&self, statement: Statement) -> Result<V::Output, DbErr> {
+        let here = Here::of(self);
+        match here.cluster().reach(&statement.sql) {
+            Some(reach) => here.run_read::<V>(&reach, statement).await,
+            None => here.run_write::<V>(statement).await,
+        }
+    }
+
+    /// Runs on the primary whatever is not a proved read.
+    pub(crate) async fn run_write<V: Verb>(
+        &self,
+        statement: Statement,
+    ) -> Result<V::Output, DbErr> {
+        let mut wait = PrimaryWait::default();
+        loop {
+            let (writing, mut line) = self.start_write(&statement.sql, &mut wait).await?;
+            let error = match writing.run(V::send(&mut line, &statement)).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if !V::IS_ONE_STATEMENT || !wait.is_worth_again(&writing, &error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// A connection to the primary of this moment, or of a later one, and the note that something
+    /// is written there.
+    pub(crate) async fn start_write(
+        &self,
+        sql: &str,
+        wait: &mut PrimaryWait,
+    ) -> Result<(Writing, Line), DbErr> {
+        failover::seen(self).await;
+        let begun = |attempt: &Attempt| explain::trace(self, attempt.endpoint(), sql);
+        let (attempt, line) = wait.open(self.cluster(), &TakeLine, begun).await?;
+        Ok((Writing::new(self, attempt, What::statement(self, sql)), line))
+    }
+
+    async fn run_read<V: Verb>(
+        &self,
+        reach: &Reach,
+        statement: Statement,
+    ) -> Result<V::Output, DbErr> {
+        let mut read = ReadExecution::plan(self, reach).await?;
+        loop {
+            let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
+            match attempt.race(Stage::Sent, V::send(&mut line, &statement)).await {
+                Ok(value) if read.served(&attempt) => return Ok(value),
+                Ok(_) => {}
+                Err(ended) => match read.ended(&attempt, ended).await {
+                    Next::GiveUp(error) => return Err(error),
+                    Next::Retry => {}
+                    Next::Write => {
+                        drop((attempt, line));
+                        self.cluster().learn_write(&statement.sql);
+                        return self.run_write::<V>(statement).await;
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The way to the primary, also while there is none, or another one takes its place.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::DbErr;
+use sealane_core::{ErrorCode, Failure, Health, Remedy, Role, Topology};
+use tokio::time::Instant;
+
+use super::{
+    attempt::{Attempt, Ended},
+    opening::Opening,
+    write::Writing,
+};
+use crate::{Error, cluster::Cluster, error};
+
+/// What a probe takes, unless its server hangs.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a statement has been without a primary, and how much longer it waits for one.
+#[derive(Debug, Default)]
+pub(crate) struct PrimaryWait {
+    until: Option<Instant>,
+    last: Option<DbErr>,
+}
+
+impl PrimaryWait {
+    /// Opens on the primary of this moment, or of a later one: nothing is sent, so that every
+    /// primary that comes within `primary_wait` will do.
+    ///
+    /// # Errors
+    /// No primary came in time, or it has answered with an error that is not about its place.
+    pub(crate) async fn open<O: Opening>(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        opening: &O,
+        mut begun: impl FnMut(&Attempt),
+    ) -> Result<(Attempt, O::Output), DbErr> {
+        loop {
+            let footing = {
+                let topology = cluster.board().topology();
+                let id = topology.primary();
+                id.and_then(|id| cluster.board().footing(&topology, id, Role::Primary))
+            };
+            let Some(footing) = footing else {
+                self.another(cluster).await?;
+                continue;
+            };
+            let attempt = Attempt::begin(cluster, footing, false);
+            begun(&attempt);
+            match self.bounded(&attempt, attempt.open(opening)).await? {
+                Ok(opened) => return Ok((attempt, opened)),
+                Err(ended) => self.unopened(&attempt, ended).await?,
+            }
+        }
+    }
+
+    /// The end of `opening` on the primary. While that does not answer probes either, no longer
+    /// than `primary_wait` in all.
+    ///
+    /// # Errors
+    /// Out of patience.
+    pub(crate) async fn bounded<T>(
+        &mut self,
+        attempt: &Attempt,
+        opening: impl Future<Output = T>,
+    ) -> Result<T, DbErr> {
+        let cluster = attempt.cluster();
+        if !cluster.is_watched() {
+            return Ok(opening.await);
+        }
+        let away = async {
+            loop {
+                tokio::time::sleep_until(self.end(cluster)).await;
+                if !is_up(&cluster.board().topology()) {
+                    return;
+                }
+                // It is busy, no more: as long as its pool allows.
+                self.until = None;
+            }
+        };
+        tokio::select! {
+            biased;
+            opened = opening => Ok(opened),
+            () = away => Err(self.give_up(cluster)),
+        }
+    }
+
+    /// Takes note that nothing could be opened, and waits until another try may pay.
+    ///
+    /// # Errors
+    /// None will.
+    pub(crate) async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
+        let cluster = attempt.cluster();
+        // From now on, and not only from the next attempt on.
+        let _ = self.end(cluster);
+        let error = match ended {
+            Ended::Moved => return Ok(()),
+            Ended::Failed(error) => error,
+        };
+        let remedy = error::with_code(&error, |code| {
+            (Remedy::for_read(cluster.engine, Role::Primary, code), code == ErrorCode::PoolExhausted)
+        });
+        match remedy {
+            _ if !cluster.is_watched() => Err(error),
+            (Remedy::Suspect, _) => {
+                let failure = Failure::Connection(error.to_string());
+                cluster.board().suspect(attempt.endpoint(), attempt.started(), failure);
+                self.last = Some(error);
+                self.another(cluster).await
+            }
+            // Its own pool is full, or it is away: the pool cannot tell.
+            (_, true) if !is_up(&cluster.board().topology()) => Err(self.give_up(cluster)),
+            _ => Err(error),
+        }
+    }
+
+    /// Waits for a primary that answers.
+    ///
+    /// # Errors
+    /// None came in time.
+    pub(crate) async fn another(&mut self, cluster: &Arc<Cluster>) -> Result<(), DbErr> {
+        if !cluster.is_watched() {
+            return Err(self.give_up(cluster));
+        }
+        let end = self.end(cluster);
+        match tokio::time::timeout_at(end, cluster.board().until(is_up)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.give_up(cluster)),
+        }
+    }
+
+    /// Whether a write that the primary has refused as read-only runs on another one: it was
+    /// provably not carried out, and the primary may have been demoted just now.
+    pub(crate) async fn is_worth_again(&mut self, writing: &Writing, error: &DbErr) -> bool {
+        let cluster = writing.attempt().cluster();
+        let is_refused = |code: ErrorCode<'_>| error::is_read_only_refusal(cluster.engine, code);
+        if !cluster.is_watched() || !error::with_code(error, is_refused) {
+            return false;
+        }
+        // By then all were asked; a primary that stays one has refused for reasons of its own.
+        let (board, asked) = (cluster.board(), writing.attempt().endpoint());
+        let heard = board.heard_after(asked, board.now());
+        let _ = tokio::time::timeout(ASKED_WITHIN, heard).await;
+        board.topology().primary() != Some(asked)
+    }
+
+    fn end(&mut self, cluster: &Cluster) -> Instant {
+        *self.until.get_or_insert_with(|| Instant::now() + cluster.primary_wait)
+    }
+
+    fn give_up(&mut self, cluster: &Cluster) -> DbErr {
+        let topology = cluster.board().topology();
+        let why = match topology.primary().and_then(|id| topology.get(id)) {
+            None => "no endpoint is the primary now (see RoutedConnection::status)".to_owned(),
+            Some(state) => match &state.health {
+                Health::Down { failure } => format!("{} is down: {failure}", state.endpoint.name()),
+                _ => format!("{} did not take it in time", state.endpoint.name()),
+            },
+        };
+        let waited = if cluster.is_watched() { cluster.primary_wait } else { Duration::ZERO };
+        Error::NoPrimary { why, waited, cause: self.last.take() }.into()
+    }
+}
+
+/// Whether there is a primary, and it answers.
+fn is_up(topology: &Topology) -> bool {
+    topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable())
+}

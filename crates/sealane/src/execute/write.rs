@@ -1,0 +1,152 @@
+//! Something on the primary that may write: a statement, a stream, a transaction.
+
+mod notes;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sea_orm::DbErr;
+use sealane_core::{ErrorCode, Failure, Footprint, Remedy, Role, Session};
+use sealane_monitor::Stage;
+
+pub(crate) use notes::Notes;
+
+use super::attempt::{Attempt, Ended};
+use crate::{
+    Error, RoutedConnection,
+    cluster::SchemaChange,
+    error::{self, LOST, REPLACED},
+};
+
+/// Held while it is running. Dropping it stamps the session: after the answer,
+/// after an error that may hide a commit, and when the caller's future is
+/// cancelled.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    attempt: Attempt,
+    session: Arc<Session>,
+    what: What,
+    /// Whether it is known to be over on the server.
+    over: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Statement { tables: Footprint, generation: u64, change: Option<SchemaChange> },
+    Transaction(Arc<Notes>),
+}
+
+impl What {
+    /// A lone statement that is about to be sent.
+    pub(crate) fn statement(connection: &RoutedConnection, sql: &str) -> Self {
+        let cluster = connection.cluster();
+        let generation = cluster.catalog_generation();
+        let tables = match connection.session_ref().tells_tables() {
+            true => cluster.written(sql),
+            false => Footprint::WHOLE,
+        };
+        What::Statement { tables, generation, change: cluster.schema_change(sql) }
+    }
+}
+
+impl Writing {
+    /// Of `attempt`, which has opened. To be called before anything is sent that writes.
+    pub(crate) fn new(connection: &RoutedConnection, attempt: Attempt, what: What) -> Self {
+        let session = Arc::clone(connection.session_ref());
+        Writing { attempt, session, what, over: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    /// The end of `running`, which writes.
+    ///
+    /// # Errors
+    /// Its own; or it is not known whether it was carried out.
+    pub(crate) async fn run<T>(
+        &self,
+        running: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        self.over.store(false, Ordering::Relaxed);
+        self.judged(self.attempt.race(Stage::Sent, running).await)
+    }
+
+    /// What the end of something that writes comes to.
+    pub(crate) fn judged<T>(&self, result: Result<T, Ended>) -> Result<T, DbErr> {
+        match result {
+            Ok(value) if self.attempt.holds(Stage::Sent) => {
+                self.over.store(true, Ordering::Relaxed);
+                Ok(value)
+            }
+            Ok(_) | Err(Ended::Moved) => Err(self.unknown(REPLACED, None)),
+            Err(Ended::Failed(error)) => {
+                self.over.store(error::is_end(&error), Ordering::Relaxed);
+                self.note_error(&error);
+                let is_lost = error::with_code(&error, |code| code == ErrorCode::Connection);
+                Err(match is_lost && self.attempt.cluster().is_watched() {
+                    true => self.unknown(LOST, Some(error)),
+                    false => error,
+                })
+            }
+        }
+    }
+
+    fn unknown(&self, why: &'static str, cause: Option<DbErr>) -> DbErr {
+        Error::OutcomeUnknown { endpoint: self.attempt.place(), why, cause }.into()
+    }
+
+    /// Has the topology looked at again if `error` says that the primary may be one no more.
+    pub(crate) fn note_error(&self, error: &DbErr) {
+        let cluster = self.attempt.cluster();
+        if !cluster.is_watched() {
+            return;
+        }
+        let (engine, board) = (cluster.engine, cluster.board());
+        error::with_code(error, |code| {
+            // Only what the caller is told is different for a write: never to try again.
+            if Remedy::for_read(engine, Role::Primary, code) == Remedy::Suspect {
+                let failure = Failure::Connection(error.to_string());
+                board.suspect(self.attempt.endpoint(), self.attempt.started(), failure);
+            } else if error::is_read_only_refusal(engine, code) {
+                board.nudge_all();
+            }
+        });
+    }
+
+    /// What it has shown so far, the session has seen: on the server where it runs.
+    pub(crate) fn note_seen(&self) {
+        let clock = self.attempt.cluster().board().clock();
+        self.session.saw(self.attempt.server(), &self.session.view(), true, clock);
+    }
+
+    /// What it wrote so far, the session waits for.
+    pub(crate) fn stamp(&self) {
+        let (tables, generation) = match &self.what {
+            What::Statement { tables, generation, .. } => (*tables, *generation),
+            What::Transaction(notes) => notes.written(),
+        };
+        let cluster = self.attempt.cluster();
+        let clock = cluster.board().clock();
+        self.session.wrote(&tables, generation, clock);
+        // By now it is noted; a change that comes later finds it so.
+        if !tables.is_whole() && !cluster.is_schema_of(generation) {
+            self.session.wrote_anything(clock);
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let change = match &mut self.what {
+            What::Statement { change, .. } => change.take(),
+            What::Transaction(notes) => notes.take_change(),
+        };
+        if let Some(change) = change.as_ref().filter(|_| !*self.over.get_mut()) {
+            change.linger();
+        }
+        self.stamp();
+    }
+}

@@ -1,0 +1,81 @@
+//! What a transaction did, for when it is over.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealane_core::Footprint;
+
+use crate::{
+    RoutedConnection,
+    cluster::{Cluster, SchemaChange},
+};
+
+/// What the statements of a transaction do, and of those inside it, for when it
+/// is over.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    cluster: Arc<Cluster>,
+    /// Whether somebody asks which tables it writes.
+    tells_tables: bool,
+    /// Of the catalog, when it began.
+    generation: u64,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    tables: Footprint,
+    change: Option<SchemaChange>,
+}
+
+impl Notes {
+    pub(crate) fn new(connection: &RoutedConnection) -> Arc<Self> {
+        let cluster = Arc::clone(connection.cluster());
+        let tells_tables = connection.session_ref().tells_tables();
+        let tables = if tells_tables { Footprint::NONE } else { Footprint::WHOLE };
+        Arc::new(Notes {
+            tells_tables,
+            generation: cluster.catalog_generation(),
+            cluster,
+            noted: Mutex::new(Noted { tables, change: None }),
+        })
+    }
+
+    /// The tables that it has written, as the catalog of this generation tells them apart.
+    pub(crate) fn written(&self) -> (Footprint, u64) {
+        (self.lock().tables, self.generation)
+    }
+
+    /// The change of the schema that is in it, to be ended.
+    pub(super) fn take_change(&self) -> Option<SchemaChange> {
+        self.lock().change.take()
+    }
+
+    /// A statement of the transaction.
+    pub(crate) fn statement(&self, sql: &str) {
+        let mut noted = self.lock();
+        if noted.change.is_none() {
+            noted.change = self.cluster.schema_change(sql);
+        }
+        drop(noted);
+        if self.tells_tables && !self.cluster.is_read(sql) {
+            self.add(&self.cluster.written(sql));
+        }
+    }
+
+    /// Statements that nobody can see.
+    pub(crate) fn unseen(&self) {
+        if self.tells_tables {
+            self.add(&Footprint::WHOLE);
+        }
+    }
+
+    fn add(&self, written: &Footprint) {
+        let mut noted = self.lock();
+        noted.tables = noted.tables.with(written);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        // Both fields are whole at any time.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

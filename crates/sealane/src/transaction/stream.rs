@@ -1,0 +1,49 @@
+//! The rows of a statement in a transaction.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+use sea_orm::{DbErr, QueryResult, TransactionStream};
+
+use super::place::Place;
+use crate::{BoxFuture, execute::Ended};
+
+/// A stream of rows inside a [`RoutedTransaction`](crate::RoutedTransaction).
+pub struct RoutedTransactionStream<'a> {
+    rows: TransactionStream<'a>,
+    place: &'a Place,
+    moved: BoxFuture<'static, ()>,
+}
+
+impl<'a> RoutedTransactionStream<'a> {
+    pub(super) fn new(rows: TransactionStream<'a>, place: &'a Place) -> Self {
+        RoutedTransactionStream { rows, place, moved: place.moved() }
+    }
+}
+
+impl Stream for RoutedTransactionStream<'_> {
+    type Item = Result<QueryResult, DbErr>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let ended = match Pin::new(&mut this.rows).poll_next(cx) {
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(row)) => row.map_err(Ended::Failed),
+            Poll::Pending => {
+                ready!(this.moved.as_mut().poll(cx));
+                Err(Ended::Moved)
+            }
+        };
+        Poll::Ready(Some(this.place.judged(ended)))
+    }
+}
+
+impl fmt::Debug for RoutedTransactionStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutedTransactionStream").finish_non_exhaustive()
+    }
+}
