@@ -18,7 +18,9 @@ use std::{
     time::Duration,
 };
 
-use sealane_core::{EndpointId, EndpointSet, EndpointState, Failure, Moment, Observation, Outcome, Role, Topology};
+use sealane_core::{
+    EndpointId, EndpointSet, EndpointState, Failure, Moment, Observation, Outcome, Role, Topology,
+};
 
 use crate::Board;
 
@@ -52,7 +54,12 @@ pub enum Stage {
 impl Board {
     /// What an attempt on `endpoint` as `role` stands on, by `topology`.
     #[must_use]
-    pub fn footing(&self, topology: &Topology, endpoint: EndpointId, role: Role) -> Option<Footing> {
+    pub fn footing(
+        &self,
+        topology: &Topology,
+        endpoint: EndpointId,
+        role: Role,
+    ) -> Option<Footing> {
         let run = topology.get(endpoint)?.run;
         Some(Footing { endpoint, role, run, generation: self.generation(endpoint) })
     }
@@ -77,9 +84,7 @@ impl Board {
             (Role::Primary, Stage::Sent) => {
                 same_run && topology.primary().is_none_or(|primary| primary == endpoint)
             }
-            _ => {
-                same_run && self.generation(endpoint) == generation
-            }
+            _ => same_run && self.generation(endpoint) == generation,
         }
     }
 

@@ -125,9 +125,7 @@ impl EndpointPools {
     pub(crate) fn at(&self, generation: u64) -> Arc<Pools> {
         let current = self.current.load_full();
         match &self.opener {
-            Some(opener) if current.generation < generation => {
-                self.renew(&**opener, generation)
-            }
+            Some(opener) if current.generation < generation => self.renew(&**opener, generation),
             _ => current,
         }
     }

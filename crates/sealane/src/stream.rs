@@ -68,9 +68,7 @@ pub(crate) async fn open(
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
     match connection.cluster().reach(&statement.sql) {
-        Some(reach) => {
-            open_read(ReadExecution::plan(&connection, &reach).await?, statement).await
-        }
+        Some(reach) => open_read(ReadExecution::plan(&connection, &reach).await?, statement).await,
         None => open_write(connection, statement).await,
     }
 }

@@ -225,4 +225,3 @@ fn open_hint(address: &str, source: &DbErr) -> &'static str {
         false => "",
     }
 }
-

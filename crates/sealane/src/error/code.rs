@@ -12,9 +12,9 @@ pub(crate) fn is_end(error: &DbErr) -> bool {
 /// What a failed statement says about its endpoint, in core's terms.
 pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
     match error {
-        DbErr::ConnectionAcquire(
-            ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed,
-        ) => judge(ErrorCode::PoolExhausted),
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => {
+            judge(ErrorCode::PoolExhausted)
+        }
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))

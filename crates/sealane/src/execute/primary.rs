@@ -98,7 +98,10 @@ impl PrimaryWait {
             Ended::Failed(error) => error,
         };
         let remedy = error::with_code(&error, |code| {
-            (Remedy::for_read(cluster.engine, Role::Primary, code), code == ErrorCode::PoolExhausted)
+            (
+                Remedy::for_read(cluster.engine, Role::Primary, code),
+                code == ErrorCode::PoolExhausted,
+            )
         });
         match remedy {
             _ if !cluster.is_watched() => Err(error),

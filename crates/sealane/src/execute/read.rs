@@ -14,12 +14,7 @@ use super::{
     opening::Opening,
     primary::PrimaryWait,
 };
-use crate::{
-    Error,
-    cluster::Reach,
-    connection::RoutedConnection,
-    error, explain, failover,
-};
+use crate::{Error, cluster::Reach, connection::RoutedConnection, error, explain, failover};
 
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
@@ -124,7 +119,12 @@ impl ReadExecution {
         let proved = attempt.role() == Role::Primary
             || self.demand.consistency == Consistency::ReadYourWrites;
         let session = self.connection.session_ref();
-        session.saw(attempt.server(), &self.demand.session, proved, attempt.cluster().board().clock());
+        session.saw(
+            attempt.server(),
+            &self.demand.session,
+            proved,
+            attempt.cluster().board().clock(),
+        );
         true
     }
 
@@ -176,8 +176,7 @@ impl ReadExecution {
     /// burden the primary next.
     async fn was_terminated(&self, attempt: &Attempt, error: &DbErr) -> bool {
         let cluster = attempt.cluster();
-        let is_termination =
-            error::with_code(error, |code| code.is_termination(cluster.engine));
+        let is_termination = error::with_code(error, |code| code.is_termination(cluster.engine));
         if !is_termination || attempt.role() == Role::Primary || !self.plan.replicas().is_empty() {
             return false;
         }
@@ -308,9 +307,8 @@ fn plan_now(connection: &RoutedConnection, reach: &Reach) -> (Demand, Plan) {
 }
 
 fn remedy(attempt: &Attempt, error: &DbErr) -> Remedy {
-    let judge = |code: ErrorCode<'_>| {
-        Remedy::for_read(attempt.cluster().engine, attempt.role(), code)
-    };
+    let judge =
+        |code: ErrorCode<'_>| Remedy::for_read(attempt.cluster().engine, attempt.role(), code);
     error::with_code(error, judge)
 }
 

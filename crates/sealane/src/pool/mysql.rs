@@ -11,7 +11,9 @@ use sealane_core::{EndpointId, Incarnation};
 use sealane_monitor::{Board, mysql};
 
 use super::{
-    EndpointPools, OpenPools, driver::{Access, Driver, Opener}, quiet, routed,
+    EndpointPools, OpenPools,
+    driver::{Access, Driver, Opener},
+    quiet, routed,
 };
 
 /// Holds for all transactions of the session that begin later, those of one

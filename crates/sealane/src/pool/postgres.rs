@@ -11,7 +11,9 @@ use sealane_core::{EndpointId, Incarnation};
 use sealane_monitor::{Board, postgres};
 
 use super::{
-    EndpointPools, OpenPools, driver::{Access, Driver, Opener}, quiet, routed,
+    EndpointPools, OpenPools,
+    driver::{Access, Driver, Opener},
+    quiet, routed,
 };
 
 /// The pools, and how the monitor connects to the same server. `is_first` is
