@@ -323,7 +323,8 @@ impl Server {
     /// # Errors
     /// When Docker refuses.
     pub async fn continue_queries(&self) -> anyhow::Result<()> {
-        self.shell("kill -CONT -1").await
+        // A server that begins may have only the first process, which is not one of "all".
+        self.shell("kill -CONT -1 || true").await
     }
 
     /// The opposite of [`Server::freeze`].
