@@ -15,7 +15,5 @@ mod fault;
 mod promotion;
 #[path = "moves/reads.rs"]
 mod reads;
-#[path = "moves/times.rs"]
-mod times;
 #[path = "moves/writes.rs"]
 mod writes;
