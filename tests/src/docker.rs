@@ -1,4 +1,4 @@
-//! Docker's command line, asynchronously.
+//! Docker's command line and others, asynchronously.
 
 use std::time::Duration;
 
@@ -10,13 +10,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs one `docker` command and returns its output, trimmed.
 pub(crate) async fn docker(args: &[&str]) -> anyhow::Result<String> {
-    let what = args.join(" ");
-    let output = Command::new("docker").args(args).kill_on_drop(true).output();
+    run("docker", args).await
+}
+
+/// Runs one command and returns its output, trimmed.
+pub(crate) async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let what = format!("{program} {}", args.join(" "));
+    let output = Command::new(program).args(args).kill_on_drop(true).output();
     let output = timeout(LIMIT, output)
         .await
-        .with_context(|| format!("no end after {LIMIT:?}: docker {what}"))?
-        .with_context(|| format!("cannot run docker {what}"))?;
+        .with_context(|| format!("no end after {LIMIT:?}: {what}"))?
+        .with_context(|| format!("cannot run {what}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "docker {what}: {}", errors.trim());
+    ensure!(output.status.success(), "{what}: {}", errors.trim());
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -6,6 +6,7 @@ mod postgres;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use async_trait::async_trait;
 use serde::Deserialize;
 
@@ -37,6 +38,14 @@ impl Engine {
         match self {
             Self::Postgres => Driver::Postgres,
             Self::Mysql | Self::Mariadb => Driver::Mysql,
+        }
+    }
+
+    /// The port inside the container.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Mysql | Self::Mariadb => 3306,
         }
     }
 
@@ -72,6 +81,18 @@ pub(crate) trait Replication: Sync {
     async fn resume_replication(&self, replica: &Server) -> anyhow::Result<()>;
     async fn switch_log(&self, primary: &Server) -> anyhow::Result<()>;
     async fn lose_log(&self, replica: &Server, primary: &Server) -> anyhow::Result<()>;
+    async fn follow_instead(&self, replica: &Server, primary: &Server) -> anyhow::Result<()>;
+    async fn replicate_synchronously(
+        &self,
+        primary: &Server,
+        _replicas: &[Server],
+    ) -> anyhow::Result<()> {
+        bail!("{} cannot be made to wait for its replicas", primary.name)
+    }
+    /// How far its log goes, replayed or not, as a number.
+    async fn received(&self, replica: &Server) -> anyhow::Result<i64> {
+        bail!("what {} has received is not a number", replica.name)
+    }
     async fn promote(&self, replica: &Server) -> anyhow::Result<()>;
     async fn crash(&self, server: &Server) -> anyhow::Result<()>;
 

@@ -1,11 +1,15 @@
 //! The faults that a test can inflict on a server, and their opposites.
 
+mod network;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
 
 use crate::docker::docker;
 use crate::server::STATEMENT_LIMIT;
 use crate::wait::eventually;
-use crate::{Cluster, Server};
+use crate::{Cluster, Engine, Server};
 
 /// Between our reading of a clock and a server's: they run on one machine.
 const CLOCK_TOLERANCE_S: i64 = 60;
@@ -32,6 +36,39 @@ impl Cluster {
             replica.resume_replay().await?;
         }
         Ok(())
+    }
+}
+
+/// What a failover is made of.
+impl Cluster {
+    /// From now on a write is answered only once a replica, whichever, has it on its disk.
+    /// [`crate::Cluster::heal`] undoes it. Only on PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`Server::sql`], or when no replica takes part within 10 s.
+    pub async fn replicate_synchronously(&self) -> anyhow::Result<()> {
+        let primary = self.primary();
+        primary.replication().replicate_synchronously(primary, self.replicas()).await
+    }
+
+    /// The replica that has received most, once none hears from the primary any more: the one
+    /// that has every write which [`Cluster::replicate_synchronously`] let the primary answer.
+    /// So a manager of failovers chooses. Only on PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`Server::stop_replication`].
+    pub async fn choose_successor(&self) -> anyhow::Result<&Server> {
+        let mut best: Option<(i64, &Server)> = None;
+        for replica in self.replicas() {
+            replica.stop_replication().await?;
+        }
+        for replica in self.replicas() {
+            let received = replica.replication().received(replica).await?;
+            if best.is_none_or(|(most, _)| received > most) {
+                best = Some((received, replica));
+            }
+        }
+        Ok(best.context("a cluster without replicas")?.1)
     }
 }
 
@@ -99,6 +136,14 @@ impl Server {
     /// As [`Server::sql`]; a primary refuses.
     pub async fn promote(&self) -> anyhow::Result<()> {
         self.replication().promote(self).await
+    }
+
+    /// A replica follows another server than before, which may have been promoted.
+    ///
+    /// # Errors
+    /// As [`Server::sql`].
+    pub async fn follow_instead(&self, primary: &Self) -> anyhow::Result<()> {
+        self.replication().follow_instead(self, primary).await
     }
 
     /// Throws a replica's data away and makes them anew from the primary's: the way back
@@ -249,12 +294,37 @@ impl Server {
         self.replication().switch_log(self).await
     }
 
-    /// It hangs: connections are accepted, and nothing answers on old and new ones.
+    /// It hangs: connections are accepted, and nothing answers on old and new ones. All its
+    /// processes stand still at once, as after SIGSTOP to each.
     ///
     /// # Errors
     /// When Docker refuses.
     pub async fn freeze(&self) -> anyhow::Result<()> {
         docker(&["pause", &self.container]).await.map(drop)
+    }
+
+    /// The processes hang that answer the application now; new ones, and so new connections,
+    /// do not, nor does the monitor's. Only on PostgreSQL: the others have threads.
+    ///
+    /// # Errors
+    /// As [`Server::sql`], when Docker refuses, or when there is no such process.
+    pub async fn stop_queries(&self) -> anyhow::Result<()> {
+        ensure!(self.engine == Engine::Postgres, "a thread cannot be stopped from outside");
+        let backends = "SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity \
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
+            AND application_name <> 'sealane monitor'";
+        let backends: String = self.query_scalar(backends).await?;
+        ensure!(!backends.is_empty(), "the application has no connection to {}", self.name);
+        self.shell(&format!("kill -STOP {backends}")).await
+    }
+
+    /// The opposite of [`Server::stop_queries`].
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn continue_queries(&self) -> anyhow::Result<()> {
+        // A server that begins may have only the first process, which is not one of "all".
+        self.shell("kill -CONT -1 || true").await
     }
 
     /// The opposite of [`Server::freeze`].
@@ -263,23 +333,5 @@ impl Server {
     /// When Docker refuses.
     pub async fn thaw(&self) -> anyhow::Result<()> {
         docker(&["unpause", &self.container]).await.map(drop)
-    }
-
-    /// Takes its network away, from clients and from the other servers.
-    ///
-    /// # Errors
-    /// When Docker refuses.
-    pub async fn cut(&self) -> anyhow::Result<()> {
-        docker(&["network", "disconnect", &self.network, &self.container]).await.map(drop)
-    }
-
-    /// The opposite of [`Server::cut`]. Waits until it answers.
-    ///
-    /// # Errors
-    /// When Docker refuses, or it does not answer within 30 s.
-    pub async fn join(&self) -> anyhow::Result<()> {
-        let alias = format!("--alias={}", self.name);
-        docker(&["network", "connect", &alias, &self.network, &self.container]).await?;
-        self.ready().await
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::docker::docker;
 use crate::wait::eventually;
-use crate::{Cluster, Server};
+use crate::{Cluster, Engine, Server};
 
 /// For a replica that needs only to reconnect and catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
@@ -16,6 +16,10 @@ const REPLAY_LIMIT: Duration = Duration::from_secs(60);
 impl Cluster {
     /// Undoes every fault: all servers run, are connected and have the settings they began
     /// with; all replicas stream from the primary and have replayed what it had written.
+    ///
+    /// The primary is the one that began as it, and it has all that it ever answered: a replica
+    /// that was promoted meanwhile is made anew, and what it wrote is lost. So a test may have
+    /// the primary die, promote a replica, and start the old primary again as it was.
     /// Quick when nothing is broken.
     ///
     /// # Errors
@@ -38,7 +42,7 @@ impl Cluster {
 }
 
 impl Server {
-    /// Running, not frozen, in the network, with room on its disk, answering, and with a clock
+    /// Running, not frozen as a whole or in part, in the network, with room on its disk, answering, and with a clock
     /// that goes right.
     async fn revive(&self) -> anyhow::Result<()> {
         if self.inspect("{{.State.Paused}}").await? == "true" {
@@ -49,6 +53,12 @@ impl Server {
         }
         if self.inspect("{{len .NetworkSettings.Networks}}").await? == "0" {
             self.join().await?;
+        }
+        if self.is_blackholed().await {
+            self.unblackhole().await?;
+        }
+        if self.engine == Engine::Postgres {
+            self.continue_queries().await?;
         }
         if self.uses_small_disk().await {
             self.free_disk().await?;
@@ -79,9 +89,5 @@ impl Server {
             Ok(follows && self.has_replayed(&goal).await?)
         })
         .await
-    }
-
-    async fn inspect(&self, format: &str) -> anyhow::Result<String> {
-        docker(&["inspect", "--format", format, &self.container]).await
     }
 }

@@ -130,6 +130,11 @@ impl Server {
         docker(&["exec", &self.container, "sh", "-c", script]).await.map(drop)
     }
 
+    /// What Docker knows of it, in the words of a template.
+    pub(crate) async fn inspect(&self, format: &str) -> anyhow::Result<String> {
+        docker(&["inspect", "--format", format, &self.container]).await
+    }
+
     /// Leaves a mark for the start script.
     pub(crate) async fn mark(&self, ending: &str) -> anyhow::Result<()> {
         self.shell(&format!("touch {}.{ending}", self.replication().data())).await

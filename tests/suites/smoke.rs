@@ -218,3 +218,44 @@ async fn healing_makes_a_promoted_replica_a_replica_again() -> anyhow::Result<()
     ensure!(replica.sql("SELECT * FROM diverged").await.is_err());
     replays(replica, &write(&cluster).await?).await
 }
+
+#[tokio::test]
+async fn a_black_hole_swallows_what_is_sent_to_a_server() -> anyhow::Result<()> {
+    let cluster = Cluster::healthy().await?;
+    let replica = cluster.server("replica-1");
+    let direct = replica.direct_url().await?;
+    let address = direct.split('@').nth(1).and_then(|rest| rest.split('/').next());
+    let address = address.unwrap_or_default();
+    ensure!(tokio::net::TcpStream::connect(address).await.is_ok(), "{address} refuses");
+    replica.blackhole().await?;
+    let connects = tokio::net::TcpStream::connect(address);
+    let connected = tokio::time::timeout(Duration::from_secs(1), connects).await;
+    // Through Docker's proxy, which accepts.
+    ensure!(connected.is_err() && !answers(replica).await, "{connected:?}");
+    let position = write(&cluster).await?;
+    replica.unblackhole().await?;
+    replays(replica, &position).await
+}
+
+#[tokio::test]
+async fn an_old_primary_that_returns_after_a_promotion_is_the_primary_when_all_is_healed()
+-> anyhow::Result<()> {
+    let cluster = Cluster::healthy().await?;
+    write(&cluster).await?;
+    let (primary, promoted) = (cluster.primary(), cluster.server("replica-1"));
+    primary.kill().await?;
+    promoted.promote().await?;
+    cluster.server("replica-2").follow_instead(promoted).await?;
+    promoted.sql_as_application("DELETE FROM smoke").await?;
+    primary.start().await?;
+    ensure!(!primary.in_recovery().await?, "it came back as a replica");
+    primary.sql_as_application("INSERT INTO smoke VALUES (2)").await?;
+    let began = Instant::now();
+    cluster.heal().await?;
+    println!("healed in {:?}", began.elapsed());
+    for server in cluster.servers() {
+        let rows: i64 = server.query_scalar("SELECT count(*) FROM smoke").await?;
+        ensure!(rows == 2, "{rows} rows on {}", server.name);
+    }
+    Ok(())
+}

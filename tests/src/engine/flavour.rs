@@ -77,6 +77,13 @@ impl Flavour {
         }
     }
 
+    pub(super) fn change_source(self, host: &str) -> String {
+        match self {
+            Self::Mysql => format!("CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{host}'"),
+            Self::Mariadb => format!("CHANGE MASTER TO MASTER_HOST = '{host}'"),
+        }
+    }
+
     pub(super) fn change_delay(self, seconds: u128) -> String {
         match self {
             Self::Mysql => format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}"),

@@ -16,8 +16,10 @@ use crate::wait::eventually;
 pub(super) struct Mysql(pub(super) Flavour);
 
 /// What a replica says of its threads; of the source it is told nothing when it has none.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Threads {
+    /// The host that it follows.
+    source: String,
     /// Connected; while it tries to connect, it is not.
     receives: bool,
     applies: bool,
@@ -34,7 +36,13 @@ impl Mysql {
                 let column = |word: &str| format!("{word}_{thread}_Running");
                 says(&column("Replica"), "Yes") || says(&column("Slave"), "Yes")
             };
-            Threads { receives: runs("IO"), applies: runs("SQL"), delayed: !says("SQL_Delay", "0") }
+            let source = status.get("Source_Host").or_else(|| status.get("Master_Host"));
+            Threads {
+                source: source.cloned().unwrap_or_default(),
+                receives: runs("IO"),
+                applies: runs("SQL"),
+                delayed: !says("SQL_Delay", "0"),
+            }
         }))
     }
 }
@@ -114,6 +122,11 @@ impl Replication for Mysql {
         self.resume_replication(replica).await
     }
 
+    async fn follow_instead(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
+        let change = self.0.change_source(&primary.name);
+        replica.sql(&format!("STOP REPLICA; {change}; START REPLICA")).await
+    }
+
     async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
         // The start script must not make it a replica again.
         replica.mark("promoted").await?;
@@ -136,7 +149,10 @@ impl Replication for Mysql {
 
     async fn restore_replica(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool> {
         let Some(threads) = self.threads(replica).await? else { return Ok(false) };
-        if !replica.in_recovery().await? || self.0.has_strayed(replica, primary).await? {
+        if threads.source != primary.name
+            || !replica.in_recovery().await?
+            || self.0.has_strayed(replica, primary).await?
+        {
             return Ok(false);
         }
         if threads.delayed {

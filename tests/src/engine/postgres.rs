@@ -105,6 +105,35 @@ impl Replication for Postgres {
         replica.start().await
     }
 
+    async fn follow_instead(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
+        // Without a slot: the new primary has none.
+        set(replica, "SET primary_slot_name = ''").await?;
+        let conninfo = format!("host={} user=sealane password=sealane", primary.name);
+        set(replica, &format!("SET primary_conninfo = '{conninfo}'")).await
+    }
+
+    async fn replicate_synchronously(
+        &self,
+        primary: &Server,
+        replicas: &[Server],
+    ) -> anyhow::Result<()> {
+        let names: Vec<_> =
+            replicas.iter().map(|replica| format!("\"{}\"", replica.name)).collect();
+        let any = format!("SET synchronous_standby_names = 'ANY 1 ({})'", names.join(", "));
+        set(primary, &any).await?;
+        eventually(STATEMENT_LIMIT, "replicas take part in commits", async || {
+            let taking_part =
+                "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'";
+            Ok(primary.query_scalar::<i64>(taking_part).await? == names.len() as i64)
+        })
+        .await
+    }
+
+    async fn received(&self, replica: &Server) -> anyhow::Result<i64> {
+        let sql = "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint";
+        replica.query_scalar(sql).await
+    }
+
     async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
         let sql = "SELECT pg_promote()";
         ensure!(replica.query_scalar::<bool>(sql).await?, "{} is not promoted", replica.name);
@@ -124,8 +153,8 @@ impl Replication for Postgres {
         drop_logical_slots(primary).await
     }
 
-    async fn restore_replica(&self, replica: &Server, _: &Server) -> anyhow::Result<bool> {
-        if !replica.in_recovery().await? {
+    async fn restore_replica(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool> {
+        if !replica.in_recovery().await? || follows_another(replica, primary).await? {
             return Ok(false);
         }
         set(replica, "RESET ALL").await?;
@@ -141,6 +170,13 @@ impl Replication for Postgres {
         );
         primary.query_scalar(&listed).await
     }
+}
+
+/// Whether [`Replication::follow_instead`] is not undone: it may have what the primary lacks.
+async fn follows_another(replica: &Server, primary: &Server) -> anyhow::Result<bool> {
+    let conninfo: String =
+        replica.query_scalar("SELECT current_setting('primary_conninfo')").await?;
+    Ok(!conninfo.is_empty() && !conninfo.contains(&format!("host={} ", primary.name)))
 }
 
 /// What subscribers left that are replicas again: it would keep the log for ever.

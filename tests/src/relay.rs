@@ -1,0 +1,236 @@
+//! An address that leads to a server, and can be made to lead to another one, as a name in DNS,
+//! a virtual address or a proxy can.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::Server;
+
+const BUFFER: usize = 16 * 1024;
+
+/// A port of this process that passes connections on to a server.
+///
+/// What is made of new connections and what of old ones is separate: after
+/// [`Relay::lead_to`] old ones still reach the server that was there before.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    url: String,
+    target: Arc<Mutex<String>>,
+    /// Old ones end when this changes; see [`Relay::cut`].
+    cuts: watch::Sender<u64>,
+    passes: watch::Sender<bool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// A new port that leads to `server`.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub async fn to(server: &Server) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let url = server.url.replacen(&server.published(), &address.to_string(), 1);
+        let mut relay = Self {
+            address,
+            url,
+            target: Arc::new(Mutex::new(server.published())),
+            cuts: watch::Sender::new(0),
+            passes: watch::Sender::new(true),
+            listening: None,
+        };
+        relay.listen(listener);
+        Ok(relay)
+    }
+
+    /// The URL of the first server, by way of the relay.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// New connections reach `server`; old ones stay where they are.
+    pub fn lead_to(&self, server: &Server) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = server.published();
+    }
+
+    /// Ends all connections that there are, as a proxy that starts again does.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// New connections are refused; old ones live.
+    pub async fn refuse(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.abort();
+            // The port is closed when the task is gone.
+            let _ = listening.await;
+        }
+    }
+
+    /// The opposite of [`Relay::refuse`].
+    ///
+    /// # Errors
+    /// When somebody else took the port meanwhile.
+    pub async fn accept(&mut self) -> anyhow::Result<()> {
+        if self.listening.is_none() {
+            let listener = TcpListener::bind(self.address).await.context("the relay's port")?;
+            self.listen(listener);
+        }
+        Ok(())
+    }
+
+    /// Nothing passes any more, on old connections and new ones, though new ones are accepted.
+    pub fn swallow(&self) {
+        self.passes.send_replace(false);
+    }
+
+    /// The opposite of [`Relay::swallow`]. What was sent meanwhile arrives, as after a short
+    /// loss of the network.
+    pub fn pass(&self) {
+        self.passes.send_replace(true);
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let (target, cuts) = (Arc::clone(&self.target), self.cuts.clone());
+        let passes = self.passes.clone();
+        self.listening = Some(tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                // Not children of this task: they outlive its end.
+                tokio::spawn(pass_on(client, target, cuts.subscribe(), passes.subscribe()));
+            }
+        }));
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(listening) = &self.listening {
+            listening.abort();
+        }
+        self.cut();
+    }
+}
+
+/// Carries what `client` and `target` say to each other, until one leaves or the relay cuts.
+async fn pass_on(
+    client: TcpStream,
+    target: String,
+    mut cuts: watch::Receiver<u64>,
+    mut passes: watch::Receiver<bool>,
+) {
+    let carried = async {
+        open(&mut passes).await;
+        let server = TcpStream::connect(target).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (client, server) = (client.into_split(), server.into_split());
+        let mut ways = JoinSet::new();
+        ways.spawn(carry(client.0, server.1, passes.clone()));
+        ways.spawn(carry(server.0, client.1, passes));
+        // The other way would wait for an answer to nothing.
+        ways.join_next().await;
+        std::io::Result::Ok(())
+    };
+    tokio::select! {
+        _ = carried => {}
+        _ = cuts.changed() => {}
+    }
+}
+
+/// One way of a connection, until its source ends or its sink is gone.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passes: watch::Receiver<bool>) {
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        open(&mut passes).await;
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn open(passes: &mut watch::Receiver<bool>) {
+    // An error would mean that the relay is gone, and then the connection is cut.
+    let _ = passes.wait_for(|passes| *passes).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::Engine;
+
+    /// A server that answers each byte with `sign`.
+    async fn server(sign: u8) -> Server {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("postgres://a:b@{}/c", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    while client.read_u8().await.is_ok() {
+                        client.write_u8(sign).await.unwrap();
+                    }
+                });
+            }
+        });
+        let (name, container, network) = ("s".to_owned(), String::new(), String::new());
+        Server { name, engine: Engine::Postgres, container, admin_url: url.clone(), url, network }
+    }
+
+    async fn ask(client: &mut TcpStream) -> Option<u8> {
+        let answer = async {
+            client.write_u8(0).await.ok()?;
+            client.read_u8().await.ok()
+        };
+        timeout(Duration::from_millis(200), answer).await.ok().flatten()
+    }
+
+    #[tokio::test]
+    async fn old_connections_stay_where_they_are_when_the_address_moves() {
+        let (one, other) = (server(1).await, server(2).await);
+        let relay = Relay::to(&one).await.unwrap();
+        let mut old = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut old).await, Some(1));
+        relay.lead_to(&other);
+        let mut new = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!((ask(&mut new).await, ask(&mut old).await), (Some(2), Some(1)));
+        relay.cut();
+        assert_eq!((ask(&mut new).await, ask(&mut old).await), (None, None));
+    }
+
+    #[tokio::test]
+    async fn what_is_swallowed_arrives_when_it_may_pass_again() {
+        let relay = Relay::to(&server(1).await).await.unwrap();
+        let mut client = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut client).await, Some(1));
+        relay.swallow();
+        assert_eq!(ask(&mut client).await, None);
+        assert!(TcpStream::connect(relay.address).await.is_ok());
+        relay.pass();
+        assert_eq!(client.read_u8().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_refuses_leaves_old_connections_alone() {
+        let mut relay = Relay::to(&server(1).await).await.unwrap();
+        let mut old = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut old).await, Some(1));
+        relay.refuse().await;
+        assert!(TcpStream::connect(relay.address).await.is_err());
+        assert_eq!(ask(&mut old).await, Some(1));
+        relay.accept().await.unwrap();
+        assert!(TcpStream::connect(relay.address).await.is_ok());
+    }
+}

@@ -1,0 +1,50 @@
+//! A promotion, and when who knew of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use sealane::RoutedConnection;
+use sealane_tests::Cluster;
+use tokio::time::sleep;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Two moments of a promotion, in either order.
+#[derive(Clone, Copy, Debug)]
+pub struct Promotion {
+    /// The server said that it was done.
+    pub ended: Instant,
+    /// The handle's status named the new primary.
+    pub known: Instant,
+}
+
+/// Promotes replica-1, and waits until `db` knows.
+pub async fn promote(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<Promotion> {
+    let replica = cluster.server("replica-1");
+    let promoted = async {
+        replica.promote().await?;
+        anyhow::Ok(Instant::now())
+    };
+    let (ended, known) = tokio::try_join!(promoted, named(db, &replica.name))?;
+    Ok(Promotion { ended, known })
+}
+
+/// The moment from which on `db` calls that endpoint the primary. More often asked than
+/// `eventually` asks.
+pub async fn named(db: &RoutedConnection, name: &str) -> anyhow::Result<Instant> {
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        if db.status().primary.as_deref() == Some(name) {
+            return Ok(Instant::now());
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    bail!("after {LIMIT:?} the primary is {:?}, not {name}", db.status().primary)
+}
+
+/// Whether `db` knows that endpoint to be up.
+pub fn is_up(db: &RoutedConnection, name: &str) -> bool {
+    let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
+    let mut endpoints = endpoints.as_array().into_iter().flatten();
+    endpoints.any(|e| e["name"] == name && e["health"]["state"] == "up")
+}

@@ -1,0 +1,177 @@
+//! Writes while the primary is replaced.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
+use sealane_tests::{
+    Cluster, Server, eventually,
+    fleet::{self, boat},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    crew::{Crew, Done, missing},
+    failure::{is_no_primary, is_outcome_unknown, is_transaction_lost},
+    promotion::{Promotion, is_up, promote},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+/// More than a pool has connections, so that some wait for one.
+const WRITERS: usize = 16;
+/// So long the old primary is there again, and could be written to.
+const RETURNED: Duration = Duration::from_secs(2);
+/// Everything ends: longer than any wait of today's.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// What of `done` was acknowledged after `promotion` was known must be on the new primary.
+async fn judge(done: &[Done], promotion: Promotion, cluster: &Cluster) -> anyhow::Result<()> {
+    let (old, new) = (cluster.primary(), cluster.server("replica-1"));
+    let acknowledged = |done: &&Done| done.failure.is_none() && done.ended > promotion.known;
+    let after: Vec<&Done> = done.iter().filter(acknowledged).collect();
+    let waited: Vec<&Done> = done.iter().filter(|done| done.spans(promotion.known)).collect();
+    let names = |done: &[&Done]| done.iter().map(|done| done.name.clone()).collect::<Vec<_>>();
+    let lost = missing(new, &strs(&names(&after))).await?;
+    let longest = waited.iter().map(|done| done.took()).max().unwrap_or_default();
+    let failed = waited.iter().filter(|done| done.failure.is_some()).count();
+    println!(
+        "{} writes were under way when the new primary was known ({failed} failed, the longest took \
+         {longest:?}); {} were acknowledged afterwards, {lost} of them are lost",
+        waited.len(),
+        after.len(),
+    );
+    let answered_by_old = after.len() - missing(old, &strs(&names(&after))).await?;
+    ensure!(waited.len() >= WRITERS / 2, "{} writes were under way", waited.len());
+    ensure!(after.len() >= 50, "{} writes were acknowledged after the promotion", after.len());
+    ensure!(lost == 0, "{lost} acknowledged writes are not on the new primary");
+    ensure!(answered_by_old == 0, "{answered_by_old} were acknowledged by the old primary");
+    Ok(())
+}
+
+fn strs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+/// Whether an application can write there.
+async fn takes_writes(server: &Server) -> anyhow::Result<bool> {
+    let insert = "INSERT INTO boat (harbour_id, name) VALUES (1, 'of nobody')";
+    Ok(server.sql_as_application(insert).await.is_ok())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_a_primary_that_stopped_is_not_acknowledged_by_it_when_it_returns()
+-> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let crew = Crew::writing(&db, WRITERS);
+    crew.more(200).await?;
+    cluster.primary().stop().await?;
+    let waits = async || Ok(!is_up(&db, "primary") && crew.running() >= WRITERS / 2);
+    eventually(SOON, "writes wait for a primary that is away", waits).await?;
+    let promotion = promote(&cluster, &db).await?;
+    cluster.primary().start().await?;
+    eventually(SOON, "the old primary takes writes", async || {
+        takes_writes(cluster.primary()).await
+    })
+    .await?;
+    sleep(RETURNED).await;
+    let done = crew.stop(LIMIT).await?;
+    judge(&done, promotion, &cluster).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_to_a_primary_that_hangs_is_not_acknowledged_by_it_when_it_goes_on()
+-> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let crew = Crew::writing(&db, WRITERS);
+    crew.more(200).await?;
+    // Two transactions: one is to be committed before anybody is promoted, the other afterwards.
+    let mut begun = Vec::new();
+    for name in ["early", "late"] {
+        let transaction = db.begin().await?;
+        fleet::boat(name).insert(&transaction).await?;
+        begun.push(transaction);
+    }
+    cluster.primary().freeze().await?;
+    let (late, early) = (begun.pop().context("late")?, begun.pop().context("early")?);
+    let early = tokio::spawn(early.commit());
+    eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+    let promotion = promote(&cluster, &db).await?;
+    let late = tokio::spawn(late.commit());
+    // Some are acknowledged by the new one, if it is used at all.
+    sleep(RETURNED).await;
+    let ended_early = [&early, &late].map(|commit| commit.is_finished());
+    cluster.primary().thaw().await?;
+    eventually(SOON, "the old primary takes writes", async || {
+        takes_writes(cluster.primary()).await
+    })
+    .await?;
+    sleep(RETURNED).await;
+    let early = timeout(LIMIT, early).await.context("a COMMIT has no end")??;
+    let late = timeout(LIMIT, late).await.context("a COMMIT has no end")??;
+    println!("COMMITs: {early:?} and {late:?}, ended while the old primary hung: {ended_early:?}");
+    let done = crew.stop(LIMIT).await?;
+    let judged = judge(&done, promotion, &cluster).await;
+    for (commit, why) in [(early, "that was under way"), (late, "that came later")] {
+        let error = commit.err().with_context(|| format!("a COMMIT {why} returned Ok"))?;
+        ensure!(is_outcome_unknown(&error) || is_transaction_lost(&error), "{error}");
+    }
+    judged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waits_for_a_primary_is_done_soon_after_a_promotion() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    // The pool has connections that die with the primary.
+    let crew = Crew::writing(&db, WRITERS);
+    crew.more(200).await?;
+    crew.stop(LIMIT).await?;
+    cluster.primary().kill().await?;
+    eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+    let waiting = Crew::writing(&db, 4);
+    eventually(SOON, "they wait", async || Ok(waiting.running() == 4)).await?;
+    let promotion = promote(&cluster, &db).await?;
+    let began = Instant::now();
+    let fresh = timeout(LIMIT, fleet::boat("fresh").insert(&db)).await;
+    let fresh_took = began.elapsed();
+    let done = waiting.stop(LIMIT).await?;
+    let waited = done.iter().filter(|done| done.began < promotion.ended);
+    let waited: Vec<&Done> = waited.collect();
+    let since = |done: &&Done| done.ended.saturating_duration_since(promotion.ended);
+    let first = waited.iter().map(since).min().context("nobody waited")?;
+    let last = waited.iter().map(since).max().context("nobody waited")?;
+    let failed: Vec<_> = done.iter().filter_map(|done| done.failure.as_ref()).collect();
+    println!(
+        "writes that waited were done {first:?} to {last:?} after the promotion, one that began \
+         then took {fresh_took:?}; {} of {} failed",
+        failed.len(),
+        done.len()
+    );
+    ensure!(waited.len() >= 4, "{} waited", waited.len());
+    ensure!(failed.is_empty(), "{} writes failed: {}", failed.len(), failed[0]);
+    fresh.context("it has no end")??;
+    ensure!(last.max(fresh_took) <= Duration::from_secs(1), "it took too long");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_without_any_primary_fails_after_five_seconds_and_says_so() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    fleet::boat("Ida").insert(&db).await?;
+    cluster.primary().kill().await?;
+    eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+    let began = Instant::now();
+    let (written, begun) =
+        tokio::join!(async { fleet::boat("Jolle").insert(&db).await.err() }, async {
+            db.begin().await.err()
+        });
+    let took = began.elapsed();
+    println!("after {took:?}: {written:?}, {begun:?}");
+    for error in [written, begun] {
+        let error: DbErr = error.context("it was written to a primary that is away")?;
+        ensure!(is_no_primary(&error), "{error}");
+    }
+    ensure!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+    // Reads go on all the while.
+    ensure!(boat::Entity::find().count(&db.session()).await? >= 1);
+    Ok(())
+}
