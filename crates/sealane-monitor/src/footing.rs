@@ -27,6 +27,9 @@ use crate::Board;
 /// Far more than a thread is held up between letting a connection in and noting its age.
 const AGE_TOLERANCE: Duration = Duration::from_secs(1);
 
+/// While a statement waits for a primary. Probes that are called for have a limit of their own.
+const ASKED_AGAIN: Duration = Duration::from_millis(50);
+
 /// What an attempt was planned on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footing {
@@ -102,6 +105,26 @@ impl Board {
                 return;
             }
             moved.await;
+        }
+    }
+
+    /// Waits for a primary that answers. All endpoints are asked again and again meanwhile: who is
+    /// promoted does not tell. Cancel safe; bounded by the caller.
+    pub async fn next_primary(&self) {
+        let is_there = |topology: &Topology| {
+            let primary = topology.primary().and_then(|id| topology.get(id));
+            primary.is_some_and(EndpointState::is_usable)
+        };
+        let asking = async {
+            loop {
+                self.nudge_all();
+                tokio::time::sleep(ASKED_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.until(is_there) => {}
+            () = asking => {}
         }
     }
 

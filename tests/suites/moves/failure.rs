@@ -1,22 +1,19 @@
-//! What sealane says when it cannot keep on: in one place, whatever its form.
+//! What sealane says of a statement that it could not see through.
 
 use sea_orm::DbErr;
+use sealane::Error;
 
-/// Nobody takes writes, and waiting for it has ended.
-pub fn is_no_primary(error: &DbErr) -> bool {
-    says(error, "no primary")
-}
-
-/// The statement may have happened, or not.
+/// Nobody knows whether it was carried out.
 pub fn is_outcome_unknown(error: &DbErr) -> bool {
-    says(error, "outcome") && says(error, "unknown")
+    matches!(Error::of(error), Some(Error::OutcomeUnknown { .. }))
 }
 
-/// The transaction was on a server that is the primary no more.
+/// Its transaction can no longer be committed.
 pub fn is_transaction_lost(error: &DbErr) -> bool {
-    says(error, "transaction") && says(error, "lost")
+    matches!(Error::of(error), Some(Error::TransactionLost { .. }))
 }
 
-fn says(error: &DbErr, word: &str) -> bool {
-    error.to_string().to_lowercase().contains(word)
+/// There is no primary, and the message says which one is missing.
+pub fn is_no_primary(error: &DbErr) -> bool {
+    matches!(Error::of(error), Some(Error::NoPrimary { why, .. }) if why.contains("primary"))
 }

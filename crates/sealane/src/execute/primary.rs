@@ -70,8 +70,11 @@ impl PrimaryWait {
         }
         let away = async {
             loop {
-                tokio::time::sleep_until(self.end(cluster)).await;
-                if !is_up(&cluster.board().topology()) {
+                cluster.board().until(|topology| !is_up(topology)).await;
+                if tokio::time::timeout_at(self.end(cluster), cluster.board().next_primary())
+                    .await
+                    .is_err()
+                {
                     return;
                 }
                 // It is busy, no more: as long as its pool allows.
@@ -126,10 +129,8 @@ impl PrimaryWait {
             return Err(self.give_up(cluster));
         }
         let end = self.end(cluster);
-        match tokio::time::timeout_at(end, cluster.board().until(is_up)).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.give_up(cluster)),
-        }
+        let found = tokio::time::timeout_at(end, cluster.board().next_primary()).await;
+        found.map_err(|_| self.give_up(cluster))
     }
 
     /// Whether a write that the primary has refused as read-only runs on another one: it was
