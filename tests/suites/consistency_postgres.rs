@@ -1,10 +1,14 @@
 //! What only PostgreSQL's log can do to proofs of freshness.
 
-use std::time::Duration;
+#![allow(clippy::print_stdout, reason = "figures are part of the result")]
 
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use sea_orm::EntityTrait;
 use sealane_tests::{
-    eventually,
-    fleet::{self, reads_on_replica},
+    Markers, eventually,
+    fleet::{self, boat, reads_on_replica},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,5 +34,35 @@ async fn an_idle_primary_shows_no_lag_at_the_end_of_a_segment() -> anyhow::Resul
     cluster.primary().sql("SELECT pg_switch_wal()").await?;
     let most = fleet::shows_no_lag(&db, Duration::from_secs(5)).await?;
     println!("at most {most:?} stale");
+    Ok(())
+}
+
+/// What the monitor commits to have the log written out, and the rows that this returned.
+const FLUSHES: &str = "SELECT coalesce(sum(rows), 0)::bigint FROM pg_stat_statements \
+     WHERE query LIKE '%pg_logical_emit_message(%' AND query LIKE '%synchronous_commit%' \
+        OR query LIKE 'SELECT set_config(%pg_logical_emit_message(%'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_busy_primary_is_not_written_out_for_the_sake_of_probes() -> anyhow::Result<()>
+{
+    let (cluster, db) = fleet::launch().await?;
+    let _markers = Markers::start(&cluster).await?;
+    fleet::forget_statements(&cluster).await?;
+    let (begun, mut writes, mut replica_reads) = (Instant::now(), 0, 0);
+    while begun.elapsed() < Duration::from_secs(6) {
+        let session = db.session();
+        boat::Entity::insert(fleet::boat("Ida")).exec(&session).await?;
+        writes += 1;
+        for _ in 0..5 {
+            replica_reads += u32::from(reads_on_replica(&session).await?);
+        }
+    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    let flushes: i64 = cluster.primary().query_scalar(FLUSHES).await?;
+    #[allow(clippy::cast_precision_loss, reason = "a rate")]
+    let rate = flushes as f64 / elapsed;
+    println!("{rate:.2} flushes/s beside {writes} writes, {replica_reads} reads on replicas");
+    ensure!(writes > 100 && replica_reads > 100, "{writes} writes, {replica_reads} reads");
+    ensure!(rate < 0.5, "{rate:.1} flushes/s");
     Ok(())
 }
