@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sealane_core::{EndpointId, Incarnation};
+use sealane_core::{EndpointId, Incarnation, ReadOnly};
 
 use crate::Board;
 
@@ -29,6 +29,13 @@ impl RunGuard {
     #[must_use]
     pub fn new(board: Arc<Board>, endpoint: EndpointId) -> Self {
         RunGuard { board, endpoint }
+    }
+
+    /// What keeps sessions that read on the endpoint from writing, as far as a probe has found
+    /// out.
+    #[must_use]
+    pub fn read_only(&self) -> Option<ReadOnly> {
+        self.board.topology().get(self.endpoint)?.particulars.read_only
     }
 
     /// Returns once the board knows `incarnation` as the current run; `false`

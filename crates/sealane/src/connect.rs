@@ -238,7 +238,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     };
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::{failover::Resignation, group::Groups};
+    use crate::{failover::Resignation, group::Groups, pool::guard::Replica};
 
     let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
@@ -248,8 +248,12 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
         let guard = RunGuard::new(Arc::clone(&board), id);
+        let replica = match endpoint.subscription {
+            Some(_) => Replica::Logical,
+            None => Replica::Physical,
+        };
         let (its_pools, connect_options) =
-            crate::pool::postgres::open(&endpoint.options, guard, index == 0)
+            crate::pool::postgres::open(&endpoint.options, guard, index == 0, replica)
                 .await
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);
@@ -264,6 +268,11 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     // Whoever has not answered by then joins later.
     monitor.first_round(config.pace.timeout_with_connect()).await;
     primary_answers(&monitor.board().topology())?;
+    for (index, (pools, connect)) in pools.iter().zip(&sources).enumerate() {
+        let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
+        let guard = RunGuard::new(Arc::clone(monitor.board()), id);
+        crate::pool::postgres::adapt(pools, connect, &guard);
+    }
     let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
     let catalog = CatalogWatch::spawn(
         Arc::clone(monitor.board()),

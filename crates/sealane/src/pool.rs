@@ -5,6 +5,8 @@
 //! new configuration, and one that is demoted gets no write. Neither pool
 //! connects before it is used.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod guard;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]

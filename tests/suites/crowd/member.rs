@@ -18,8 +18,10 @@ use sealane_tests::{
 };
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
-/// Between a read on a replica and the next write: users look at what they get.
-const REST: Duration = Duration::from_millis(100);
+/// Between a read on a replica and the next write it rests for so many pauses and a little:
+/// users look at what they get.
+const REST: u32 = 3;
+const LITTLE: Duration = Duration::from_millis(10);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -50,7 +52,7 @@ async fn write_and_read(
                 tokio::time::sleep(pause).await;
             }
             let took = written.elapsed();
-            tokio::time::sleep(REST.mul_f64(0.5 + fastrand::f64())).await;
+            tokio::time::sleep((pause * REST + LITTLE).mul_f64(0.5 + fastrand::f64())).await;
             anyhow::Ok(took)
         };
         tokio::select! {

@@ -8,7 +8,11 @@ use sea_orm::{
 };
 use sealane_monitor::{RunGuard, postgres};
 
-use super::{Pools, Unknown, quiet, routed, sized};
+use super::{
+    Pools, Unknown,
+    guard::{self, Replica},
+    quiet, routed, sized,
+};
 
 /// The pools, and how the monitor connects to the same server. `is_first` is
 /// said of the endpoint that was configured as the primary.
@@ -16,6 +20,7 @@ pub(crate) async fn open(
     options: &ConnectOptions,
     guard: RunGuard,
     is_first: bool,
+    replica: Replica,
 ) -> Result<(Pools, PgConnectOptions), DbErr> {
     let options = routed(options);
     let Settings { quiet, pool, connect } = settings(&options).await?;
@@ -24,10 +29,10 @@ pub(crate) async fn open(
 
     // The application's hook runs once, on the primary; not on servers that may be down.
     let writes_options = if is_first { options } else { quiet.clone() };
-    let writes = guarded(&quiet, writes, guard.clone(), Unknown::Admitted);
+    let writes = guarded(&quiet, writes, guard.clone(), Unknown::Admitted, None);
     let writes = open_pool(writes_options, writes, connect.clone()).await?;
-    let read_only = connect.clone().options([("default_transaction_read_only", "on")]);
-    let reads = guarded(&quiet, reads, guard, Unknown::Refused);
+    let read_only = guard::options(&connect, &guard);
+    let reads = guarded(&quiet, reads, guard, Unknown::Refused, Some(replica));
     let reads = open_pool(quiet, reads, read_only).await?;
     Ok((Pools { reads, writes }, connect))
 }
@@ -49,6 +54,12 @@ async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
     let pattern = pattern.get_postgres_connection_pool();
     let connect = PgConnectOptions::clone(&pattern.connect_options());
     Ok(Settings { quiet, pool: pattern.options().clone(), connect })
+}
+
+/// Has new connections for reading made as is known now to work.
+pub(crate) fn adapt(pools: &Pools, connect: &PgConnectOptions, guard: &RunGuard) {
+    let reads = pools.reads.get_postgres_connection_pool();
+    reads.set_connect_options(guard::options(connect, guard));
 }
 
 /// How SeaORM would connect with `options`.
@@ -84,6 +95,7 @@ fn guarded(
     pool: PoolOptions<sqlx::Postgres>,
     guard: RunGuard,
     unknown: Unknown,
+    replica: Option<Replica>,
 ) -> PoolOptions<sqlx::Postgres> {
     if sets_search_path(options) {
         return pool;
@@ -92,8 +104,11 @@ fn guarded(
     pool.after_connect(move |connection, _| {
         let guard = Arc::clone(&guard);
         Box::pin(async move {
-            let incarnation = postgres::incarnation(connection).await?;
-            unknown.admit(&guard, &incarnation).await
+            let greeting = postgres::greet(connection).await?;
+            if let Some(replica) = replica {
+                guard::check(&greeting, replica)?;
+            }
+            unknown.admit(&guard, &greeting.incarnation).await
         })
     })
 }
