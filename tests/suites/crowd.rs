@@ -38,9 +38,9 @@ struct Member {
 }
 
 impl Member {
-    fn start(pause: Duration) -> anyhow::Result<Self> {
+    fn start(times_ms: [u64; 2]) -> anyhow::Result<Self> {
         let mut process = Command::new(env!("CARGO_BIN_EXE_member"))
-            .arg(pause.as_millis().to_string())
+            .args(times_ms.map(|ms| ms.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -78,11 +78,11 @@ struct Outcome {
     probes_per_s: Vec<f64>,
 }
 
-async fn run(cluster: &Cluster, members: usize, pause: Duration) -> anyhow::Result<Outcome> {
+async fn run(cluster: &Cluster, members: usize, times_ms: [u64; 2]) -> anyhow::Result<Outcome> {
     let mut crowd = Vec::new();
     while crowd.len() < members {
         let mut newcomers = (crowd.len()..members.min(crowd.len() + AT_ONCE))
-            .map(|_| Member::start(pause))
+            .map(|_| Member::start(times_ms))
             .collect::<anyhow::Result<Vec<_>>>()?;
         for member in &mut newcomers {
             ensure!(member.line().await? == "ready");
@@ -139,8 +139,8 @@ impl Outcome {
 async fn fifty_processes_ask_no_more_than_the_budget_of_one_fleet() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let mut outcomes = Vec::new();
-    for (members, pause_ms, writes) in [(1, 1, 100), (8, 5, 50), (50, 25, 10)] {
-        let outcome = run(&cluster, members, Duration::from_millis(pause_ms)).await?;
+    for (members, times_ms, writes) in [(1, [2, 15], 100), (8, [5, 15], 30), (50, [40, 200], 5)] {
+        let outcome = run(&cluster, members, times_ms).await?;
         outcome.print()?;
         outcomes.push((outcome, writes));
     }

@@ -105,8 +105,8 @@ struct Watch<P> {
     probe: P,
     pace: Pace,
     waiting_since: Option<Moment>,
-    /// Since when the primary is known to be where a waiting session needs it.
-    sampled_since: Option<Instant>,
+    /// Since when a sample of the primary is wanted of it, or (`true`) a proof.
+    step_since: Option<(bool, Instant)>,
     /// How many processes ask this server, if it can be seen.
     monitors: u32,
     allowance: Allowance,
@@ -126,7 +126,7 @@ impl<P: Probe> Watch<P> {
             probe,
             pace,
             waiting_since: None,
-            sampled_since: None,
+            step_since: None,
             monitors: 1,
             allowance: Allowance::default(),
             is_feeding: false,
@@ -241,26 +241,28 @@ impl<P: Probe> Watch<P> {
 
     /// When the next probe is due, if somebody waits for what it may prove.
     fn quick_due(&mut self, need: Need, began: Instant) -> Option<Instant> {
-        let (now, instant) = (self.board.now(), Instant::now());
-        let (behind, grace) = match need {
+        let (is_proof, behind) = match need {
             Need::None => {
-                (self.waiting_since, self.sampled_since) = (None, None);
+                (self.waiting_since, self.step_since) = (None, None);
                 return None;
             }
             Need::NotYet => {
-                self.waiting_since.get_or_insert(now);
-                self.sampled_since = None;
+                self.step_since = None;
                 return None;
             }
-            Need::Sample { behind } => (behind, instant),
-            Need::Proof { behind } => {
-                let since = *self.sampled_since.get_or_insert(instant);
-                (behind, since + self.pace.grace(self.monitors))
-            }
+            Need::Sample { behind } => (false, behind),
+            Need::Proof { behind } => (true, behind),
         };
+        let grace = match is_proof {
+            false => self.pace.grace_of_primary(self.monitors),
+            true => self.pace.grace_of_replica(self.monitors),
+        };
+        let known = self.step_since.filter(|(was_proof, _)| *was_proof == is_proof);
+        let (_, asked_since) = *self.step_since.insert(known.unwrap_or((is_proof, Instant::now())));
+        let now = self.board.now();
         let since = *self.waiting_since.get_or_insert(now);
         let delay = self.pace.quick_after(now.since(since), behind);
-        Some(self.allowed((began + delay).max(grace)))
+        Some(self.allowed((began + delay).max(asked_since + grace)))
     }
 
     /// That moment, or the first one after it at which the share allows a probe.

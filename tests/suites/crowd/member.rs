@@ -1,7 +1,7 @@
-//! One process of a crowd: a single session that writes, and reads until a replica serves it,
-//! again and again.
+//! One process of a crowd: a single session that writes and reads, again and again.
 //!
-//! Arguments: the pause between its reads in milliseconds. It says `ready` once it is
+//! Arguments: the pause between its reads until a replica serves one, and its rest then, in
+//! milliseconds. It says `ready` once it is
 //! connected, begins and ends with a line on its standard input, and then prints how long each
 //! of its writes kept it on the primary, in microseconds, in one line.
 
@@ -18,20 +18,18 @@ use sealane_tests::{
 };
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
-/// Between a read on a replica and the next write it rests for so many pauses and a little:
-/// users look at what they get.
-const REST: u32 = 3;
-const LITTLE: Duration = Duration::from_millis(10);
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let pause_ms = std::env::args().nth(1).context("no pause")?.parse()?;
+    let mut arguments = std::env::args().skip(1);
+    let mut millis =
+        || anyhow::Ok(Duration::from_millis(arguments.next().context("no time")?.parse()?));
+    let (pause, rest) = (millis()?, millis()?);
     let cluster = Cluster::from_env();
     let db = sealane::connect(fleet::config(&cluster)).await?;
     println!("ready");
     let mut told = BufReader::new(tokio::io::stdin()).lines();
     told.next_line().await?;
-    let kept = write_and_read(&db, Duration::from_millis(pause_ms), &mut told).await?;
+    let kept = write_and_read(&db, pause, rest, &mut told).await?;
     let words: Vec<String> = kept.iter().map(|kept| kept.as_micros().to_string()).collect();
     println!("{}", words.join(" "));
     Ok(())
@@ -40,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
 async fn write_and_read(
     db: &RoutedConnection,
     pause: Duration,
+    rest: Duration,
     told: &mut Lines<BufReader<Stdin>>,
 ) -> anyhow::Result<Vec<Duration>> {
     let mut kept = Vec::new();
@@ -52,7 +51,7 @@ async fn write_and_read(
                 tokio::time::sleep(pause).await;
             }
             let took = written.elapsed();
-            tokio::time::sleep((pause * REST + LITTLE).mul_f64(0.5 + fastrand::f64())).await;
+            tokio::time::sleep(rest.mul_f64(0.5 + fastrand::f64())).await;
             anyhow::Ok(took)
         };
         tokio::select! {
