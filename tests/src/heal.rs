@@ -81,7 +81,7 @@ impl Server {
         .await
     }
 
-    async fn inspect(&self, format: &str) -> anyhow::Result<String> {
+    pub(crate) async fn inspect(&self, format: &str) -> anyhow::Result<String> {
         docker(&["inspect", "--format", format, &self.container]).await
     }
 }

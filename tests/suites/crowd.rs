@@ -139,7 +139,7 @@ impl Outcome {
 async fn fifty_processes_ask_no_more_than_the_budget_of_one_fleet() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let mut outcomes = Vec::new();
-    for (members, times_ms, writes) in [(1, [2, 15], 100), (8, [5, 15], 30), (50, [40, 200], 5)] {
+    for (members, times_ms, writes) in [(1, [2, 15], 50), (8, [10, 30], 20), (50, [100, 300], 3)] {
         let outcome = run(&cluster, members, times_ms).await?;
         outcome.print()?;
         outcomes.push((outcome, writes));

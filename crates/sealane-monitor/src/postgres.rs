@@ -157,9 +157,8 @@ impl PostgresProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let mut report = match &self.part {
             Part::Subscriber(name) => {
-                let report = subscriber::ask(&mut link, name).await?;
                 self.trial.must_hold()?;
-                report
+                subscriber::ask(&mut link, name).await?
             }
             Part::Server { .. } if link.is_aurora => aurora::ask(&mut link).await?,
             Part::Server { .. } => {
