@@ -78,7 +78,7 @@ pub async fn monitors(server: &Server) -> anyhow::Result<i64> {
     server
         .query_scalar(match server.engine {
             Engine::Postgres => {
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sealane monitor'"
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sealane monitor%'"
             }
             Engine::Mysql | Engine::Mariadb => {
                 "SELECT count(*) FROM information_schema.processlist WHERE user = 'sealane'"
@@ -95,8 +95,8 @@ pub async fn newest_monitor(server: &Server) -> anyhow::Result<i64> {
     server
         .query_scalar(match server.engine {
             Engine::Postgres => {
-                "SELECT coalesce((SELECT pid FROM pg_stat_activity WHERE application_name = \
-                 'sealane monitor' ORDER BY backend_start DESC LIMIT 1), 0)::bigint"
+                "SELECT coalesce((SELECT pid FROM pg_stat_activity WHERE application_name LIKE \
+                 'sealane monitor%' ORDER BY backend_start DESC LIMIT 1), 0)::bigint"
             }
             Engine::Mysql | Engine::Mariadb => {
                 "SELECT CAST(coalesce(max(id), 0) AS SIGNED) FROM information_schema.processlist \

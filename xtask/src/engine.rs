@@ -20,6 +20,8 @@ pub(crate) struct Engine {
     pub(crate) home: &'static str,
     /// The port inside the container.
     pub(crate) port: u16,
+    /// Debian's packages that tests need beside the server.
+    pub(crate) tools: &'static [&'static str],
     /// Shuts the server down without waiting for its clients to leave.
     pub(crate) stop_signal: &'static str,
     scheme: &'static str,
@@ -33,6 +35,8 @@ pub(crate) const POSTGRES: Engine = Engine {
     user: "postgres",
     home: "/var/lib/postgresql",
     port: 5432,
+    // The last two for tests in which applications reach the servers through them.
+    tools: &[CLOCK, "pgbouncer", "haproxy"],
     stop_signal: "SIGINT",
     scheme: "postgres",
     administrator: "sealane",
@@ -45,6 +49,7 @@ pub(crate) const MARIADB: Engine = Engine {
     user: "mysql",
     home: "/var/lib/mysql",
     port: 3306,
+    tools: &[CLOCK],
     stop_signal: "SIGTERM",
     scheme: "mysql",
     administrator: "sealane_admin",
@@ -57,10 +62,14 @@ pub(crate) const MYSQL: Engine = Engine {
     user: "mysql",
     home: "/var/lib/mysql",
     port: 3306,
+    tools: &[CLOCK],
     stop_signal: "SIGTERM",
     scheme: "mysql",
     administrator: "sealane_admin",
 };
+
+/// For tests in which a server's clock is wrong.
+const CLOCK: &str = "libfaketime";
 
 /// All of them.
 pub(crate) const ENGINES: [&Engine; 3] = [&POSTGRES, &MARIADB, &MYSQL];

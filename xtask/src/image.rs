@@ -60,7 +60,7 @@ impl Image {
 
 fn tag(release: &Release, recipe: &str) -> String {
     let Release { engine, version, suite, packages } = release;
-    let packages = packages.join(" ");
+    let packages = [packages, engine.tools].concat().join(" ");
     let hash = fnv1a(format!("{version} {suite} {packages}\n{recipe}").as_bytes());
     format!("{PREFIX}{engine}:{version}-{hash:016x}")
 }
@@ -95,7 +95,9 @@ fn extend(official: &str, image: &Image, progress: Progress) -> anyhow::Result<b
         .with_context(|| format!("cannot write {}", recipe.display()))?;
     let official = format!("OFFICIAL={official}");
     let path = directory.path().to_string_lossy();
-    let args = ["build", "--quiet", "--tag", &image.tag, "--build-arg", &official, &path];
+    let tools = format!("TOOLS={}", image.release.engine.tools.join(" "));
+    let args = ["build", "--quiet", "--tag", &image.tag, "--build-arg", &official];
+    let args = args.into_iter().chain(["--build-arg", &tools, &path]);
     let built = bounded(args, Patience::up_to(BUILD_LIMIT));
     if let Err(error) = &built {
         let reason = process::tail(&format!("{error:#}"), 1);
@@ -128,6 +130,7 @@ fn build(image: &Image, progress: Progress) -> anyhow::Result<()> {
         .arg(directory.path())
         .args([release.suite, tag, release.engine.user, release.engine.home])
         .args(release.packages)
+        .args(release.engine.tools)
         .stdout(file.try_clone()?)
         .stderr(file);
     let last_line = || {

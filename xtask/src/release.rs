@@ -13,20 +13,20 @@ pub(crate) struct Release {
     pub(crate) version: &'static str,
     /// The Debian suite whose own packages are of that series.
     pub(crate) suite: &'static str,
+    /// The server. What else its image has, see [`Engine::tools`].
     pub(crate) packages: &'static [&'static str],
 }
 
-/// `libfaketime` is for tests in which a server's clock is wrong.
-const MARIADB_PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core", "libfaketime"];
+const MARIADB_PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 
 /// Of each engine the default comes first.
 const RELEASES: [Release; 6] = [
-    release(&POSTGRES, "17", "trixie", &["postgresql-17", "libfaketime"]),
-    release(&POSTGRES, "15", "bookworm", &["postgresql-15", "libfaketime"]),
-    release(&POSTGRES, "18", "sid", &["postgresql-18", "libfaketime"]),
+    release(&POSTGRES, "17", "trixie", &["postgresql-17"]),
+    release(&POSTGRES, "15", "bookworm", &["postgresql-15"]),
+    release(&POSTGRES, "18", "sid", &["postgresql-18"]),
     release(&MARIADB, "11.8", "trixie", MARIADB_PACKAGES),
     release(&MARIADB, "10.11", "bookworm", MARIADB_PACKAGES),
-    release(&MYSQL, "9", "sid", &["mysql-server-core", "mysql-client-core", "libfaketime"]),
+    release(&MYSQL, "9", "sid", &["mysql-server-core", "mysql-client-core"]),
 ];
 
 const fn release(

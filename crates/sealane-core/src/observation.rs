@@ -93,13 +93,40 @@ pub struct Particulars {
     pub applies: Option<bool>,
     /// How far behind a replica takes itself to be, by the clocks of servers.
     pub reported_lag: Option<Duration>,
+    /// How many monitors ask it, of all processes, this one among them.
+    pub monitors: Option<u32>,
+    /// What keeps sessions that read there from writing.
+    pub read_only: Option<ReadOnly>,
+}
+
+/// What keeps sessions that read on a replica from writing, should a write be taken for a
+/// read, or the replica become the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReadOnly {
+    /// The session itself, by a setting that it was begun with.
+    Session,
+    /// Only the server, for as long as it is a physical replica: a pooler in between drops
+    /// the setting, or refuses it.
+    Server,
+}
+
+impl fmt::Display for ReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadOnly::Session => "startup option",
+            ReadOnly::Server => "standby only",
+        })
+    }
 }
 
 impl Particulars {
     /// What is left when a server does not answer any more.
     pub(crate) fn last_known(&self) -> Self {
         let (version, identity) = (self.version.clone(), self.identity.clone());
-        Particulars { version, identity, ..Particulars::default() }
+        let Particulars { monitors, read_only, .. } = *self;
+        Particulars { version, identity, monitors, read_only, ..Particulars::default() }
     }
 }
 

@@ -56,6 +56,20 @@ pub(crate) struct WatchSignals {
     pub(crate) heard: Mutex<Option<(Moment, Result<(), Failure>)>>,
 }
 
+/// What sessions that wait want of an endpoint. `behind`: how far the nearest replica is
+/// behind that they wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing that a probe of it could show.
+    None,
+    /// Where the primary is.
+    Sample { behind: Duration },
+    /// Nothing before another endpoint has told something.
+    NotYet,
+    /// How far it has got.
+    Proof { behind: Duration },
+}
+
 /// A session that was refused this long ago is no longer waiting.
 const PATIENCE_MS: u64 = 1_000;
 
@@ -84,7 +98,7 @@ impl Board {
         })
     }
 
-    /// The time on the clock that observations and demands use.
+    /// The time on the clock that observations and needs use.
     #[must_use]
     pub fn now(&self) -> Moment {
         Moment::from_origin(self.origin.elapsed())
@@ -227,27 +241,43 @@ impl Board {
         }
     }
 
-    /// Whether a session was refused lately for a stamp that probes of `endpoint`
-    /// can help to prove, and then how far behind the nearest replica is that does
-    /// not cover it yet: this one, or on the primary any one in use.
-    pub(crate) fn awaited_behind(&self, endpoint: EndpointId) -> Option<Duration> {
+    /// What probes of `endpoint` can do for sessions that were refused lately.
+    ///
+    /// A proof takes two steps: a sample of the primary that was begun after the write, and
+    /// an answer of the replica that covers it. Before the first, replicas are asked in vain;
+    /// after it, so is the primary. `is_feeding` says of the primary that it
+    /// knows how far subscribers are, so that it has a part in the second step, too.
+    pub(crate) fn need(&self, endpoint: EndpointId, is_feeding: bool) -> Need {
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
         if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
-            return None;
+            return Need::None;
         }
         let awaited = WriteStamp::from_number(self.awaited.load(Ordering::Acquire));
         let topology = self.topology();
-        if topology.covered_by_replicas() >= awaited || !topology.get(endpoint)?.is_usable() {
-            return None;
+        let is_usable = topology.get(endpoint).is_some_and(EndpointState::is_usable);
+        if !is_usable || topology.covered_by_replicas() >= awaited {
+            return Need::None;
         }
         let is_primary = topology.primary() == Some(endpoint);
-        topology
+        let is_sampled = topology.sampled_stamp() >= awaited;
+        let behind = topology
             .iter()
             .filter(|(id, _)| if is_primary { *id != endpoint } else { *id == endpoint })
             .filter(|(_, state)| state.is_usable() && state.covered < awaited)
             // What is farther behind than anybody remembers has no lag.
             .map(|(id, _)| topology.lag(id).unwrap_or(Duration::MAX))
-            .min()
+            .min();
+        match behind {
+            Some(behind) if !is_sampled && is_primary => Need::Sample { behind },
+            Some(behind) if is_sampled && (!is_primary || is_feeding) => Need::Proof { behind },
+            Some(_) => Need::NotYet,
+            None => Need::None,
+        }
+    }
+
+    /// Completes when the next observation is published. Enabled, it misses none.
+    pub(crate) fn published(&self) -> tokio::sync::futures::Notified<'_> {
+        self.published.notified()
     }
 
     /// Whether statements go to `endpoint`, or would if it answered: of a primary

@@ -8,20 +8,21 @@ use sealane_core::{
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::{Instrument, Span};
 
-use crate::{Board, Pace, Probe, span};
+use crate::{Board, Pace, Probe, board::Need, pace::Allowance, span};
 
 /// Probes the endpoints of one cluster until it is dropped.
 #[derive(Debug)]
 pub struct Monitor {
     board: Arc<Board>,
     tasks: Vec<JoinHandle<()>>,
+    pace: Option<Pace>,
 }
 
 impl Monitor {
     /// Probes nothing: for topologies that need none.
     #[must_use]
     pub fn idle(board: Arc<Board>) -> Self {
-        Monitor { board, tasks: Vec::new() }
+        Monitor { board, tasks: Vec::new(), pace: None }
     }
 
     /// Begins to probe each endpoint of `board` with the probe at its place.
@@ -35,7 +36,15 @@ impl Monitor {
                 tokio::spawn(Watch::new(Arc::clone(&board), endpoint, probe, pace).run())
             })
             .collect();
-        Monitor { board, tasks }
+        Monitor { board, tasks, pace: Some(pace) }
+    }
+
+    /// The time between probes of `endpoint` while sessions wait all the time: its share in
+    /// the budget of all processes. `None` if it is not probed.
+    #[must_use]
+    pub fn quick_interval(&self, endpoint: EndpointId) -> Option<Duration> {
+        let monitors = self.board.topology().get(endpoint)?.particulars.monitors;
+        Some(self.pace?.quick_among(monitors.unwrap_or(1)))
     }
 
     /// Whether it probes nothing.
@@ -102,6 +111,13 @@ struct Watch<P> {
     probe: P,
     pace: Pace,
     waiting_since: Option<Moment>,
+    /// Since when a sample of the primary is wanted of it, or (`true`) a proof.
+    step_since: Option<(bool, Instant)>,
+    /// How many processes ask this server, if it can be seen.
+    monitors: u32,
+    allowance: Allowance,
+    /// Whether it told last of subscribers that it sends to.
+    is_feeding: bool,
     /// In a row, of an endpoint that nobody needs now.
     failures: u32,
     /// Probes in a row that somebody called for.
@@ -110,13 +126,29 @@ struct Watch<P> {
 
 impl<P: Probe> Watch<P> {
     fn new(board: Arc<Board>, endpoint: EndpointId, probe: P, pace: Pace) -> Self {
-        Watch { board, endpoint, probe, pace, waiting_since: None, failures: 0, calls: 0 }
+        Watch {
+            board,
+            endpoint,
+            probe,
+            pace,
+            waiting_since: None,
+            step_since: None,
+            monitors: 1,
+            allowance: Allowance::default(),
+            is_feeding: false,
+            failures: 0,
+            calls: 0,
+        }
     }
 
     async fn run(mut self) {
         loop {
             let observation = self.observe().await;
             self.board.apply(&observation);
+            if let Outcome::Answered(report) = &observation.outcome {
+                self.monitors = report.particulars.monitors.unwrap_or(1);
+                self.is_feeding = !report.feeds.is_empty();
+            }
             if let Outcome::Failed(Failure::Timeout | Failure::Connection(_)) = observation.outcome
             {
                 self.board.note_unanswered(self.endpoint);
@@ -144,6 +176,7 @@ impl<P: Probe> Watch<P> {
         // so that the answer contains every write stamped by then.
         let stamp: WriteStamp = self.board.clock().now();
         let started = self.board.now();
+        self.allowance.spend(Instant::now(), self.pace.share(self.monitors));
         let outcome =
             match tokio::time::timeout(timeout, self.probe.ask().instrument(span.clone())).await {
                 Ok(Ok(report)) => Outcome::Answered(report),
@@ -176,14 +209,16 @@ impl<P: Probe> Watch<P> {
     async fn rest(&mut self) {
         let board = Arc::clone(&self.board);
         let began = Instant::now();
-        let calm = began + self.calm_delay();
+        let calm = self.allowed(began + self.calm_delay());
         loop {
-            let woken = board.woken();
-            tokio::pin!(woken);
-            // Registered before looking, so that nobody's wait slips in between.
+            let (woken, published) = (board.woken(), board.published());
+            tokio::pin!(woken, published);
+            // Registered before looking, so that nobody's wait and no sample slips in between.
             woken.as_mut().enable();
-            let quick = self.quick_delay();
-            let due = quick.map_or(calm, |delay| began + delay);
+            published.as_mut().enable();
+            let need = board.need(self.endpoint, self.is_feeding);
+            let quick = self.quick_due(need, began);
+            let due = quick.unwrap_or(calm);
             // While somebody waits every refusal would wake it; it looks again by itself.
             let look = match quick {
                 Some(_) => due.min(Instant::now() + self.pace.slowest_quick()),
@@ -205,24 +240,46 @@ impl<P: Probe> Watch<P> {
                 }
                 // Perhaps for others' sake.
                 () = woken, if quick.is_none() => {}
+                () = published, if need == Need::NotYet => {}
             }
         }
     }
 
-    /// From the last probe to the next, if somebody waits for what it may prove.
-    fn quick_delay(&mut self) -> Option<Duration> {
-        let Some(behind) = self.board.awaited_behind(self.endpoint) else {
-            self.waiting_since = None;
-            return None;
+    /// When the next probe is due, if somebody waits for what it may prove.
+    fn quick_due(&mut self, need: Need, began: Instant) -> Option<Instant> {
+        let (is_proof, behind) = match need {
+            Need::None => {
+                (self.waiting_since, self.step_since) = (None, None);
+                return None;
+            }
+            Need::NotYet => {
+                self.step_since = None;
+                return None;
+            }
+            Need::Sample { behind } => (false, behind),
+            Need::Proof { behind } => (true, behind),
         };
+        let grace = match is_proof {
+            false => self.pace.grace_of_primary(self.monitors),
+            true => self.pace.grace_of_replica(self.monitors),
+        };
+        let known = self.step_since.filter(|(was_proof, _)| *was_proof == is_proof);
+        let (_, asked_since) = *self.step_since.insert(known.unwrap_or((is_proof, Instant::now())));
         let now = self.board.now();
         let since = *self.waiting_since.get_or_insert(now);
-        Some(self.pace.quick_after(now.since(since), behind))
+        let delay = self.pace.quick_after(now.since(since), behind);
+        Some(self.allowed((began + delay).max(asked_since + grace)))
+    }
+
+    /// That moment, or the first one after it at which the share allows a probe.
+    fn allowed(&self, at: Instant) -> Instant {
+        self.allowance.next().map_or(at, |next| next.max(at))
     }
 
     /// Until the next probe, if nobody asks for one.
     fn calm_delay(&self) -> Duration {
         match self.failures {
+            0 if self.probe.is_undecided() => self.pace.soon(),
             0 => self.pace.idle_spread(fastrand::f64()),
             failures => self.pace.retry_spread(failures, fastrand::f64()),
         }

@@ -28,6 +28,7 @@
 
 mod channel;
 mod flavour;
+mod fleet;
 
 use std::{fmt, sync::Arc};
 
@@ -39,6 +40,7 @@ use sqlx::{
 
 use crate::Probe;
 use flavour::Flavour;
+use fleet::Fleet;
 
 /// Which run of the server this is: who it is, and when it started.
 ///
@@ -69,6 +71,7 @@ struct Link {
     identity: Arc<str>,
     /// Whether this role may ask for details of replication.
     details: bool,
+    fleet: Fleet,
 }
 
 impl MySqlProbe {
@@ -116,6 +119,8 @@ impl MySqlProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
         let mut report = link.flavour.report(&rows, link.details)?;
+        let Link { fleet, connection, .. } = &mut link;
+        report.particulars.monitors = fleet.monitors(connection).await.map_err(|e| failure(&e))?;
         report.particulars.version = Some(Arc::clone(&link.version));
         report.particulars.identity = Some(Arc::clone(&link.identity));
         self.link = Some(link);
@@ -132,7 +137,7 @@ impl Link {
             .map(|row| Ok((text(row, "Variable_name")?, text(row, "Value")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let Introduction { flavour, version, identity } = Introduction::of(&variables);
-        Ok(Link { connection, flavour, version, identity, details: true })
+        Ok(Link { connection, flavour, version, identity, details: true, fleet: Fleet::new() })
     }
 
     /// One round trip, and one more on a new connection of a role that may not see

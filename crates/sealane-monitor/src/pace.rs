@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// The cadence of probes.
 ///
 /// Probes are slow while nobody needs them: the snapshot serves reads of
@@ -13,8 +15,11 @@ pub struct Pace {
     /// Between probes of one endpoint when nobody waits, at least; a fifth more at
     /// most. It bounds how long a silent death goes unnoticed.
     pub idle: Duration,
-    /// Between probes of one endpoint while a session waits.
+    /// Between probes of one endpoint while a session waits, at least; see
+    /// [`Pace::quick_among`].
     pub quick: Duration,
+    /// How many probes a second one server gets at most from all processes together.
+    pub budget_per_s: u32,
     /// A probe without an answer for this long has failed. One that has to
     /// connect first gets three times as long.
     pub timeout: Duration,
@@ -27,6 +32,9 @@ impl Default for Pace {
             idle: Duration::from_secs(1),
             // A few times the round trip in one data centre.
             quick: Duration::from_millis(5),
+            // What one process may send when it is alone. A probe takes a quarter of a
+            // millisecond of a server, so that is a twentieth of one core.
+            budget_per_s: 200,
             // Long enough for a busy server, short enough for a user.
             timeout: Duration::from_secs(1),
         }
@@ -48,6 +56,11 @@ const RARELY: u32 = 5;
 /// Probes that errors call for are at most so far apart: ten connections a second
 /// find a new primary soon, and are no storm.
 const SLOWEST_CALLED: Duration = Duration::from_millis(100);
+/// Whoever asked for less than its share may ask for so much of it at once: a write now and
+/// then is proved as soon in a large fleet as in a small one.
+const SAVED: Duration = Duration::from_secs(1);
+/// After this time something may have changed that a probe has only begun to see.
+const SOON: Duration = Duration::from_millis(20);
 
 impl Pace {
     /// The timeout of a probe that has to connect first.
@@ -66,6 +79,40 @@ impl Pace {
     /// The longest delay between quick probes for a replica that is not far behind.
     pub(crate) fn slowest_quick(&self) -> Duration {
         self.quick.saturating_mul(SLOWEST_QUICK)
+    }
+
+    /// The time from one probe to the next that each of `monitors` may take for good, so that
+    /// all of them together stay within the budget.
+    pub(crate) fn share(&self, monitors: u32) -> Duration {
+        Duration::from_secs(1).saturating_mul(monitors.max(1)) / self.budget_per_s.max(1)
+    }
+
+    /// The time between probes of one endpoint while sessions wait all the time, if
+    /// `monitors` of as many processes ask the same server.
+    #[must_use]
+    pub fn quick_among(&self, monitors: u32) -> Duration {
+        self.quick.max(self.share(monitors))
+    }
+
+    /// How long the primary is given before it is asked where it is. A read that was refused by
+    /// the replicas runs there meanwhile, and is part of what has to be proved.
+    pub(crate) fn grace_of_primary(&self, monitors: u32) -> Duration {
+        if self.is_shared(monitors) { self.quick } else { self.quick / 2 }
+    }
+
+    /// How long a replica is given to replay what the primary was seen to have, before it is
+    /// asked. Whoever may ask often finds out by asking.
+    pub(crate) fn grace_of_replica(&self, monitors: u32) -> Duration {
+        if self.is_shared(monitors) { self.quick } else { Duration::ZERO }
+    }
+
+    fn is_shared(&self, monitors: u32) -> bool {
+        self.share(monitors) > self.quick
+    }
+
+    /// The delay to the next probe after one that has only begun to see something.
+    pub(crate) fn soon(&self) -> Duration {
+        SOON.max(self.quick).min(self.idle)
     }
 
     /// The delay to the next probe when nobody waits, spread over a fifth so that
@@ -88,6 +135,28 @@ impl Pace {
     pub(crate) fn called_after(&self, calls: u32) -> Duration {
         let times = 1_u32.checked_shl(calls).unwrap_or(u32::MAX);
         self.quick.saturating_mul(times).min(SLOWEST_CALLED.max(self.quick))
+    }
+}
+
+/// What one monitor has used of its share in a server's budget: the generic cell rate
+/// algorithm (ITU-T I.371), which is a token bucket in one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Allowance {
+    /// When it would be due to ask again, had it kept to its share from the beginning.
+    due: Option<Instant>,
+}
+
+impl Allowance {
+    /// Notes a probe at `now` by one whose share is one probe in each `share`. A probe that
+    /// could not wait makes the next ones wait, but for no longer than one share.
+    pub(crate) fn spend(&mut self, now: Instant, share: Duration) {
+        let due = self.due.map_or(now, |due| due.max(now)) + share;
+        self.due = Some(due.min(now + SAVED + share));
+    }
+
+    /// Not before this is the next probe due; `None` if at any time.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due?.checked_sub(SAVED)
     }
 }
 
@@ -142,5 +211,56 @@ mod tests {
         let pace = Pace::default();
         let after = |calls| pace.called_after(calls).as_millis();
         assert_eq!([0, 1, 2, 3, 4, 5, 40].map(after), [5, 10, 20, 40, 80, 100, 100]);
+    }
+
+    #[test]
+    fn the_budget_is_shared_by_all_and_one_alone_has_it_to_itself() {
+        let pace = Pace::default();
+        assert_eq!([1, 2, 8, 50].map(|n| pace.quick_among(n)), [5, 10, 40, 250].map(ms));
+        assert_eq!(pace.quick_among(0), ms(5), "whoever cannot count is alone");
+        let modest = Pace { quick: ms(100), ..pace };
+        assert_eq!([1, 8, 50].map(|n| modest.quick_among(n)), [100, 100, 250].map(ms));
+        let none = Pace { budget_per_s: 0, ..pace };
+        assert_eq!(none.quick_among(3), ms(3_000), "a budget of nothing is one probe a second");
+    }
+
+    #[test]
+    fn who_may_ask_seldom_gives_servers_time() {
+        let pace = Pace::default();
+        assert_eq!([1, 2].map(|n| pace.grace_of_primary(n)), [ms(5) / 2, ms(5)]);
+        assert_eq!([1, 2].map(|n| pace.grace_of_replica(n)), [ms(0), ms(5)]);
+    }
+
+    /// Probes in `time` of one that asks every `wish`, if it may.
+    fn asked(allowance: &mut Allowance, begin: Instant, time: Duration, wish: Duration) -> u32 {
+        let (mut now, mut asked) = (begin, 0);
+        while now < begin + time {
+            allowance.spend(now, ms(250));
+            asked += 1;
+            now = (now + wish).max(allowance.next().unwrap_or(now));
+        }
+        asked
+    }
+
+    #[test]
+    fn whoever_asks_all_the_time_gets_its_share_and_at_first_what_it_saved() {
+        let (mut allowance, begin) = (Allowance::default(), Instant::now());
+        assert_eq!(asked(&mut allowance, begin, ms(100), ms(5)), 5);
+        assert_eq!(asked(&mut allowance, begin + ms(250), ms(10_000), ms(5)), 40);
+    }
+
+    #[test]
+    fn what_was_not_used_is_saved_for_a_second() {
+        let (mut allowance, begin) = (Allowance::default(), Instant::now());
+        asked(&mut allowance, begin, ms(10_000), ms(5));
+        let later = begin + ms(3_600_000);
+        assert_eq!(asked(&mut allowance, later, ms(100), ms(5)), 5);
+    }
+
+    #[test]
+    fn probes_that_could_not_wait_cost_no_more_than_one_share() {
+        let (mut allowance, begin) = (Allowance::default(), Instant::now());
+        (0..1_000).for_each(|_| allowance.spend(begin, ms(250)));
+        assert_eq!(allowance.next(), Some(begin + ms(250)));
     }
 }

@@ -3,60 +3,59 @@
 
 mod aurora;
 mod catalog;
+mod flush;
+mod greeting;
 mod receiver;
 mod server;
 mod subscriber;
+mod trial;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sealane_core::{Failure, Incarnation, Report};
+use sealane_core::{Failure, Incarnation, Lsn, Report};
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, Row,
-    postgres::{PgConnectOptions, PgDatabaseError},
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row,
+    postgres::{PgConnectOptions, PgDatabaseError, PgRow},
 };
 
 use tokio::time::Instant;
 
 pub use catalog::PostgresCatalog;
+pub use greeting::{Greeting, greet};
+pub use trial::read_only;
 
 use crate::Probe;
+use flush::Flush;
 use receiver::Receiver;
-
-/// Which run of the server this is. The start time changes with every start of
-/// the postmaster; the statistics are reset when it restarts its children after
-/// one of them crashed, which a replica may survive with less data too.
-/// Readable without privileges.
-const INCARNATION: &str = "SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) \
-     FROM pg_stat_bgwriter";
+use trial::Trial;
 
 /// What is asked once on each connection. `to_regproc` finds nothing where there is no
 /// such function.
 const FIRST: &str = "SELECT current_setting('server_version') AS version, \
      to_regproc('aurora_replica_status') IS NOT NULL AS is_aurora";
 
-/// Has the primary write out what is in its log: a transaction that has written
-/// something does so when it commits. `local`, so that it does not wait for synchronous
-/// replicas. The message is empty; logical decoding that asks for messages sees it.
-///
-/// What waits there may be nobody's commit: a query that tidies a page logs it, and
-/// on an idle primary nothing writes that out for up to fifteen seconds (when the
-/// background writer logs a snapshot). The position ends behind it, because a
-/// commit that did not wait (`synchronous_commit = off`) may be in it too; so
-/// without this no replica would be proved to be up to date.
-const FLUSH: &str = "SELECT set_config('synchronous_commit', 'local', true), \
-     pg_logical_emit_message(true, 'sealane', '')::text";
+/// What the monitors of all processes are called, or what their names begin with.
+const NAME: &str = "sealane monitor";
 
-/// Between two of them at least, however often somebody waits.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// Asked behind a probe now and then: how many monitors ask this server, of all processes and
+/// for all its databases. The name of a connection is everybody's to see. (The view
+/// `pg_stat_activity` shows the same, and is planned three times as long.)
+const COUNT: &str = "; SELECT count(*)::int8 AS monitors FROM pg_stat_get_activity(NULL) \
+     WHERE application_name LIKE 'sealane monitor%'";
+
+/// From one count to the next, at least; and for each monitor so much, so that counting does
+/// not cost more in a large fleet, where the server has more connections to look through.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+const COUNT_SHARE: Duration = Duration::from_millis(20);
 
 /// Asks a PostgreSQL server over a connection of its own.
 pub struct PostgresProbe {
     options: PgConnectOptions,
     part: Part,
     link: Option<Link>,
-    /// When the primary's log was last written out for us.
-    flushed: Option<Instant>,
+    flush: Flush,
     receiver: Receiver,
+    trial: Trial,
 }
 
 /// What a server is configured to be.
@@ -69,13 +68,18 @@ enum Part {
     Subscriber(Arc<str>),
 }
 
-/// A connection, and what was learned when it was made.
+/// A connection, and what was learned on it.
 struct Link {
     connection: PgConnection,
     is_aurora: bool,
     version: Arc<str>,
     /// Told with the first answer.
     identity: Option<Arc<str>>,
+    probe: Arc<str>,
+    probe_and_count: Arc<str>,
+    monitors: Option<u32>,
+    /// When monitors are to be counted; `None` if this role may not.
+    count_at: Option<Instant>,
 }
 
 impl PostgresProbe {
@@ -100,8 +104,15 @@ impl PostgresProbe {
     }
 
     fn of(options: PgConnectOptions, part: Part) -> Self {
-        let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, part, link: None, flushed: None, receiver: Receiver::default() }
+        let options = options.application_name(NAME).disable_statement_logging();
+        PostgresProbe {
+            options,
+            part,
+            link: None,
+            flush: Flush::default(),
+            receiver: Receiver::default(),
+            trial: Trial::default(),
+        }
     }
 }
 
@@ -118,12 +129,19 @@ impl Probe for PostgresProbe {
                 answer => return answer,
             }
         }
-        let link = Link::open(&self.options).await.map_err(|e| failure(&e))?;
+        self.flush.forget();
+        let link = Link::open(&self.options, &self.part).await.map_err(|e| failure(&e))?;
+        self.trial.make(&self.options).await?;
         self.ask_on(link).await
     }
 
     fn disconnect(&mut self) {
         self.link = None;
+    }
+
+    /// An end of the primary's log that is not written out keeps replicas from being proved.
+    fn is_undecided(&self) -> bool {
+        self.flush.is_pending()
     }
 
     fn is_connected(&self) -> bool {
@@ -137,51 +155,90 @@ impl Probe for PostgresProbe {
 
 impl PostgresProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
-        let report = match &self.part {
-            Part::Subscriber(name) => subscriber::ask(&mut link, name).await?,
+        let mut report = match &self.part {
+            Part::Subscriber(name) => {
+                self.trial.must_hold()?;
+                subscriber::ask(&mut link, name).await?
+            }
             Part::Server { .. } if link.is_aurora => aurora::ask(&mut link).await?,
-            Part::Server { with_feeds } => {
-                let answer = server::ask(&mut link.connection, *with_feeds).await?;
-                self.flush(answer.unflushed, &mut link.connection).await?;
+            Part::Server { .. } => {
+                let answer = server::ask(&mut link).await?;
+                if let Some(end) = self.flush.note(answer.tail()?, Instant::now()) {
+                    self.flush.forget();
+                    write_out(&mut link.connection, end).await?;
+                }
                 answer.report(&mut link, &mut self.receiver)?
             }
         };
+        report.particulars.monitors = link.monitors;
+        report.particulars.read_only = self.trial.outcome();
         self.link = Some(link);
         Ok(report)
     }
+}
 
-    /// Writes the log out if its end is not: where there are commits that costs one
-    /// more, and where there are none nobody else would do it for a long time.
-    async fn flush(
-        &mut self,
-        unflushed: bool,
-        connection: &mut PgConnection,
-    ) -> Result<(), Failure> {
-        let is_due = self.flushed.is_none_or(|flushed| flushed.elapsed() >= FLUSH_INTERVAL);
-        if !(unflushed && is_due) {
-            return Ok(());
+/// Writes the log out. Where there are commits that costs one more, and where there are none
+/// nobody else would do it for a long time.
+async fn write_out(connection: &mut PgConnection, end: Lsn) -> Result<(), Failure> {
+    match flush::run(connection, end).await {
+        Ok(()) => Ok(()),
+        // It answers all the same; replicas will be proved a little later.
+        Err(error @ sqlx::Error::Database(_)) => {
+            tracing::debug!(target: "sealane::probe", %error, "the log is not written out");
+            Ok(())
         }
-        self.flushed = Some(Instant::now());
-        match sqlx::query(FLUSH).execute(connection).await {
-            Ok(_) => Ok(()),
-            // It answers all the same; replicas will be proved a little later.
-            Err(error @ sqlx::Error::Database(_)) => {
-                tracing::debug!(target: "sealane::probe", %error, "the log is not written out");
-                Ok(())
-            }
-            Err(error) => Err(failure(&error)),
-        }
+        Err(error) => Err(failure(&error)),
     }
 }
 
 impl Link {
-    async fn open(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+    async fn open(options: &PgConnectOptions, part: &Part) -> Result<Self, sqlx::Error> {
         let mut connection = PgConnection::connect_with(options).await?;
         let row = sqlx::raw_sql(FIRST).fetch_one(&mut connection).await?;
         let is_aurora = row.try_get("is_aurora")?;
         let engine = if is_aurora { "Aurora PostgreSQL" } else { "PostgreSQL" };
         let version = format!("{engine} {}", row.try_get::<&str, _>("version")?).into();
-        Ok(Link { connection, is_aurora, version, identity: None })
+        let probe: Arc<str> = match part {
+            Part::Subscriber(name) => subscriber::probe(name).into(),
+            Part::Server { .. } if is_aurora => aurora::PROBE.into(),
+            Part::Server { with_feeds: true } => server::PROBE_WITH_FEEDS.into(),
+            Part::Server { with_feeds: false } => server::PROBE.into(),
+        };
+        Ok(Link {
+            connection,
+            is_aurora,
+            version,
+            identity: None,
+            probe_and_count: format!("{probe}{COUNT}").into(),
+            probe,
+            monitors: None,
+            count_at: Some(Instant::now()),
+        })
+    }
+
+    /// The answer to the probe, in one round trip. Nothing is prepared for it: behind a pooler
+    /// that hands out a connection for each transaction, another client may have prepared
+    /// another statement under the same name.
+    async fn rows(&mut self) -> Result<Vec<PgRow>, Failure> {
+        if self.count_at.is_some_and(|at| at <= Instant::now()) {
+            let both = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.probe_and_count)));
+            match both.fetch_all(&mut self.connection).await {
+                Ok(mut rows) => {
+                    let count = rows.pop().ok_or_else(no_row)?;
+                    let monitors: i64 = count.try_get("monitors").map_err(|e| failure(&e))?;
+                    let monitors = u32::try_from(monitors).unwrap_or(u32::MAX);
+                    self.monitors = Some(monitors);
+                    let interval = COUNT_INTERVAL.max(COUNT_SHARE.saturating_mul(monitors));
+                    self.count_at = Instant::now().checked_add(interval);
+                    return Ok(rows);
+                }
+                // Perhaps the probe's own error, which then comes again.
+                Err(sqlx::Error::Database(_)) => self.count_at = None,
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+        let probe = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.probe)));
+        probe.fetch_all(&mut self.connection).await.map_err(|e| failure(&e))
     }
 
     /// What this connection's server is called; it does not change while it lasts.
@@ -205,8 +262,7 @@ impl fmt::Debug for PostgresProbe {
 /// # Errors
 /// Whatever the server or the connection says.
 pub async fn incarnation(connection: &mut PgConnection) -> Result<Incarnation, sqlx::Error> {
-    let text: String = sqlx::query_scalar(INCARNATION).fetch_one(connection).await?;
-    Ok(Incarnation::new(text))
+    greet(connection).await.map(|greeting| greeting.incarnation)
 }
 
 /// What a driver's error says about the endpoint. Messages of the server and
@@ -234,6 +290,11 @@ pub fn failure(error: &sqlx::Error) -> Failure {
         | sqlx::Error::WorkerCrashed => Failure::Connection(error.to_string()),
         other => Failure::Unexpected(other.to_string()),
     }
+}
+
+/// An answer of nothing.
+fn no_row() -> Failure {
+    Failure::Unexpected("the server did not say what it was asked".to_owned())
 }
 
 /// An answer that was understood only in part.

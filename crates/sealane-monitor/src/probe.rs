@@ -19,6 +19,12 @@ pub trait Probe: Send + 'static {
     /// Whether the next call can do without connecting first.
     fn is_connected(&self) -> bool;
 
+    /// Whether the last answer showed the beginning of something that the next one can
+    /// settle, so that it is worth to ask again soon.
+    fn is_undecided(&self) -> bool {
+        false
+    }
+
     /// What the server runs, as far as it is known, in OpenTelemetry's words
     /// (`db.system.name`).
     fn system(&self) -> &'static str;

@@ -181,6 +181,15 @@ impl Cluster {
         &self.pools[id.index()]
     }
 
+    /// Opens the pools of the endpoints that answer, which then make as many connections as the
+    /// configuration asks for. Those of the others are opened when they are used.
+    pub(crate) fn fill_pools(&self) {
+        let board = self.board();
+        for (id, _) in board.topology().iter().filter(|(_, state)| state.is_usable()) {
+            self.pools(id).at(board.generation(id));
+        }
+    }
+
     /// The name of an endpoint.
     pub(crate) fn name(&self, id: EndpointId) -> String {
         let topology = self.board().topology();

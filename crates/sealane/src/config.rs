@@ -267,10 +267,27 @@ impl Config {
     }
 
     /// The time between probes of an endpoint while a session waits for a
-    /// replica to catch up with its write. Default: 5 milliseconds.
+    /// replica to catch up with its write, at least. Default: 5 milliseconds. Many processes
+    /// ask less often each, see [`Config::probe_budget`].
     #[must_use]
     pub fn quick_probe_interval(mut self, interval: Duration) -> Self {
         self.pace.quick = interval;
+        self
+    }
+
+    /// How many probes a second one server gets from all processes together while sessions
+    /// wait: each process sees how many they are and takes its share, so that the time
+    /// between its own quick probes grows with the number of processes. What a process has
+    /// not used of its share in the last second it may use at once. Default: 200, all of
+    /// which a process has that is alone.
+    ///
+    /// On PostgreSQL processes are counted by the name of their monitor's connection
+    /// (`sealane monitor`), on MySQL and MariaDB by named locks that it holds (`sealane
+    /// monitor 1` and so on). Through a pooler that hands out connections for each
+    /// transaction they cannot all be seen.
+    #[must_use]
+    pub fn probe_budget(mut self, per_s: u32) -> Self {
+        self.pace.budget_per_s = per_s;
         self
     }
 

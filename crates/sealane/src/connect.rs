@@ -41,7 +41,9 @@ pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, Conn
         }
         _ => alone(&config, &addresses).await?,
     };
-    Ok(RoutedConnection::new(Cluster { reading, signer, ..cluster }))
+    let cluster = Cluster { reading, signer, ..cluster };
+    cluster.fill_pools();
+    Ok(RoutedConnection::new(cluster))
 }
 
 /// The endpoints of a configuration that has been looked through.
@@ -241,7 +243,7 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     };
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::{failover::Resignation, group::Groups};
+    use crate::{failover::Resignation, group::Groups, pool::guard::Replica};
 
     let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
     let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
@@ -250,8 +252,12 @@ async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, Conne
     for (index, endpoint) in config.endpoints().enumerate() {
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
+        let replica = match endpoint.subscription {
+            Some(_) => Replica::Logical,
+            None => Replica::Physical,
+        };
         let (its_pools, connect_options) =
-            crate::pool::postgres::open(&endpoint.options, &board, id, index == 0)
+            crate::pool::postgres::open(&endpoint.options, &board, id, index == 0, replica)
                 .await
                 .map_err(open_error(&addresses.endpoints[index]))?;
         pools.push(its_pools);

@@ -55,7 +55,7 @@ pub use explain::{Choice, Explanation};
 pub use scope::{in_current_scope, scope};
 pub use sealane_core::{
     Balancer, Condition, Consistency, Distance, EndpointId, Event, Health, HealthPolicy, Intent,
-    RoundRobin, TwoChoices, WhenBehind, WriteTracking,
+    ReadOnly, RoundRobin, TwoChoices, WhenBehind, WriteTracking,
 };
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
 pub use session::{Progress, Resumed};

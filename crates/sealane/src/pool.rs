@@ -14,6 +14,8 @@
 
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod driver;
+#[cfg(feature = "postgres")]
+pub(crate) mod guard;
 mod line;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
@@ -28,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
 use sealane_core::Role;
 
@@ -44,7 +46,7 @@ pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The two pools of one generation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pools {
     pub(crate) generation: u64,
     pub(crate) reads: DatabaseConnection,
@@ -84,38 +86,42 @@ pub(crate) trait OpenPools: Send + Sync {
     fn open(&self, generation: u64) -> Pools;
 }
 
+/// Pools that there is only one generation of.
+impl OpenPools for Pools {
+    fn open(&self, _: u64) -> Pools {
+        self.clone()
+    }
+}
+
 /// The pools of one endpoint.
 pub(crate) struct EndpointPools {
-    current: ArcSwap<Pools>,
-    /// `None` if the same ones serve for ever: one server alone, or one file.
-    opener: Option<Box<dyn OpenPools>>,
+    /// Opened with the first use: by then a probe knows how sessions are kept from writing.
+    current: ArcSwapOption<Pools>,
+    opener: Box<dyn OpenPools>,
     opening: Mutex<()>,
     /// For code that wants SeaORM's own type. It checks its connections by itself.
     plain: DatabaseConnection,
 }
 
 impl EndpointPools {
-    /// Pools that serve for ever.
+    /// Pools that serve for ever: of one server alone, or of one file.
     pub(crate) fn fixed(pools: Pools) -> Self {
         let plain = pools.writes.clone();
+        let pools = Pools { generation: u64::MAX, ..pools };
         EndpointPools {
-            current: ArcSwap::from_pointee(pools),
-            opener: None,
+            current: ArcSwapOption::from_pointee(pools.clone()),
+            opener: Box::new(pools),
             opening: Mutex::default(),
             plain,
         }
     }
 
-    /// Pools that `opener` makes for each generation, `first` being those of the first one.
+    /// Pools that `opener` makes for each generation.
     #[cfg(any(feature = "mysql", feature = "postgres"))]
-    pub(crate) fn renewed(
-        first: Pools,
-        opener: Box<dyn OpenPools>,
-        plain: DatabaseConnection,
-    ) -> Self {
+    pub(crate) fn renewed(opener: Box<dyn OpenPools>, plain: DatabaseConnection) -> Self {
         EndpointPools {
-            current: ArcSwap::from_pointee(first),
-            opener: Some(opener),
+            current: ArcSwapOption::empty(),
+            opener,
             opening: Mutex::default(),
             plain,
         }
@@ -123,11 +129,23 @@ impl EndpointPools {
 
     /// The pools of `generation`, or of a later one.
     pub(crate) fn at(&self, generation: u64) -> Arc<Pools> {
-        let current = self.current.load_full();
-        match &self.opener {
-            Some(opener) if current.generation < generation => self.renew(&**opener, generation),
-            _ => current,
+        if let Some(current) = self.fresh(generation) {
+            return current;
         }
+        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = self.fresh(generation) {
+            return current;
+        }
+        let renewed = Arc::new(self.opener.open(generation));
+        if let Some(left) = self.current.swap(Some(Arc::clone(&renewed))) {
+            // Ends the waits for its connections at once, and drops the idle ones.
+            tokio::spawn(async move { left.close().await });
+        }
+        renewed
+    }
+
+    fn fresh(&self, generation: u64) -> Option<Arc<Pools>> {
+        self.current.load_full().filter(|current| current.generation >= generation)
     }
 
     /// SeaORM's own connection, which may write while the endpoint is the primary.
@@ -135,30 +153,22 @@ impl EndpointPools {
         &self.plain
     }
 
-    fn renew(&self, opener: &dyn OpenPools, generation: u64) -> Arc<Pools> {
-        let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
-        if current.generation >= generation {
-            return current;
-        }
-        let renewed = Arc::new(opener.open(generation));
-        self.current.store(Arc::clone(&renewed));
-        // Ends the waits for its connections at once, and drops the idle ones.
-        tokio::spawn(async move { current.close().await });
-        renewed
-    }
-
     /// Closes all of them, in bounded time.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
-        let current = self.current.load_full();
-        let (pools, plain) = tokio::join!(current.close(), close(&self.plain));
+        let pools = async {
+            match self.current.load_full() {
+                Some(current) => current.close().await,
+                None => Ok(()),
+            }
+        };
+        let (pools, plain) = tokio::join!(pools, close(&self.plain));
         pools.and(plain)
     }
 }
 
 impl fmt::Debug for EndpointPools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let generation = self.current.load().generation;
+        let generation = self.current.load().as_ref().map(|current| current.generation);
         f.debug_struct("EndpointPools").field("generation", &generation).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Condition, Distance, Health, LagSummary, Replication, Role};
+use sealane_core::{Condition, Distance, Health, LagSummary, ReadOnly, Replication, Role};
 use serde::Serialize;
 
 use crate::cluster::Cluster;
@@ -86,6 +86,16 @@ pub struct EndpointStatus {
     pub lag_last_minute: Option<LagMillis>,
     /// How long its last probe took, in milliseconds.
     pub probe_ms: Option<u64>,
+    /// How many processes ask it how it is, this one among them. `None`: it cannot be seen,
+    /// and this process takes itself to be alone.
+    pub monitors: Option<u32>,
+    /// Between probes while sessions wait all the time, in milliseconds: this process's share
+    /// of [`Config::probe_budget`](crate::Config::probe_budget). About so long a write keeps
+    /// its session on the primary. `None` if it is not probed.
+    pub quick_probe_interval_ms: Option<u64>,
+    /// What keeps sessions that read on it from writing. `None`: that was not tried out, or need
+    /// not be.
+    pub read_only_guard: Option<ReadOnly>,
     /// Statements running on it for this process.
     pub in_flight: u32,
     /// Proved reads that this process sent to it.
@@ -159,6 +169,9 @@ impl Status {
                 behind_received: topology.distance_to_receive(id),
                 lag_last_minute: board.lags(id, MINUTE).map(LagMillis::from),
                 probe_ms: state.probe_time.map(millis),
+                monitors: state.particulars.monitors,
+                quick_probe_interval_ms: cluster.monitor.quick_interval(id).map(millis_up),
+                read_only_guard: state.particulars.read_only,
                 in_flight: cluster.loads.in_flight(id),
                 reads: cluster.loads.reads(id),
                 writes: cluster.loads.writes(id),

@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
-use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role};
+use sealane_core::{
+    Endpoint, Event, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
+};
 
 use super::*;
 use crate::{Admission, RunGuard, Stage};
@@ -21,6 +23,8 @@ struct State {
     asked: u64,
     asked_at: Vec<tokio::time::Instant>,
     run: &'static str,
+    /// As it tells.
+    monitors: Option<u32>,
 }
 
 impl Server {
@@ -33,6 +37,7 @@ impl Server {
             asked: 0,
             asked_at: Vec::new(),
             run: "first",
+            monitors: None,
         })))
     }
 
@@ -62,6 +67,7 @@ impl Probe for Server {
                     lsn: Lsn::from_bytes(state.lsn),
                 }),
                 replication: Replication::Running,
+                particulars: Particulars { monitors: state.monitors, ..Particulars::default() },
                 ..Report::new(state.role, Incarnation::new(state.run))
             };
             (report, state.answers)

@@ -28,11 +28,11 @@ use std::{sync::Arc, time::Duration};
 use sealane_core::{Failure, Incarnation, Particulars, Position, Replication, Report, Role};
 use sqlx::{FromRow, Row, postgres::PgRow};
 
-use super::{Link, failure};
+use super::{Link, failure, no_row};
 
 /// Everything in one round trip: what the server says of itself, beside each row of the
 /// topology, of which there may be none.
-const PROBE: &str = "SELECT \
+pub(super) const PROBE: &str = "SELECT \
      pg_is_in_recovery() AS in_recovery, \
      aurora_db_instance_identifier()::text AS instance, \
      current_setting('transaction_read_only') = 'off' AS writable, \
@@ -43,8 +43,9 @@ const PROBE: &str = "SELECT \
 
 /// Asks in one round trip.
 pub(super) async fn ask(link: &mut Link) -> Result<Report, Failure> {
-    let rows: Vec<Answer> =
-        sqlx::query_as(PROBE).fetch_all(&mut link.connection).await.map_err(|e| failure(&e))?;
+    let rows = link.rows().await?;
+    let rows: Result<Vec<_>, _> = rows.iter().map(Answer::from_row).collect();
+    let rows = rows.map_err(|e| failure(&e))?;
     let mut report = report(&rows)?;
     if let Some(first) = rows.first() {
         report.particulars.identity = Some(link.identity(&first.instance));
@@ -78,9 +79,7 @@ impl FromRow<'_, PgRow> for Answer {
 }
 
 fn report(rows: &[Answer]) -> Result<Report, Failure> {
-    let told = rows.first().ok_or_else(|| {
-        Failure::Unexpected("the server did not say what it was asked".to_owned())
-    })?;
+    let told = rows.first().ok_or_else(no_row)?;
     let own = rows.iter().find(|row| row.server_id.as_ref() == Some(&told.instance));
     let (role, position, replication) = match told.in_recovery {
         false => (Role::Primary, Some(Position::Opaque), Replication::NotApplicable),

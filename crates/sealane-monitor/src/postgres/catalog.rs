@@ -3,7 +3,7 @@
 use sealane_core::Failure;
 use sealane_sql::{Catalog, CatalogFacts, RelationFact};
 use serde::Deserialize;
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::failure;
 use crate::CatalogSource;
@@ -76,8 +76,9 @@ struct Answer {
 
 async fn facts(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    sqlx::query(SETTINGS).execute(&mut *transaction).await?;
-    let text = sqlx::query_scalar(CATALOG).fetch_one(&mut *transaction).await?;
+    sqlx::raw_sql(SETTINGS).execute(&mut *transaction).await?;
+    let row = sqlx::raw_sql(CATALOG).fetch_one(&mut *transaction).await?;
+    let text = row.try_get(0)?;
     transaction.rollback().await?;
     Ok(text)
 }
@@ -88,9 +89,10 @@ async fn definitions(
 ) -> Result<Vec<RelationFact>, sqlx::Error> {
     let numbers: Vec<i64> = views.iter().map(|(_, _, number)| *number).collect();
     let mut transaction = connection.begin().await?;
-    sqlx::query(SETTINGS).execute(&mut *transaction).await?;
+    sqlx::raw_sql(SETTINGS).execute(&mut *transaction).await?;
+    // Without a name: behind a pooler that may be another client's statement.
     let rows: Vec<(i64, Option<String>)> =
-        sqlx::query_as(VIEWS).bind(numbers).fetch_all(&mut *transaction).await?;
+        sqlx::query_as(VIEWS).bind(numbers).persistent(false).fetch_all(&mut *transaction).await?;
     transaction.rollback().await?;
     let defined = rows.into_iter().filter_map(|(number, definition)| {
         let (schema, name, _) = views.iter().find(|(_, _, known)| *known == number)?;

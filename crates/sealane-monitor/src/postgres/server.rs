@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use sealane_core::{
     Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
 };
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use sqlx::{FromRow, Row, postgres::PgRow};
 use tokio::time::Instant;
 
-use super::{Link, failure, receiver::Receiver, unreadable};
+use super::{Link, failure, flush::Tail, no_row, receiver::Receiver, unreadable};
 
 /// Everything in one round trip. What an ordinary role may not read of
 /// `pg_stat_wal_receiver` comes as NULL; that there is a row is visible to all.
@@ -28,8 +28,7 @@ macro_rules! probe {
            ELSE pg_current_wal_insert_lsn() END::text AS lsn, \
          CASE WHEN pg_is_in_recovery() \
            THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) END::text AS received, \
-         CASE WHEN pg_is_in_recovery() THEN false \
-           ELSE pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn() END AS unflushed, \
+         CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END::text AS flushed, \
          pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes, \
          CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
          (SELECT pid FROM pg_stat_wal_receiver \
@@ -45,20 +44,17 @@ macro_rules! probe {
     };
 }
 
-const PROBE: &str = probe!("NULL::text[]");
+pub(super) const PROBE: &str = probe!("NULL::text[]");
 /// The slots of subscribers, each with what is confirmed, behind a space.
-const PROBE_WITH_FEEDS: &str = probe!(
+pub(super) const PROBE_WITH_FEEDS: &str = probe!(
     "(SELECT array_agg(concat(slot_name, ' ', confirmed_flush_lsn)) FROM pg_replication_slots \
       WHERE slot_type = 'logical' AND active AND NOT pg_is_in_recovery())"
 );
 
 /// Asks in one round trip.
-pub(super) async fn ask(
-    connection: &mut PgConnection,
-    with_feeds: bool,
-) -> Result<Answer, Failure> {
-    let probe = if with_feeds { PROBE_WITH_FEEDS } else { PROBE };
-    sqlx::query_as(probe).fetch_one(connection).await.map_err(|e| failure(&e))
+pub(super) async fn ask(link: &mut Link) -> Result<Answer, Failure> {
+    let rows = link.rows().await?;
+    Answer::from_row(rows.first().ok_or_else(no_row)?).map_err(|e| failure(&e))
 }
 
 #[derive(Debug)]
@@ -68,7 +64,8 @@ pub(super) struct Answer {
     timeline: i32,
     lsn: Option<String>,
     received: Option<String>,
-    pub(super) unflushed: bool,
+    /// Up to where a primary's log is written out.
+    flushed: Option<String>,
     segment_bytes: i64,
     paused: bool,
     receiver: Option<i32>,
@@ -86,7 +83,7 @@ impl FromRow<'_, PgRow> for Answer {
             timeline: row.try_get("timeline")?,
             lsn: row.try_get("lsn")?,
             received: row.try_get("received")?,
-            unflushed: row.try_get("unflushed")?,
+            flushed: row.try_get("flushed")?,
             segment_bytes: row.try_get("segment_bytes")?,
             paused: row.try_get("paused")?,
             receiver: row.try_get("receiver")?,
@@ -112,6 +109,17 @@ impl Answer {
         report.particulars.version = Some(Arc::clone(&link.version));
         report.particulars.identity = Some(identity);
         Ok(report)
+    }
+
+    /// The end of a primary's log, if it is not written out.
+    pub(super) fn tail(&self) -> Result<Option<Tail>, Failure> {
+        let (false, Some(end), Some(flushed)) = (self.in_recovery, &self.lsn, &self.flushed) else {
+            return Ok(None);
+        };
+        let end: Lsn = end.parse().map_err(unreadable)?;
+        let end = end.without_page_header(self.segment_bytes.unsigned_abs());
+        let flushed = flushed.parse().map_err(unreadable)?;
+        Ok(Some(Tail { end, flushed }))
     }
 
     fn received(&self) -> Result<Option<Lsn>, Failure> {
@@ -190,7 +198,7 @@ mod tests {
             timeline: 3,
             lsn: Some("0/5000028".into()),
             received: None,
-            unflushed: false,
+            flushed: Some("0/5000000".into()),
             segment_bytes: 16 << 20,
             paused: false,
             receiver: None,

@@ -40,7 +40,7 @@ use super::{Link, failure, unreadable};
 
 /// Everything in one round trip. The workers that copy tables have a `relid`; those
 /// that help to apply show no places. `bool_and` of no tables is NULL: a subscription
-/// without any holds nothing.
+/// without any holds nothing. The name comes last.
 const PROBE: &str = "SELECT \
      subscription.oid::int8 AS id, \
      subscription.subenabled AS enabled, \
@@ -56,20 +56,30 @@ const PROBE: &str = "SELECT \
      LATERAL (SELECT count(pid) > 0 AS running, max(latest_end_lsn)::text AS applied, \
                      max(received_lsn)::text AS received \
               FROM pg_stat_subscription WHERE subid = subscription.oid AND relid IS NULL) AS worker \
-     WHERE subname = $1 \
-       AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+       AND subname = convert_from(decode('";
+
+/// The question for a subscription. Its name is in the text, in digits: nothing is prepared,
+/// because a pooler may be in between.
+pub(super) fn probe(name: &str) -> String {
+    use std::fmt::Write;
+
+    let mut text = PROBE.to_owned();
+    for byte in name.bytes() {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push_str("', 'hex'), 'UTF8')");
+    text
+}
 
 /// Asks in one round trip.
 pub(super) async fn ask(link: &mut Link, name: &str) -> Result<Report, Failure> {
-    let answer: Option<Answer> = sqlx::query_as(PROBE)
-        .bind(name)
-        .fetch_optional(&mut link.connection)
-        .await
-        .map_err(|e| failure(&e))?;
-    let missing = || {
+    let rows = link.rows().await?;
+    let row = rows.first().ok_or_else(|| {
         Failure::Misconfigured(format!("there is no subscription called {name} in this database"))
-    };
-    answer.ok_or_else(missing)?.report(link)
+    })?;
+    Answer::from_row(row).map_err(|e| failure(&e))?.report(link)
 }
 
 #[derive(Debug)]

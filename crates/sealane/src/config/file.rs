@@ -90,6 +90,7 @@ struct Probes {
     interval_ms: Option<u64>,
     quick_interval_ms: Option<u64>,
     timeout_ms: Option<u64>,
+    budget_per_s: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -271,6 +272,9 @@ impl Probes {
         if let Some(timeout) = self.timeout_ms.map(Duration::from_millis) {
             config = config.probe_timeout(timeout);
         }
+        if let Some(per_s) = self.budget_per_s {
+            config = config.probe_budget(per_s);
+        }
         config
     }
 }
@@ -322,6 +326,7 @@ mod tests {
             interval_ms = 500
             quick_interval_ms = 2
             timeout_ms = 300
+            budget_per_s = 50
 
             [health]
             down_after = 2
@@ -349,6 +354,7 @@ mod tests {
         assert_eq!(config.balancer.name(), "round-robin");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.pace.quick, Duration::from_millis(2));
+        assert_eq!(config.pace.budget_per_s, 50);
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
     }

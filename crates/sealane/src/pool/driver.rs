@@ -11,7 +11,7 @@ use sea_orm::{
         pool::{PoolConnectionMetadata, PoolOptions},
     },
 };
-use sealane_core::{EndpointId, Incarnation};
+use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::{Admission, Board, RunGuard};
 
 use super::{OpenPools, Pools, TRUSTED_FOR};
@@ -38,8 +38,8 @@ pub(crate) trait Driver: sqlx::Database {
 
     fn wrap(pool: Pool<Self>) -> DatabaseConnection;
 
-    /// How to connect for this.
-    fn options(connect: &Options<Self>, access: Access) -> Options<Self>;
+    /// How to connect for reading, by what a probe has found to keep sessions from writing.
+    fn reading(connect: &Options<Self>, known: Option<ReadOnly>) -> Options<Self>;
 
     /// Makes a new connection ready, and says which run it leads to.
     fn set_up<'c>(
@@ -95,8 +95,16 @@ impl<DB: Driver> Opener<DB> {
             Access::Writes => &self.writes,
             Access::Reads => &self.reads,
         };
+        let connect = match access {
+            Access::Writes => self.connect.clone(),
+            Access::Reads => DB::reading(&self.connect, self.known()),
+        };
         let pool = self.guarded(pool.clone(), access, Some(generation));
-        DB::wrap(pool.connect_lazy_with(DB::options(&self.connect, access)))
+        DB::wrap(pool.connect_lazy_with(connect))
+    }
+
+    fn known(&self) -> Option<ReadOnly> {
+        self.board.topology().get(self.endpoint)?.particulars.read_only
     }
 
     /// The pool's settings with the guard in them.

@@ -7,11 +7,11 @@ use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr, SqlxMySqlConnector,
     sqlx::{self, mysql::MySqlConnectOptions, pool::PoolOptions},
 };
-use sealane_core::{EndpointId, Incarnation};
+use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::{Board, mysql};
 
 use super::{
-    EndpointPools, OpenPools,
+    EndpointPools,
     driver::{Access, Driver, Opener},
     quiet, routed,
 };
@@ -41,7 +41,7 @@ pub(crate) async fn open(
         settings: (),
     };
     let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
-    Ok((EndpointPools::renewed(opener.open(0), Box::new(opener), plain), connect))
+    Ok((EndpointPools::renewed(Box::new(opener), plain), connect))
 }
 
 /// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
@@ -80,7 +80,7 @@ impl Driver for sqlx::MySql {
         SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
     }
 
-    fn options(connect: &MySqlConnectOptions, _: Access) -> MySqlConnectOptions {
+    fn reading(connect: &MySqlConnectOptions, _: Option<ReadOnly>) -> MySqlConnectOptions {
         connect.clone()
     }
 

@@ -7,12 +7,13 @@ use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr, SqlxPostgresConnector,
     sqlx::{self, AssertSqlSafe, Executor, pool::PoolOptions, postgres::PgConnectOptions},
 };
-use sealane_core::{EndpointId, Incarnation};
+use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::{Board, postgres};
 
 use super::{
-    EndpointPools, OpenPools,
+    EndpointPools,
     driver::{Access, Driver, Opener},
+    guard::{self, Replica},
     quiet, routed,
 };
 
@@ -23,9 +24,10 @@ pub(crate) async fn open(
     board: &Arc<Board>,
     endpoint: EndpointId,
     is_first: bool,
+    replica: Replica,
 ) -> Result<(EndpointPools, PgConnectOptions), DbErr> {
     let options = routed(options);
-    let Settings { pool, connect } = settings(&options).await?;
+    let Given { pool, connect } = given(&options).await?;
     let (writes, reads) = Opener::sized(&options, pool, is_first);
     let opener = Opener::<sqlx::Postgres> {
         board: Arc::clone(board),
@@ -33,10 +35,13 @@ pub(crate) async fn open(
         writes,
         reads,
         connect: connect.clone(),
-        settings: search_path(&options).map(|path| set_search_path(&path).into()),
+        settings: Settings {
+            search_path: search_path(&options).map(|path| set_search_path(&path).into()),
+            replica,
+        },
     };
     let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
-    Ok((EndpointPools::renewed(opener.open(0), Box::new(opener), plain), connect))
+    Ok((EndpointPools::renewed(Box::new(opener), plain), connect))
 }
 
 /// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
@@ -53,8 +58,16 @@ async fn open_plain(
     Database::connect(options).await
 }
 
+/// What pools need to know beside their options.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The statement that sets the search path.
+    search_path: Option<Arc<str>>,
+    replica: Replica,
+}
+
 /// What an application's options come to.
-struct Settings {
+struct Given {
     pool: PoolOptions<sqlx::Postgres>,
     connect: PgConnectOptions,
 }
@@ -62,43 +75,43 @@ struct Settings {
 /// SeaORM keeps the hooks that the application gave it out of reach, and takes
 /// one of each kind. So a pool is made that is never used: it carries the
 /// application's settings, to which the real pools add ours.
-async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
+async fn given(options: &ConnectOptions) -> Result<Given, DbErr> {
     let pattern = Database::connect(quiet(options)).await?;
     let pattern = pattern.get_postgres_connection_pool();
     let connect = PgConnectOptions::clone(&pattern.connect_options());
-    Ok(Settings { pool: pattern.options().clone(), connect })
+    Ok(Given { pool: pattern.options().clone(), connect })
 }
 
 /// How SeaORM would connect with `options`.
 pub(crate) async fn connect_options(options: &ConnectOptions) -> Result<PgConnectOptions, DbErr> {
-    settings(options).await.map(|settings| settings.connect)
+    given(options).await.map(|given| given.connect)
 }
 
 impl Driver for sqlx::Postgres {
-    /// The statement that sets the search path.
-    type Settings = Option<Arc<str>>;
+    type Settings = Settings;
 
     fn wrap(pool: sqlx::PgPool) -> DatabaseConnection {
         SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
     }
 
-    fn options(connect: &PgConnectOptions, access: Access) -> PgConnectOptions {
-        match access {
-            Access::Writes => connect.clone(),
-            Access::Reads => connect.clone().options([("default_transaction_read_only", "on")]),
-        }
+    fn reading(connect: &PgConnectOptions, known: Option<ReadOnly>) -> PgConnectOptions {
+        guard::options(connect, known)
     }
 
     fn set_up<'c>(
         connection: &'c mut sqlx::PgConnection,
-        _: Access,
-        search_path: &'c Option<Arc<str>>,
+        access: Access,
+        settings: &'c Settings,
     ) -> BoxFuture<'c, Result<Incarnation, sqlx::Error>> {
         Box::pin(async move {
-            if let Some(statement) = search_path {
+            if let Some(statement) = &settings.search_path {
                 (&mut *connection).execute(AssertSqlSafe(statement.to_string())).await?;
             }
-            postgres::incarnation(connection).await
+            let greeting = postgres::greet(connection).await?;
+            if access == Access::Reads {
+                guard::check(&greeting, settings.replica)?;
+            }
+            Ok(greeting.incarnation)
         })
     }
 }
