@@ -10,6 +10,8 @@
 
 mod board;
 mod catalog;
+mod caught;
+mod clock;
 mod guard;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -21,6 +23,7 @@ mod pace;
 pub mod postgres;
 mod probe;
 mod span;
+mod telling;
 
 pub use board::Board;
 pub use catalog::{CatalogSource, CatalogWatch};

@@ -6,10 +6,11 @@ mod catalog;
 mod receiver;
 mod server;
 mod subscriber;
+mod timeline;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sealane_core::{Failure, Incarnation, Report};
+use sealane_core::{Database, Failure, Incarnation, Report};
 use sqlx::{
     ConnectOptions, Connection, PgConnection, Row,
     postgres::{PgConnectOptions, PgDatabaseError},
@@ -21,6 +22,7 @@ pub use catalog::PostgresCatalog;
 
 use crate::Probe;
 use receiver::Receiver;
+use timeline::Timeline;
 
 /// Which run of the server this is. The start time changes with every start of
 /// the postmaster; the statistics are reset when it restarts its children after
@@ -32,6 +34,9 @@ const INCARNATION: &str = "SELECT concat(pg_postmaster_start_time(), ' ', stats_
 /// What is asked once on each connection. `to_regproc` finds nothing where there is no
 /// such function.
 const FIRST: &str = "SELECT current_setting('server_version') AS version, \
+     current_database()::text AS database, \
+     (SELECT oid::int8 FROM pg_database WHERE datname = current_database()) AS number, \
+     current_setting('search_path') AS search_path, \
      to_regproc('aurora_replica_status') IS NOT NULL AS is_aurora";
 
 /// Has the primary write out what is in its log: a transaction that has written
@@ -57,6 +62,7 @@ pub struct PostgresProbe {
     /// When the primary's log was last written out for us.
     flushed: Option<Instant>,
     receiver: Receiver,
+    timeline: Timeline,
 }
 
 /// What a server is configured to be.
@@ -74,6 +80,8 @@ struct Link {
     connection: PgConnection,
     is_aurora: bool,
     version: Arc<str>,
+    database: Database,
+    search_path: Arc<str>,
     /// Told with the first answer.
     identity: Option<Arc<str>>,
 }
@@ -101,7 +109,14 @@ impl PostgresProbe {
 
     fn of(options: PgConnectOptions, part: Part) -> Self {
         let options = options.application_name("sealane monitor").disable_statement_logging();
-        PostgresProbe { options, part, link: None, flushed: None, receiver: Receiver::default() }
+        PostgresProbe {
+            options,
+            part,
+            link: None,
+            flushed: None,
+            receiver: Receiver::default(),
+            timeline: Timeline::default(),
+        }
     }
 }
 
@@ -143,7 +158,7 @@ impl PostgresProbe {
             Part::Server { with_feeds } => {
                 let answer = server::ask(&mut link.connection, *with_feeds).await?;
                 self.flush(answer.unflushed, &mut link.connection).await?;
-                answer.report(&mut link, &mut self.receiver)?
+                answer.report(&mut link, &mut self.receiver, &mut self.timeline)?
             }
         };
         self.link = Some(link);
@@ -181,7 +196,24 @@ impl Link {
         let is_aurora = row.try_get("is_aurora")?;
         let engine = if is_aurora { "Aurora PostgreSQL" } else { "PostgreSQL" };
         let version = format!("{engine} {}", row.try_get::<&str, _>("version")?).into();
-        Ok(Link { connection, is_aurora, version, identity: None })
+        let database = Database {
+            name: row.try_get::<&str, _>("database")?.into(),
+            number: row.try_get::<i64, _>("number").ok().and_then(|it| u64::try_from(it).ok()),
+        };
+        let search_path = row.try_get::<&str, _>("search_path")?.into();
+        Ok(Link { connection, is_aurora, version, database, search_path, identity: None })
+    }
+
+    /// `report` of a server that is to hold the primary's database: where this connection
+    /// leads to, and who says so.
+    fn complete(&self, report: Report) -> Report {
+        let mut report = Report {
+            database: Some(self.database.clone()),
+            search_path: Some(Arc::clone(&self.search_path)),
+            ..report
+        };
+        report.particulars.version = Some(Arc::clone(&self.version));
+        report
     }
 
     /// What this connection's server is called; it does not change while it lasts.
@@ -220,7 +252,8 @@ pub fn failure(error: &sqlx::Error) -> Failure {
                 |answer| format!("{} ({})", answer.message(), answer.code()),
             );
             match answer.code().as_deref() {
-                Some("3D000" | "42501") => Failure::Misconfigured(message),
+                Some("3D000") => Failure::NoDatabase(message),
+                Some("42501") => Failure::Misconfigured(message),
                 Some(code) if code.starts_with("28") => Failure::Misconfigured(message),
                 Some(code) if code.starts_with("57P") || code.starts_with("53") => {
                     Failure::Unavailable(message)
