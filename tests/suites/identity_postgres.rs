@@ -22,11 +22,9 @@ async fn after_a_promotion_nobody_reads_on_the_ended_timeline_unasked() -> anyho
     let (cluster, db) = fleet::launch().await?;
     cluster.primary().kill().await?;
     cluster.server("replica-1").promote().await?;
-    let writes = async || {
-        fleet::boat("Ida").insert(&db).await?;
-        Ok(db.status().primary.as_deref() == Some("replica-1"))
-    };
-    eventually(SOON, "writes go on", writes).await?;
+    let followed = async || Ok(db.status().primary.as_deref() == Some("replica-1"));
+    eventually(SOON, "the promotion is followed", followed).await?;
+    fleet::boat("Ida").insert(&db).await?;
     // Replica-2 still waits for the old primary.
     let (mut on_ended, mut others) = (0, 0);
     for _ in 0..200 {
@@ -37,11 +35,11 @@ async fn after_a_promotion_nobody_reads_on_the_ended_timeline_unasked() -> anyho
     }
     ensure!(on_ended == 0, "{on_ended} of 200 new sessions read on the ended timeline");
     ensure!(others == 200);
-    let bounded = db.with(Consistency::BoundedStaleness(Duration::from_secs(600)));
+    let bounded = db.with_consistency(Consistency::BoundedStaleness(Duration::from_secs(600)));
     for _ in 0..50 {
         ensure!(!reads_on_replica(&bounded).await?, "a bounded read on the ended timeline");
     }
-    let eventual = db.with(Consistency::Eventual);
+    let eventual = db.with_consistency(Consistency::Eventual);
     let there = async || Ok(reads_on_replica(&eventual).await?);
     eventually(SOON, "it is the last resort of eventual reads", there).await
 }

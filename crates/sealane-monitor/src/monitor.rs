@@ -91,7 +91,7 @@ const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 
 /// After so long a database that a server does not have yet is asked for again: on a replica
 /// it may have been created milliseconds ago, as those of tests and of tenants are. The delay
-/// doubles until it is as long as for whatever else is down.
+/// grows by as much each time, until it is as long as for whatever else is down.
 const ABSENT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The watch over one endpoint.
@@ -270,12 +270,9 @@ impl<P: Probe> Watch<P> {
             0 => self.pace.idle_spread(fastrand::f64()),
             failures => self.pace.retry_spread(failures, fastrand::f64()),
         };
-        match self.absences.checked_sub(1) {
-            Some(doublings) => {
-                let times = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-                ABSENT_AGAIN.saturating_mul(times).min(delay)
-            }
-            None => delay,
+        match self.absences {
+            0 => delay,
+            absences => ABSENT_AGAIN.saturating_mul(absences).min(delay),
         }
     }
 }

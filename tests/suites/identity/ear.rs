@@ -33,6 +33,7 @@ impl Ear {
     }
 
     /// Asks `db` for its status at each warning from now on.
+    #[allow(dead_code, reason = "not in every suite")]
     pub fn ask(&self, db: &RoutedConnection) {
         *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = Some(db.clone());
     }
