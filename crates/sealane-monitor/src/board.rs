@@ -66,9 +66,13 @@ impl Board {
     /// The same, with other thresholds for health.
     #[must_use]
     pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Arc<Self> {
+        Self::with_clock(topology, policy, Clock::new())
+    }
+
+    pub(crate) fn with_clock(topology: Topology, policy: HealthPolicy, time: Clock) -> Arc<Self> {
         let watches = (0..topology.len()).map(|_| WatchSignals::default()).collect();
         Arc::new(Board {
-            time: Clock::new(),
+            time,
             clock: WriteClock::default(),
             topology: ArcSwap::from_pointee(topology.clone()),
             reducer: Mutex::new(TopologyReducer::with_policy(topology, policy)),

@@ -39,7 +39,7 @@ impl Clock {
         Clock::with(ahead)
     }
 
-    fn with(ahead: Ahead) -> Self {
+    pub(crate) fn with(ahead: Ahead) -> Self {
         let suspended_ns = AtomicU64::new(0);
         Clock { origin: Instant::now(), ahead, ahead_at_origin: ahead(), suspended_ns }
     }
@@ -85,6 +85,13 @@ fn ahead() -> Duration {
 mod tests {
     use std::cell::Cell;
 
+    use sealane_core::{
+        Access, Consistency, Demand, Endpoint, EndpointId, HealthPolicy, Incarnation, Lsn,
+        Observation, Outcome, Plan, Position, Report, Role, Topology, WriteStamp,
+    };
+
+    use crate::Board;
+
     use super::*;
 
     thread_local! {
@@ -115,6 +122,30 @@ mod tests {
         let after = clock.now();
         AHEAD.set(Duration::ZERO);
         assert_eq!(clock.now(), after);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_fresh_before_a_suspension_is_not_fresh_after_it() {
+        let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
+        let (topology, clock) = (Topology::new(names.to_vec()), Clock::with(|| AHEAD.get()));
+        let board = Board::with_clock(topology, HealthPolicy::default(), clock);
+        let replica = EndpointId::from_index(1).unwrap();
+        for (endpoint, role) in [(EndpointId::FIRST, Role::Primary), (replica, Role::Replica)] {
+            let lsn = Lsn::from_bytes(100);
+            let position = Some(Position::Wal { system: 1, timeline: 1, lsn });
+            let report = Report { position, ..Report::new(role, Incarnation::new("first")) };
+            let (started, finished) = (board.now(), board.now());
+            let (stamp, outcome) = (WriteStamp::NONE, Outcome::Answered(report));
+            board.apply(&Observation { endpoint, started, finished, stamp, outcome });
+        }
+        let bounded = Consistency::BoundedStaleness(Duration::from_secs(5));
+        let readers = || {
+            let demand = Demand::new(Access::Read, bounded, board.now());
+            Plan::new(&board.topology(), &demand).replicas().len()
+        };
+        assert_eq!(readers(), 1);
+        suspend(Duration::from_secs(60));
+        assert_eq!(readers(), 0);
     }
 
     #[test]

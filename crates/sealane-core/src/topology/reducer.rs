@@ -108,6 +108,7 @@ impl TopologyReducer {
         let state = self.topology.get(id)?;
         let replays = state.is_usable()
             && state.role == Role::Replica
+            && !state.old_timeline
             && !matches!(state.replication, Replication::Paused | Replication::Stopped);
         if replays { self.lags(id)?.catches_up_in(now) } else { None }
     }

@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use super::TopologyReducer;
 use crate::{
-    Condition, Database, EndpointId, EndpointState, Event, Health, Observation, Outcome, Position,
-    Role,
+    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Position, Role,
 };
 
 impl TopologyReducer {
@@ -210,22 +209,18 @@ impl TopologyReducer {
     }
 }
 
-/// Whether both were last seen to lead to one run of one server. Where servers do not tell
-/// who they are, that is not known.
+/// Whether both were last seen to lead to one run of one server, and to one database there.
+/// Where servers do not tell who they are, that is not known.
 fn leads_to_one_server(one: &EndpointState, other: &EndpointState) -> bool {
-    let identity = |state: &EndpointState| state.particulars.identity.clone();
-    one.incarnation.is_some()
+    let is_one_database = match (&one.database, &other.database) {
+        (Some(one), Some(other)) => one.is(other),
+        (None, None) => true,
+        // One is a subscriber, whose tables are others.
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    is_one_database
+        && one.incarnation.is_some()
         && one.incarnation == other.incarnation
-        && identity(one).is_some()
-        && identity(one) == identity(other)
-        && both_databases(one, other)
-}
-
-/// Another database on the same server is told as that.
-fn both_databases(one: &EndpointState, other: &EndpointState) -> bool {
-    let known = |state: &EndpointState| state.database.clone();
-    match (known(one), known(other)) {
-        (Some(one), Some(other)) => Database::is(&one, &other),
-        (None, _) | (_, None) => true,
-    }
+        && one.particulars.identity.is_some()
+        && one.particulars.identity == other.particulars.identity
 }
