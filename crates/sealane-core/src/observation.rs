@@ -54,7 +54,7 @@ pub struct Report {
     pub feeds: Arc<[Feed]>,
     /// The database that the connection leads to, if the server told. A subscriber's is
     /// another one by nature, and is not told.
-    pub database: Option<Database>,
+    pub database: Option<Arc<Database>>,
     /// Where names without a schema are looked for, if the engine has such a setting.
     pub search_path: Option<Arc<str>>,
     /// What is for people to read.

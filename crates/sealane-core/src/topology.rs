@@ -2,7 +2,7 @@
 
 mod reducer;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use reducer::TopologyReducer;
 
@@ -35,7 +35,7 @@ pub struct EndpointState {
     /// Whether it holds another system's data.
     pub foreign: bool,
     /// The database that it last said it leads to.
-    pub database: Option<Database>,
+    pub database: Option<Arc<Database>>,
     /// Whether that is another one than the primary's, on a server with our data.
     pub other_database: bool,
     /// The endpoint that stands for the server that this one leads to as well.

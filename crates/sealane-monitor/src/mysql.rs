@@ -216,9 +216,9 @@ fn text(row: &MySqlRow, column: &str) -> Result<String, sqlx::Error> {
 
 /// The database that is in use on the connection, if its URL names one. It has no number, and
 /// replicas hold it under the same name.
-fn database(row: &MySqlRow) -> Option<Database> {
+fn database(row: &MySqlRow) -> Option<Arc<Database>> {
     let name = text(row, "used_database").ok()?;
-    Some(Database { name: name.into(), number: None })
+    Some(Arc::new(Database { name: name.into(), number: None }))
 }
 
 /// What a driver's error says about the endpoint. Messages of the server and of

@@ -80,7 +80,7 @@ struct Link {
     connection: PgConnection,
     is_aurora: bool,
     version: Arc<str>,
-    database: Database,
+    database: Arc<Database>,
     search_path: Arc<str>,
     /// Told with the first answer.
     identity: Option<Arc<str>>,
@@ -196,10 +196,10 @@ impl Link {
         let is_aurora = row.try_get("is_aurora")?;
         let engine = if is_aurora { "Aurora PostgreSQL" } else { "PostgreSQL" };
         let version = format!("{engine} {}", row.try_get::<&str, _>("version")?).into();
-        let database = Database {
+        let database = Arc::new(Database {
             name: row.try_get::<&str, _>("database")?.into(),
             number: row.try_get::<i64, _>("number").ok().and_then(|it| u64::try_from(it).ok()),
-        };
+        });
         let search_path = row.try_get::<&str, _>("search_path")?.into();
         Ok(Link { connection, is_aurora, version, database, search_path, identity: None })
     }
@@ -208,7 +208,7 @@ impl Link {
     /// leads to, and who says so.
     fn complete(&self, report: Report) -> Report {
         let mut report = Report {
-            database: Some(self.database.clone()),
+            database: Some(Arc::clone(&self.database)),
             search_path: Some(Arc::clone(&self.search_path)),
             ..report
         };

@@ -7,7 +7,7 @@ mod subscriber;
 mod timeline;
 mod watched;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{EndpointState, Topology};
 use crate::{
@@ -34,7 +34,7 @@ pub struct TopologyReducer {
     /// When an endpoint was last seen that holds these data.
     ours_seen_at: Moment,
     /// The database of those data that we serve, if servers tell.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     /// Whose sample is the newest.
     sampled_of: Option<EndpointId>,
     /// How many replicas were seen to become primaries.

@@ -210,7 +210,7 @@ impl Step {
             received: self.received.as_deref().and_then(|text| position(engine, text)),
             replication: self.replication.unwrap_or(replication),
             feeds: self.feeds.iter().map(|text| feed(text)).collect(),
-            database: self.database.as_deref().map(database),
+            database: self.database.as_deref().map(|text| database(text).into()),
             search_path: self.search_path.as_deref().map(Into::into),
             particulars: Particulars {
                 identity: self.server.as_deref().map(Into::into),

@@ -107,7 +107,7 @@ impl TopologyReducer {
             None => self.of_first(|state| state.database.as_ref().filter(|_| !state.foreign)),
             Some(_) => None,
         }) {
-            self.database = Some(told.clone());
+            self.database = Some(Arc::clone(told));
         }
         let Some(ours) = &self.database else { return };
         for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
