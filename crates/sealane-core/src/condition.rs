@@ -21,6 +21,10 @@ pub enum Condition {
     /// It holds another system's data, or none of ours: a wrong server, or one
     /// that was created anew.
     Foreign,
+    /// Its URL names another database than the primary's, on a server with our data.
+    OtherDatabase,
+    /// Its address leads to a server that another endpoint stands for.
+    SameServer,
     /// It claims to be the primary and is not the one in charge.
     StalePrimary,
     /// It replays a history that a promotion has ended.
@@ -44,6 +48,8 @@ impl fmt::Display for Condition {
             Condition::Down => "down",
             Condition::Probation => "on probation",
             Condition::Foreign => "foreign",
+            Condition::OtherDatabase => "another database",
+            Condition::SameServer => "another address of a server in use",
             Condition::StalePrimary => "a primary that was replaced",
             Condition::OldTimeline => "on an old timeline",
             Condition::Copying => "copying its tables",

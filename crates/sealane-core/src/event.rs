@@ -70,6 +70,46 @@ pub enum Event {
         /// Which one.
         endpoint: EndpointId,
     },
+    /// An endpoint leads to another database than the primary does. It is never used.
+    OtherDatabase {
+        /// Which one.
+        endpoint: EndpointId,
+        /// The database that it leads to.
+        database: String,
+        /// The database that we serve.
+        ours: String,
+    },
+    /// An endpoint leads to a server that another endpoint stands for. It is not used.
+    SameServer {
+        /// Which one.
+        endpoint: EndpointId,
+        /// The one that stands for both.
+        stands: EndpointId,
+    },
+    /// Names without a schema are looked for elsewhere than on the primary: they may mean
+    /// other tables. Told once.
+    SearchPathDiffers {
+        /// Which one.
+        endpoint: EndpointId,
+        /// Its search path.
+        search_path: String,
+        /// The primary's.
+        primary: String,
+    },
+    /// An endpoint claims to be the primary and is not believed. It gets no statements
+    /// until it is seen in another role.
+    Fenced {
+        /// Which one.
+        endpoint: EndpointId,
+        /// The primary in charge, if there is one.
+        primary: Option<EndpointId>,
+    },
+    /// All endpoints that answer hold another system's data, and ours were not seen for
+    /// long: they are what is served from now on. Nothing that was proved before holds.
+    Replaced {
+        /// The primary of that system.
+        primary: EndpointId,
+    },
     /// An endpoint answers from a timeline that a promotion has ended.
     OldTimeline {
         /// Which one.
@@ -82,7 +122,8 @@ pub enum Event {
         /// By how much, at least.
         lag: Duration,
     },
-    /// An endpoint is no longer foreign, on an old timeline, or lagging.
+    /// An endpoint is no longer foreign, of another database, another address of a server
+    /// in use, on an old timeline, or lagging.
     Recovered {
         /// Which one.
         endpoint: EndpointId,
@@ -111,6 +152,11 @@ impl Event {
             | Event::PrimaryConflict { .. }
             | Event::PrimaryChanged { to: None, .. }
             | Event::Foreign { .. }
+            | Event::OtherDatabase { .. }
+            | Event::SameServer { .. }
+            | Event::SearchPathDiffers { .. }
+            | Event::Fenced { .. }
+            | Event::Replaced { .. }
             | Event::OldTimeline { .. }
             | Event::Lagging { .. } => true,
             Event::ReplicationChanged { to, .. } => *to == Replication::Stopped,
@@ -151,6 +197,38 @@ impl Event {
             Event::Foreign { endpoint } => {
                 write!(f, "{} holds another system's data", name(*endpoint))
             }
+            Event::OtherDatabase { endpoint, database, ours } => write!(
+                f,
+                "{} leads to another database, {database}, and is not used; we serve {ours}",
+                name(*endpoint)
+            ),
+            Event::SameServer { endpoint, stands } => write!(
+                f,
+                "{} leads to the same server as {} and is not used",
+                name(*endpoint),
+                name(*stands)
+            ),
+            Event::SearchPathDiffers { endpoint, search_path, primary } => write!(
+                f,
+                "the search path on {} is {search_path}, and on the primary {primary}: names \
+                 without a schema may mean other tables there",
+                name(*endpoint)
+            ),
+            Event::Fenced { endpoint, primary: Some(primary) } => write!(
+                f,
+                "{} claims to be the primary and is not believed: writes go to {}",
+                name(*endpoint),
+                name(*primary)
+            ),
+            Event::Fenced { endpoint, primary: None } => {
+                write!(f, "{} claims to be the primary and is not believed", name(*endpoint))
+            }
+            Event::Replaced { primary } => write!(
+                f,
+                "all servers hold another system's data than before; it is served from now on, \
+                 and writes go to {}",
+                name(*primary)
+            ),
             Event::OldTimeline { endpoint } => {
                 write!(f, "{} is on an old timeline", name(*endpoint))
             }

@@ -56,6 +56,9 @@ pub struct HealthPolicy {
     pub lagging_above: Duration,
     /// It ceases to when the lag is at most this, and at most the limit above.
     pub lagging_until: Duration,
+    /// When no endpoint has shown our data for so long, and all that answer (more than
+    /// half) hold another system's with one primary, that system is served.
+    pub replaced_after: Duration,
 }
 
 impl Default for HealthPolicy {
@@ -76,6 +79,8 @@ impl Default for HealthPolicy {
             lagging_above: Duration::from_secs(30),
             // Half, so that a replica at the limit does not come and go.
             lagging_until: Duration::from_secs(15),
+            // A cluster that is restored is away for longer; one that restarts is not.
+            replaced_after: Duration::from_secs(60),
         }
     }
 }

@@ -18,6 +18,7 @@
 mod balance;
 mod condition;
 mod consistency;
+mod database;
 mod endpoint;
 mod event;
 mod failure;
@@ -41,6 +42,7 @@ mod topology;
 pub use balance::{Balancer, RoundRobin, TwoChoices};
 pub use condition::Condition;
 pub use consistency::{Consistency, WhenBehind};
+pub use database::Database;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
 pub use failure::{Engine, ErrorCode, Remedy};

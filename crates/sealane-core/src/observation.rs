@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointId, Feed, Moment, Position, Role, Subscription, WriteStamp};
+use crate::{Database, EndpointId, Feed, Moment, Position, Role, Subscription, WriteStamp};
 
 /// What was learned about one endpoint at one time, by a probe or by a
 /// statement that failed.
@@ -52,6 +52,11 @@ pub struct Report {
     pub subscription: Option<Subscription>,
     /// The subscribers that a primary sends to at this moment, if it was asked.
     pub feeds: Arc<[Feed]>,
+    /// The database that the connection leads to, if the server told. A subscriber's is
+    /// another one by nature, and is not told.
+    pub database: Option<Arc<Database>>,
+    /// Where names without a schema are looked for, if the engine has such a setting.
+    pub search_path: Option<Arc<str>>,
     /// What is for people to read.
     pub particulars: Particulars,
 }
@@ -68,13 +73,15 @@ impl Report {
             incarnation,
             subscription: None,
             feeds: Arc::default(),
+            database: None,
+            search_path: None,
             particulars: Particulars::default(),
         }
     }
 }
 
-/// What a server says of itself for people to read: nothing is decided by it.
-/// Each is `None` where the engine, or the privileges of the probe's role, do not
+/// What a server says of itself for people to read: nothing is decided by it but
+/// whether two addresses lead to one server. Each is `None` where the engine, or the privileges of the probe's role, do not
 /// let it be told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Particulars {
@@ -181,8 +188,11 @@ pub enum Failure {
     Connection(String),
     /// No answer within the probe's timeout.
     Timeout,
-    /// The server refused us: wrong password, unknown database, no privilege.
+    /// The server refused us: wrong password, no privilege.
     Misconfigured(String),
+    /// The server has no database of that name, or not yet: on a replica it is there
+    /// once its creation was replayed.
+    NoDatabase(String),
     /// The server is starting up or shutting down.
     Unavailable(String),
     /// The server answered with something else.
@@ -194,7 +204,9 @@ impl fmt::Display for Failure {
         match self {
             Failure::Connection(detail) => write!(f, "no connection: {detail}"),
             Failure::Timeout => f.write_str("no answer in time"),
-            Failure::Misconfigured(detail) => write!(f, "refused us: {detail}"),
+            Failure::Misconfigured(detail) | Failure::NoDatabase(detail) => {
+                write!(f, "refused us: {detail}")
+            }
             Failure::Unavailable(detail) => write!(f, "not available: {detail}"),
             Failure::Unexpected(detail) => write!(f, "unexpected answer: {detail}"),
         }

@@ -84,11 +84,16 @@ pub enum Refusal {
     Probation,
     /// It holds another system's data.
     Foreign,
+    /// Its URL names another database than the primary's.
+    OtherDatabase,
+    /// It is another address of a server that is in use.
+    SameServer,
     /// It was seen to be a primary, but is not the one in charge.
     StalePrimary,
     /// It does not receive from a primary, and how far it is behind is unknown.
     NotReplicating,
-    /// It is on a timeline that a promotion has ended, and others are not.
+    /// It is on a timeline that a promotion has ended: it cannot catch up. Eventual
+    /// reads go there if there is no better replica.
     OldTimeline,
     /// It is far behind, and others are less so.
     Lagging,
@@ -118,9 +123,11 @@ impl fmt::Display for Refusal {
             Refusal::Down => f.write_str("is down"),
             Refusal::Probation => f.write_str("answers again, on probation"),
             Refusal::Foreign => f.write_str("holds another system's data"),
+            Refusal::OtherDatabase => f.write_str("leads to another database"),
+            Refusal::SameServer => f.write_str("is another address of a server that is in use"),
             Refusal::StalePrimary => f.write_str("is a primary that was replaced"),
             Refusal::NotReplicating => f.write_str("does not replicate"),
-            Refusal::OldTimeline => f.write_str("is on an old timeline, and others are not"),
+            Refusal::OldTimeline => f.write_str("is on an old timeline"),
             Refusal::Lagging => f.write_str("is far behind, and others are less so"),
             Refusal::TooStale { staleness: Some(staleness), bound } => {
                 write!(f, "may be {staleness:?} behind, {bound:?} is allowed")
@@ -313,6 +320,12 @@ fn judge_replica(
     if state.foreign {
         return Err(Refusal::Foreign);
     }
+    if state.other_database {
+        return Err(Refusal::OtherDatabase);
+    }
+    if state.same_as.is_some() {
+        return Err(Refusal::SameServer);
+    }
     match state.role {
         Role::Replica => {}
         Role::Primary => return Err(Refusal::StalePrimary),
@@ -320,7 +333,9 @@ fn judge_replica(
     }
     match demand.consistency {
         Consistency::Strong => Err(Refusal::NotPrimary),
-        Consistency::Eventual if state.old_timeline => Err(Refusal::OldTimeline),
+        // It gets nothing new before it is pointed to another primary, and may hold what
+        // was lost.
+        _ if state.old_timeline => Err(Refusal::OldTimeline),
         Consistency::Eventual if state.lagging => Err(Refusal::Lagging),
         Consistency::Eventual => Ok(()),
         Consistency::BoundedStaleness(bound) => {
@@ -356,7 +371,7 @@ const FLOOR: usize = 2;
 /// The replicas `among` these that are behind least, of those that nothing else is
 /// wrong with.
 fn floor(topology: &Topology, among: EndpointSet) -> EndpointSet {
-    let mut best = EndpointSet::EMPTY;
+    let (mut best, mut old_only) = (EndpointSet::EMPTY, false);
     for _ in 0..FLOOR {
         let next = topology
             .iter()
@@ -371,8 +386,14 @@ fn floor(topology: &Topology, among: EndpointSet) -> EndpointSet {
             .min_by_key(|(id, state)| {
                 (state.old_timeline, topology.lag(*id).unwrap_or(Duration::MAX))
             });
-        if let Some((id, _)) = next {
-            best.insert(id);
+        match next {
+            // What is on an old timeline is the last resort, not one of two.
+            Some((_, state)) if state.old_timeline && !best.is_empty() && !old_only => break,
+            Some((id, state)) => {
+                old_only |= state.old_timeline;
+                best.insert(id);
+            }
+            None => break,
         }
     }
     best

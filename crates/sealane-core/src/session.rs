@@ -55,8 +55,8 @@ const READS_BEFORE_WAITING: u32 = 4;
 pub struct Server {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Which run of it, as [`EndpointState::run`](crate::EndpointState::run)
-    /// counts.
+    /// Which run of it, by the number in [`EndpointState::run`](crate::EndpointState::run):
+    /// no two endpoints share one.
     pub run: u32,
 }
 
@@ -238,7 +238,8 @@ mod tests {
     use super::*;
 
     fn server(index: usize) -> Server {
-        Server { endpoint: EndpointId::from_index(index).unwrap(), run: 1 }
+        let run = u32::try_from(index).unwrap();
+        Server { endpoint: EndpointId::from_index(index).unwrap(), run }
     }
 
     /// What each of two servers must cover, in stamps.
@@ -269,8 +270,11 @@ mod tests {
     fn another_run_of_the_same_endpoint_is_another_server() {
         let (clock, session) = (WriteClock::default(), Session::own());
         session.saw(server(1), &session.view(), true, &clock);
-        let restarted = Server { run: 2, ..server(1) };
-        assert_eq!(session.view().needs(restarted), clock.now());
+        // Also one whose number has the same low bits.
+        for run in [2, 257, 65_537] {
+            let restarted = Server { run, ..server(1) };
+            assert_eq!(session.view().needs(restarted), clock.now());
+        }
     }
 
     #[test]

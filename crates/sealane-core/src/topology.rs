@@ -2,13 +2,13 @@
 
 mod reducer;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use reducer::TopologyReducer;
 
 use crate::{
-    Condition, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS, Moment,
-    Particulars, Position, Replication, Role, WriteStamp, history::Sample,
+    Condition, Database, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS,
+    Moment, Particulars, Position, Replication, Role, WriteStamp, history::Sample,
 };
 
 /// What is known of one endpoint.
@@ -28,12 +28,19 @@ pub struct EndpointState {
     pub received: Option<Position>,
     /// Which run of the server the position is of.
     pub incarnation: Option<Incarnation>,
-    /// Counts the runs seen. A read that was planned on one run and served by
-    /// another proves nothing.
+    /// The number of that run, 0 before any. Numbers are drawn in the order in which runs
+    /// are first seen, on all endpoints together, so no two runs share one. A read that
+    /// was planned on one run and served by another proves nothing.
     pub run: u32,
     /// Whether it holds another system's data.
     pub foreign: bool,
-    /// Whether it last answered from a timeline that a promotion has ended.
+    /// The database that it last said it leads to.
+    pub database: Option<Arc<Database>>,
+    /// Whether that is another one than the primary's, on a server with our data.
+    pub other_database: bool,
+    /// The endpoint that stands for the server that this one leads to as well.
+    pub same_as: Option<EndpointId>,
+    /// Whether it is on a timeline that a promotion has ended, as far as is known.
     pub old_timeline: bool,
     /// Whether it is a replica that is far behind, as the policy of health has
     /// it.
@@ -61,6 +68,9 @@ impl EndpointState {
             incarnation: None,
             run: 0,
             foreign: false,
+            database: None,
+            other_database: false,
+            same_as: None,
             old_timeline: false,
             lagging: false,
             particulars: Particulars::default(),
@@ -70,10 +80,16 @@ impl EndpointState {
         }
     }
 
-    /// Whether it answers and holds our system's data.
+    /// Whether it answers, holds our data, and no other endpoint stands for it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.health == Health::Up && !self.foreign
+        self.health == Health::Up && self.is_ours()
+    }
+
+    /// Whether it leads to our database, as far as is known, and no other endpoint stands
+    /// for its server.
+    pub(crate) fn is_ours(&self) -> bool {
+        !self.foreign && !self.other_database && self.same_as.is_none()
     }
 }
 
@@ -162,6 +178,8 @@ impl Topology {
             (Health::Down { .. }, _) => Condition::Down,
             (Health::Probation, _) => Condition::Probation,
             (Health::Up, _) if state.foreign => Condition::Foreign,
+            (Health::Up, _) if state.other_database => Condition::OtherDatabase,
+            (Health::Up, _) if state.same_as.is_some() => Condition::SameServer,
             (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
             (Health::Up, _) if state.replication == Replication::Copying => Condition::Copying,
             (Health::Up, Role::Unknown) => Condition::Unobserved,
@@ -259,6 +277,7 @@ impl Topology {
                     && state.is_usable()
                     && state.role == Role::Replica
                     && state.replication != Replication::Stopped
+                    && !state.old_timeline
             })
             .map(|(_, state)| state.covered)
             .min()

@@ -13,9 +13,11 @@ use sealane_core::{
     EndpointId, EndpointSet, EndpointState, Event, Failure, Health, HealthPolicy, LagSummary,
     Moment, Observation, Outcome, Position, Topology, TopologyReducer, WriteClock, WriteStamp,
 };
-use tokio::{
-    sync::{Notify, broadcast},
-    time::Instant,
+use tokio::sync::{Notify, broadcast};
+
+use crate::{
+    clock::Clock,
+    telling::{Telling, Told},
 };
 
 /// How many events a listener may be behind before it misses some. A slow
@@ -25,15 +27,16 @@ const EVENTS_KEPT: usize = 256;
 /// The shared state of one cluster: written by probes, read by statements.
 #[derive(Debug)]
 pub struct Board {
-    origin: Instant,
+    time: Clock,
     clock: WriteClock,
     pub(crate) topology: ArcSwap<Topology>,
     /// Behind the lock is the one writer of `topology`; readers never take it.
     reducer: Mutex<TopologyReducer>,
+    telling: Telling,
     events: broadcast::Sender<Event>,
     published: Notify,
     awaited: AtomicU64,
-    /// Milliseconds from `origin` to the last refusal, plus one; 0 before any.
+    /// Milliseconds from the origin of time to the last refusal, plus one; 0 before any.
     refused_at_ms: AtomicU64,
     wake_all: Notify,
     watches: Box<[WatchSignals]>,
@@ -83,12 +86,17 @@ impl Board {
     /// The same, with other thresholds for health.
     #[must_use]
     pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Arc<Self> {
+        Self::with_clock(topology, policy, Clock::new())
+    }
+
+    pub(crate) fn with_clock(topology: Topology, policy: HealthPolicy, time: Clock) -> Arc<Self> {
         let watches = (0..topology.len()).map(|_| WatchSignals::default()).collect();
         Arc::new(Board {
-            origin: Instant::now(),
+            time,
             clock: WriteClock::default(),
             topology: ArcSwap::from_pointee(topology.clone()),
             reducer: Mutex::new(TopologyReducer::with_policy(topology, policy)),
+            telling: Telling::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
             published: Notify::new(),
             awaited: AtomicU64::new(0),
@@ -101,7 +109,7 @@ impl Board {
     /// The time on the clock that observations and needs use.
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment::from_origin(self.origin.elapsed())
+        self.time.now()
     }
 
     /// The clock that stamps finished writes.
@@ -214,17 +222,28 @@ impl Board {
     fn take_in(&self, observation: &Observation) {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
-        self.publish(reducer.topology().clone());
+        let topology = self.publish(reducer.topology().clone());
+        let (endpoint, at) = (observation.endpoint, observation.finished);
+        let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }));
+        self.telling.put(Told { topology, endpoint, at, events });
+        drop(reducer);
+        self.published.notify_waiters();
+        if elsewhere {
+            // Whether replicas follow the new primary is worth knowing at once.
+            self.nudge_all();
+        }
+        self.telling.tell_all(|told| self.tell(told));
+    }
+
+    /// Calls what others have written: nothing is locked here.
+    fn tell(&self, told: Told) {
         #[cfg(feature = "metrics")]
-        crate::metrics::observed(reducer.topology(), observation, &events);
-        // Told under the lock, so that listeners hear them in the order of the changes.
-        for event in events {
-            tell(&event, reducer.topology());
+        crate::metrics::observed(&told.topology, told.endpoint, told.at, &told.events);
+        for event in told.events {
+            log(&event, &told.topology);
             // An error only says that nobody listens.
             let _ = self.events.send(event);
         }
-        drop(reducer);
-        self.published.notify_waiters();
     }
 
     /// Waits until `holds` of a snapshot. Cancel safe; bounded by the caller.
@@ -309,7 +328,7 @@ impl Board {
     }
 
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
+        u64::try_from(self.now().since(Moment::ZERO).as_millis()).unwrap_or(u64::MAX / 2)
     }
 
     fn lock(&self) -> MutexGuard<'_, TopologyReducer> {
@@ -318,7 +337,7 @@ impl Board {
     }
 }
 
-fn tell(event: &Event, topology: &Topology) {
+fn log(event: &Event, topology: &Topology) {
     let told = event.named(topology);
     match event.is_trouble() {
         true => tracing::warn!(target: "sealane::topology", "{told}"),

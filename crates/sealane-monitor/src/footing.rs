@@ -168,7 +168,7 @@ impl Board {
     }
 
     /// Publishes `next`, and ends the waits of attempts that it leaves without their footing.
-    pub(crate) fn publish(&self, next: Topology) {
+    pub(crate) fn publish(&self, next: Topology) -> Arc<Topology> {
         let before = self.topology.load_full();
         let runs = before.iter().zip(next.iter());
         // The first run that is seen is the one that was connected to all the time.
@@ -181,11 +181,13 @@ impl Board {
         let restarted = restarted.collect::<EndpointSet>();
         restarted.iter().for_each(|endpoint| self.renew_connections(endpoint));
         let primaries = [before.primary(), next.primary()];
-        self.topology.store(Arc::new(next));
+        let next = Arc::new(next);
+        self.topology.store(Arc::clone(&next));
         restarted.iter().for_each(|endpoint| self.wake_attempts(endpoint));
         if primaries[0] != primaries[1] {
             primaries.into_iter().flatten().for_each(|endpoint| self.wake_attempts(endpoint));
         }
+        next
     }
 
     /// Whether a connection of that age was made for the generation of now. One that was made in

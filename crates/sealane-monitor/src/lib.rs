@@ -10,6 +10,8 @@
 
 mod board;
 mod catalog;
+mod caught;
+mod clock;
 mod footing;
 mod guard;
 #[cfg(feature = "metrics")]
@@ -22,6 +24,7 @@ mod pace;
 pub mod postgres;
 mod probe;
 mod span;
+mod telling;
 
 pub use board::Board;
 pub use catalog::{CatalogSource, CatalogWatch};

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use metrics::{SharedString, counter, gauge, histogram};
 use sealane_core::{
-    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Topology,
+    Condition, EndpointId, EndpointState, Event, Health, Moment, Observation, Outcome, Topology,
 };
 
 use crate::span;
@@ -50,19 +50,19 @@ pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
 }
 
 /// Tells what follows from one observation.
-pub(crate) fn observed(topology: &Topology, observation: &Observation, changes: &[Event]) {
+pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, changes: &[Event]) {
     for change in changes {
         counter!("sealane.topology.changes", "event" => event(change)).increment(1);
     }
     if changes.is_empty() {
-        standing(topology, observation.endpoint, observation);
+        standing(topology, endpoint, at);
     } else {
         // The change may be another endpoint's: a new primary ends the old one's term.
-        topology.iter().for_each(|(id, _)| standing(topology, id, observation));
+        topology.iter().for_each(|(id, _)| standing(topology, id, at));
     }
 }
 
-fn standing(topology: &Topology, id: EndpointId, observation: &Observation) {
+fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     let Some(state) = topology.get(id) else { return };
     let name = name(state);
     let truth = |holds| if holds { 1.0 } else { 0.0 };
@@ -72,7 +72,7 @@ fn standing(topology: &Topology, id: EndpointId, observation: &Observation) {
         ("sealane.endpoint.serving", truth(topology.condition(id) == Condition::Serving)),
         ("sealane.endpoint.primary", truth(topology.primary() == Some(id))),
         ("sealane.endpoint.lag", seconds(topology.lag(id))),
-        ("sealane.endpoint.staleness", seconds(topology.staleness(id, observation.finished))),
+        ("sealane.endpoint.staleness", seconds(topology.staleness(id, at))),
     ];
     for (gauge, value) in gauges {
         gauge!(gauge, "endpoint" => name.clone()).set(value);
@@ -95,6 +95,11 @@ fn event(event: &Event) -> &'static str {
         Event::ReplicationChanged { .. } => "replication_changed",
         Event::Restarted { .. } => "restarted",
         Event::Foreign { .. } => "foreign",
+        Event::OtherDatabase { .. } => "other_database",
+        Event::SameServer { .. } => "same_server",
+        Event::SearchPathDiffers { .. } => "search_path_differs",
+        Event::Fenced { .. } => "fenced",
+        Event::Replaced { .. } => "replaced",
         Event::OldTimeline { .. } => "old_timeline",
         Event::Lagging { .. } => "lagging",
         Event::Recovered { .. } => "recovered",
@@ -106,7 +111,7 @@ fn event(event: &Event) -> &'static str {
 #[cfg(test)]
 mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-    use sealane_core::{Endpoint, Failure, Moment, WriteStamp};
+    use sealane_core::{Endpoint, Failure, WriteStamp};
 
     use crate::Board;
 
@@ -174,5 +179,63 @@ mod tests {
             assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
         }
         assert!(!found.iter().any(|line| line.starts_with("sealane.probe")), "{found:#?}");
+    }
+
+    /// A recorder that looks at the board whenever something is recorded.
+    struct Looks(std::sync::Arc<Board>);
+
+    impl Looks {
+        fn look(&self) {
+            let lags = self.0.lags(EndpointId::FIRST, Duration::from_secs(60));
+            assert!(lags.is_some());
+        }
+    }
+
+    impl metrics::Recorder for Looks {
+        fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: SharedString) {
+        }
+        fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: SharedString) {}
+        fn describe_histogram(
+            &self,
+            _: metrics::KeyName,
+            _: Option<metrics::Unit>,
+            _: SharedString,
+        ) {
+        }
+        fn register_counter(
+            &self,
+            _: &metrics::Key,
+            _: &metrics::Metadata<'_>,
+        ) -> metrics::Counter {
+            self.look();
+            metrics::Counter::noop()
+        }
+        fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+            self.look();
+            metrics::Gauge::noop()
+        }
+        fn register_histogram(
+            &self,
+            _: &metrics::Key,
+            _: &metrics::Metadata<'_>,
+        ) -> metrics::Histogram {
+            self.look();
+            metrics::Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_recorder_may_look_at_the_board() {
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let board = Board::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
+            let recorder = Looks(std::sync::Arc::clone(&board));
+            metrics::with_local_recorder(&recorder, || {
+                let failure = Failure::Connection("reset".to_owned());
+                board.suspect(EndpointId::FIRST, Moment::default(), failure);
+            });
+            let _ = done.send(());
+        });
+        assert!(told.recv_timeout(Duration::from_secs(10)).is_ok(), "it waits for itself");
     }
 }

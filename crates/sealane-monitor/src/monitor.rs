@@ -8,7 +8,7 @@ use sealane_core::{
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::{Instrument, Span};
 
-use crate::{Board, Pace, Probe, board::Need, pace::Allowance, span};
+use crate::{Board, Pace, Probe, board::Need, caught::caught, pace::Allowance, span};
 
 /// Probes the endpoints of one cluster until it is dropped.
 #[derive(Debug)]
@@ -104,6 +104,11 @@ impl Drop for Monitor {
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 
+/// After so long a database that a server does not have yet is asked for again: on a replica
+/// it may have been created milliseconds ago, as those of tests and of tenants are. The delay
+/// grows by as much each time, until it is as long as for whatever else is down.
+const ABSENT_AGAIN: Duration = Duration::from_millis(50);
+
 /// The watch over one endpoint.
 struct Watch<P> {
     board: Arc<Board>,
@@ -120,6 +125,8 @@ struct Watch<P> {
     is_feeding: bool,
     /// In a row, of an endpoint that nobody needs now.
     failures: u32,
+    /// Answers in a row that the database is not there.
+    absences: u32,
     /// Probes in a row that somebody called for.
     calls: u32,
 }
@@ -137,11 +144,42 @@ impl<P: Probe> Watch<P> {
             allowance: Allowance::default(),
             is_feeding: false,
             failures: 0,
+            absences: 0,
             calls: 0,
         }
     }
 
+    /// For ever: who panics is started again, or its endpoint would stay as it was last seen.
     async fn run(mut self) {
+        loop {
+            let Err(panic) = caught(self.watch()).await;
+            self.failures = self.failures.saturating_add(1);
+            // A listener that has panicked may do so again.
+            let _ = caught(self.give_up(panic)).await;
+            tokio::time::sleep(self.pace.retry_spread(self.failures, fastrand::f64())).await;
+        }
+    }
+
+    /// Nothing that was known of the endpoint holds until it is probed again.
+    async fn give_up(&mut self, panic: String) {
+        self.probe.disconnect();
+        let topology = self.board.topology();
+        let endpoint = topology.get(self.endpoint).map_or("?", |state| state.endpoint.name());
+        tracing::warn!(
+            target: "sealane::probe", endpoint, panic, "the watch has panicked and begins anew"
+        );
+        let now = self.board.now();
+        let failure = Failure::Unexpected(format!("the probe panicked: {panic}"));
+        self.board.apply(&Observation {
+            endpoint: self.endpoint,
+            started: now,
+            finished: now,
+            stamp: WriteStamp::NONE,
+            outcome: Outcome::Failed(failure),
+        });
+    }
+
+    async fn watch(&mut self) -> std::convert::Infallible {
         loop {
             let observation = self.observe().await;
             self.board.apply(&observation);
@@ -157,6 +195,10 @@ impl<P: Probe> Watch<P> {
                 Outcome::Failed(_) if !self.board.is_needed(self.endpoint) => {
                     self.failures.saturating_add(1)
                 }
+                Outcome::Failed(_) | Outcome::Answered(_) => 0,
+            };
+            self.absences = match observation.outcome {
+                Outcome::Failed(Failure::NoDatabase(_)) => self.absences.saturating_add(1),
                 Outcome::Failed(_) | Outcome::Answered(_) => 0,
             };
             self.rest().await;
@@ -278,10 +320,14 @@ impl<P: Probe> Watch<P> {
 
     /// Until the next probe, if nobody asks for one.
     fn calm_delay(&self) -> Duration {
-        match self.failures {
+        let delay = match self.failures {
             0 if self.probe.is_undecided() => self.pace.soon(),
             0 => self.pace.idle_spread(fastrand::f64()),
             failures => self.pace.retry_spread(failures, fastrand::f64()),
+        };
+        match self.absences {
+            0 => delay,
+            absences => ABSENT_AGAIN.saturating_mul(absences).min(delay),
         }
     }
 }

@@ -32,7 +32,7 @@ mod fleet;
 
 use std::{fmt, sync::Arc};
 
-use sealane_core::{Failure, Incarnation, Report};
+use sealane_core::{Database, Failure, Incarnation, Report};
 use sqlx::{
     ConnectOptions, Connection, MySqlConnection, Row,
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
@@ -123,6 +123,7 @@ impl MySqlProbe {
         report.particulars.monitors = fleet.monitors(connection).await.map_err(|e| failure(&e))?;
         report.particulars.version = Some(Arc::clone(&link.version));
         report.particulars.identity = Some(Arc::clone(&link.identity));
+        report.database = rows.first().and_then(database);
         self.link = Some(link);
         Ok(report)
     }
@@ -218,6 +219,13 @@ fn text(row: &MySqlRow, column: &str) -> Result<String, sqlx::Error> {
     row.try_get_unchecked(column)
 }
 
+/// The database that is in use on the connection, if its URL names one. It has no number, and
+/// replicas hold it under the same name.
+fn database(row: &MySqlRow) -> Option<Arc<Database>> {
+    let name = text(row, "used_database").ok()?;
+    Some(Arc::new(Database { name: name.into(), number: None }))
+}
+
 /// What a driver's error says about the endpoint. Messages of the server and of
 /// the operating system carry no password.
 #[must_use]
@@ -241,10 +249,10 @@ pub fn failure(error: &sqlx::Error) -> Failure {
 fn server_failure(number: u16, message: &str) -> Failure {
     let message = format!("{message} ({number})");
     match number {
-        // Access denied to the server, a database or a table; unknown database; host
-        // blocked or not allowed; a privilege is missing; no such way to log in; the
+        1049 => Failure::NoDatabase(message),
+        // Access denied to the server, a database or a table; host blocked or not allowed; a privilege is missing; no such way to log in; the
         // password has expired.
-        1044 | 1045 | 1049 | 1129 | 1130 | 1142 | 1227 | 1698 | 1820 | 1862 => {
+        1044 | 1045 | 1129 | 1130 | 1142 | 1227 | 1698 | 1820 | 1862 => {
             Failure::Misconfigured(message)
         }
         // Too many connections, in all or of this user; a node that is not ready;
@@ -266,6 +274,7 @@ mod tests {
     fn a_servers_refusal_is_told_with_its_number() {
         let told = |number| server_failure(number, "no");
         assert_eq!(told(1045), Failure::Misconfigured("no (1045)".into()));
+        assert_eq!(told(1049), Failure::NoDatabase("no (1049)".into()));
         assert_eq!(told(1040), Failure::Unavailable("no (1040)".into()));
         assert_eq!(told(1053), Failure::Unavailable("no (1053)".into()));
         assert_eq!(told(2013), Failure::Connection("no (2013)".into()));

@@ -8,11 +8,12 @@ mod greeting;
 mod receiver;
 mod server;
 mod subscriber;
+mod timeline;
 mod trial;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sealane_core::{Failure, Incarnation, Lsn, Report};
+use sealane_core::{Database, Failure, Incarnation, Lsn, Report};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row,
     postgres::{PgConnectOptions, PgDatabaseError, PgRow},
@@ -27,11 +28,15 @@ pub use trial::read_only;
 use crate::Probe;
 use flush::Flush;
 use receiver::Receiver;
+use timeline::Timeline;
 use trial::Trial;
 
 /// What is asked once on each connection. `to_regproc` finds nothing where there is no
 /// such function.
 const FIRST: &str = "SELECT current_setting('server_version') AS version, \
+     current_database()::text AS database, \
+     (SELECT oid::int8 FROM pg_database WHERE datname = current_database()) AS number, \
+     current_setting('search_path') AS search_path, \
      to_regproc('aurora_replica_status') IS NOT NULL AS is_aurora";
 
 /// What the monitors of all processes are called, or what their names begin with.
@@ -56,6 +61,7 @@ pub struct PostgresProbe {
     flush: Flush,
     receiver: Receiver,
     trial: Trial,
+    timeline: Timeline,
 }
 
 /// What a server is configured to be.
@@ -73,6 +79,8 @@ struct Link {
     connection: PgConnection,
     is_aurora: bool,
     version: Arc<str>,
+    database: Arc<Database>,
+    search_path: Arc<str>,
     /// Told with the first answer.
     identity: Option<Arc<str>>,
     probe: Arc<str>,
@@ -112,6 +120,7 @@ impl PostgresProbe {
             flush: Flush::default(),
             receiver: Receiver::default(),
             trial: Trial::default(),
+            timeline: Timeline::default(),
         }
     }
 }
@@ -167,7 +176,7 @@ impl PostgresProbe {
                     self.flush.forget();
                     write_out(&mut link.connection, end).await?;
                 }
-                answer.report(&mut link, &mut self.receiver)?
+                answer.report(&mut link, &mut self.receiver, &mut self.timeline)?
             }
         };
         report.particulars.monitors = link.monitors;
@@ -204,10 +213,17 @@ impl Link {
             Part::Server { with_feeds: true } => server::PROBE_WITH_FEEDS.into(),
             Part::Server { with_feeds: false } => server::PROBE.into(),
         };
+        let database = Arc::new(Database {
+            name: row.try_get::<&str, _>("database")?.into(),
+            number: row.try_get::<i64, _>("number").ok().and_then(|it| u64::try_from(it).ok()),
+        });
+        let search_path = row.try_get::<&str, _>("search_path")?.into();
         Ok(Link {
             connection,
             is_aurora,
             version,
+            database,
+            search_path,
             identity: None,
             probe_and_count: format!("{probe}{COUNT}").into(),
             probe,
@@ -239,6 +255,18 @@ impl Link {
         }
         let probe = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.probe)));
         probe.fetch_all(&mut self.connection).await.map_err(|e| failure(&e))
+    }
+
+    /// `report` of a server that is to hold the primary's database: where this connection
+    /// leads to, and who says so.
+    fn complete(&self, report: Report) -> Report {
+        let mut report = Report {
+            database: Some(Arc::clone(&self.database)),
+            search_path: Some(Arc::clone(&self.search_path)),
+            ..report
+        };
+        report.particulars.version = Some(Arc::clone(&self.version));
+        report
     }
 
     /// What this connection's server is called; it does not change while it lasts.
@@ -276,7 +304,8 @@ pub fn failure(error: &sqlx::Error) -> Failure {
                 |answer| format!("{} ({})", answer.message(), answer.code()),
             );
             match answer.code().as_deref() {
-                Some("3D000" | "42501") => Failure::Misconfigured(message),
+                Some("3D000") => Failure::NoDatabase(message),
+                Some("42501") => Failure::Misconfigured(message),
                 Some(code) if code.starts_with("28") => Failure::Misconfigured(message),
                 Some(code) if code.starts_with("57P") || code.starts_with("53") => {
                     Failure::Unavailable(message)

@@ -55,6 +55,7 @@ pub(crate) fn kind(failure: &Failure) -> &'static str {
         Failure::Connection(_) => "connection",
         Failure::Timeout => "timeout",
         Failure::Misconfigured(_) => "misconfigured",
+        Failure::NoDatabase(_) => "no_database",
         Failure::Unavailable(_) => "unavailable",
         // Also what core may add.
         _ => "unexpected",

@@ -314,11 +314,12 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
         let names: Vec<_> = states.iter().map(|state| state.endpoint.name()).collect();
         names.join(", ")
     };
-    for claim in &claims {
-        let same = |other: &&&EndpointState| other.incarnation == claim.incarnation;
-        let same: Vec<_> = claims.iter().filter(same).copied().collect();
-        if same.len() > 1 {
-            return Err(ConnectError::SamePrimary { endpoints: names(&same) });
+    for (_, state) in topology.iter().filter(|(_, state)| state.role == Role::Primary) {
+        // Two addresses may lead to one server for a while, by a proxy's choice: then the
+        // second is not used, and told. One address given twice is a mistake.
+        let twin = state.same_as.and_then(|id| topology.get(id));
+        if let Some(twin) = twin.filter(|it| it.endpoint.address() == state.endpoint.address()) {
+            return Err(ConnectError::SamePrimary { endpoints: names(&[twin, state]) });
         }
     }
     if topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable()) {
@@ -331,6 +332,14 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
     let Some(state) = topology.get(id) else {
         return Ok(());
     };
+    let odd = topology.iter().find(|(_, it)| it.other_database && it.role == Role::Primary);
+    if let Some((_, odd)) = odd
+        && let (Some(database), Some(ours)) = (&odd.database, &state.database)
+    {
+        let (database, ours) = (database.to_string(), ours.to_string());
+        let endpoint = odd.endpoint.name().to_owned();
+        return Err(ConnectError::OtherDatabase { endpoint, database, ours });
+    }
     let (endpoint, address) =
         (state.endpoint.name().to_owned(), state.endpoint.address().to_owned());
     match &state.health {

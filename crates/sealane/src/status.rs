@@ -67,6 +67,11 @@ pub struct EndpointStatus {
     pub identity: Option<String>,
     /// Whether it holds another system's data.
     pub foreign: bool,
+    /// The database that its URL leads to, by its name.
+    pub database: Option<String>,
+    /// The endpoint that stands for the server that this one leads to as well: this one
+    /// is not used.
+    pub same_server_as: Option<String>,
     /// How far it has got, as its engine writes it.
     pub position: Option<String>,
     /// What a read on it may miss at most, in milliseconds. `None`: unknown.
@@ -161,6 +166,11 @@ impl Status {
                 version: state.particulars.version.as_deref().map(str::to_owned),
                 identity: state.particulars.identity.as_deref().map(str::to_owned),
                 foreign: state.foreign,
+                database: state.database.as_ref().map(|database| database.name.to_string()),
+                same_server_as: state
+                    .same_as
+                    .and_then(|id| topology.get(id))
+                    .map(|same| same.endpoint.name().to_owned()),
                 position: state.position.as_ref().map(ToString::to_string),
                 staleness_ms: topology.staleness(id, now).map(millis_up),
                 lag_ms: topology.lag(id).map(millis_up),

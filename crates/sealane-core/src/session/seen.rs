@@ -1,17 +1,32 @@
 //! What a session has seen, in one word.
+//!
+//! The word holds a stamp and the server, so that both change in one atomic step: no lock, and
+//! no reader ever pairs the server of one read with the stamp of another.
+//!
+//! There is no room for an endpoint and its run. But runs are numbered over all endpoints
+//! together ([`EndpointState::run`](crate::EndpointState::run)), so a run's number alone says
+//! which server it is. A process that has seen more than 65,535 runs tells the later ones apart
+//! no more: a session then remembers no server, and every server has to cover its stamp. That
+//! costs reads on the primary; to take one run for another would cost the promise.
+//!
+//! Rejected: some of a number's bits (a replica that crashed would count as the same again
+//! after 256 restarts), and two words that are written one after the other under a version (a
+//! lock, whatever it is called).
 
 use super::Server;
 use crate::WriteStamp;
 
-/// In the low byte the endpoint plus one (0: no single server is known to hold
-/// all that was seen), then the low byte of its run, then the stamp. 2^48 stamps
-/// last for nine years at a million a second.
+/// In the low sixteen bits the number of the run (0: no single server is known to hold all
+/// that was seen), then the stamp. 2^48 stamps last for nine years at a million a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Seen(u64);
 
+const SERVER_BITS: u32 = 16;
+const SERVER: u64 = (1 << SERVER_BITS) - 1;
+
 impl Seen {
     pub(super) fn new(server: Option<Server>, stamp: WriteStamp) -> Self {
-        Seen::made_of(stamp, server.map_or(0, Seen::low_bits))
+        Seen::made_of(stamp, server.map_or(0, number))
     }
 
     pub(super) fn from_word(word: u64) -> Self {
@@ -22,22 +37,19 @@ impl Seen {
         self.0
     }
 
-    fn made_of(stamp: WriteStamp, low_bits: u64) -> Self {
-        Seen(stamp.number() << 16 | low_bits)
-    }
-
-    fn low_bits(server: Server) -> u64 {
-        u64::from(server.run & 0xFF) << 8 | (server.endpoint.index() as u64 + 1)
+    fn made_of(stamp: WriteStamp, server: u64) -> Self {
+        Seen(stamp.number() << SERVER_BITS | server)
     }
 
     /// A server holds all of it that covers this stamp.
     pub(super) fn stamp(self) -> WriteStamp {
-        WriteStamp::from_number(self.0 >> 16)
+        WriteStamp::from_number(self.0 >> SERVER_BITS)
     }
 
     /// So does this one, whatever it covers.
     pub(super) fn is_on(self, server: Server) -> bool {
-        self.0 & 0xFFFF == Seen::low_bits(server)
+        let number = number(server);
+        number != 0 && self.0 & SERVER == number
     }
 
     /// What was seen by both. On one server, it holds both; on two, neither is proved
@@ -47,12 +59,54 @@ impl Seen {
         if self == nothing || other == nothing {
             return self.max_stamp(other);
         }
-        let same_server = self.0 & 0xFFFF == other.0 & 0xFFFF;
-        let low_bits = if same_server { self.0 & 0xFFFF } else { 0 };
-        Seen::made_of(self.stamp().max(other.stamp()), low_bits)
+        let same_server = self.0 & SERVER == other.0 & SERVER;
+        let server = if same_server { self.0 & SERVER } else { 0 };
+        Seen::made_of(self.stamp().max(other.stamp()), server)
     }
 
     fn max_stamp(self, other: Seen) -> Seen {
         if other.stamp() > self.stamp() { other } else { self }
+    }
+}
+
+/// 0 for a run whose number has no room.
+fn number(server: Server) -> u64 {
+    Some(u64::from(server.run)).filter(|number| *number <= SERVER).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EndpointId;
+
+    fn seen_on(run: u32, stamp: u64) -> (Seen, Server) {
+        let server = Server { endpoint: EndpointId::FIRST, run };
+        (Seen::new(Some(server), WriteStamp::from_number(stamp)), server)
+    }
+
+    #[test]
+    fn a_run_is_itself_and_no_other() {
+        let (first, server) = seen_on(1, 7);
+        assert!(first.is_on(server));
+        for other in [2, 257, 65_535, 65_536, 65_537, u32::MAX] {
+            assert!(!first.is_on(Server { run: other, ..server }), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_has_no_room_is_no_server_at_all() {
+        for run in [65_536, 65_537, u32::MAX] {
+            let (seen, server) = seen_on(run, 7);
+            assert!(!seen.is_on(server), "{run}");
+            assert_eq!(seen.stamp().number(), 7);
+        }
+        let (last, server) = seen_on(65_535, 7);
+        assert!(last.is_on(server));
+    }
+
+    #[test]
+    fn a_server_that_was_never_observed_holds_nothing() {
+        let (seen, server) = seen_on(0, 7);
+        assert!(!seen.is_on(server));
     }
 }

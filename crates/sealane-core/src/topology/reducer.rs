@@ -1,18 +1,22 @@
 //! The one place where observations become topology.
 
+mod claim;
 mod election;
+mod identity;
 mod subscriber;
+mod timeline;
+mod watched;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{EndpointState, Topology};
 use crate::{
-    Condition, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment, Observation,
-    Outcome, Position, Replication, Report, Role, WriteStamp,
-    health::Standing,
+    Condition, Database, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment,
+    Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
     history::{History, Sample},
 };
-use subscriber::{FedSince, Footing, Located};
+use subscriber::Located;
+use watched::Watched;
 
 /// Folds observations into a [`Topology`]. It has no clock: every observation
 /// brings its time.
@@ -27,39 +31,21 @@ pub struct TopologyReducer {
     /// The newest timeline seen of that system, on any endpoint: a primary of
     /// an older one was replaced, whether or not its successor answers now.
     newest_timeline: u32,
+    /// When an endpoint was last seen that holds these data.
+    ours_seen_at: Moment,
+    /// The database of those data that we serve, if servers tell.
+    database: Option<Arc<Database>>,
+    /// Whose sample is the newest.
+    sampled_of: Option<EndpointId>,
     /// How many replicas were seen to become primaries.
     promotions: u32,
+    /// How often a server took over from another on a timeline of the same number.
+    partings: u32,
+    /// How many runs of servers were seen.
+    runs: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
     watched: Vec<Watched>,
-}
-
-/// What the reducer remembers of an endpoint for its own judgement.
-#[derive(Debug, Clone, Default)]
-struct Watched {
-    standing: Standing,
-    lags: LagHistory,
-    /// The newest sample when it first had a position that no sample proves:
-    /// it lags at least since then.
-    unproved_since: Option<Moment>,
-    /// When it last failed: an answer to an older question does not bring it
-    /// back.
-    failed_at: Option<Moment>,
-    /// When the last question that it answered was asked: the failure of an
-    /// older statement says nothing new.
-    answered_at: Option<Moment>,
-    /// The timeline it was last seen on; it outlives the connection.
-    timeline: u32,
-    /// The number of the promotion that made it a primary; 0 if none was seen.
-    promotion: u32,
-    /// It claims to be the primary, and another one took its place.
-    replaced: bool,
-    /// The subscribers that it sends to.
-    feeds: Vec<FedSince>,
-    /// Of a subscriber: the history that its positions are counted on.
-    footing: Option<Footing>,
-    /// Of a subscriber: a promotion has ended that history.
-    footing_ended: bool,
 }
 
 impl TopologyReducer {
@@ -79,8 +65,13 @@ impl TopologyReducer {
             policy,
             history: History::default(),
             ours: None,
+            ours_seen_at: Moment::ZERO,
+            database: None,
+            sampled_of: None,
             newest_timeline: 0,
             promotions: 0,
+            partings: 0,
+            runs: 0,
             conflict: false,
             watched,
         }
@@ -117,6 +108,7 @@ impl TopologyReducer {
         let state = self.topology.get(id)?;
         let replays = state.is_usable()
             && state.role == Role::Replica
+            && !state.old_timeline
             && !matches!(state.replication, Replication::Paused | Replication::Stopped);
         if replays { self.lags(id)?.catches_up_in(now) } else { None }
     }
@@ -125,58 +117,31 @@ impl TopologyReducer {
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
-        let located = self.locate(observation);
-        let (Some(state), Some(watched)) =
-            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
-        else {
-            return events;
-        };
+        let Some(watched) = self.watched.get_mut(id.index()) else { return events };
         // What was asked before the last answer says nothing new, however it ended.
         if watched.answered_at.is_some_and(|at| observation.started < at) {
             return events;
         }
         match &observation.outcome {
-            Outcome::Failed(failure) => {
-                watched.failed_at = Some(observation.finished);
-                watched.feeds.clear();
-                let down = watched.standing.failed(observation.finished, &self.policy);
-                fail(id, state, failure, down, &mut events);
-            }
+            Outcome::Failed(failure) => self.take_failure(observation, failure, &mut events),
             Outcome::Answered(report) => {
                 if watched.failed_at.is_some_and(|at| observation.started < at) {
                     return events;
                 }
-                watched.answered_at = Some(observation.started);
-                watched.note_feeds(&report.feeds, observation.finished);
-                let located = located.unwrap_or_else(|| Located::of(report));
-                watched.footing = located.footing;
-                watched.footing_ended = located.ended;
-                if let Some(position) = &report.position {
-                    watched.timeline = position.timeline();
-                }
-                match (state.role, report.role) {
-                    (Role::Replica, Role::Primary) => {
-                        self.promotions += 1;
-                        watched.promotion = self.promotions;
-                    }
-                    (_, Role::Primary) => {}
-                    (_, Role::Replica | Role::Unknown) => {
-                        watched.promotion = 0;
-                        watched.replaced = false;
-                    }
-                }
-                state.probe_time = Some(observation.finished.since(observation.started));
-                if report.role == Role::Primary {
-                    watched.standing.trust(observation.finished);
-                }
-                let in_use = watched.standing.answered(observation.finished, &self.policy);
-                answer(id, state, report, in_use, &mut events);
-                (state.position, state.received) = (located.position, located.received);
+                self.take_answer(observation, report, &mut events);
             }
         }
+        self.judge_servers(&mut events);
         self.judge_systems(&mut events);
-        self.judge_timeline(id, &mut events);
+        self.judge_replacement(observation, &mut events);
+        self.judge_databases(observation, &mut events);
+        self.note_timelines();
+        self.weigh_claims();
+        self.note_timelines();
+        self.judge_timelines(id, &mut events);
         self.elect(&mut events);
+        self.tell_fenced(&mut events);
+        self.compare_search_paths(observation, &mut events);
         self.sample(observation);
         self.prove();
         self.judge_lag(&mut events);
@@ -184,66 +149,56 @@ impl TopologyReducer {
         events
     }
 
-    /// Marks the endpoints that hold another system's data, and notes the
-    /// newest timeline of ours.
-    fn judge_systems(&mut self, events: &mut Vec<Event>) {
-        if self.ours.is_none() {
-            self.ours = self.first_position().cloned();
-        }
-        let Some(ours) = &self.ours else { return };
-        for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
-            let Some(position) = &state.position else { continue };
-            let foreign = !position.is_related_to(ours);
-            if foreign != state.foreign
-                && let Some(endpoint) = EndpointId::from_index(index)
-            {
-                events.push(match foreign {
-                    true => Event::Foreign { endpoint },
-                    false => Event::Recovered { endpoint, from: Condition::Foreign },
-                });
-            }
-            state.foreign = foreign;
-            if !foreign {
-                self.newest_timeline = self.newest_timeline.max(position.timeline());
-            }
-        }
-    }
-
-    /// Notes whether an endpoint that has answered is on an old timeline.
-    fn judge_timeline(&mut self, endpoint: EndpointId, events: &mut Vec<Event>) {
+    fn take_failure(
+        &mut self,
+        observation: &Observation,
+        failure: &Failure,
+        events: &mut Vec<Event>,
+    ) {
+        let id = observation.endpoint;
         let (Some(state), Some(watched)) =
-            (self.topology.endpoints.get_mut(endpoint.index()), self.watched.get(endpoint.index()))
+            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
         else {
             return;
         };
-        let old = match &state.position {
-            _ if watched.footing_ended => true,
-            Some(position) => !state.foreign && position.timeline() < self.newest_timeline,
-            None => return,
-        };
-        if old != state.old_timeline {
-            events.push(match old {
-                true => Event::OldTimeline { endpoint },
-                false => Event::Recovered { endpoint, from: Condition::OldTimeline },
-            });
-        }
-        state.old_timeline = old;
+        watched.failed_at = Some(observation.finished);
+        watched.feeds.clear();
+        let down = watched.standing.failed(observation.finished, &self.policy);
+        fail(id, state, failure, down, events);
     }
 
-    /// A position of the endpoint configured first, which decides whose data we
-    /// serve. Only if it does not answer, or answers without one, of the first
-    /// primary that has one.
-    fn first_position(&self) -> Option<&Position> {
-        let first = self.topology.get(EndpointId::FIRST)?;
-        if first.health == Health::Unknown {
-            return None;
+    fn take_answer(&mut self, observation: &Observation, report: &Report, events: &mut Vec<Event>) {
+        let (id, now) = (observation.endpoint, observation.finished);
+        let located = self.locate(observation);
+        self.note_claim(id, report, now);
+        let is_astray = self.is_astray(id, report);
+        let (Some(state), Some(watched)) =
+            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
+        else {
+            return;
+        };
+        watched.answered_at = Some(observation.started);
+        watched.note_feeds(&report.feeds, now);
+        let located = located.unwrap_or_else(|| Located::of(report));
+        watched.footing = located.footing;
+        watched.footing_ended = located.ended;
+        if let Some(position) = &report.position {
+            watched.timeline = position.timeline();
         }
-        first.position.as_ref().or_else(|| {
-            self.topology
-                .iter()
-                .filter(|(_, state)| state.role == Role::Primary)
-                .find_map(|(_, state)| state.position.as_ref())
-        })
+        state.probe_time = Some(now.since(observation.started));
+        if report.role == Role::Primary {
+            watched.standing.trust(now);
+        }
+        let in_use = watched.standing.answered(now, &self.policy);
+        if state.incarnation.as_ref() != Some(&report.incarnation) {
+            self.runs = self.runs.saturating_add(1);
+            state.run = self.runs;
+        }
+        answer(id, state, report, in_use, events);
+        (state.position, state.received) = match is_astray {
+            true => (None, None),
+            false => (located.position, located.received),
+        };
     }
 
     /// Keeps the primary's position, if this is an observation of it.
@@ -254,6 +209,7 @@ impl TopologyReducer {
             return;
         };
         if self.topology.primary == Some(observation.endpoint) {
+            self.part_histories(observation.endpoint, position);
             self.history.push(Sample {
                 at: observation.started,
                 stamp: observation.stamp,
@@ -379,11 +335,11 @@ fn answer(
         }
         state.replication = report.replication;
     }
-    if state.incarnation.as_ref() != Some(&report.incarnation) {
-        state.incarnation = Some(report.incarnation.clone());
-        state.run = state.run.wrapping_add(1);
-    }
+    state.incarnation = Some(report.incarnation.clone());
     state.particulars = report.particulars.clone();
+    if report.database.is_some() {
+        state.database.clone_from(&report.database);
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 use std::{fmt, time::Duration};
 
 use sealane_core::{
-    Endpoint, EndpointId, Failure, Feed, HealthPolicy, Incarnation, Lsn, Moment, Observation,
-    Outcome, Position, Replication, Report, Role, Subscription, Topology, TopologyReducer,
-    WriteStamp,
+    Database, Endpoint, EndpointId, Failure, Feed, HealthPolicy, Incarnation, Lsn, Moment,
+    Observation, Outcome, Particulars, Position, Replication, Report, Role, Subscription, Topology,
+    TopologyReducer, WriteStamp,
 };
 use serde::Deserialize;
 
@@ -47,6 +47,7 @@ pub struct Policy {
     forgiven_after: Option<u64>,
     lagging_above: Option<u64>,
     lagging_until: Option<u64>,
+    replaced_after: Option<u64>,
 }
 
 impl Policy {
@@ -66,6 +67,7 @@ impl Policy {
         set(&mut policy.forgiven_after, ms(self.forgiven_after));
         set(&mut policy.lagging_above, ms(self.lagging_above));
         set(&mut policy.lagging_until, ms(self.lagging_until));
+        set(&mut policy.replaced_after, ms(self.replaced_after));
         policy
     }
 }
@@ -98,6 +100,11 @@ pub struct Step {
     pub failed: Option<String>,
     pub replication: Option<Replication>,
     pub run: Option<String>,
+    /// Who the server says it is, and which run that is.
+    pub server: Option<String>,
+    /// The database that it leads to, as `name` or `name:number`.
+    pub database: Option<String>,
+    pub search_path: Option<String>,
     /// How far a replica has received.
     pub received: Option<String>,
     /// What a subscriber has applied.
@@ -132,6 +139,12 @@ fn lsn(text: &str) -> Lsn {
 fn feed(text: &str) -> Feed {
     let (slot, confirmed) = text.split_once(':').map_or((text, None), |(a, b)| (a, Some(b)));
     Feed { slot: slot.into(), confirmed: confirmed.map(lsn) }
+}
+
+fn database(text: &str) -> Database {
+    let (name, number) = text.split_once(':').map_or((text, None), |(a, b)| (a, Some(b)));
+    let number = number.map(|number| number.parse().expect("a number"));
+    Database { name: name.into(), number }
 }
 
 pub fn id(index: usize) -> EndpointId {
@@ -189,12 +202,21 @@ pub fn differ<T: PartialEq + fmt::Debug>(
 
 impl Step {
     fn observation(&self, engine: Engine) -> Observation {
+        // Runs of two servers are never called the same.
+        let run = format!("{} of {}", self.run.as_deref().unwrap_or("first"), self.of);
+        let run = self.server.clone().unwrap_or(run);
         let answered = |role, text: &str, replication| Report {
             position: position(engine, text),
             received: self.received.as_deref().and_then(|text| position(engine, text)),
             replication: self.replication.unwrap_or(replication),
             feeds: self.feeds.iter().map(|text| feed(text)).collect(),
-            ..Report::new(role, Incarnation::new(self.run.as_deref().unwrap_or("first")))
+            database: self.database.as_deref().map(|text| database(text).into()),
+            search_path: self.search_path.as_deref().map(Into::into),
+            particulars: Particulars {
+                identity: self.server.as_deref().map(Into::into),
+                ..Particulars::default()
+            },
+            ..Report::new(role, Incarnation::new(run.as_str()))
         };
         let subscribed = |text: &str| Subscription {
             id: self.subscription,
@@ -231,6 +253,7 @@ fn failure(kind: &str) -> Failure {
         "timeout" => Failure::Timeout,
         "connection" => Failure::Connection("reset".into()),
         "misconfigured" => Failure::Misconfigured("no such user".into()),
+        "no_database" => Failure::NoDatabase("no such database".into()),
         "unavailable" => Failure::Unavailable("starting up".into()),
         "unexpected" => Failure::Unexpected("nonsense".into()),
         other => panic!("no kind of failure: {other}"),

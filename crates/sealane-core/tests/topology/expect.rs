@@ -160,7 +160,9 @@ impl Expect {
             for _ in 1..writes {
                 clock.tick();
             }
-            session.wrote_anything(&clock);
+            if writes > 0 {
+                session.wrote_anything(&clock);
+            }
             let demand = read(Consistency::ReadYourWrites).with_session(session.view());
             let found = replicas(topology, &demand);
             differ(faults, &format!("reads of who wrote {stamp}"), &found, expected);
@@ -213,6 +215,17 @@ pub fn event(event: &Event) -> String {
         }
         Event::Restarted { endpoint } => format!("restarted {}", endpoint.index()),
         Event::Foreign { endpoint } => format!("foreign {}", endpoint.index()),
+        Event::OtherDatabase { endpoint, .. } => format!("other_database {}", endpoint.index()),
+        Event::SameServer { endpoint, stands } => {
+            format!("same_server {} {}", endpoint.index(), stands.index())
+        }
+        Event::SearchPathDiffers { endpoint, search_path, primary } => {
+            format!("search_path {} {search_path} {primary}", endpoint.index())
+        }
+        Event::Fenced { endpoint, primary } => {
+            format!("fenced {} {}", endpoint.index(), place(primary))
+        }
+        Event::Replaced { primary } => format!("replaced {}", primary.index()),
         Event::Probation { endpoint } => format!("probation {}", endpoint.index()),
         Event::OldTimeline { endpoint } => format!("old_timeline {}", endpoint.index()),
         Event::Lagging { endpoint, lag } => {

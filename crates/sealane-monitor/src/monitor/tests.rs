@@ -25,6 +25,9 @@ struct State {
     run: &'static str,
     /// As it tells.
     monitors: Option<u32>,
+    /// Instead of an answer.
+    panics: bool,
+    lacks_database: bool,
 }
 
 impl Server {
@@ -38,6 +41,8 @@ impl Server {
             asked_at: Vec::new(),
             run: "first",
             monitors: None,
+            panics: false,
+            lacks_database: false,
         })))
     }
 
@@ -57,6 +62,13 @@ impl Probe for Server {
             state.asked += 1;
             state.asked_at.push(tokio::time::Instant::now());
             tracing::trace!("reading the numbers");
+            if state.panics {
+                drop(state);
+                panic!("out of numbers");
+            }
+            if state.lacks_database {
+                return Err(Failure::NoDatabase("no such database (3D000)".to_owned()));
+            }
             if state.refuses {
                 return Err(Failure::Connection("refused".to_owned()));
             }
@@ -230,4 +242,124 @@ async fn the_tasks_end_with_the_monitor() {
     let asked = primary.asked();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(primary.asked(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_told_and_started_again() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let mut events = board.events();
+    bench.replica.set(|state| state.panics = true);
+    let Event::Down { endpoint, failure } = events.recv().await.unwrap() else {
+        panic!("something else was told")
+    };
+    assert_eq!(endpoint, replica_id());
+    assert!(failure.to_string().contains("out of numbers"), "{failure}");
+    let (begun, before) = (tokio::time::Instant::now(), bench.replica.asked());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = bench.replica.asked() - before;
+    assert!((10..=60).contains(&again), "{again} times in a minute");
+    bench.replica.set(|state| state.panics = false);
+    assert_eq!(events.recv().await.unwrap(), Event::Up { endpoint: replica_id() });
+    assert!(begun.elapsed() <= Duration::from_secs(65), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_not_there_yet_is_asked_for_again_soon_and_then_rarely() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    bench.replica.set(|state| {
+        state.lacks_database = true;
+        state.asked_at.clear();
+    });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked_at = bench.replica.0.lock().unwrap().asked_at.clone();
+    let delays: Vec<_> = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(delays[..5], [50, 100, 150, 200, 250], "{delays:?}");
+    assert!(delays[100..].iter().all(|delay| (2_500..=5_000).contains(delay)), "{delays:?}");
+    bench.replica.set(|state| state.lacks_database = false);
+    board.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
+}
+
+/// Runs `work` on a thread of its own; whether it ends.
+fn ends(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    told.recv_timeout(Duration::from_secs(10)).is_ok()
+}
+
+fn failed(board: &Board) -> Observation {
+    let now = board.now();
+    Observation {
+        endpoint: replica_id(),
+        started: now,
+        finished: now,
+        stamp: WriteStamp::NONE,
+        outcome: Outcome::Failed(Failure::Timeout),
+    }
+}
+
+fn a_board() -> Arc<Board> {
+    Board::new(Topology::new(vec![Endpoint::new("primary", "a"), Endpoint::new("replica", "b")]))
+}
+
+#[test]
+fn who_listens_to_what_is_logged_may_look_at_the_board() {
+    use tracing_subscriber::{Layer, layer::SubscriberExt};
+
+    struct Looks(Arc<Board>, Arc<Mutex<u32>>);
+    impl<S: tracing::Subscriber> Layer<S> for Looks {
+        fn on_event(
+            &self,
+            event: &tracing::Event<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            if event.metadata().target() != "sealane::topology" {
+                return;
+            }
+            let lags = self.0.lags(replica_id(), Duration::from_secs(60));
+            assert!(lags.is_some() && self.0.position_at(WriteStamp::NONE).is_none());
+            *self.1.lock().unwrap() += 1;
+            // What a listener causes is told as well, behind.
+            self.0.suspect(EndpointId::FIRST, self.0.now(), Failure::Timeout);
+        }
+    }
+
+    let (board, looked) = (a_board(), Arc::new(Mutex::new(0)));
+    let subscriber =
+        tracing_subscriber::registry().with(Looks(Arc::clone(&board), Arc::clone(&looked)));
+    let mut events = board.events();
+    let applies = Arc::clone(&board);
+    assert!(ends(move || {
+        tracing::subscriber::with_default(subscriber, || applies.apply(&failed(&applies)));
+    }));
+    assert_eq!(*looked.lock().unwrap(), 2);
+    let told = [events.try_recv().unwrap(), events.try_recv().unwrap()];
+    let down = |endpoint| Event::Down { endpoint, failure: Failure::Timeout };
+    assert_eq!(told, [down(replica_id()), down(EndpointId::FIRST)]);
+}
+
+#[test]
+fn a_listener_that_panics_keeps_nobody_from_being_told() {
+    use tracing_subscriber::{Layer, layer::SubscriberExt};
+
+    struct Panics;
+    impl<S: tracing::Subscriber> Layer<S> for Panics {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            panic!("no more");
+        }
+    }
+
+    let board = a_board();
+    let panicking = tracing_subscriber::registry().with(Panics);
+    let applied = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tracing::subscriber::with_default(panicking, || board.apply(&failed(&board)));
+    }));
+    assert!(applied.is_err());
+    let mut events = board.events();
+    board.suspect(EndpointId::FIRST, board.now(), Failure::Timeout);
+    assert!(matches!(events.try_recv(), Ok(Event::Down { endpoint: EndpointId::FIRST, .. })));
 }

@@ -23,7 +23,7 @@
 //!
 //! Never run on Aurora: what is tested are rows in the form that the manual page gives.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sealane_core::{Failure, Incarnation, Particulars, Position, Replication, Report, Role};
 use sqlx::{FromRow, Row, postgres::PgRow};
@@ -50,8 +50,7 @@ pub(super) async fn ask(link: &mut Link) -> Result<Report, Failure> {
     if let Some(first) = rows.first() {
         report.particulars.identity = Some(link.identity(&first.instance));
     }
-    report.particulars.version = Some(Arc::clone(&link.version));
-    Ok(report)
+    Ok(link.complete(report))
 }
 
 /// What the server says of itself, and one row of the topology.

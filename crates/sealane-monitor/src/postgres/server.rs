@@ -1,6 +1,6 @@
 //! The probe of a primary or a streaming replica.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sealane_core::{
     Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
@@ -8,7 +8,9 @@ use sealane_core::{
 use sqlx::{FromRow, Row, postgres::PgRow};
 use tokio::time::Instant;
 
-use super::{Link, failure, flush::Tail, no_row, receiver::Receiver, unreadable};
+use super::{
+    Link, failure, flush::Tail, no_row, receiver::Receiver, timeline::Timeline, unreadable,
+};
 
 /// Everything in one round trip. What an ordinary role may not read of
 /// `pg_stat_wal_receiver` comes as NULL; that there is a row is visible to all.
@@ -97,18 +99,19 @@ impl FromRow<'_, PgRow> for Answer {
 
 impl Answer {
     pub(super) fn report(
-        &self,
+        self,
         link: &mut Link,
         receiver: &mut Receiver,
+        timeline: &mut Timeline,
     ) -> Result<Report, Failure> {
         let received = self.received()?;
         let receives = receiver.note(self.receiver, received, Instant::now());
         // Stored unsigned, shown signed: the same bits.
         let identity = link.identity(self.system_id.cast_unsigned());
-        let mut report = self.told(received, receives)?;
-        report.particulars.version = Some(Arc::clone(&link.version));
+        let timeline = timeline.note(&self.incarnation, self.timeline);
+        let mut report = Answer { timeline, ..self }.told(received, receives)?;
         report.particulars.identity = Some(identity);
-        Ok(report)
+        Ok(link.complete(report))
     }
 
     /// The end of a primary's log, if it is not written out.

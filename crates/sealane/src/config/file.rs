@@ -104,6 +104,7 @@ struct Health {
     forgiven_after_ms: Option<u64>,
     lagging_above_ms: Option<u64>,
     lagging_until_ms: Option<u64>,
+    replaced_after_ms: Option<u64>,
 }
 
 /// Reads `text`, which came from `path`.
@@ -251,6 +252,7 @@ impl Health {
             (&mut policy.forgiven_after, self.forgiven_after_ms),
             (&mut policy.lagging_above, self.lagging_above_ms),
             (&mut policy.lagging_until, self.lagging_until_ms),
+            (&mut policy.replaced_after, self.replaced_after_ms),
         ];
         for (setting, millis) in durations {
             if let Some(millis) = millis {
@@ -337,6 +339,7 @@ mod tests {
             forgiven_after_ms = 30000
             lagging_above_ms = 10000
             lagging_until_ms = 4000
+            replaced_after_ms = 300000
             "#,
         )
         .unwrap();
@@ -357,6 +360,7 @@ mod tests {
         assert_eq!(config.pace.budget_per_s, 50);
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
+        assert_eq!(config.health.replaced_after, Duration::from_secs(300));
     }
 
     #[test]

@@ -140,9 +140,22 @@ pub enum ConnectError {
         /// Their names.
         endpoints: String,
     },
-    /// Several URLs of one server, which is a primary.
+    /// The endpoint that takes writes leads to another database than the one configured first.
     #[error(
-        "{endpoints} seem to be one server, which takes writes; give the URL of each server once \
+        "{endpoint} takes writes and leads to the database {database}; the URL configured first leads \
+         to {ours} (the database stands at a URL's end)"
+    )]
+    OtherDatabase {
+        /// The endpoint that accepts writes.
+        endpoint: String,
+        /// The database that it leads to.
+        database: String,
+        /// The database of the endpoint configured first.
+        ours: String,
+    },
+    /// Several URLs with one address, of a server which is a primary.
+    #[error(
+        "{endpoints} are one server, which takes writes; give the URL of each server once \
          (without replicas, none but the primary's)"
     )]
     SamePrimary {
@@ -225,3 +238,4 @@ fn open_hint(address: &str, source: &DbErr) -> &'static str {
         false => "",
     }
 }
+

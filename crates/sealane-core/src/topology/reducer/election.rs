@@ -1,6 +1,6 @@
 //! Who takes writes.
 
-use super::TopologyReducer;
+use super::{TopologyReducer, claim::Claim};
 use crate::{EndpointId, EndpointState, Event, Health, Role};
 
 impl TopologyReducer {
@@ -8,8 +8,8 @@ impl TopologyReducer {
     /// it, also while it does not answer: silence is not a demotion.
     ///
     /// Where the engine numbers its histories (PostgreSQL's timelines), the
-    /// newest history decides. Where it does not, what was observed does: see
-    /// [`settle`](Self::settle). Two claims that are left stop writes.
+    /// newest history decides. Where it does not, or two bear one number, what was
+    /// observed does: see [`settle`](Self::settle). Two claims that are left stop writes.
     pub(super) fn elect(&mut self, events: &mut Vec<Event>) {
         let before = self.topology.primary;
         let mut claims = self.claims();
@@ -32,7 +32,7 @@ impl TopologyReducer {
             [] => before.filter(|id| {
                 self.topology
                     .get(*id)
-                    .is_some_and(|state| state.role == Role::Unknown && !state.foreign)
+                    .is_some_and(|state| state.role == Role::Unknown && state.is_ours())
             }),
             [only] => Some(*only),
             [first, second, ..] => {
@@ -61,34 +61,38 @@ impl TopologyReducer {
     fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
         let Some(watched) = self.watched.get(id.index()) else { return false };
         self.ours.is_some()
-            && !state.foreign
+            && state.is_ours()
             && !watched.replaced
+            && watched.claim.as_ref().is_some_and(Claim::is_believed)
             && watched.timeline >= self.newest_timeline
     }
 
-    /// Chooses among several claims of an engine without timelines, if what was
-    /// observed leaves no doubt. Lasting: the losers stay replaced until they
-    /// are seen in another role.
+    /// Chooses among several claims, if what was observed leaves no doubt. Lasting: the
+    /// losers stay replaced until they are seen in another role.
     ///
     /// - The claim that was last seen to begin, as a replica that became a
     ///   primary, wins when none of the others answers: somebody promoted it,
-    ///   and not the others after it.
-    /// - The primary in charge wins over servers that nobody was seen to
+    ///   and not the others after it. (With timelines, too: two replicas of one
+    ///   primary that are promoted one after the other both begin the next timeline.)
+    /// - Without timelines, the primary in charge wins over servers that nobody was seen to
     ///   promote, when it holds all their transactions: a former primary that
     ///   returns as it was. One that holds something else may have been written
     ///   to, and must be looked at.
     fn settle(&self, claims: &[EndpointId]) -> Option<EndpointId> {
         let state = |id: EndpointId| self.topology.get(id);
-        let promotion = |id: EndpointId| self.watched.get(id.index()).map_or(0, |w| w.promotion);
-        if self.ours.as_ref().is_some_and(|ours| ours.system().is_some()) {
-            return None;
-        }
+        let promotion = |id: EndpointId| {
+            let claim = self.watched.get(id.index()).and_then(|watched| watched.claim.as_ref());
+            claim.map_or(0, |claim| claim.promotion)
+        };
         let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
         let others = |winner: EndpointId| claims.iter().copied().filter(move |id| *id != winner);
         let answers = |id: EndpointId| state(id).is_some_and(|s| s.health == Health::Up);
         // Promotions are numbered: no two are the same but for those never seen.
         if promotion(newest) > 0 && !others(newest).any(answers) {
             return Some(newest);
+        }
+        if self.ours.as_ref().is_some_and(|ours| ours.system().is_some()) {
+            return None;
         }
         let incumbent = self.topology.primary.filter(|id| claims.contains(id))?;
         let held = self.history.newest().map(|sample| &sample.position)?;

@@ -40,6 +40,8 @@ pub(super) struct Footing {
 pub(super) struct Ground {
     system: u64,
     timeline: u32,
+    /// Counts histories that parted and bear one timeline's number.
+    parting: u32,
 }
 
 /// A slot that was read from in all answers since then.
@@ -69,7 +71,7 @@ impl Located {
 
 impl Ground {
     fn at(self, lsn: Lsn) -> Position {
-        let Ground { system, timeline } = self;
+        let Ground { system, timeline, .. } = self;
         Position::Wal { system, timeline, lsn }
     }
 }
@@ -139,7 +141,9 @@ impl TopologyReducer {
     /// The history of the primary's newest sample.
     fn ground(&self) -> Option<Ground> {
         match self.topology.sampled_position() {
-            Some(&Position::Wal { system, timeline, .. }) => Some(Ground { system, timeline }),
+            Some(&Position::Wal { system, timeline, .. }) => {
+                Some(Ground { system, timeline, parting: self.partings })
+            }
             _ => None,
         }
     }

@@ -24,7 +24,7 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, is_on, no_row, text, unreadable};
 
 /// The server's own row, beside the lag that the topology has of it, if it is there.
-pub(super) const PROBE: &str = "SELECT @@global.innodb_read_only AS read_only, \
+pub(super) const PROBE: &str = "SELECT @@global.innodb_read_only AS read_only, DATABASE() AS used_database, \
      @@aurora_server_id AS instance, CONCAT(@@global.server_id, ' ', \
      UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
      FROM performance_schema.global_status WHERE variable_name = 'Uptime'; \

@@ -13,6 +13,7 @@ macro_rules! plain {
     () => {
         "SELECT @@global.gtid_slave_pos AS replayed, @@global.gtid_binlog_pos AS written, \
          @@global.log_bin AS log_bin, @@global.read_only AS read_only, \
+         DATABASE() AS used_database, \
          @@global.server_id AS server_id, UNIX_TIMESTAMP() AS asked_at, \
          variable_name, variable_value FROM information_schema.global_status \
          WHERE variable_name IN \

@@ -9,7 +9,7 @@ use crate::mysql::channel::Channel;
 macro_rules! plain {
     () => {
         "SELECT @@global.gtid_executed AS executed, @@global.gtid_mode AS gtid_mode, \
-         @@global.read_only AS read_only, CONCAT(@@global.server_id, ' ', \
+         @@global.read_only AS read_only, DATABASE() AS used_database, CONCAT(@@global.server_id, ' ', \
          UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
          FROM performance_schema.global_status WHERE variable_name = 'Uptime'"
     };

@@ -1,0 +1,62 @@
+//! Which of a server's databases a connection leads to.
+
+use std::{fmt, sync::Arc};
+
+/// One database of those that a server holds.
+///
+/// A cluster has one log, and so one position, for all of its databases: positions
+/// alone do not tell that a URL leads to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its number, where the engine gives it one that replicas share (PostgreSQL's
+    /// `oid`): a database that was dropped and created again has another.
+    pub number: Option<u64>,
+}
+
+impl Database {
+    /// Whether both are the same database, on two servers with the same data. Numbers
+    /// decide where both have one, because a name can change.
+    #[must_use]
+    pub fn is(&self, other: &Database) -> bool {
+        match (self.number, other.number) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (None, _) | (_, None) => self.name == other.name,
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Some(number) => write!(f, "{} (number {number})", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn database(name: &str, number: impl Into<Option<u64>>) -> Database {
+        Database { name: name.into(), number: number.into() }
+    }
+
+    #[rstest]
+    #[case::same(database("shop", 5), database("shop", 5), true)]
+    #[case::renamed_and_not_replayed(database("shop", 5), database("store", 5), true)]
+    #[case::created_again(database("shop", 5), database("shop", 6), false)]
+    #[case::names_decide_without_numbers(database("shop", None), database("shop", None), true)]
+    #[case::other_names(database("shop", None), database("Shop", None), false)]
+    fn a_number_tells_more_than_a_name(
+        #[case] a: Database,
+        #[case] b: Database,
+        #[case] same: bool,
+    ) {
+        assert_eq!((a.is(&b), b.is(&a)), (same, same));
+    }
+}

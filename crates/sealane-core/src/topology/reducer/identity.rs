@@ -1,0 +1,226 @@
+//! Whose data an endpoint holds: the server that it leads to, that server's system, and
+//! the database there.
+//!
+//! - **Server.** Two endpoints that show one run of one server are one server, as a proxy
+//!   makes it that sends to the primary when it has no replica left. One of them stands for
+//!   both: the primary in charge, or the one configured first.
+//! - **System.** The one of the endpoint configured first, unless that has none when the
+//!   first primary answers; later the primary's newest sample.
+//! - **Database.** Likewise the one of the endpoint configured first: its URL is the one that
+//!   the application means. Later what the primary in charge says, so that a database that is
+//!   dropped and created again is followed. A primary of another database gets no writes.
+
+use std::sync::Arc;
+
+use super::TopologyReducer;
+use crate::{
+    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Position, Role,
+};
+
+impl TopologyReducer {
+    /// Marks the endpoints that lead to a server which another one stands for.
+    pub(super) fn judge_servers(&mut self, events: &mut Vec<Event>) {
+        let stands: Vec<_> = self.topology.iter().map(|(id, _)| self.stands_for(id)).collect();
+        let states = self.topology.endpoints.iter_mut().zip(&mut self.watched).zip(stands);
+        for (index, ((state, watched), stands)) in states.enumerate() {
+            state.same_as = stands;
+            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+            if state.health != Health::Up || stands == watched.told_same_as {
+                continue;
+            }
+            watched.told_same_as = stands;
+            events.push(match stands {
+                Some(stands) => Event::SameServer { endpoint, stands },
+                None => Event::Recovered { endpoint, from: Condition::SameServer },
+            });
+        }
+    }
+
+    /// The endpoint that stands for the server of `id`, if it is another one. What does not
+    /// answer stands for nothing.
+    fn stands_for(&self, id: EndpointId) -> Option<EndpointId> {
+        let state = self.topology.get(id)?;
+        let mut same = self
+            .topology
+            .iter()
+            .filter(|(_, other)| other.health == Health::Up && leads_to_one_server(state, other))
+            .map(|(other, _)| other);
+        let first = same.next()?;
+        let primary = self.topology.primary;
+        let stands = if Some(first) == primary || same.any(|other| Some(other) == primary) {
+            primary?
+        } else {
+            first
+        };
+        (stands != id).then_some(stands)
+    }
+
+    /// Marks the endpoints that hold another system's data.
+    pub(super) fn judge_systems(&mut self, events: &mut Vec<Event>) {
+        if self.ours.is_none() {
+            self.ours = self.first_position().cloned();
+        }
+        let Some(ours) = &self.ours else { return };
+        for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
+            let Some(position) = &state.position else { continue };
+            let foreign = !position.is_related_to(ours);
+            if foreign != state.foreign
+                && let Some(endpoint) = EndpointId::from_index(index)
+            {
+                events.push(match foreign {
+                    true => Event::Foreign { endpoint },
+                    false => Event::Recovered { endpoint, from: Condition::Foreign },
+                });
+            }
+            state.foreign = foreign;
+        }
+    }
+
+    /// A position of the endpoint configured first, which decides whose data we
+    /// serve. Only if it does not answer, or answers without one, of the first
+    /// primary that has one.
+    fn first_position(&self) -> Option<&Position> {
+        self.of_first(|state| state.position.as_ref())
+    }
+
+    /// What the endpoint configured first tells, or, once that was asked in vain, the first
+    /// primary that does.
+    fn of_first<T>(&self, told: impl Fn(&EndpointState) -> Option<&T>) -> Option<&T> {
+        let first = self.topology.get(EndpointId::FIRST)?;
+        if first.health == Health::Unknown {
+            return None;
+        }
+        told(first).or_else(|| {
+            let mut states = self.topology.endpoints.iter();
+            states.find_map(|state| told(state).filter(|_| state.role == Role::Primary))
+        })
+    }
+
+    /// Marks the endpoints that lead to another database.
+    pub(super) fn judge_databases(&mut self, observation: &Observation, events: &mut Vec<Event>) {
+        let in_charge = self.topology.primary.filter(|id| *id == observation.endpoint);
+        let told = in_charge.and_then(|id| self.topology.get(id)).filter(|state| {
+            state.role == Role::Primary && !state.foreign && state.health == Health::Up
+        });
+        let told = told.and_then(|state| state.database.as_ref());
+        if let Some(told) = told.or_else(|| match self.database {
+            None => self.of_first(|state| state.database.as_ref().filter(|_| !state.foreign)),
+            Some(_) => None,
+        }) {
+            self.database = Some(Arc::clone(told));
+        }
+        let Some(ours) = &self.database else { return };
+        for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
+            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+            let other = state.database.as_ref().filter(|its| !state.foreign && !its.is(ours));
+            if other.is_some() != state.other_database {
+                events.push(match other {
+                    Some(other) => {
+                        let (database, ours) = (other.to_string(), ours.to_string());
+                        Event::OtherDatabase { endpoint, database, ours }
+                    }
+                    None => Event::Recovered { endpoint, from: Condition::OtherDatabase },
+                });
+            }
+            state.other_database = other.is_some();
+        }
+    }
+
+    /// Tells once of each endpoint whose search path is not the primary's.
+    pub(super) fn compare_search_paths(
+        &mut self,
+        observation: &Observation,
+        events: &mut Vec<Event>,
+    ) {
+        let Outcome::Answered(report) = &observation.outcome else { return };
+        if let Some(watched) = self.watched.get_mut(observation.endpoint.index()) {
+            watched.search_path.clone_from(&report.search_path);
+        }
+        let primary = self.topology.primary.and_then(|id| self.watched.get(id.index()));
+        let Some(ours) = primary.and_then(|watched| watched.search_path.clone()) else { return };
+        for (index, watched) in self.watched.iter_mut().enumerate() {
+            let (Some(its), Some(endpoint)) = (&watched.search_path, EndpointId::from_index(index))
+            else {
+                continue;
+            };
+            let told = watched.told_search_path.as_ref();
+            if *its == ours || told.is_some_and(|(a, b)| (a, b) == (its, &ours)) {
+                continue;
+            }
+            let (search_path, primary) = (its.to_string(), ours.to_string());
+            watched.told_search_path = Some((Arc::clone(its), Arc::clone(&ours)));
+            events.push(Event::SearchPathDiffers { endpoint, search_path, primary });
+        }
+    }
+
+    /// Serves another system's data when ours are gone for good: a whole cluster was made
+    /// anew, or restored, at the same addresses.
+    ///
+    /// One server that was created anew by mistake must not get the writes of a cluster that
+    /// is down. So nobody may have shown our data for long; all that answer must hold the
+    /// other system's, one of them as its primary; and they must be more than half.
+    pub(super) fn judge_replacement(&mut self, observation: &Observation, events: &mut Vec<Event>) {
+        let now = observation.finished;
+        let is_ours = |state: &EndpointState| {
+            state.health == Health::Up && state.position.is_some() && !state.foreign
+        };
+        if self.ours.is_none() || self.topology.endpoints.iter().any(is_ours) {
+            self.ours_seen_at = now;
+            return;
+        }
+        if now.since(self.ours_seen_at) < self.policy.replaced_after {
+            return;
+        }
+        let Some((primary, position)) = self.successor() else { return };
+        events.push(Event::Replaced { primary });
+        self.begin_anew(position);
+        self.judge_systems(events);
+    }
+
+    /// The one primary of the one system that all endpoints hold that answer, if those are
+    /// more than half.
+    fn successor(&self) -> Option<(EndpointId, Position)> {
+        let up = |(_, state): &(EndpointId, &EndpointState)| {
+            state.health == Health::Up && state.same_as.is_none()
+        };
+        let mut primaries =
+            self.topology.iter().filter(up).filter(|(_, state)| state.role == Role::Primary);
+        let (Some((id, primary)), None) = (primaries.next(), primaries.next()) else { return None };
+        let ours = primary.position.as_ref().filter(|position| **position != Position::Opaque)?;
+        let holds = |state: &EndpointState| {
+            state.position.as_ref().is_some_and(|its| its.is_related_to(ours))
+        };
+        let is_one = self.topology.iter().filter(up).all(|(_, state)| holds(state));
+        let count = self.topology.iter().filter(up).count();
+        (is_one && count * 2 > self.topology.len()).then(|| (id, ours.clone()))
+    }
+
+    /// Forgets what was known of the system that was served before.
+    fn begin_anew(&mut self, ours: Position) {
+        self.ours = Some(ours);
+        self.database = None;
+        self.forget_samples();
+        self.newest_timeline = 0;
+        self.conflict = false;
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
+            state.old_timeline = false;
+            watched.begin_anew(state.position.as_ref());
+        }
+    }
+}
+
+/// Whether both were last seen to lead to one run of one server, and to one database there.
+/// Where servers do not tell who they are, that is not known.
+fn leads_to_one_server(one: &EndpointState, other: &EndpointState) -> bool {
+    let is_one_database = match (&one.database, &other.database) {
+        (Some(one), Some(other)) => one.is(other),
+        (None, None) => true,
+        // One is a subscriber, whose tables are others.
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    is_one_database
+        && one.incarnation.is_some()
+        && one.incarnation == other.incarnation
+        && one.particulars.identity.is_some()
+        && one.particulars.identity == other.particulars.identity
+}
