@@ -298,3 +298,51 @@ async fn constant_writes_to_one_table_do_not_hold_reads_of_others() -> anyhow::R
     ensure!(whole < tables, "{whole}");
     Ok(())
 }
+
+/// Ten temporary tables in a second, made and filled in transactions: shares of the reads of
+/// harbours that leave the primary, and of the moments in which the catalog is believed.
+async fn share_beside_temporary_tables(session: bool) -> anyhow::Result<(f64, f64)> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(SCHEMA).await?;
+    fleet::replayed(&cluster).await?;
+    let db = connected(fleet::config(&cluster)).await?;
+    let maker = if session { db.session() } else { db.clone() };
+    let making = tokio::spawn(async move {
+        for round in 0..30 {
+            let transaction = maker.begin().await?;
+            let made = "CREATE TEMP TABLE sorted (id int, name text) ON COMMIT DROP";
+            transaction.execute_unprepared(made).await?;
+            let filled = format!(r#"INSERT INTO "sorted" ("id") VALUES ({round})"#);
+            transaction.execute_unprepared(&filled).await?;
+            transaction.commit().await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok::<_, sea_orm::DbErr>(())
+    });
+    let (mut reads, mut left, mut believed) = (0, 0, 0);
+    while !making.is_finished() {
+        reads += 1;
+        left += u32::from(leaves(&db, r#"SELECT "id" FROM "harbour""#));
+        believed += u32::from(leaves(&db.session(), "SELECT boats()"));
+        harbour::Entity::find().all(&db).await?;
+    }
+    making.await??;
+    ensure!(reads > 100, "{reads} reads");
+    Ok((f64::from(left) / f64::from(reads), f64::from(believed) / f64::from(reads)))
+}
+
+#[rstest]
+#[case::by_the_shared_handle(false)]
+#[case::by_a_session(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_tables_do_not_hold_reads_on_the_primary(
+    #[case] session: bool,
+) -> anyhow::Result<()> {
+    let (left, believed) = share_beside_temporary_tables(session).await?;
+    println!(
+        "beside temporary tables: {left:.3} leave the primary, catalog believed {believed:.3}"
+    );
+    ensure!(believed > 0.999, "{believed}");
+    ensure!(left > 0.9, "{left}");
+    Ok(())
+}
