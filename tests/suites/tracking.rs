@@ -59,27 +59,21 @@ const SCHEMA: &str = "
 /// A cluster with more tables, of which all replicas stand still, and a handle for
 /// everybody, through which nothing was written.
 async fn still() -> anyhow::Result<(Cluster, RoutedConnection)> {
-    still_with("").await
-}
-
-/// The same, with more in its schema.
-async fn still_with(more: &str) -> anyhow::Result<(Cluster, RoutedConnection)> {
-    still_as(more, |config| config).await
+    still_as("", true).await
 }
 
 /// The same, with a handle that does not hear of what sessions do.
 async fn still_and_deaf() -> anyhow::Result<(Cluster, RoutedConnection)> {
-    still_as("", |config| config.shared_waits_for_sessions(false)).await
+    still_as("", false).await
 }
 
-async fn still_as(
-    more: &str,
-    config: impl Fn(Config) -> Config,
-) -> anyhow::Result<(Cluster, RoutedConnection)> {
+/// With more in its schema, and a handle that waits for sessions or does not.
+async fn still_as(more: &str, waits: bool) -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = fleet::moor().await?;
     cluster.primary().sql(&format!("{SCHEMA}{more}")).await?;
     fleet::replayed(&cluster).await?;
-    let db = connected(config(fleet::config(&cluster))).await?;
+    let config = fleet::config(&cluster).shared_waits_for_sessions(waits);
+    let db = connected(config).await?;
     cluster.pause_replay().await?;
     Ok((cluster, db))
 }
@@ -184,7 +178,7 @@ async fn where_the_condition_of_a_domain_reads_every_read_may_be_of_any_table() 
             AS 'SELECT EXISTS (SELECT FROM crew)';
         CREATE DOMAIN manned AS int CHECK (is_manned(VALUE));
     ";
-    let (_cluster, db) = still_with(MANNED).await?;
+    let (_cluster, db) = still_as(MANNED, true).await?;
     write(&db, r#"DELETE FROM "crew""#).await?;
     let read = "SELECT 1::manned FROM harbour";
     ensure!(!leaves(&db, read), "{}", db.explain(read));

@@ -138,11 +138,12 @@ impl Session {
         }
     }
 
-    /// A session of its own that begins where this one is.
+    /// A session of its own that begins where this one is: its reads wait for what reads of
+    /// this one would wait for now.
     #[must_use]
     pub fn fork(&self) -> Self {
         let forked = Session::own();
-        forked.absorb(&self.view());
+        forked.absorb(&self.view_of(&Footprint::WHOLE, 0));
         forked
     }
 
@@ -231,10 +232,10 @@ impl Session {
         }
     }
 
-    /// What planning needs to know.
+    /// What it has written and seen itself.
     #[must_use]
     pub fn view(&self) -> SessionView {
-        self.view_of(&Footprint::WHOLE, 0)
+        self.view_with(self.written.newest(&Footprint::WHOLE, 0))
     }
 
     /// What planning needs to know for a read of these tables, which `catalog` told: a
@@ -246,11 +247,12 @@ impl Session {
         if let Some(others) = self.others().filter(|others| others.waits) {
             written = written.max(others.written.newest(read, catalog));
         }
-        SessionView::new(
-            written,
-            Seen::from_word(self.seen.load(Ordering::Acquire)),
-            self.carried().cloned(),
-        )
+        self.view_with(written)
+    }
+
+    fn view_with(&self, written: u64) -> SessionView {
+        let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
+        SessionView::new(written, seen, self.carried().cloned())
     }
 
     /// Has strays reported from now on, by the shared session that this one is or stands

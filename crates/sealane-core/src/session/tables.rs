@@ -208,7 +208,8 @@ mod tests {
         own.wrote(&tables(["boat"]), 0, &clock);
         let needed = |name| shared.view_of(&tables([name]), 0).written().number();
         assert_eq!((needed("boat"), needed("crew")), (1, 0));
-        assert_eq!(needed("boat"), shared.view().written().number());
+        assert_eq!(shared.view().written(), WriteStamp::NONE, "it has written nothing itself");
+        assert_eq!(shared.fork().view().written().number(), 1, "a fork waits as well");
         own.wrote_anything(&clock);
         assert_eq!((needed("boat"), needed("crew")), (2, 2));
     }
@@ -228,7 +229,7 @@ mod tests {
         let (clock, shared, own) = two(true);
         let own = std::sync::Arc::new(own);
         own.fork().beside(&own).wrote(&tables(["boat"]), 0, &clock);
-        assert_eq!(shared.view().written().number(), 1);
+        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written().number(), 1);
         assert_eq!(own.view().written(), WriteStamp::NONE, "a fork goes its own way");
     }
 
@@ -245,14 +246,14 @@ mod tests {
         let (clock, shared, own) = two(false);
         assert!(!own.tells_tables());
         own.wrote_anything(&clock);
-        assert_eq!(shared.view().written(), WriteStamp::NONE);
+        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written(), WriteStamp::NONE);
     }
 
     #[test]
     fn what_is_made_up_to_be_on_the_safe_side_is_nobody_elses_write() {
         let (clock, shared, _) = two(true);
         let _anew = Session::anew(&clock).beside(&shared);
-        assert_eq!(shared.view().written(), WriteStamp::NONE);
+        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written(), WriteStamp::NONE);
     }
 
     #[test]
