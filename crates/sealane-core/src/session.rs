@@ -323,12 +323,14 @@ impl Session {
         self.saw_after(planned.seen(), server, proved, clock);
     }
 
-    /// Notes that `server`, which is the primary, has shown something outside any plan: the
-    /// answer to a statement of an open transaction, the first row of a stream that may
-    /// write. The primary holds all that the session has seen by now; afterwards only
-    /// it serves the session, and replicas that cover a stamp drawn now.
-    pub fn saw_on_primary(&self, server: Server, clock: &WriteClock) {
-        self.saw_after(Seen::from_word(self.seen.load(Ordering::Acquire)), server, true, clock);
+    /// Notes that `server` has shown something outside any plan: the answer to a statement of
+    /// an open transaction, the first row of a stream that may write. `is_primary`: it
+    /// was the primary when that began, and so holds all that the session has seen by now. A
+    /// replica does if it held all so far. Afterwards only that server serves the session,
+    /// and others that cover a stamp drawn now.
+    pub fn saw_unplanned(&self, server: Server, is_primary: bool, clock: &WriteClock) {
+        let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
+        self.saw_after(seen, server, is_primary, clock);
     }
 
     fn saw_after(&self, planned: Seen, server: Server, proved: bool, clock: &WriteClock) {

@@ -11,7 +11,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use super::{Carried, Seen, Server, Session};
+use super::{Carried, Server, Session};
 use crate::{Footprint, Moment, Topology, WriteClock};
 
 /// What one session has to look after.
@@ -108,8 +108,7 @@ impl Session {
             open.lent.retain(|loan| {
                 // Before: what ends meanwhile is looked at by the next plan once more.
                 let is_over = loan.is_over.load(Ordering::Acquire);
-                let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
-                self.saw_after(seen, loan.server, loan.is_primary, clock);
+                self.saw_unplanned(loan.server, loan.is_primary, clock);
                 !is_over
             });
         });
@@ -261,11 +260,11 @@ mod tests {
     #[test]
     fn what_the_primary_showed_ties_to_it_until_a_stamp_of_now_is_covered() {
         let it = User::new();
-        it.session.saw_on_primary(server(0), &it.clock);
+        it.session.saw_unplanned(server(0), true, &it.clock);
         assert_eq!(it.planned(0), [0, 1, 1]);
         // It had seen something on a replica, which the primary has, too.
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
-        it.session.saw_on_primary(server(0), &it.clock);
+        it.session.saw_unplanned(server(0), true, &it.clock);
         assert_eq!(it.planned(0), [0, 3, 3]);
     }
 }
