@@ -59,15 +59,21 @@ const SCHEMA: &str = "
 /// A cluster with more tables, of which all replicas stand still, and a handle for
 /// everybody, through which nothing was written.
 async fn still() -> anyhow::Result<(Cluster, RoutedConnection)> {
-    still_with("").await
+    still_as("", true).await
 }
 
-/// The same, with more in its schema.
-async fn still_with(more: &str) -> anyhow::Result<(Cluster, RoutedConnection)> {
+/// The same, with a handle that does not hear of what sessions do.
+async fn still_and_deaf() -> anyhow::Result<(Cluster, RoutedConnection)> {
+    still_as("", false).await
+}
+
+/// With more in its schema, and a handle that waits for sessions or does not.
+async fn still_as(more: &str, waits: bool) -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = fleet::moor().await?;
     cluster.primary().sql(&format!("{SCHEMA}{more}")).await?;
     fleet::replayed(&cluster).await?;
-    let db = connected(fleet::config(&cluster)).await?;
+    let config = fleet::config(&cluster).shared_waits_for_sessions(waits);
+    let db = connected(config).await?;
     cluster.pause_replay().await?;
     Ok((cluster, db))
 }
@@ -172,7 +178,7 @@ async fn where_the_condition_of_a_domain_reads_every_read_may_be_of_any_table() 
             AS 'SELECT EXISTS (SELECT FROM crew)';
         CREATE DOMAIN manned AS int CHECK (is_manned(VALUE));
     ";
-    let (_cluster, db) = still_with(MANNED).await?;
+    let (_cluster, db) = still_as(MANNED, true).await?;
     write(&db, r#"DELETE FROM "crew""#).await?;
     let read = "SELECT 1::manned FROM harbour";
     ensure!(!leaves(&db, read), "{}", db.explain(read));
@@ -181,7 +187,7 @@ async fn where_the_condition_of_a_domain_reads_every_read_may_be_of_any_table() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_before_a_change_of_the_schema_may_be_any_table() -> anyhow::Result<()> {
-    let (_cluster, db) = still().await?;
+    let (_cluster, db) = still_and_deaf().await?;
     write(&db, r#"DELETE FROM "boat""#).await?;
     let harbours = "SELECT * FROM harbour";
     ensure!(leaves(&db, harbours), "{}", db.explain(harbours));
@@ -206,7 +212,7 @@ async fn stream(db: &RoutedConnection, sql: &str) -> anyhow::Result<()> {
 async fn a_change_of_the_schema_that_nobody_heard_the_end_of_may_still_come(
     #[case] streamed: bool,
 ) -> anyhow::Result<()> {
-    let (_cluster, db) = still().await?;
+    let (_cluster, db) = still_and_deaf().await?;
     let blocker = db.primary().begin().await?;
     blocker.execute_unprepared("LOCK TABLE crew IN ACCESS EXCLUSIVE MODE").await?;
     let trigger = "CREATE TRIGGER again AFTER UPDATE ON crew FOR EACH ROW EXECUTE FUNCTION enter()";
@@ -234,7 +240,7 @@ async fn a_session_of_its_own_waits_for_all_its_writes() -> anyhow::Result<()> {
     let session = db.session();
     write(&session, r#"DELETE FROM "boat""#).await?;
     ensure!(!leaves(&session, "SELECT * FROM harbour"));
-    ensure!(leaves(&db, "SELECT * FROM boat"), "it is not the shared one");
+    ensure!(leaves(&db, "SELECT * FROM harbour"), "it is not the shared one");
     Ok(())
 }
 
@@ -284,5 +290,53 @@ async fn constant_writes_to_one_table_do_not_hold_reads_of_others() -> anyhow::R
     println!("share of reads that leave the primary: {tables:.3}, by the whole handle {whole:.3}");
     ensure!(tables > 0.95, "{tables}");
     ensure!(whole < tables, "{whole}");
+    Ok(())
+}
+
+/// Ten temporary tables in a second, made and filled in transactions: shares of the reads of
+/// harbours that leave the primary, and of the moments in which the catalog is believed.
+async fn share_beside_temporary_tables(session: bool) -> anyhow::Result<(f64, f64)> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(SCHEMA).await?;
+    fleet::replayed(&cluster).await?;
+    let db = connected(fleet::config(&cluster)).await?;
+    let maker = if session { db.session() } else { db.clone() };
+    let making = tokio::spawn(async move {
+        for round in 0..30 {
+            let transaction = maker.begin().await?;
+            let made = "CREATE TEMP TABLE sorted (id int, name text) ON COMMIT DROP";
+            transaction.execute_unprepared(made).await?;
+            let filled = format!(r#"INSERT INTO "sorted" ("id") VALUES ({round})"#);
+            transaction.execute_unprepared(&filled).await?;
+            transaction.commit().await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok::<_, sea_orm::DbErr>(())
+    });
+    let (mut reads, mut left, mut believed) = (0, 0, 0);
+    while !making.is_finished() {
+        reads += 1;
+        left += u32::from(leaves(&db, r#"SELECT "id" FROM "harbour""#));
+        believed += u32::from(leaves(&db.session(), "SELECT boats()"));
+        harbour::Entity::find().all(&db).await?;
+    }
+    making.await??;
+    ensure!(reads > 100, "{reads} reads");
+    Ok((f64::from(left) / f64::from(reads), f64::from(believed) / f64::from(reads)))
+}
+
+#[rstest]
+#[case::by_the_shared_handle(false)]
+#[case::by_a_session(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn temporary_tables_do_not_hold_reads_on_the_primary(
+    #[case] session: bool,
+) -> anyhow::Result<()> {
+    let (left, believed) = share_beside_temporary_tables(session).await?;
+    println!(
+        "beside temporary tables: {left:.3} leave the primary, catalog believed {believed:.3}"
+    );
+    ensure!(believed > 0.999, "{believed}");
+    ensure!(left > 0.9, "{left}");
     Ok(())
 }

@@ -61,7 +61,9 @@ pub use position::{
     Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError, Position,
 };
 pub use role::Role;
-pub use session::{Carried, Export, PastMismatch, Server, Session, SessionView, WriteTracking};
+pub use session::{
+    Carried, Export, Lent, PastMismatch, Server, Session, SessionView, WriteTracking,
+};
 pub use subscription::{Feed, Subscription};
 pub use token::{CausalToken, DecodeTokenError, Past, ServerMark};
 pub use topology::{EndpointState, Topology, TopologyReducer};

@@ -4,20 +4,23 @@ mod export;
 mod resume;
 mod seen;
 mod tables;
+mod unwatched;
 mod view;
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::{EndpointId, Footprint, Topology, WriteClock, WriteStamp};
+use crate::{EndpointId, Footprint, Topology, WriteClock};
 use seen::Seen;
-use tables::TableStamps;
+use tables::Writes;
+use unwatched::Unwatched;
 
 pub use export::Export;
 pub use resume::PastMismatch;
 pub use tables::WriteTracking;
+pub use unwatched::Lent;
 pub use view::{Carried, SessionView};
 
 /// The causal memory of one user, request or handle, shared by its clones.
@@ -33,17 +36,40 @@ pub use view::{Carried, SessionView};
 /// reads that could be broken, and such a memory would tie all of them to one
 /// endpoint. Somebody always writes there; so it remembers writes by their tables,
 /// and a read waits only for those of its own.
+///
+/// Work of a user may leave his session without a word: a task that is spawned, a
+/// data loader that spawns. Such work uses the shared session. So every other session
+/// [beside](Session::beside) a shared one tells it of its writes, and reads through the
+/// shared one wait for them, too.
 #[derive(Debug)]
 pub struct Session {
-    written: AtomicU64,
-    /// Only if writes are told apart by their tables.
-    tables: Option<Box<TableStamps>>,
+    written: Writes,
     seen: AtomicU64,
     carried: OnceLock<Arc<Carried>>,
     /// By a merge, from after a failover that the first knows nothing of: it stands for both.
     carried_later: OnceLock<Arc<Carried>>,
+    unwatched: Unwatched,
     held_back: AtomicU32,
-    monotonic: bool,
+    kind: Kind,
+}
+
+/// Who a session is for.
+#[derive(Debug)]
+enum Kind {
+    /// One user, beside the shared session of the process, if there is one.
+    Own { shared: Option<Arc<Session>> },
+    /// Many users.
+    Shared(Box<Others>),
+}
+
+/// What a shared session knows of the sessions beside it.
+#[derive(Debug)]
+struct Others {
+    written: Writes,
+    /// Whether reads through the shared session wait for their writes.
+    waits: bool,
+    /// Whether somebody wants to know of reads that should have been in another session.
+    reports_strays: AtomicBool,
 }
 
 /// One in so many reads that are held on the primary by what the session has
@@ -64,52 +90,93 @@ impl Session {
     /// A session of one user: read-your-writes and monotonic reads.
     #[must_use]
     pub fn own() -> Self {
-        Session {
-            written: AtomicU64::new(0),
-            tables: None,
-            seen: AtomicU64::new(0),
-            carried: OnceLock::new(),
-            carried_later: OnceLock::new(),
-            held_back: AtomicU32::new(0),
-            monotonic: true,
+        Session::new(Writes::of(WriteTracking::Whole), Kind::Own { shared: None })
+    }
+
+    /// A session that many users share: read-your-writes only. Its reads wait for the
+    /// writes of all sessions [beside](Self::beside) it.
+    #[must_use]
+    pub fn shared(tracking: WriteTracking) -> Self {
+        let written = Writes::of(tracking);
+        let others = Others { written, waits: true, reports_strays: AtomicBool::new(false) };
+        Session::new(Writes::of(tracking), Kind::Shared(Box::new(others)))
+    }
+
+    /// A shared session whose reads wait for the writes of other sessions only if
+    /// `waits`.
+    #[must_use]
+    pub fn waiting_for_others(mut self, waits: bool) -> Self {
+        if let Kind::Shared(others) = &mut self.kind {
+            others.waits = waits;
+        }
+        self
+    }
+
+    /// This session beside the shared one that `other` is, or stands beside: it tells that
+    /// one of its writes from now on.
+    #[must_use]
+    pub fn beside(self, other: &Arc<Session>) -> Self {
+        let shared = match &other.kind {
+            Kind::Own { shared } => shared.clone(),
+            Kind::Shared(_) => Some(Arc::clone(other)),
+        };
+        match self.kind {
+            Kind::Own { .. } => Session { kind: Kind::Own { shared }, ..self },
+            Kind::Shared(_) => self,
         }
     }
 
-    /// A session that many users share: read-your-writes only.
-    #[must_use]
-    pub fn shared(tracking: WriteTracking) -> Self {
-        let tables = match tracking {
-            WriteTracking::Tables => Some(Box::default()),
-            WriteTracking::Whole => None,
-        };
-        Session { monotonic: false, tables, ..Session::own() }
+    fn new(written: Writes, kind: Kind) -> Self {
+        Session {
+            written,
+            seen: AtomicU64::new(0),
+            carried: OnceLock::new(),
+            carried_later: OnceLock::new(),
+            unwatched: Unwatched::default(),
+            held_back: AtomicU32::new(0),
+            kind,
+        }
     }
 
-    /// A session of its own that begins where this one is.
+    /// A session of its own that begins where this one is: its reads wait for what reads of
+    /// this one would wait for now.
     #[must_use]
     pub fn fork(&self) -> Self {
         let forked = Session::own();
-        forked.absorb(&self.view());
+        forked.absorb(&self.view_of(&Footprint::WHOLE, 0));
         forked
     }
 
     /// Takes over what `other` has written and seen. Neither is lost by a use of
     /// this session that goes on meanwhile.
-    pub fn merge(&self, other: &SessionView, clock: &WriteClock) {
-        if !self.absorb(other) {
+    ///
+    /// A shared session takes a stamp that covers all of it, and no position: a position
+    /// of a timeline that is not seen in `topology` yet would make all its users wait,
+    /// though none of them has seen anything of that timeline. It takes a stamp for that
+    /// one when the failover is seen ([`catch_up`](Self::catch_up)).
+    pub fn merge(&self, other: &SessionView, topology: &Topology, clock: &WriteClock) {
+        if self.is_shared() {
+            let mut stamp = other.written().max(other.seen_stamp());
+            match other.carried() {
+                Some(carried) if carried.awaits_failover(topology) => {
+                    self.unwatched.await_failover(carried);
+                }
+                Some(carried) => stamp = stamp.max(carried.stamp),
+                None => {}
+            }
+            self.written.note(stamp, &Footprint::WHOLE);
+        } else if !self.absorb(other) {
             // One place for two positions. All that happened before this moment covers both.
-            self.wrote_anything(clock);
+            self.written.note(clock.tick(), &Footprint::WHOLE);
         }
     }
 
     /// Whether all of `other` found room.
     fn absorb(&self, other: &SessionView) -> bool {
-        self.note(other.written(), &Footprint::WHOLE);
-        if self.monotonic {
-            let update = |seen: u64| Some(Seen::from_word(seen).with(other.seen()).word());
-            // The closure never declines, so this cannot fail.
-            let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
-        }
+        self.written.note(other.written(), &Footprint::WHOLE);
+        let update = |seen: u64| Some(Seen::from_word(seen).with(other.seen()).word());
+        // The closure never declines, so this cannot fail.
+        let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
         match other.carried() {
             Some(theirs) => self.carry(theirs),
             None => true,
@@ -132,7 +199,7 @@ impl Session {
     /// Whether many users share it, so that it remembers writes only.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        !self.monotonic
+        matches!(self.kind, Kind::Shared(_))
     }
 
     /// Whether it brought along what was written after a failover that is not seen in
@@ -142,16 +209,33 @@ impl Session {
         self.carried().is_some_and(|carried| carried.awaits_failover(topology))
     }
 
-    /// Whether it tells writes apart by their tables.
+    /// Whether somebody tells its writes apart by their tables.
     #[must_use]
     pub fn tells_tables(&self) -> bool {
-        self.tables.is_some()
+        let others = |others: &Others| others.listens() && others.written.tells_tables();
+        self.written.tells_tables() || self.told().is_some_and(others)
     }
 
-    /// What planning needs to know.
+    /// Who is told of the writes of this session.
+    fn told(&self) -> Option<&Others> {
+        match &self.kind {
+            Kind::Own { shared: Some(shared) } => shared.others(),
+            _ => None,
+        }
+    }
+
+    /// What it knows of the sessions beside it.
+    fn others(&self) -> Option<&Others> {
+        match &self.kind {
+            Kind::Shared(others) => Some(others),
+            Kind::Own { .. } => None,
+        }
+    }
+
+    /// What it has written and seen itself.
     #[must_use]
     pub fn view(&self) -> SessionView {
-        self.view_of(&Footprint::WHOLE, 0)
+        self.view_with(self.written.newest(&Footprint::WHOLE, 0))
     }
 
     /// What planning needs to know for a read of these tables, which `catalog` told: a
@@ -159,18 +243,41 @@ impl Session {
     /// was written before such a change may have been any table.
     #[must_use]
     pub fn view_of(&self, read: &Footprint, catalog: u64) -> SessionView {
-        let written = match &self.tables {
-            Some(tables) if !read.is_whole() => {
-                tables.tell_by(catalog, &self.written);
-                tables.newest(read)
-            }
-            _ => self.written.load(Ordering::Acquire),
-        };
-        SessionView::new(
-            written,
-            Seen::from_word(self.seen.load(Ordering::Acquire)),
-            self.carried().cloned(),
-        )
+        let mut written = self.written.newest(read, catalog);
+        if let Some(others) = self.others().filter(|others| others.waits) {
+            written = written.max(others.written.newest(read, catalog));
+        }
+        self.view_with(written)
+    }
+
+    fn view_with(&self, written: u64) -> SessionView {
+        let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
+        SessionView::new(written, seen, self.carried().cloned())
+    }
+
+    /// Has strays reported from now on, by the shared session that this one is or stands
+    /// beside. See [`is_stray`](Self::is_stray).
+    pub fn report_strays(&self) {
+        let others = self.told().or_else(|| self.others());
+        if let Some(others) = others {
+            others.reports_strays.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether strays are to be reported, and none was so far. One load.
+    #[must_use]
+    pub fn reports_strays(&self) -> bool {
+        self.others().is_some_and(|others| others.reports_strays.load(Ordering::Relaxed))
+    }
+
+    /// Whether a read of these tables through this shared session, planned on `topology`,
+    /// would miss what another session wrote, if it did not wait for it: the work of a user
+    /// that has left his session, perhaps. Says so once.
+    #[must_use]
+    pub fn is_stray(&self, read: &Footprint, catalog: u64, topology: &Topology) -> bool {
+        let Some(others) = self.others().filter(|_| self.reports_strays()) else { return false };
+        others.written.newest(read, catalog) > topology.covered_by_replicas().number()
+            && others.reports_strays.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a read that is held on the primary only by what this session has
@@ -182,6 +289,10 @@ impl Session {
     /// harm there; one that reads on and on waits once, a few milliseconds,
     /// and leaves.
     pub fn should_wait_for_proof(&self) -> bool {
+        if self.is_unwatched() {
+            // What it sees goes on; no proof comes to an end with it.
+            return false;
+        }
         let held_back = self.held_back.fetch_add(1, Ordering::Relaxed) + 1;
         held_back.is_multiple_of(READS_BEFORE_WAITING)
     }
@@ -191,32 +302,39 @@ impl Session {
     /// schema has changed by the time that this returns, note that it
     /// [wrote anything](Self::wrote_anything).
     pub fn wrote(&self, tables: &Footprint, catalog: u64, clock: &WriteClock) {
-        if let Some(stamps) = &self.tables
-            && !tables.is_whole()
-        {
-            stamps.tell_by(catalog, &self.written);
+        let told = self.told().filter(|others| others.listens());
+        let noting = || [Some(&self.written), told.map(|others| &others.written)];
+        if !tables.is_whole() {
+            noting().into_iter().flatten().for_each(|written| written.tell_by(catalog));
         }
-        self.note(clock.tick(), tables);
+        let stamp = clock.tick();
+        noting().into_iter().flatten().for_each(|written| written.note(stamp, tables));
     }
 
     /// Notes that a write has ended, however it ended, which may have been of any table.
     pub fn wrote_anything(&self, clock: &WriteClock) {
-        self.note(clock.tick(), &Footprint::WHOLE);
-    }
-
-    fn note(&self, stamp: WriteStamp, written: &Footprint) {
-        if let Some(tables) = &self.tables {
-            tables.note(stamp, written);
-        }
-        // Behind its tables, so that whoever finds it finds them.
-        self.written.fetch_max(stamp.number(), Ordering::SeqCst);
+        self.wrote(&Footprint::WHOLE, 0, clock);
     }
 
     /// Notes that a read, planned with `planned`, was served by `server`.
     /// `proved` says that the plan asked for all that the session had seen by
     /// then, and not for whatever there was.
     pub fn saw(&self, server: Server, planned: &SessionView, proved: bool, clock: &WriteClock) {
-        if !self.monotonic {
+        self.saw_after(planned.seen(), server, proved, clock);
+    }
+
+    /// Notes that `server` has shown something outside any plan: the answer to a statement of
+    /// an open transaction, the first row of a stream that may write. `is_primary`: it
+    /// was the primary when that began, and so holds all that the session has seen by now. A
+    /// replica does if it held all so far. Afterwards only that server serves the session,
+    /// and others that cover a stamp drawn now.
+    pub fn saw_unplanned(&self, server: Server, is_primary: bool, clock: &WriteClock) {
+        let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
+        self.saw_after(seen, server, is_primary, clock);
+    }
+
+    fn saw_after(&self, planned: Seen, server: Server, proved: bool, clock: &WriteClock) {
+        if self.is_shared() {
             return;
         }
         let stamp = clock.tick();
@@ -224,12 +342,19 @@ impl Session {
             let seen = Seen::from_word(seen);
             // If another read ended meanwhile on another server, neither is proved to
             // hold both.
-            let holds_all = seen.is_on(server) || (proved && seen == planned.seen());
+            let holds_all = seen.is_on(server) || (proved && seen == planned);
             let newest = stamp.max(seen.stamp());
             Some(Seen::new(holds_all.then_some(server), newest).word())
         };
         // The closure never declines, so this cannot fail.
         let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
+    }
+}
+
+impl Others {
+    /// Whether anybody asks what they write.
+    fn listens(&self) -> bool {
+        self.waits || self.reports_strays.load(Ordering::Relaxed)
     }
 }
 

@@ -12,6 +12,7 @@ use sealane_core::Intent;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
 use crate::place::Place;
+use crate::temporary;
 
 /// The words that a statement begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,10 @@ impl Leading {
         }
     }
 
+    pub(crate) fn is_transaction_control(self) -> bool {
+        self.kind == Kind::Transaction
+    }
+
     pub(crate) fn reason(self) -> Reason {
         match self.kind {
             Kind::Data | Kind::Writes => Reason::Writes(self.name),
@@ -67,7 +72,8 @@ impl Leading {
 
 /// Whether `sql` may change what a catalog says: definitions of tables, views,
 /// functions and the like. Told by its words, without parsing; a wrong yes costs
-/// a look at the catalog.
+/// a look at the catalog. What is temporary only its own connection sees; see also
+/// [`TemporaryTables`](crate::TemporaryTables).
 ///
 /// `CALL` and `DO` are not taken for changes, though they may make some: there are
 /// applications that call procedures all the time.
@@ -78,9 +84,10 @@ pub fn may_change_schema(sql: &str, dialect: Dialect) -> bool {
     let begins_otherwise = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "REPLACE"]
         .iter()
         .any(|word| begins_with(rest, word).is_some());
+    let changes_nothing = begins_otherwise || temporary::is_temporary(rest);
     // Behind a comment that is not skipped, or in a later statement, a word may begin
     // anywhere.
-    let suspects = match (begins_otherwise, rest.split_once(';')) {
+    let suspects = match (changes_nothing, rest.split_once(';')) {
         (true, None) => return false,
         (true, Some((_, others))) => others,
         (false, _) => rest,
@@ -90,7 +97,7 @@ pub fn may_change_schema(sql: &str, dialect: Dialect) -> bool {
 }
 
 /// Blanks, and comments of which nobody doubts where they end.
-fn skip_blanks(sql: &str, dialect: Dialect) -> &str {
+pub(crate) fn skip_blanks(sql: &str, dialect: Dialect) -> &str {
     let mut rest = sql;
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\r', '\n', ';']);
@@ -135,7 +142,7 @@ fn listed<'a>(rest: &'a str, dialect: Dialect) -> Option<(&'static str, Kind)> {
 }
 
 /// What follows `word` in `rest`, if that begins with it and it ends there.
-fn begins_with<'a>(rest: &'a str, word: &str) -> Option<&'a str> {
+pub(crate) fn begins_with<'a>(rest: &'a str, word: &str) -> Option<&'a str> {
     let (first, after) = rest.split_at_checked(word.len())?;
     let ends = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.'));
     (first.eq_ignore_ascii_case(word) && ends).then_some(after)

@@ -61,6 +61,7 @@ mod relation;
 mod relation_query;
 mod suspicion;
 mod table_name;
+mod temporary;
 mod written;
 
 pub use annotation::Annotation;
@@ -78,3 +79,4 @@ pub use leading::may_change_schema;
 pub use place::Place;
 pub use sealane_core::Intent;
 pub use table_name::{TableName, Tables};
+pub use temporary::TemporaryTables;

@@ -23,13 +23,15 @@ pub struct SessionLayer {
 impl SessionLayer {
     /// Sessions of `db`, with tokens in the default [`TokenCookie`]. What `db` asks for
     /// ([`with_consistency`](RoutedConnection::with_consistency) and the like) every
-    /// request asks for.
+    /// request asks for. From now on there is one warning if work seems to leave the session
+    /// of its request ([`RoutedConnection::warn_of_strays`]).
     ///
     /// # Errors
     /// `db` has no key for tokens. A connection made of one of SeaORM's own never has.
     pub fn new(db: &RoutedConnection) -> Result<Self, SessionLayerError> {
         let max_age = db.token_max_age().ok_or(SessionLayerError::NoTokenKey)?;
         let carrier = Arc::new(Carrier::Cookie(TokenCookie::default()));
+        db.warn_of_strays();
         Ok(SessionLayer { db: db.clone(), max_age, carrier })
     }
 

@@ -41,7 +41,12 @@
 //!
 //! # What counts
 //! What a request did until its service answered, and also if it answered with an error
-//! status. What is done later is not in the token: by a task that goes on, or by a body
+//! status. Tasks that a handler spawns, and data loaders that spawn, are outside of its
+//! session, unless they run [in its scope](sealane::in_current_scope). They miss none of its
+//! writes all the same (see [`sealane::Config::shared_waits_for_sessions`]); what they write
+//! is not in the token. One warning tells when work seems to have left its session.
+//!
+//! What is done later is not in the token: by a task that goes on, or by a body
 //! that is made while it is sent. Such a body is made outside the scope, too; what it
 //! reads with should be [forked](sealane::RoutedConnection::fork) by the handler. A
 //! service that fails (its future's error, not a status) sends no answer and so no token.

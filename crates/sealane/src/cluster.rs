@@ -63,6 +63,8 @@ pub(crate) struct Reading {
     pub(crate) when_behind: WhenBehind,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) tracking: WriteTracking,
+    /// Whether reads through the shared handle wait for the writes of all sessions.
+    pub(crate) shared_waits: bool,
 }
 
 impl Default for Reading {
@@ -75,6 +77,8 @@ impl Default for Reading {
             max_lag: Some(Duration::from_secs(30)),
             // A handle for everybody would read on the primary as long as anybody writes.
             tracking: WriteTracking::Tables,
+            // Work that leaves its session must not miss what the session wrote.
+            shared_waits: true,
         }
     }
 }

@@ -207,6 +207,20 @@ impl Config {
         self
     }
 
+    /// Whether reads through a handle without a session of its own also wait for the writes
+    /// of all sessions of this process, as [`write_tracking`](Self::write_tracking) says:
+    /// for work that leaves the session of its request, such as a task that is spawned or a
+    /// data loader that spawns. Default: yes.
+    ///
+    /// Where tables are not told apart, every write of any session holds all reads through
+    /// such a handle on the primary until it is replayed. Turn this off where that is too much,
+    /// and spawn with [`in_current_scope`](crate::in_current_scope) instead.
+    #[must_use]
+    pub fn shared_waits_for_sessions(mut self, waits: bool) -> Self {
+        self.reading.shared_waits = waits;
+        self
+    }
+
     /// Adds a secret of at least 32 bytes for the tokens that carry a session to
     /// another process ([`RoutedConnection::token`](crate::RoutedConnection::token));
     /// all processes need the same. The first that is added signs; all are good for

@@ -33,6 +33,13 @@ use crate::{
 /// used as a handle, or bound to a future with [`scope`](crate::scope); it goes to
 /// another process as a [`token`](Self::token).
 ///
+/// Reads through the handle for everybody also wait for the writes of all sessions that
+/// were made from it, by table where tables are told apart
+/// ([`Config::write_tracking`](crate::Config::write_tracking)). So a task that was spawned
+/// by a request, and has left the request's session, does not miss what the request wrote.
+/// [`Config::shared_waits_for_sessions`](crate::Config::shared_waits_for_sessions) turns
+/// this off.
+///
 /// # Cancel safety
 /// A statement's future may be dropped at any time. A read has then no effect.
 /// A write may or may not have happened, as with SeaORM itself; the session
@@ -54,7 +61,8 @@ struct Wish {
 
 impl RoutedConnection {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        let session = Session::shared(cluster.reading.tracking);
+        let session = Session::shared(cluster.reading.tracking)
+            .waiting_for_others(cluster.reading.shared_waits);
         RoutedConnection {
             cluster: Arc::new(cluster),
             session: Arc::new(session),
@@ -62,9 +70,9 @@ impl RoutedConnection {
         }
     }
 
-    /// This handle for another session.
+    /// This handle for another session, of which the shared one hears.
     pub(crate) fn with_session(&self, session: Session) -> Self {
-        RoutedConnection { session: Arc::new(session), ..self.clone() }
+        RoutedConnection { session: Arc::new(session.beside(&self.session)), ..self.clone() }
     }
 
     /// The same session with another consistency for its reads.
@@ -93,7 +101,8 @@ impl RoutedConnection {
     ///
     /// What is written through it is not seen by any session: a read that
     /// follows may be served by a replica that has not replayed it. Say
-    /// [`note_write`](Self::note_write) when such a write has ended.
+    /// [`note_write`](Self::note_write) when such a write has ended. (The conversion to
+    /// SeaORM's `DatabaseExecutor` needs no such note for a second.)
     #[must_use]
     pub fn primary(&self) -> &DatabaseConnection {
         self.cluster.primary_or_first()
@@ -183,12 +192,23 @@ impl RoutedConnection {
     pub(crate) fn demand(&self, reach: &Reach) -> Demand {
         let max_lag = self.cluster.reading.max_lag;
         Demand::new(Access::Read, self.own_consistency(), self.cluster.board().now())
-            .with_session(self.session.view_of(&reach.tables, self.cluster.catalog_generation()))
+            .with_session(
+                self.session_now().view_of(&reach.tables, self.cluster.catalog_generation()),
+            )
             .among(reach.readers)
             .with_max_lag(max_lag)
     }
 
     pub(crate) fn session_ref(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The session as it is by now, with what may have happened where nobody looks.
+    pub(crate) fn session_now(&self) -> &Arc<Session> {
+        if self.session.is_unwatched() {
+            let board = self.cluster.board();
+            self.session.catch_up(&board.topology(), board.now(), board.clock());
+        }
         &self.session
     }
 }

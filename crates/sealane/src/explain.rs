@@ -9,7 +9,7 @@ use sealane_core::{
 use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
 
-use crate::{RoutedConnection, cluster::Reach};
+use crate::{RoutedConnection, cluster::Reach, scope};
 
 /// What would become of a statement, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -141,11 +141,36 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
 /// Tells where a statement is sent and why, to whoever listens at debug level.
 /// The text has no values in it but those that the application wrote there.
 pub(crate) fn trace(connection: &RoutedConnection, id: EndpointId, sql: &str) {
+    if connection.session_ref().reports_strays() {
+        warn_of_stray(connection, sql);
+    }
     if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
         let explanation = connection.explain(sql);
         let topology = connection.cluster().board().topology();
-        let endpoint = name(&topology, id);
-        tracing::debug!(target: "sealane::route", endpoint, why = explanation.why(endpoint), sql);
+        let (endpoint, session) = (name(&topology, id), scope::kind_of_session(connection));
+        let why = explanation.why(endpoint);
+        tracing::debug!(target: "sealane::route", endpoint, session, why, sql);
+    }
+}
+
+/// Warns of a read through the shared session that may be the work of another one.
+fn warn_of_stray(connection: &RoutedConnection, sql: &str) {
+    let cluster = connection.cluster();
+    if connection.own_consistency() != Consistency::ReadYourWrites {
+        return;
+    }
+    let (generation, topology) = (cluster.catalog_generation(), cluster.board().topology());
+    let is_stray = cluster.reach(sql).is_some_and(|reach| {
+        connection.session_ref().is_stray(&reach.tables, generation, &topology)
+    });
+    if is_stray {
+        tracing::warn!(
+            target: "sealane::session",
+            sql,
+            "a read outside any session follows a write of a request's session that is not replayed \
+             everywhere yet; if it is work of that request in a task of its own, spawn it with \
+             sealane::in_current_scope (this is said once)"
+        );
     }
 }
 

@@ -25,7 +25,10 @@ struct Scope {
 /// inside another one takes its place, unless it is of another database.
 ///
 /// A task that is spawned inside begins without a scope; give it this one with
-/// [`in_current_scope`].
+/// [`in_current_scope`]. Without it the task uses the handle for everybody. It then misses
+/// none of the writes of `session` ([`Config::shared_waits_for_sessions`]), but what it
+/// writes itself `session` does not wait for, and it may read something older than
+/// `session` has read.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -43,6 +46,7 @@ struct Scope {
 /// ```
 ///
 /// [`with_consistency`]: RoutedConnection::with_consistency
+/// [`Config::shared_waits_for_sessions`]: crate::Config::shared_waits_for_sessions
 pub async fn scope<F: Future>(session: RoutedConnection, future: F) -> F::Output {
     // Not before it runs: it may be made outside the scope that it is to run in.
     let outer = CURRENT.try_with(Arc::clone).ok();
@@ -93,6 +97,19 @@ impl<'a> Here<'a> {
             Here::Own(connection) => connection.clone(),
             Here::Scoped(connection) => Arc::unwrap_or_clone(connection),
         }
+    }
+}
+
+/// Which session `connection`, that a call was resolved to, speaks for: in traces.
+pub(crate) fn kind_of_session(connection: &RoutedConnection) -> &'static str {
+    let session = connection.session_ref();
+    let is_of = |scope: &Arc<Scope>| {
+        scope.find(connection).is_some_and(|it| Arc::ptr_eq(it.session_ref(), session))
+    };
+    match CURRENT.try_with(is_of) {
+        _ if session.is_shared() => "shared",
+        Ok(true) => "scoped",
+        Ok(false) | Err(_) => "own",
     }
 }
 

@@ -45,16 +45,23 @@ impl RoutedConnection {
     #[must_use]
     pub fn fork(&self) -> Self {
         let here = Here::of(self);
-        here.with_session(here.session_ref().fork())
+        here.with_session(here.session_now().fork())
     }
 
     /// Takes over what the session of `other` has written and seen: later reads of
     /// this one miss none of it. A session of another database has nothing to
     /// tell, and changes nothing.
+    ///
+    /// One exception. If `other` was resumed with a token from after a failover that is not
+    /// seen here yet, a session of its own waits for the failover, as `other` does. The
+    /// handle for everybody does not: all its users would wait, who have seen nothing of
+    /// what that token tells. It misses none of it from when the failover is seen.
     pub fn merge(&self, other: &RoutedConnection) {
         let (here, other) = (Here::of(self), Here::of(other));
         if Arc::ptr_eq(here.cluster(), other.cluster()) {
-            here.session_ref().merge(&other.session_ref().view(), here.cluster().board().clock());
+            let board = here.cluster().board();
+            let view = other.session_now().view();
+            here.session_ref().merge(&view, &board.topology(), board.clock());
         }
     }
 
@@ -78,7 +85,7 @@ impl RoutedConnection {
     pub async fn token(&self) -> Option<String> {
         let here = Here::of(self);
         let cluster = here.cluster();
-        let view = here.session_ref().view();
+        let view = here.session_now().view();
         // Nobody could read it: no need to ask for a position.
         self.token_max_age()?;
         let Export { stamp, server } = view.export(&cluster.board().topology())?;
@@ -132,7 +139,18 @@ impl RoutedConnection {
     pub fn progress(&self) -> Progress {
         let here = Here::of(self);
         let topology = here.cluster().board().topology();
-        Progress(here.session_ref().view().export(&topology))
+        Progress(here.session_now().view().export(&topology))
+    }
+
+    /// Has a warning logged, once, when a read through the handle for everybody would miss
+    /// what a session made from it has just written, if it did not wait for it (or does miss
+    /// it, where [`Config::shared_waits_for_sessions`](crate::Config::shared_waits_for_sessions)
+    /// is off). Such a read may be the work of a request that has left the request's session:
+    /// see [`in_current_scope`](crate::in_current_scope). It may as well be one that never
+    /// was in any; the two cannot be told apart. Reads of other consistencies than
+    /// read-your-writes do not count. `sealane-tower` asks for this.
+    pub fn warn_of_strays(&self) {
+        self.session_ref().report_strays();
     }
 
     /// A handle with a session of its own that goes on where `token` was made, in

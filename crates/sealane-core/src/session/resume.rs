@@ -299,7 +299,8 @@ mod tests {
         let mut there = Process::new();
         let past = |lsn, timeline| Past::Known { position: Some(at(lsn, timeline)), server: None };
         let session = there.resume(&past(90, 1));
-        session.merge(&there.resume(&past(140, 2)).view(), &there.clock);
+        let later = there.resume(&past(140, 2)).view();
+        session.merge(&later, there.topology(), &there.clock);
         assert!(session.awaits_failover(there.topology()));
         // The old primary has nothing of what was written after it.
         there.observe(0, 150);
@@ -319,7 +320,7 @@ mod tests {
         child.wrote_anything(&clock);
         assert_eq!(parent.view().written().number(), 1);
         assert_eq!(child.view().written().number(), 2);
-        parent.merge(&child.view(), &clock);
+        parent.merge(&child.view(), Process::new().topology(), &clock);
         assert_eq!(parent.view().written().number(), 2);
     }
 
@@ -328,11 +329,56 @@ mod tests {
         let mut there = Process::new();
         let [one, two] = [140, 150]
             .map(|lsn| there.resume(&Past::Known { position: Some(at(lsn, 1)), server: None }));
-        one.merge(&two.view(), &there.clock);
+        one.merge(&two.view(), there.topology(), &there.clock);
         there.observe(1, 145);
         assert_eq!(there.serves(&one), [0; 0]);
         there.observe(0, 150);
         there.observe(1, 150);
         assert_eq!(there.serves(&one), [1]);
+    }
+
+    #[test]
+    fn what_was_seen_is_not_lost_in_a_shared_session() {
+        let mut there = Process::new();
+        let (reader, shared) = (Session::own(), Session::shared(WriteTracking::Tables));
+        reader.saw(there.server(0), &reader.view(), true, &there.clock);
+        assert_eq!(there.serves(&shared), [1, 2]);
+        shared.merge(&reader.view(), there.topology(), &there.clock);
+        assert_eq!(there.serves(&shared), [0; 0]);
+        there.observe(0, 150);
+        there.observe(2, 150);
+        assert_eq!(there.serves(&shared), [2]);
+    }
+
+    #[test]
+    fn what_was_carried_is_not_lost_in_a_shared_session() {
+        let mut there = Process::new();
+        let mark = Some(ServerMark::of(&Incarnation::new("run of 1")));
+        let past = Past::Known { position: Some(at(120, 1)), server: mark };
+        let shared = Session::shared(WriteTracking::Tables);
+        shared.merge(&there.resume(&past).view(), there.topology(), &there.clock);
+        assert_eq!(there.serves(&shared), [0; 0]);
+        there.observe(0, 150);
+        there.observe(2, 150);
+        assert_eq!(there.serves(&shared), [2]);
+    }
+
+    #[test]
+    fn a_shared_session_does_not_wait_for_a_failover_and_misses_nothing_of_it_later() {
+        let mut there = Process::new();
+        let shared = Session::shared(WriteTracking::Tables);
+        let later = there.resume(&Past::Known { position: Some(at(140, 2)), server: None });
+        shared.merge(&later.view(), there.topology(), &there.clock);
+        shared.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        assert!(!shared.awaits_failover(there.topology()) && shared.is_unwatched());
+        assert_eq!(there.serves(&shared), [1, 2], "as before");
+        there.observe_at(0, at(160, 2));
+        there.observe_at(1, at(130, 2));
+        shared.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        assert!(!shared.is_unwatched());
+        assert_eq!(there.serves(&shared), [0; 0]);
+        there.observe_at(0, at(170, 2));
+        there.observe_at(1, at(170, 2));
+        assert_eq!(there.serves(&shared), [1]);
     }
 }

@@ -48,6 +48,7 @@ struct Routing {
     when_behind: Option<WayOut>,
     primary_wait_ms: Option<u64>,
     write_tracking: Option<WriteTracking>,
+    shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
 }
@@ -156,6 +157,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     }
     if let Some(tracking) = file.routing.write_tracking {
         config = config.write_tracking(tracking);
+    }
+    if let Some(waits) = file.routing.shared_waits_for_sessions {
+        config = config.shared_waits_for_sessions(waits);
     }
     config = file.tokens.apply(config.consistency(consistency).when_behind(when_behind));
     if let Some(wait) = file.routing.primary_wait_ms.map(Duration::from_millis) {
@@ -318,6 +322,7 @@ mod tests {
             when_behind = "wait"
             max_wait_ms = 40
             write_tracking = "whole"
+            shared_waits_for_sessions = false
             balancer = "round-robin"
 
             [tokens]
@@ -353,6 +358,7 @@ mod tests {
             Consistency::BoundedStaleness(Duration::from_millis(250))
         );
         assert_eq!(config.reading.tracking, WriteTracking::Whole);
+        assert!(!config.reading.shared_waits);
         assert_eq!(config.reading.when_behind, WhenBehind::Wait(Duration::from_millis(40)));
         assert_eq!(config.balancer.name(), "round-robin");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));

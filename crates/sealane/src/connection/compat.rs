@@ -1,12 +1,18 @@
 //! What SeaORM's own connection offers beside its traits, so that code written
 //! for `DatabaseConnection` compiles over ours.
 
+use std::time::Duration;
+
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseExecutor, DbBackend, IntoDatabaseExecutor, IsolationLevel,
     Schema, SchemaBuilder, TransactionError, TransactionTrait,
 };
 
-use crate::{RoutedConnection, RoutedTransaction};
+use crate::{RoutedConnection, RoutedTransaction, scope::Here};
+
+/// How long an executor of SeaORM's is expected to write after it was handed out. It is
+/// meant for one call, as of a service; each read in this time costs a read on the primary.
+const EXECUTOR_WRITES: Duration = Duration::from_secs(1);
 
 impl RoutedConnection {
     /// The backend of all endpoints.
@@ -95,10 +101,17 @@ impl RoutedConnection {
     }
 }
 
-/// Migrations and the like run on the primary. Their writes are not seen by
-/// sessions; see [`RoutedConnection::note_write`].
+/// Services that take any executor, migrations and the like run on the primary, through
+/// SeaORM's own connection. What they write there is not seen here. So the session counts
+/// as one that writes for a second after the conversion: its reads in that time miss
+/// nothing that had ended by then, and the first read after it misses nothing that ended
+/// before that read. (Nobody can see when an executor is dropped.) A write that ends later,
+/// and is followed by another read first, needs a [`RoutedConnection::note_write`]. The
+/// handle for everybody, whose reads wait for sessions, counts as one that writes, too.
 impl<'c> From<&'c RoutedConnection> for DatabaseExecutor<'c> {
     fn from(connection: &'c RoutedConnection) -> Self {
+        let here = Here::of(connection);
+        here.session_ref().expect_writes(here.cluster().board().now() + EXECUTOR_WRITES);
         DatabaseExecutor::Connection(connection.primary())
     }
 }
