@@ -13,7 +13,7 @@ use sea_orm::{
 use sealane::{RoutedConnection, RoutedTransaction};
 use sealane_tests::{
     Cluster, Server, eventually,
-    fleet::{self, boat, whereabouts},
+    fleet::{self, boat, reads_on_replica, whereabouts},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -157,9 +157,14 @@ async fn a_session_beside_its_own_open_read_only_transaction_does_not_go_back(
         let level = Some(IsolationLevel::ReadCommitted);
         let transaction = session.begin_with_config(level, Some(AccessMode::ReadOnly)).await?;
         let [_, other] = on_which(&cluster, &transaction).await?;
-        other.pause_replay().await?;
-        // Or the session would stay where its transaction is in any case.
+        // Or the session would stay where its transaction is in any case. What the primary
+        // logs by itself, meanwhile, must not be missing.
         let serves = async || {
+            other.resume_replay().await?;
+            fleet::replayed(&cluster).await?;
+            other.pause_replay().await?;
+            // A statement that waits makes probes quick.
+            reads_on_replica(&session.fork()).await?;
             Ok(session.explain("SELECT 1").choices.iter().all(|choice| choice.refusal.is_none()))
         };
         eventually(SOON, "both replicas may serve the session", serves).await?;
