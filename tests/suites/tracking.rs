@@ -340,3 +340,47 @@ async fn temporary_tables_do_not_hold_reads_on_the_primary(
     ensure!(left > 0.9, "{left}");
     Ok(())
 }
+
+#[rstest]
+#[case::rolled_back(false)]
+#[case::dropped(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_schema_that_is_rolled_back_leaves_no_doubt(
+    #[case] dropped: bool,
+) -> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    for round in 0..10 {
+        let transaction = db.session().begin().await?;
+        transaction.execute_unprepared("CREATE TABLE extra (id int)").await?;
+        match dropped {
+            true => drop(transaction),
+            false => transaction.rollback().await?,
+        }
+        // It wrote anything, as far as is known, but not the catalog.
+        let read = "SELECT boats()";
+        ensure!(leaves(&db.session(), read), "round {round}:\n{}", db.session().explain(read));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temporary_table_that_its_transaction_drops_is_no_change_of_the_schema()
+-> anyhow::Result<()> {
+    let (_cluster, db) = still().await?;
+    for round in 0..10 {
+        let transaction = db.session().begin().await?;
+        for statement in [
+            "CREATE TEMP TABLE sorted (id int)",
+            "CREATE INDEX ON sorted (id)",
+            "DROP TABLE sorted",
+        ] {
+            transaction.execute_unprepared(statement).await?;
+            let read = "SELECT boats()";
+            let known = leaves(&db.session(), read);
+            ensure!(known, "round {round}, {statement}:\n{}", db.session().explain(read));
+        }
+        transaction.commit().await?;
+        ensure!(leaves(&db.session(), "SELECT boats()"), "round {round}");
+    }
+    Ok(())
+}
