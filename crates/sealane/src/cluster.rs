@@ -16,7 +16,7 @@ use sealane_core::{
     TwoChoices, WhenBehind, WriteTracking,
 };
 use sealane_monitor::{Board, CatalogWatch, Monitor};
-use sealane_sql::{Classification, Classifier, may_change_schema};
+use sealane_sql::{Classification, Classifier, TemporaryTables, may_change_schema};
 
 use crate::{
     failover::Resignation,
@@ -168,6 +168,13 @@ impl Cluster {
         may_change_schema(sql, classifier.dialect()).then(|| SchemaChange::begin(self))
     }
 
+    /// Whether the next statement of a transaction with such temporary tables may change what
+    /// the catalog says.
+    pub(crate) fn may_change_schema_in(&self, sql: &str, temporary: &mut TemporaryTables) -> bool {
+        let classifier = self.classifier.as_ref().filter(|_| self.catalog.is_some());
+        classifier.is_some_and(|it| temporary.may_change_schema(sql, it.dialect()))
+    }
+
     /// The schema may have changed.
     pub(crate) fn schema_changed(&self) {
         if let Some(catalog) = &self.catalog {
@@ -227,7 +234,10 @@ impl Cluster {
 
 /// A statement or transaction that may change the schema, while it is running.
 #[derive(Debug)]
-pub(crate) struct SchemaChange(Arc<Cluster>);
+pub(crate) struct SchemaChange {
+    cluster: Arc<Cluster>,
+    undone: bool,
+}
 
 /// A statement that nobody heard the end of may wait for a lock on the server, and be carried
 /// out when that is free.
@@ -237,25 +247,32 @@ impl SchemaChange {
     /// Counts as running for a minute more, during which the catalog is loaded anyway.
     pub(crate) fn linger(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        self.0.schema_changes.fetch_add(1, Ordering::AcqRel);
+        self.cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
         // Not to keep the connections of an application that is over.
-        let cluster = Arc::downgrade(&self.0);
+        let cluster = Arc::downgrade(&self.cluster);
         runtime.spawn(async move {
             tokio::time::sleep(UNHEARD).await;
-            drop(cluster.upgrade().map(SchemaChange));
+            drop(cluster.upgrade().map(|cluster| SchemaChange { cluster, undone: false }));
         });
     }
 
-    fn begin(cluster: &Arc<Cluster>) -> Self {
+    pub(crate) fn begin(cluster: &Arc<Cluster>) -> Self {
         cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
-        SchemaChange(Arc::clone(cluster))
+        SchemaChange { cluster: Arc::clone(cluster), undone: false }
+    }
+
+    /// It was rolled back: the schema is what it was, and nobody has seen another one.
+    pub(crate) fn undone(mut self) {
+        self.undone = true;
     }
 }
 
 impl Drop for SchemaChange {
     fn drop(&mut self) {
-        self.0.schema_changed();
-        self.0.schema_changes.fetch_sub(1, Ordering::AcqRel);
+        if !self.undone {
+            self.cluster.schema_changed();
+        }
+        self.cluster.schema_changes.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -4,11 +4,17 @@ mod place;
 mod stream;
 mod traits;
 
-use std::{fmt, ops::Deref, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use sea_orm::{
     AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionError, TransactionOptions,
 };
+use sealane_core::Lent;
 
 use crate::{
     RoutedConnection,
@@ -35,6 +41,8 @@ pub use stream::RoutedTransactionStream;
 pub struct RoutedTransaction {
     // First: it is rolled back before the place below lets go.
     inner: DatabaseTransaction,
+    /// From when it is used as SeaORM's own type.
+    lent: OnceLock<Lent>,
     /// Shared with the transactions inside.
     place: Arc<Place>,
     /// Whether another transaction is around it, which decides.
@@ -53,7 +61,8 @@ pub(crate) async fn begin(
         true => begin_read(connection, options).await?,
         false => begin_write(connection, options).await?,
     };
-    Ok(RoutedTransaction { inner, place: Arc::new(place), is_nested: false })
+    let (lent, place) = (OnceLock::new(), Arc::new(place));
+    Ok(RoutedTransaction { inner, lent, place, is_nested: false })
 }
 
 /// A standby refuses SERIALIZABLE, and a lone endpoint has nowhere to go.
@@ -94,7 +103,8 @@ async fn begin_read(
 impl RoutedTransaction {
     /// A transaction inside this one.
     fn nested(&self, inner: DatabaseTransaction) -> Self {
-        RoutedTransaction { inner, place: Arc::clone(&self.place), is_nested: true }
+        let (lent, place) = (OnceLock::new(), Arc::clone(&self.place));
+        RoutedTransaction { inner, lent, place, is_nested: true }
     }
 
     /// Commits.
@@ -107,7 +117,7 @@ impl RoutedTransaction {
     /// Dropping the future may leave the outcome unknown; the session counts
     /// it as written.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let RoutedTransaction { inner, place, is_nested } = self;
+        let RoutedTransaction { inner, place, is_nested, .. } = self;
         match is_nested {
             true => place.within(inner.commit()).await,
             false => place.commit(inner).await,
@@ -169,7 +179,7 @@ impl Deref for RoutedTransaction {
     type Target = DatabaseTransaction;
 
     fn deref(&self) -> &DatabaseTransaction {
-        self.place.lend();
+        self.lent.get_or_init(|| self.place.lend());
         &self.inner
     }
 }

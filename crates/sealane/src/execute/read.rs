@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 use sealane_core::{
-    Consistency, Demand, ErrorCode, Failure, Plan, Remedy, Role, Topology, WhenBehind,
+    Consistency, Demand, ErrorCode, Failure, Lent, Plan, Remedy, Role, Topology, WhenBehind,
 };
 use sealane_monitor::Stage;
 use tokio::time::Instant;
@@ -126,6 +126,19 @@ impl ReadExecution {
             attempt.cluster().board().clock(),
         );
         true
+    }
+
+    /// As [`served`](Self::served), for what a transaction shows after its beginning.
+    pub(crate) fn served_again(&self, attempt: &Attempt) -> bool {
+        let (session, clock) = (self.connection.session_ref(), attempt.cluster().board().clock());
+        session.saw_unplanned(attempt.server(), attempt.role() == Role::Primary, clock);
+        attempt.holds(Stage::Sent)
+    }
+
+    /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
+    pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
+        let session = self.connection.session_ref();
+        session.lend(attempt.server(), attempt.role() == Role::Primary)
     }
 
     /// Decides what follows an attempt that was sent and ended without a result.
@@ -251,7 +264,8 @@ impl ReadExecution {
 
     /// How long it is worth waiting for a replica; `None` if it is not.
     fn patience(&self) -> Option<Duration> {
-        if !self.plan.replicas().is_empty() {
+        // While something goes on that nobody sees, each plan asks for more than the last one.
+        if !self.plan.replicas().is_empty() || self.connection.session_ref().is_unwatched() {
             return None;
         }
         let (cluster, readers) = (self.connection.cluster(), self.reach.readers);

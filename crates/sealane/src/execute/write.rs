@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use sea_orm::DbErr;
-use sealane_core::{ErrorCode, Failure, Footprint, Remedy, Role, Session};
+use sealane_core::{ErrorCode, Failure, Footprint, Lent, Remedy, Role, Session};
 use sealane_monitor::Stage;
 
 pub(crate) use notes::Notes;
@@ -30,6 +30,8 @@ pub(crate) struct Writing {
     what: What,
     /// Whether it is known to be over on the server.
     over: AtomicBool,
+    /// Whether nothing of it lasts: a transaction without a COMMIT.
+    undone: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Writing {
     /// Of `attempt`, which has opened. To be called before anything is sent that writes.
     pub(crate) fn new(connection: &RoutedConnection, attempt: Attempt, what: What) -> Self {
         let session = Arc::clone(connection.session_ref());
-        Writing { attempt, session, what, over: AtomicBool::new(false) }
+        let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
+        Writing { attempt, session, what, over: AtomicBool::new(false), undone }
     }
 
     pub(crate) fn attempt(&self) -> &Attempt {
@@ -71,6 +74,7 @@ impl Writing {
         running: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DbErr> {
         self.over.store(false, Ordering::Relaxed);
+        self.undone.store(false, Ordering::Relaxed);
         self.judged(self.attempt.race(Stage::Sent, running).await)
     }
 
@@ -119,7 +123,12 @@ impl Writing {
     /// What it has shown so far, the session has seen: on the server where it runs.
     pub(crate) fn note_seen(&self) {
         let clock = self.attempt.cluster().board().clock();
-        self.session.saw(self.attempt.server(), &self.session.view(), true, clock);
+        self.session.saw_unplanned(self.attempt.server(), true, clock);
+    }
+
+    /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
+    pub(crate) fn lend(&self) -> Lent {
+        self.session.lend(self.attempt.server(), true)
     }
 
     /// What it wrote so far, the session waits for.
@@ -144,8 +153,10 @@ impl Drop for Writing {
             What::Statement { change, .. } => change.take(),
             What::Transaction(notes) => notes.take_change(),
         };
-        if let Some(change) = change.as_ref().filter(|_| !*self.over.get_mut()) {
-            change.linger();
+        match change {
+            Some(change) if *self.undone.get_mut() => change.undone(),
+            Some(change) if !*self.over.get_mut() => change.linger(),
+            _ => {}
         }
         self.stamp();
     }

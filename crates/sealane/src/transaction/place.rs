@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sea_orm::{DatabaseTransaction, DbErr};
+use sealane_core::Lent;
 use sealane_monitor::Stage;
 
 use crate::{
@@ -36,10 +37,21 @@ impl Place {
         tracing::debug!(target: "sealane::route", place = self.name(), why = "in a transaction", sql);
     }
 
-    /// Takes note that statements may be sent which nobody sees.
-    pub(super) fn lend(&self) {
+    /// Takes note that statements may be sent which nobody sees, until the guard is dropped.
+    pub(super) fn lend(&self) -> Lent {
+        match self {
+            Place::Write { writing, notes } => {
+                notes.unseen();
+                writing.lend()
+            }
+            Place::Read { read, attempt } => read.lend(attempt),
+        }
+    }
+
+    /// Takes note that a transaction begins inside.
+    pub(super) fn nest(&self) {
         if let Place::Write { notes, .. } = self {
-            notes.unseen();
+            notes.nest();
         }
     }
 
@@ -82,7 +94,7 @@ impl Place {
                 writing.note_seen();
                 writing.attempt().holds(Stage::Sent)
             }
-            Place::Read { read, attempt } => read.served(attempt),
+            Place::Read { read, attempt } => read.served_again(attempt),
         };
         if holds { Ok(()) } else { Err(self.lost()) }
     }

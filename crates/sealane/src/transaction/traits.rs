@@ -84,6 +84,7 @@ impl TransactionTrait for RoutedTransaction {
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
+        self.place.nest();
         let inner = self.place.within(self.inner().begin_with_options(options)).await?;
         Ok(self.nested(inner))
     }

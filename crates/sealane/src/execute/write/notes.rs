@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealane_core::Footprint;
+use sealane_sql::TemporaryTables;
 
 use crate::{
     RoutedConnection,
@@ -25,6 +26,7 @@ pub(crate) struct Notes {
 struct Noted {
     tables: Footprint,
     change: Option<SchemaChange>,
+    temporary: Option<TemporaryTables>,
 }
 
 impl Notes {
@@ -36,7 +38,11 @@ impl Notes {
             tells_tables,
             generation: cluster.catalog_generation(),
             cluster,
-            noted: Mutex::new(Noted { tables, change: None }),
+            noted: Mutex::new(Noted {
+                tables,
+                change: None,
+                temporary: Some(TemporaryTables::default()),
+            }),
         })
     }
 
@@ -53,13 +59,23 @@ impl Notes {
     /// A statement of the transaction.
     pub(crate) fn statement(&self, sql: &str) {
         let mut noted = self.lock();
-        if noted.change.is_none() {
-            noted.change = self.cluster.schema_change(sql);
+        let Noted { change, temporary, .. } = &mut *noted;
+        // Each statement is looked at: the names of temporary tables are in them.
+        let mut none = TemporaryTables::default();
+        let temporary = temporary.as_mut().unwrap_or(&mut none);
+        if self.cluster.may_change_schema_in(sql, temporary) && change.is_none() {
+            *change = Some(SchemaChange::begin(&self.cluster));
         }
         drop(noted);
         if self.tells_tables && !self.cluster.is_read(sql) {
             self.add(&self.cluster.written(sql));
         }
+    }
+
+    /// A transaction begins inside. Once it is rolled back, the name of a temporary table may mean
+    /// another one again; so from now on no table is taken for a temporary one.
+    pub(crate) fn nest(&self) {
+        self.lock().temporary = None;
     }
 
     /// Statements that nobody can see.
