@@ -263,8 +263,9 @@ impl Board {
     /// What probes of `endpoint` can do for sessions that were refused lately.
     ///
     /// A proof takes two steps: a sample of the primary that was begun after the write, and
-    /// an answer of the replica that covers it. Before the first, replicas are asked in vain;
-    /// after it, so is the primary. `is_feeding` says of the primary that it
+    /// an answer of the replica that covers it. A replica that covers the newest sample
+    /// is asked in vain before the next one; a primary whose newest sample holds all that is
+    /// waited for, before the next write. `is_feeding` says of the primary that it
     /// knows how far subscribers are, so that it has a part in the second step, too.
     pub(crate) fn need(&self, endpoint: EndpointId, is_feeding: bool) -> Need {
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
@@ -273,12 +274,14 @@ impl Board {
         }
         let awaited = WriteStamp::from_number(self.awaited.load(Ordering::Acquire));
         let topology = self.topology();
-        let is_usable = topology.get(endpoint).is_some_and(EndpointState::is_usable);
-        if !is_usable || topology.covered_by_replicas() >= awaited {
+        let Some(state) = topology.get(endpoint).filter(|state| state.is_usable()) else {
+            return Need::None;
+        };
+        if topology.covered_by_replicas() >= awaited {
             return Need::None;
         }
         let is_primary = topology.primary() == Some(endpoint);
-        let is_sampled = topology.sampled_stamp() >= awaited;
+        let sampled = topology.sampled_stamp();
         let behind = topology
             .iter()
             .filter(|(id, _)| if is_primary { *id != endpoint } else { *id == endpoint })
@@ -287,10 +290,11 @@ impl Board {
             .map(|(id, _)| topology.lag(id).unwrap_or(Duration::MAX))
             .min();
         match behind {
-            Some(behind) if !is_sampled && is_primary => Need::Sample { behind },
-            Some(behind) if is_sampled && (!is_primary || is_feeding) => Need::Proof { behind },
-            Some(_) => Need::NotYet,
             None => Need::None,
+            Some(behind) if is_primary && sampled < awaited => Need::Sample { behind },
+            Some(behind) if is_primary && is_feeding => Need::Proof { behind },
+            Some(behind) if !is_primary && state.covered < sampled => Need::Proof { behind },
+            Some(_) => Need::NotYet,
         }
     }
 

@@ -135,7 +135,7 @@ impl Board {
         self.until(|_| {
             heard = self.watch(endpoint).and_then(|watch| {
                 let last = watch.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                last.as_ref().filter(|(started, _)| *started >= after).map(|(_, it)| it.clone())
+                last.as_ref().filter(|(started, _)| *started > after).map(|(_, it)| it.clone())
             });
             heard.is_some()
         })

@@ -301,10 +301,7 @@ impl<P: Probe> Watch<P> {
             Need::Sample { behind } => (false, behind),
             Need::Proof { behind } => (true, behind),
         };
-        let grace = match is_proof {
-            false => self.pace.grace_of_primary(self.monitors),
-            true => self.pace.grace_of_replica(self.monitors),
-        };
+        let grace = self.pace.grace(self.monitors);
         let known = self.step_since.filter(|(was_proof, _)| *was_proof == is_proof);
         let (_, asked_since) = *self.step_since.insert(known.unwrap_or((is_proof, Instant::now())));
         let now = self.board.now();

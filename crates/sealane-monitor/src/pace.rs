@@ -94,20 +94,11 @@ impl Pace {
         self.quick.max(self.share(monitors))
     }
 
-    /// How long the primary is given before it is asked where it is. A read that was refused by
-    /// the replicas runs there meanwhile, and is part of what has to be proved.
-    pub(crate) fn grace_of_primary(&self, monitors: u32) -> Duration {
-        if self.is_shared(monitors) { self.quick } else { self.quick / 2 }
-    }
-
-    /// How long a replica is given to replay what the primary was seen to have, before it is
-    /// asked. Whoever may ask often finds out by asking.
-    pub(crate) fn grace_of_replica(&self, monitors: u32) -> Duration {
-        if self.is_shared(monitors) { self.quick } else { Duration::ZERO }
-    }
-
-    fn is_shared(&self, monitors: u32) -> bool {
-        self.share(monitors) > self.quick
+    /// How long servers are given before they are asked, once that is worth it: the primary to
+    /// end the read that was refused elsewhere and is to be proved, too; a replica to replay
+    /// what the primary was seen to have. Whoever may ask often finds out by asking.
+    pub(crate) fn grace(&self, monitors: u32) -> Duration {
+        if self.share(monitors) > self.quick { self.quick } else { Duration::ZERO }
     }
 
     /// The delay to the next probe after one that has only begun to see something.
@@ -227,8 +218,7 @@ mod tests {
     #[test]
     fn who_may_ask_seldom_gives_servers_time() {
         let pace = Pace::default();
-        assert_eq!([1, 2].map(|n| pace.grace_of_primary(n)), [ms(5) / 2, ms(5)]);
-        assert_eq!([1, 2].map(|n| pace.grace_of_replica(n)), [ms(0), ms(5)]);
+        assert_eq!([1, 2].map(|n| pace.grace(n)), [ms(0), ms(5)]);
     }
 
     /// Probes in `time` of one that asks every `wish`, if it may.

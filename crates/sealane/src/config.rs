@@ -297,7 +297,7 @@ impl Config {
     ///
     /// On PostgreSQL processes are counted by the name of their monitor's connection
     /// (`sealane monitor`), on MySQL and MariaDB by named locks that it holds (`sealane
-    /// monitor 1` and so on). Through a pooler that hands out connections for each
+    /// monitor 0` to `255`). Through a pooler that hands out connections for each
     /// transaction they cannot all be seen.
     #[must_use]
     pub fn probe_budget(mut self, per_s: u32) -> Self {
