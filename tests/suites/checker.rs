@@ -13,10 +13,16 @@ mod history;
 mod nemesis;
 #[path = "checker/sea.rs"]
 mod sea;
+#[path = "checker/strays.rs"]
+mod strays;
 #[path = "checker/tally.rs"]
 mod tally;
+#[path = "checker/transaction.rs"]
+mod transaction;
 #[path = "checker/verdict.rs"]
 mod verdict;
+#[path = "checker/wanted.rs"]
+mod wanted;
 
 use std::{
     io::Write,
@@ -166,7 +172,8 @@ async fn round(
     tally.seeds.push(seed);
     tally.add_inflicted(inflicted?);
 
-    let history = History { keys: chart.all().end, pairs: chart.pairs(), operations };
+    let history =
+        History { failover: None, keys: chart.all().end, pairs: chart.pairs(), operations };
     let violations = violations(&history);
     tally.add(&history, &primary, &violations);
     let mut found = Found { violations, history: None };

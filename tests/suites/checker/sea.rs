@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*};
 use sealane_tests::{Cluster, Engine, fleet};
 
-use crate::history::Key;
+use crate::history::{Cell, Key, Sight};
 
 /// Keys that only one client writes, of each client.
 const OWN: usize = 3;
@@ -90,4 +91,21 @@ impl Chart {
         cluster.primary().sql(&schema.replace("KEYS", &keys)).await?;
         fleet::replayed(cluster).await
     }
+}
+
+/// A key as the servers know it.
+pub fn id(key: Key) -> i32 {
+    i32::try_from(key).unwrap_or(i32::MAX)
+}
+
+/// What `db` shows of `keys` in one statement.
+pub async fn look(db: &impl ConnectionTrait, keys: &[Key]) -> Result<Sight, DbErr> {
+    let ids = keys.iter().map(|key| id(*key));
+    let rows = sighting::Entity::find().filter(sighting::Column::Id.is_in(ids)).all(db).await?;
+    let cells = keys.iter().map(|key| match rows.iter().find(|row| row.id == id(*key)) {
+        Some(row) => Cell { key: *key, version: row.version, author: row.author },
+        None => Cell { key: *key, version: -1, author: 0 },
+    });
+    let place = rows.first().map(|row| row.place.clone()).unwrap_or_default();
+    Ok(Sight { place, cells: cells.collect() })
 }

@@ -29,6 +29,7 @@ pub struct Tally {
     failed_transactions: usize,
     /// Tokens that were refused.
     pub failed_tokens: usize,
+    endless: usize,
     errors: Vec<String>,
     pub faults: BTreeMap<Fault, usize>,
     inflicted: Inflicted,
@@ -85,6 +86,7 @@ impl Tally {
             Failed::Read => &mut self.failed_reads,
             Failed::Transaction => &mut self.failed_transactions,
             Failed::Token => &mut self.failed_tokens,
+            Failed::Endless => &mut self.endless,
         };
         *count += 1;
         if *count <= SHOWN {
@@ -116,8 +118,8 @@ impl fmt::Display for Tally {
         writeln!(f, "  writes {:?}, sessions {:?}", self.writes, self.relations)?;
         writeln!(
             f,
-            "  errors: {} of reads, {} of read-only transactions, {} of tokens",
-            self.failed_reads, self.failed_transactions, self.failed_tokens
+            "  errors: {} of reads, {} of transactions, {} of tokens; {} had no end",
+            self.failed_reads, self.failed_transactions, self.failed_tokens, self.endless
         )?;
         for error in &self.errors {
             writeln!(f, "    {error}")?;
