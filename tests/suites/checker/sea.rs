@@ -81,6 +81,16 @@ impl Chart {
         vec![first, first + 1]
     }
 
+    /// From now on every change tells who made it, in a table of its own.
+    pub async fn leave_wakes(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let wakes = match cluster.engine() {
+            Engine::Postgres => include_str!("postgres_wakes.sql"),
+            _ => include_str!("mysql_wakes.sql"),
+        };
+        cluster.primary().sql(wakes).await?;
+        fleet::replayed(cluster).await
+    }
+
     /// Makes all rows anew, and waits until every replica has them.
     pub async fn draw(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let schema = match cluster.engine() {
