@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::history::{Failover, SHARED};
 
 /// A history by hand: keys 0 and 1 stand alone, 2 and 3 are a pair. Every operation takes
 /// ten nanoseconds, and begins when the one before has ended.
@@ -195,4 +196,94 @@ fn what_nobody_wrote_is_found() {
     assert_eq!(from_the_future.faults(), [(Fault::NeverWritten, 1)]);
     let no_such_row = Log::new().done(1, &[0], 1).read(2, 0, -1, 0);
     assert!(no_such_row.faults().contains(&never[0]));
+}
+
+impl Log {
+    /// With a promotion that both processes know of from moment 100 on.
+    fn after(mut self, synchronous: bool, survivors: &[Author]) -> Self {
+        let known = [Moment(100); 2];
+        let survivors = survivors.iter().copied().collect();
+        self.0.failover = Some(Failover { synchronous, began: Moment(30), known, survivors });
+        self
+    }
+}
+
+#[test]
+fn an_answered_write_that_a_promotion_lost_is_found_if_a_replica_had_it() {
+    let log = || Log::new().done(1, &[0], 1).done(1, &[0], 2);
+    assert_eq!(log().after(true, &[1, 2]).faults(), []);
+    assert_eq!(log().after(true, &[2]).faults(), [(Fault::Lost, 1)]);
+    assert_eq!(log().after(false, &[2]).faults(), []);
+}
+
+#[test]
+fn an_answer_of_a_primary_that_was_replaced_is_found() {
+    let log = |ended| Log::new().done(1, &[0], 1).ending_at(ended);
+    assert_eq!(log(101).after(false, &[]).faults(), [(Fault::AnsweredByOld, 1)]);
+    assert_eq!(log(101).after(false, &[1]).faults(), []);
+    assert_eq!(log(99).after(false, &[]).faults(), []);
+    let unknown = Fate::Unknown("who knows".to_owned());
+    let log = Log::new().write(1, &[0], 1, unknown).ending_at(101).after(true, &[]);
+    assert_eq!(log.faults(), []);
+}
+
+#[test]
+fn what_a_promotion_lost_is_owed_to_nobody_and_shown_to_nobody_who_knows() {
+    // The third begins at 60, the fifth at 100, the sixth at 120.
+    let log = |promise| {
+        let lost = [(0, 2, 2)];
+        let log = Log::new().done(1, &[0], 1).done(1, &[0], 2).reads(1, promise, &lost);
+        log.read(1, 0, 1, 1).read(1, 0, 1, 1)
+    };
+    assert_eq!(log(Promise::Session).after(false, &[1]).faults(), []);
+    let shown = |promise| log(promise).reads(1, promise, &[(0, 2, 2)]).after(false, &[1]);
+    assert_eq!(shown(Promise::Session).faults(), [(Fault::ReadFromOld, 6)]);
+    assert_eq!(shown(Promise::Nothing).faults(), []);
+}
+
+#[test]
+fn bounds_hold_but_for_those_who_cannot_know_the_new_primary() {
+    let read = |log: Log| log.reads(2, Promise::Within(Duration::ZERO), &[(0, 0, 0)]);
+    let log = || read(Log::new().done(1, &[0], 1));
+    assert_eq!(log().after(false, &[1]).faults(), []);
+    let later = || read(log().done(1, &[1], 1).done(1, &[1], 2));
+    assert_eq!(later().after(false, &[1, 3, 4]).faults(), [(Fault::TooStale, 5)]);
+}
+
+#[test]
+fn a_task_without_a_session_is_owed_what_its_process_wrote() {
+    let stray = |process: usize| {
+        let log = Log::new().done(5, &[0], 1);
+        log.reads(PROCESS[process], Promise::OwnWrites, &[(0, 0, 0)])
+    };
+    assert_eq!(stray(process_of(5)).faults(), [(Fault::OwnWriteMissed, 2)]);
+    assert_eq!(stray(1 - process_of(5)).faults(), []);
+}
+
+#[test]
+fn the_shared_handle_is_owed_what_merged_sessions_have_read() {
+    let log = Log::new().done(3, &[0], 1).read(4, 0, 1, 1);
+    let log = log.add(SHARED, Action::Merge { from: 4 });
+    let log = log.reads(SHARED, Promise::OwnWrites, &[(0, 0, 0)]);
+    assert_eq!(log.faults(), [(Fault::BackInTime, 4)]);
+}
+
+#[test]
+fn what_a_transaction_shows_is_seen_by_its_session() {
+    let seen = [(0, 1, 1)];
+    let log = Log::new().done(1, &[0], 1).reads(2, Promise::InTransaction, &seen);
+    assert_eq!(log.read(2, 0, 0, 0).faults(), [(Fault::BackInTime, 3)]);
+    // It may itself be older than what a replica showed, and not than what the session wrote.
+    let log = Log::new().done(1, &[0], 1).read(2, 0, 1, 1);
+    assert_eq!(log.reads(2, Promise::InTransaction, &[(0, 0, 0)]).faults(), []);
+    let log = Log::new().done(1, &[0], 1).reads(1, Promise::InTransaction, &[(0, 0, 0)]);
+    assert_eq!(log.faults(), [(Fault::OwnWriteMissed, 2)]);
+}
+
+#[test]
+fn what_has_no_end_is_found() {
+    let longest = u64::try_from(LONGEST.as_nanos()).unwrap();
+    let log = |took| Log::new().read(1, 0, 0, 0).ending_at(20 + took);
+    assert_eq!(log(longest).faults(), [(Fault::Endless, 1)]);
+    assert_eq!(log(longest - 1).faults(), []);
 }
