@@ -7,16 +7,24 @@
 
 #[path = "checker/client.rs"]
 mod client;
+#[path = "checker/failover.rs"]
+mod failover;
 #[path = "checker/history.rs"]
 mod history;
 #[path = "checker/nemesis.rs"]
 mod nemesis;
 #[path = "checker/sea.rs"]
 mod sea;
+#[path = "checker/strays.rs"]
+mod strays;
 #[path = "checker/tally.rs"]
 mod tally;
+#[path = "checker/transaction.rs"]
+mod transaction;
 #[path = "checker/verdict.rs"]
 mod verdict;
+#[path = "checker/wanted.rs"]
+mod wanted;
 
 use std::{
     io::Write,
@@ -27,10 +35,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use client::{Client, Plant, Shared};
-use history::History;
+use failover::{Way, fail_over, survivors};
+use futures_util::future::join_all;
+use history::{Failover, History};
 use nemesis::{Inflicted, Nemesis};
 use sea::Chart;
-use sealane_tests::{Cluster, fleet};
+use sealane::{Config, RoutedConnection};
+use sealane_tests::{Cluster, Engine, Relay, Server, fleet};
 use tally::Tally;
 use tokio::task::JoinSet;
 use verdict::{Fault, Violation, violations};
@@ -38,6 +49,8 @@ use verdict::{Fault, Violation, violations};
 const CLIENTS: usize = 24;
 /// What is recorded is kept in memory and judged when a round is over.
 const ROUND: Duration = Duration::from_secs(30);
+/// A round in which the primary is replaced.
+const FAILOVER: Duration = Duration::from_secs(20);
 /// Good for tests only.
 const TOKEN_KEY: [u8; 32] = [7; 32];
 const SHOWN_VIOLATIONS: usize = 20;
@@ -52,11 +65,12 @@ enum Trouble {
     Everything,
     /// One replica stands still all the time.
     OneStandsStill,
+    /// The primary is replaced, half-way.
+    Failover(Way),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_promise_is_broken_while_replicas_lag_hang_and_die() -> anyhow::Result<()> {
-    let variable = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed = variable("SEALANE_CHECKER_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     let seconds = variable("SEALANE_CHECKER_SECONDS").unwrap_or(60);
     let mut tally = Tally::default();
@@ -81,6 +95,53 @@ async fn no_promise_is_broken_while_replicas_lag_hang_and_die() -> anyhow::Resul
     }
     ensure!(tally.faults.is_empty(), "promises are broken, see above");
     ensure!(tally.failed_tokens == 0, "{} tokens were refused", tally.failed_tokens);
+    tally.was_a_test()
+}
+
+/// And nothing that was answered is lost, if the primary waits for a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_promise_is_broken_while_the_primary_is_replaced() -> anyhow::Result<()> {
+    if !wanted::FAILOVERS {
+        return Ok(());
+    }
+    let seed = variable("SEALANE_CHECKER_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let rounds = variable("SEALANE_CHECKER_SECONDS").map_or(2, |s| s.div_ceil(FAILOVER.as_secs()));
+    let mut tally = Tally::default();
+    for seed in seed..seed + rounds {
+        let cluster = Cluster::from_env();
+        let way = match seed % 2 {
+            0 if cluster.engine() == Engine::Postgres => Way::Synchronous,
+            _ => Way::Asynchronous,
+        };
+        let trouble = Trouble::Failover(way);
+        let found = round(seed, FAILOVER, Plant::Nothing, trouble, &mut tally).await?;
+        println!("{tally}");
+        if !found.violations.is_empty() {
+            println!("{found}");
+            break;
+        }
+    }
+    ensure!(tally.faults.is_empty(), "promises are broken, see above");
+    tally.was_a_failover()
+}
+
+/// That it would find this: the primary does not wait for the replica that is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_a_failover_loses_are_caught() -> anyhow::Result<()> {
+    let mut tally = Tally::default();
+    let trouble = Trouble::Failover(Way::Planted);
+    round(0, Duration::from_secs(6), Plant::Nothing, trouble, &mut tally).await?;
+    println!("{tally}");
+    ensure!(tally.faults.contains_key(&Fault::Lost), "nothing was found");
+    Ok(())
+}
+
+/// And this: a task that left its session reads whatever there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_miss_the_writes_of_their_process_are_caught() -> anyhow::Result<()> {
+    let tally = planted(Plant::Strays).await?;
+    println!("{tally}");
+    ensure!(tally.faults.contains_key(&Fault::OwnWriteMissed), "nothing was found");
     Ok(())
 }
 
@@ -113,6 +174,10 @@ async fn planted(plant: Plant) -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 /// What a round has shown to be broken, and where to read on.
 #[derive(Debug)]
 struct Found {
@@ -143,13 +208,14 @@ async fn round(
     let cluster = fleet::moor().await?;
     let chart = Chart::new(CLIENTS);
     chart.draw(&cluster).await?;
-    let primary = fleet::address(cluster.primary()).await?;
-    let connect = || sealane::connect(fleet::config(&cluster).token_key(TOKEN_KEY));
-    let processes = [connect().await?, connect().await?];
-    for process in &processes {
-        fleet::ready(process).await?;
+    if let Trouble::Failover(way) = trouble {
+        chart.leave_wakes(&cluster).await?;
+        if way == Way::Synchronous {
+            cluster.replicate_synchronously().await?;
+        }
     }
-
+    let relays = relays(&cluster).await?;
+    let processes = [connect(&cluster, &relays).await?, connect(&cluster, &relays).await?];
     let began = Instant::now();
     let until = began + duration;
     let shared = Arc::new(Shared::new(processes, chart, plant, until));
@@ -157,18 +223,25 @@ async fn round(
     for number in 0..CLIENTS {
         clients.spawn(Client::new(Arc::clone(&shared), number, seed).run());
     }
-    let inflicted = inflict(&cluster, trouble, seed, until).await;
+    let inflicted = match trouble {
+        Trouble::Failover(way) => replace_primary(&cluster, &shared, way, seed).await,
+        _ => inflict(&cluster, &relays, trouble, seed, until).await,
+    };
     let mut operations = Vec::new();
     while let Some(recorded) = clients.join_next().await {
         operations.extend(recorded?);
     }
     tally.took += began.elapsed();
     tally.seeds.push(seed);
-    tally.add_inflicted(inflicted?);
-
-    let history = History { keys: chart.all().end, pairs: chart.pairs(), operations };
+    let Afflicted { inflicted, mut failover, primaries } = inflicted?;
+    tally.add_inflicted(inflicted);
+    if let Some((failover, server)) = &mut failover {
+        failover.survivors = survivors(server).await?;
+    }
+    let failover = failover.map(|(failover, _)| failover);
+    let history = History { failover, keys: chart.all().end, pairs: chart.pairs(), operations };
     let violations = violations(&history);
-    tally.add(&history, &primary, &violations);
+    tally.add(&history, &primaries, &violations);
     let mut found = Found { violations, history: None };
     if plant == Plant::Nothing && !found.violations.is_empty() {
         found.history = Some(written(&history, seed)?);
@@ -176,34 +249,86 @@ async fn round(
     Ok(found)
 }
 
+/// An address that can move for each replica.
+async fn relays(cluster: &Cluster) -> anyhow::Result<Vec<Relay>> {
+    let mut relays = Vec::new();
+    for replica in cluster.replicas() {
+        relays.push(Relay::to(replica).await?);
+    }
+    Ok(relays)
+}
+
+/// One process.
+async fn connect(cluster: &Cluster, relays: &[Relay]) -> anyhow::Result<RoutedConnection> {
+    let config = match wanted::MOVES {
+        true => relays.iter().fold(Config::new(&*cluster.primary().url), |config, relay| {
+            config.replica(relay.url())
+        }),
+        false => fleet::config(cluster),
+    };
+    let db = sealane::connect(config.token_key(TOKEN_KEY)).await?;
+    fleet::ready(&db).await?;
+    Ok(db)
+}
+
+/// What was done to a cluster, and to its primary.
+#[derive(Debug)]
+struct Afflicted {
+    inflicted: Inflicted,
+    failover: Option<(Failover, Server)>,
+    /// The addresses of servers that were no replicas in the end.
+    primaries: Vec<String>,
+}
+
 /// Troubles the cluster until it is time.
 async fn inflict(
     cluster: &Cluster,
+    relays: &[Relay],
     trouble: Trouble,
     seed: u64,
     until: Instant,
-) -> anyhow::Result<Inflicted> {
+) -> anyhow::Result<Afflicted> {
+    let primaries = vec![fleet::address(cluster.primary()).await?];
     if trouble == Trouble::OneStandsStill {
         cluster.replicas()[0].pause_replay().await?;
         tokio::time::sleep_until(until.into()).await;
-        return Ok(Inflicted::new());
+        return Ok(Afflicted { inflicted: Inflicted::new(), failover: None, primaries });
     }
-    let mut nemeses = JoinSet::new();
-    if trouble == Trouble::Everything {
-        nemeses.spawn(Nemesis::new(cluster.primary(), seed, until).cut_writes());
-    }
-    for (n, replica) in (1..).zip(cluster.replicas()) {
-        nemeses.spawn(Nemesis::new(replica, seed + (n << 32), until).trouble_replica());
-    }
-    let mut inflicted = Inflicted::new();
-    while let Some(done) = nemeses.join_next().await {
-        for (name, count) in done? {
-            *inflicted.entry(name).or_default() += count;
+    let replicas = cluster.replicas();
+    let cuts = async {
+        match trouble {
+            Trouble::Everything => Nemesis::new(cluster.primary(), seed, until).cut_writes().await,
+            _ => Inflicted::new(),
         }
+    };
+    let others = replicas.iter().cycle().skip(1);
+    let troubles =
+        (1..).zip(replicas).zip(relays).zip(others).map(|(((n, replica), relay), other)| {
+            Nemesis::new(replica, seed + (n << 32), until).trouble_replica(relay, other)
+        });
+    let (cut, troubled) = tokio::join!(cuts, join_all(troubles));
+    let mut inflicted = Inflicted::new();
+    for (name, count) in troubled.into_iter().chain([cut]).flatten() {
+        *inflicted.entry(name).or_default() += count;
     }
     // A fault that could not be undone must not hold the clients for ever.
     cluster.heal().await?;
-    Ok(inflicted)
+    Ok(Afflicted { inflicted, failover: None, primaries })
+}
+
+/// Replaces the primary when a third of the time is over. What was promoted goes on.
+async fn replace_primary(
+    cluster: &Cluster,
+    shared: &Arc<Shared>,
+    way: Way,
+    seed: u64,
+) -> anyhow::Result<Afflicted> {
+    let old = fleet::address(cluster.primary()).await?;
+    tokio::time::sleep(shared.until.saturating_duration_since(Instant::now()) / 3).await;
+    let (server, name, failover) = fail_over(cluster, shared, way, seed).await?;
+    let primaries = vec![old, fleet::address(server).await?];
+    let inflicted = Inflicted::from([(name, 1)]);
+    Ok(Afflicted { inflicted, failover: Some((failover, server.clone())), primaries })
 }
 
 /// Writes the history down, one operation a line.

@@ -8,24 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{
-    AccessMode, DbErr, EntityTrait, ExprTrait, IsolationLevel, QueryFilter, TransactionTrait,
-    entity::prelude::*,
-};
+use sea_orm::{DbErr, EntityTrait, QueryFilter, UpdateMany, entity::prelude::*};
 use sealane::{Consistency, RoutedConnection, WhenBehind};
+
+use tokio::time::timeout;
 
 use crate::{
     history::{
-        Action, Author, Cell, Clock, Failed, Fate, Key, Moment, Operation, Promise, SessionId,
-        Sight, Transaction, Version,
+        Action, Author, Clock, FIRST_SESSION, Failed, Fate, Key, LONGEST, Moment, Operation,
+        Promise, SessionId, Sight, Transaction, Version, process_of,
     },
-    sea::{Chart, buoy, sighting},
+    sea::{Chart, buoy, id, look},
+    wanted,
 };
 
 /// A client holds so many sessions at once, and does this and that in each of them.
 const HELD: usize = 5;
-/// The session of the handle that all clients of the first process share.
-const SHARED: SessionId = 0;
 /// From what no probe can prove for long to what nearly every replica is good for.
 const BOUNDS_MS: [u64; 5] = [10, 50, 200, 1_000, 5_000];
 /// A wait for replicas: longer than most pauses of replay.
@@ -39,6 +37,8 @@ pub enum Plant {
     Sessions,
     /// Reads with a bound read whatever there is.
     Bounds,
+    /// So do reads of tasks that left their session's scope.
+    Strays,
 }
 
 /// What all clients share.
@@ -62,33 +62,34 @@ impl Shared {
         plant: Plant,
         until: Instant,
     ) -> Self {
-        let (numbers, sessions) = (AtomicI64::new(1), AtomicUsize::new(SHARED + 1));
+        let (numbers, sessions) = (AtomicI64::new(1), AtomicUsize::new(FIRST_SESSION / 2));
         Self { processes, chart, clock: Clock::new(), plant, until, numbers, sessions }
     }
 }
 
-/// A session, and the process that it lives in.
+/// A session.
 #[derive(Clone, Debug)]
-struct Held {
-    id: SessionId,
-    process: usize,
-    db: RoutedConnection,
+pub struct Held {
+    pub id: SessionId,
+    pub db: RoutedConnection,
 }
 
 #[derive(Debug)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     number: usize,
-    rng: fastrand::Rng,
+    pub rng: fastrand::Rng,
     held: Vec<Held>,
     /// The last version that was sent to any of its own keys.
     version: Version,
+    /// A write that has begun, as it will be noted if it has no end.
+    pending: Option<Operation>,
     operations: Vec<Operation>,
 }
 
 /// How a read of a session is made. All promise the same.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+pub enum Way {
     Handle,
     /// On the shared handle, in a scope.
     Scope,
@@ -98,7 +99,8 @@ enum Way {
 impl Client {
     pub fn new(shared: Arc<Shared>, number: usize, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ (number as u64 + 1) << 32);
-        Self { shared, number, rng, held: Vec::new(), version: 0, operations: Vec::new() }
+        let (held, operations) = (Vec::new(), Vec::new());
+        Self { shared, number, rng, held, version: 0, pending: None, operations }
     }
 
     /// Does one thing after the other until it is time.
@@ -109,16 +111,30 @@ impl Client {
                 let session = self.hold(process, self.shared.processes[process].session());
                 self.held.push(session);
             }
-            self.act().await;
+            let begun = self.shared.clock.now();
+            if timeout(LONGEST, self.act()).await.is_err() {
+                self.give_up(begun);
+            }
         }
         self.operations
+    }
+
+    /// What it did has no end, or none in time.
+    fn give_up(&mut self, begun: Moment) {
+        if let Some(mut write) = self.pending.take() {
+            write.ended = self.shared.clock.now();
+            self.operations.push(write);
+        }
+        let session = self.held.first().map_or(FIRST_SESSION, |held| held.id);
+        let error = format!("no end after {LONGEST:?}");
+        self.record(session, begun, Action::Fail { what: Failed::Endless, error });
     }
 
     async fn act(&mut self) {
         let drawn = self.rng.usize(..self.held.len());
         let held = self.held[drawn].clone();
         let alone = self.rng.choice(self.shared.chart.all()).unwrap_or_default();
-        match self.rng.u32(..1000) {
+        match self.rng.u32(..1100) {
             0..400 => self.read(&held, vec![alone]).await,
             400..560 => {
                 let keys = self.some_keys();
@@ -153,7 +169,14 @@ impl Client {
             955..970 => drop(self.held.swap_remove(drawn)),
             970..980 => self.fork(drawn),
             980..990 => self.merge(drawn),
-            _ => self.carry(drawn).await,
+            990..1000 => self.carry(drawn).await,
+            1000.. if self.shared.plant == Plant::Strays => self.stray(&held).await,
+            1000..1030 if wanted::WITH_TRANSACTIONS => self.write_beside(&held).await,
+            1030..1050 if wanted::WITH_TRANSACTIONS => self.read_beside(&held).await,
+            1050..1070 if wanted::STRAYS => self.stray(&held).await,
+            1070..1085 if wanted::EXECUTORS => self.write_through_executor(&held).await,
+            1085..1095 if wanted::MERGES_INTO_SHARED => self.merge_into_shared(&held).await,
+            _ => self.read(&held, vec![alone]).await,
         }
     }
 
@@ -185,14 +208,16 @@ impl Client {
         let bound = self.rng.choice(BOUNDS_MS).map_or(Duration::ZERO, Duration::from_millis);
         let consistency = match self.shared.plant {
             Plant::Bounds => Consistency::Eventual,
-            Plant::Nothing | Plant::Sessions => Consistency::BoundedStaleness(bound),
+            Plant::Nothing | Plant::Sessions | Plant::Strays => {
+                Consistency::BoundedStaleness(bound)
+            }
         };
         let way = if self.rng.bool() { Way::Handle } else { Way::Waiting };
         let (db, keys) = (held.db.with_consistency(consistency), self.some_keys());
         self.observe(held.id, Promise::Within(bound), keys, &db, way).await;
     }
 
-    async fn observe(
+    pub async fn observe(
         &mut self,
         session: SessionId,
         promise: Promise,
@@ -212,62 +237,33 @@ impl Client {
         self.record(session, begun, looked(result, promise));
     }
 
-    async fn read_in_transaction(&mut self, held: &Held, kind: Transaction) {
-        let lists = [self.some_keys(), self.some_keys()];
-        // The second list begins with what the first has, so that something is read twice.
-        let second = [&lists[0][..], &lists[1][..]].concat();
-        let begun = self.shared.clock.now();
-        let result = look_in_transaction(&held.db, &[&lists[0], &second], kind).await;
-        let action = match result {
-            Ok(sights) => {
-                Action::Read { promise: Promise::Session, sights, transaction: Some(kind) }
-            }
-            Err(error) => Action::Fail { what: Failed::Transaction, error: error.to_string() },
-        };
-        self.record(held.id, begun, action);
+    /// A key of its own, with the next version.
+    pub async fn write_own(&mut self, held: &Held) {
+        self.write_own_through(held.id, &held.db).await;
     }
 
-    /// A key of its own, with the next version. A write that was given up on and that the
-    /// server carries out later must not undo it.
-    async fn write_own(&mut self, held: &Held) {
-        self.version += 1;
-        let (version, number, begun) = (self.version, self.number(), self.shared.clock.now());
-        let key = self.shared.chart.own(self.number, &mut self.rng);
-        let update = buoy::Entity::update_many()
-            .col_expr(buoy::Column::Version, Expr::value(version))
-            .col_expr(buoy::Column::Author, Expr::value(number))
-            .filter(buoy::Column::Id.eq(id(key)))
-            .filter(buoy::Column::Version.lt(version));
-        let fate = match update.exec(&held.db).await {
+    pub async fn write_own_through(&mut self, session: SessionId, db: &impl ConnectionTrait) {
+        let (key, version) = self.next_version();
+        let (number, begun) = self.begin_write(session, vec![key], Some(version));
+        let fate = match next(key, version, number).exec(db).await {
             Ok(done) if done.rows_affected == 1 => Fate::Done,
             Ok(_) => Fate::Undone,
             Err(error) => Fate::Unknown(error.to_string()),
         };
         let action = Action::Write { keys: vec![key], version: Some(version), fate };
-        self.record_numbered(number, held.id, begun, self.shared.clock.now(), action);
+        self.record_numbered(number, session, begun, action);
     }
 
-    /// Keys that others write, too, in a transaction: who holds their locks knows the version.
-    async fn write_shared(&mut self, held: &Held, keys: Vec<Key>, commits: bool) {
-        let (number, begun) = (self.number(), self.shared.clock.now());
-        let (version, fate) = count_up(&held.db, &keys, number, commits).await;
-        let action = Action::Write { keys, version, fate };
-        self.record_numbered(number, held.id, begun, self.shared.clock.now(), action);
-    }
-
-    /// The application's one handle reads its writes, too.
-    async fn use_shared_handle(&mut self) {
-        let db = self.planted(&self.shared.processes[0]);
-        let held = Held { id: SHARED, process: 0, db };
-        self.write_own(&held).await;
-        let keys = self.some_keys();
-        self.observe(SHARED, Promise::OwnWrites, keys, &held.db, Way::Handle).await;
+    /// A key of its own, and a version that it never had.
+    pub fn next_version(&mut self) -> (Key, Version) {
+        self.version += 1;
+        (self.shared.chart.own(self.number, &mut self.rng), self.version)
     }
 
     fn fork(&mut self, drawn: usize) {
         let begun = self.shared.clock.now();
         let parent = self.held[drawn].clone();
-        let child = self.hold(parent.process, parent.db.fork());
+        let child = self.hold(process_of(parent.id), parent.db.fork());
         self.record(parent.id, begun, Action::Descend { to: child.id, by_token: false });
         self.held.push(child);
     }
@@ -275,7 +271,8 @@ impl Client {
     /// With another session that it holds in the same process.
     fn merge(&mut self, drawn: usize) {
         let into = self.held[drawn].clone();
-        let of_process = |held: &&Held| held.process == into.process && held.id != into.id;
+        let of_process =
+            |held: &&Held| process_of(held.id) == process_of(into.id) && held.id != into.id;
         let others: Vec<Held> = self.held.iter().filter(of_process).cloned().collect();
         let Some(from) = self.rng.choice(others) else { return };
         let begun = self.shared.clock.now();
@@ -289,7 +286,7 @@ impl Client {
         let begun = self.shared.clock.now();
         // None if it has nothing to tell; then a new session serves as well.
         let token = parent.db.token().await;
-        let process = 1 - parent.process;
+        let process = 1 - process_of(parent.id);
         let resumed = self.shared.processes[process].resume_all(token.as_deref());
         if let Some(refusal) = resumed.refused {
             let error = refusal.to_string();
@@ -301,24 +298,23 @@ impl Client {
     }
 
     fn hold(&self, process: usize, db: RoutedConnection) -> Held {
-        let id = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        Held { id, process, db: self.planted(&db) }
+        let id = 2 * self.shared.sessions.fetch_add(1, Ordering::Relaxed) + process;
+        Held { id, db: self.planted(&db) }
     }
 
-    fn planted(&self, db: &RoutedConnection) -> RoutedConnection {
+    pub fn planted(&self, db: &RoutedConnection) -> RoutedConnection {
         match self.shared.plant {
             Plant::Sessions => db.with_consistency(Consistency::Eventual),
-            Plant::Nothing | Plant::Bounds => db.clone(),
+            Plant::Nothing | Plant::Bounds | Plant::Strays => db.clone(),
         }
     }
 
     /// The handle of everybody in the process of `session`.
-    fn handle_beside(&self, session: SessionId) -> RoutedConnection {
-        let held = self.held.iter().find(|held| held.id == session);
-        self.shared.processes[held.map_or(0, |held| held.process)].clone()
+    pub fn handle_beside(&self, session: SessionId) -> RoutedConnection {
+        self.shared.processes[process_of(session)].clone()
     }
 
-    fn some_keys(&mut self) -> Vec<Key> {
+    pub fn some_keys(&mut self) -> Vec<Key> {
         let chart = &self.shared.chart;
         let mut keys = chart.pair(&mut self.rng);
         keys.push(chart.own(self.number, &mut self.rng));
@@ -326,104 +322,61 @@ impl Client {
         keys
     }
 
-    fn number(&self) -> Author {
+    pub fn number(&self) -> Author {
         self.shared.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn record(&mut self, session: SessionId, begun: Moment, action: Action) {
-        let ended = self.shared.clock.now();
-        self.record_ended(session, begun, ended, action);
+    /// Who writes, and since when. Until it is recorded it counts as begun.
+    pub fn begin_write(
+        &mut self,
+        session: SessionId,
+        keys: Vec<Key>,
+        version: Option<Version>,
+    ) -> (Author, Moment) {
+        let (number, begun) = (self.number(), self.shared.clock.now());
+        let fate = Fate::Unknown("no end".to_owned());
+        let action = Action::Write { keys, version, fate };
+        let client = self.number;
+        self.pending = Some(Operation { number, client, session, begun, ended: begun, action });
+        (number, begun)
     }
 
-    fn record_ended(&mut self, session: SessionId, begun: Moment, ended: Moment, action: Action) {
-        self.record_numbered(self.number(), session, begun, ended, action);
+    pub fn record(&mut self, session: SessionId, begun: Moment, action: Action) {
+        self.record_numbered(self.number(), session, begun, action);
     }
 
-    fn record_numbered(
+    /// What has ended just now, by a number that was drawn before.
+    pub fn record_numbered(
         &mut self,
         number: Author,
         session: SessionId,
         begun: Moment,
-        ended: Moment,
         action: Action,
     ) {
-        let client = self.number;
+        self.pending.take_if(|pending| pending.number == number);
+        let (client, ended) = (self.number, self.shared.clock.now());
+        self.operations.push(Operation { number, client, session, begun, ended, action });
+    }
+
+    fn record_ended(&mut self, session: SessionId, begun: Moment, ended: Moment, action: Action) {
+        let (number, client) = (self.number(), self.number);
         self.operations.push(Operation { number, client, session, begun, ended, action });
     }
 }
 
-fn id(key: Key) -> i32 {
-    i32::try_from(key).unwrap_or(i32::MAX)
+/// Gives `key` a version. One that was given up on and that the server writes later must not
+/// undo it.
+pub fn next(key: Key, version: Version, author: Author) -> UpdateMany<buoy::Entity> {
+    buoy::Entity::update_many()
+        .col_expr(buoy::Column::Version, Expr::value(version))
+        .col_expr(buoy::Column::Author, Expr::value(author))
+        .filter(buoy::Column::Id.eq(id(key)))
+        .filter(buoy::Column::Version.lt(version))
 }
 
-fn looked(result: Result<Sight, DbErr>, promise: Promise) -> Action {
+pub fn looked(result: Result<Sight, DbErr>, promise: Promise) -> Action {
     match result {
         Ok(sight) => Action::Read { promise, sights: vec![sight], transaction: None },
         Err(error) => Action::Fail { what: Failed::Read, error: error.to_string() },
-    }
-}
-
-async fn look(db: &impl ConnectionTrait, keys: &[Key]) -> Result<Sight, DbErr> {
-    let ids = keys.iter().map(|key| id(*key));
-    let rows = sighting::Entity::find().filter(sighting::Column::Id.is_in(ids)).all(db).await?;
-    let cells = keys.iter().map(|key| match rows.iter().find(|row| row.id == id(*key)) {
-        Some(row) => Cell { key: *key, version: row.version, author: row.author },
-        None => Cell { key: *key, version: -1, author: 0 },
-    });
-    let place = rows.first().map(|row| row.place.clone()).unwrap_or_default();
-    Ok(Sight { place, cells: cells.collect() })
-}
-
-async fn look_in_transaction(
-    db: &RoutedConnection,
-    lists: &[&[Key]],
-    kind: Transaction,
-) -> Result<Vec<Sight>, DbErr> {
-    let isolation = match kind {
-        Transaction::Snapshot => IsolationLevel::RepeatableRead,
-        Transaction::Statements => IsolationLevel::ReadCommitted,
-    };
-    let transaction = db.begin_with_config(Some(isolation), Some(AccessMode::ReadOnly)).await?;
-    let mut sights = Vec::new();
-    for keys in lists {
-        sights.push(look(&transaction, keys).await?);
-    }
-    transaction.commit().await?;
-    Ok(sights)
-}
-
-/// Gives `keys`, the least first, the next version each, and reads it back before the end.
-async fn count_up(
-    db: &RoutedConnection,
-    keys: &[Key],
-    author: Author,
-    commits: bool,
-) -> (Option<Version>, Fate) {
-    let counted = async {
-        let transaction = db.begin().await?;
-        for key in keys {
-            buoy::Entity::update_many()
-                .col_expr(buoy::Column::Version, Expr::col(buoy::Column::Version).add(1))
-                .col_expr(buoy::Column::Author, Expr::value(author))
-                .filter(buoy::Column::Id.eq(id(*key)))
-                .exec(&transaction)
-                .await?;
-        }
-        let first = keys.first().map_or(-1, |key| id(*key));
-        let row = buoy::Entity::find_by_id(first).one(&transaction).await?;
-        Ok::<_, DbErr>((transaction, row.map(|row| row.version)))
-    };
-    let Ok((transaction, version)) = counted.await else {
-        // Dropped, it is rolled back; its commit was never sent.
-        return (None, Fate::Undone);
-    };
-    if !commits {
-        // Also if that fails.
-        let _ = transaction.rollback().await;
-        return (version, Fate::Undone);
-    }
-    match transaction.commit().await {
-        Ok(()) => (version, Fate::Done),
-        Err(error) => (version, Fate::Unknown(error.to_string())),
     }
 }

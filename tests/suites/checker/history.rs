@@ -1,6 +1,7 @@
 //! What clients asked for and what came back, on one clock.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -14,7 +15,22 @@ pub type Key = usize;
 pub type Version = i64;
 /// The operation that wrote a version; zero for nobody.
 pub type Author = i64;
+/// Its process is told by its number: sessions with even ones live in the first process.
 pub type SessionId = usize;
+
+/// The session of the handle that all clients of the first process share.
+pub const SHARED: SessionId = 0;
+/// What all sessions of a process wrote, for each of the two processes.
+pub const PROCESS: [SessionId; 2] = [usize::MAX - 1, usize::MAX];
+/// The first number for any other session.
+pub const FIRST_SESSION: SessionId = 2;
+/// Whatever a client begins ends within this time, well or not.
+pub const LONGEST: Duration = Duration::from_secs(15);
+
+/// The process that a session lives in, 0 or 1.
+pub fn process_of(session: SessionId) -> usize {
+    session % 2
+}
 
 /// Nanoseconds since the clock began. No two are equal.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -71,8 +87,12 @@ pub struct Sight {
 pub enum Promise {
     /// All that its session wrote, and nothing older than the session has read.
     Session,
-    /// All that its session wrote: many share it, and their reads have no order.
+    /// All that its session wrote, and what the sessions that it merged had read: many share
+    /// it, and their reads have no order.
     OwnWrites,
+    /// All that its session wrote. It is read on the primary, which may show a commit later
+    /// than a replica did.
+    InTransaction,
     /// All that was answered so long before.
     Within(Duration),
     /// Nothing but that it was written.
@@ -120,6 +140,8 @@ pub enum Failed {
     Transaction,
     /// A token that was refused, or not given.
     Token,
+    /// Something that had no end.
+    Endless,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -132,9 +154,24 @@ pub struct Operation {
     pub action: Action,
 }
 
+/// A promotion while clients went on.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    /// The old primary waited for a replica before it answered, and the replica that has most
+    /// was promoted: nothing that was answered may be lost.
+    pub synchronous: bool,
+    /// The old primary was struck.
+    pub began: Moment,
+    /// From when on each process called the promoted server the primary.
+    pub known: [Moment; 2],
+    /// Who wrote what the new primary has in the end.
+    pub survivors: HashSet<Author>,
+}
+
 /// Everything that happened.
 #[derive(Debug)]
 pub struct History {
+    pub failover: Option<Failover>,
     pub keys: usize,
     /// Rows that are only ever written two at once: the first with the second, and so on.
     pub pairs: Range<Key>,
@@ -146,5 +183,19 @@ impl History {
     pub fn partner(&self, key: Key) -> Option<Key> {
         let start = self.pairs.start;
         self.pairs.contains(&key).then(|| start + ((key - start) ^ 1))
+    }
+
+    /// Whether a promotion lost what `author` wrote; so it is, too, if it was never done.
+    pub fn is_lost(&self, author: Author) -> bool {
+        let survives = |failover: &Failover| failover.survivors.contains(&author);
+        author != 0 && self.failover.as_ref().is_some_and(|failover| !survives(failover))
+    }
+
+    /// Whether `operation` began when its process could not know who was the primary.
+    pub fn is_in_doubt(&self, operation: &Operation) -> bool {
+        self.failover.as_ref().is_some_and(|failover| {
+            let known = failover.known[process_of(operation.session)];
+            (failover.began..known).contains(&operation.begun)
+        })
     }
 }

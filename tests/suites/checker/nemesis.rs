@@ -1,16 +1,20 @@
-//! What goes wrong meanwhile: replicas lag, stand still, hang and die; connections are cut. Never
-//! is the primary lost: what a failover loses no session can get back.
+//! What goes wrong meanwhile: replicas lag, stand still, hang, vanish and die; addresses move,
+//! connections are cut. The primary is never lost here; see `failover`.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use sealane_tests::{Engine, Server, watch};
+use sealane_tests::{Engine, Relay, Server, watch};
 use tokio::time::sleep;
+
+use crate::wanted;
 
 /// Faults by name, and those that could not be inflicted.
 pub type Inflicted = BTreeMap<&'static str, usize>;
+/// The name of those that could not be inflicted.
+pub const FAILED: &str = "that failed";
 
 /// Troubles one server in ways that are drawn from a seed.
 #[derive(Debug)]
@@ -27,15 +31,21 @@ impl Nemesis {
         Self { server: server.clone(), rng, until, inflicted: Inflicted::new() }
     }
 
-    /// For a replica: everything. It ends with all of it undone, unless that failed.
-    pub async fn trouble_replica(mut self) -> Inflicted {
+    /// For a replica: everything. `relay` is its address, which may come to lead to `other`. It ends
+    /// with all of it undone, unless that failed.
+    pub async fn trouble_replica(mut self, relay: &Relay, other: &Server) -> Inflicted {
         while self.calm(50..1_000).await {
-            let (name, outcome) = match self.rng.u32(..100) {
+            let (name, outcome) = match self.rng.u32(..120) {
                 0..45 => ("pauses of replay", self.pauses().await),
                 45..60 => ("delays of replay", self.delay().await),
                 60..80 => ("cut connections", cut_one(&self.server, false, &mut self.rng).await),
                 80..90 => ("freezes", self.freeze().await),
                 90..96 => ("crashes", self.crash().await),
+                96..104 => ("blackouts", self.blackout().await),
+                104..110 if wanted::MOVES => ("moves", self.wander(relay, other).await),
+                110..116 if self.server.engine == Engine::Postgres => {
+                    ("stopped processes", self.stop_queries().await)
+                }
                 _ => ("restarts", self.restart().await),
             };
             self.note(name, outcome.is_ok());
@@ -53,7 +63,7 @@ impl Nemesis {
     }
 
     fn note(&mut self, name: &'static str, succeeded: bool) {
-        *self.inflicted.entry(if succeeded { name } else { "that failed" }).or_default() += 1;
+        *self.inflicted.entry(if succeeded { name } else { FAILED }).or_default() += 1;
     }
 
     /// Whether there is time for more.
@@ -88,6 +98,30 @@ impl Nemesis {
         self.server.freeze().await?;
         self.last(50..2_000).await;
         self.server.thaw().await
+    }
+
+    async fn blackout(&mut self) -> anyhow::Result<()> {
+        self.server.blackhole().await?;
+        self.last(200..5_000).await;
+        self.server.unblackhole().await
+    }
+
+    async fn stop_queries(&mut self) -> anyhow::Result<()> {
+        self.server.stop_queries().await?;
+        self.last(50..1_500).await;
+        self.server.continue_queries().await
+    }
+
+    /// Old connections stay, or not.
+    async fn wander(&mut self, relay: &Relay, other: &Server) -> anyhow::Result<()> {
+        relay.lead_to(other);
+        if self.rng.bool() {
+            relay.cut();
+        }
+        self.last(200..3_000).await;
+        relay.lead_to(&self.server);
+        self.last(200..1_000).await;
+        Ok(())
     }
 
     async fn crash(&mut self) -> anyhow::Result<()> {

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, QueryFilter, entity::prelude::*};
 use sealane_tests::{Cluster, Engine, fleet};
 
-use crate::history::Key;
+use crate::history::{Cell, Key, Sight};
 
 /// Keys that only one client writes, of each client.
 const OWN: usize = 3;
@@ -80,6 +81,16 @@ impl Chart {
         vec![first, first + 1]
     }
 
+    /// From now on every change tells who made it, in a table of its own.
+    pub async fn leave_wakes(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let wakes = match cluster.engine() {
+            Engine::Postgres => include_str!("postgres_wakes.sql"),
+            _ => include_str!("mysql_wakes.sql"),
+        };
+        cluster.primary().sql(wakes).await?;
+        fleet::replayed(cluster).await
+    }
+
     /// Makes all rows anew, and waits until every replica has them.
     pub async fn draw(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let schema = match cluster.engine() {
@@ -90,4 +101,21 @@ impl Chart {
         cluster.primary().sql(&schema.replace("KEYS", &keys)).await?;
         fleet::replayed(cluster).await
     }
+}
+
+/// A key as the servers know it.
+pub fn id(key: Key) -> i32 {
+    i32::try_from(key).unwrap_or(i32::MAX)
+}
+
+/// What `db` shows of `keys` in one statement.
+pub async fn look(db: &impl ConnectionTrait, keys: &[Key]) -> Result<Sight, DbErr> {
+    let ids = keys.iter().map(|key| id(*key));
+    let rows = sighting::Entity::find().filter(sighting::Column::Id.is_in(ids)).all(db).await?;
+    let cells = keys.iter().map(|key| match rows.iter().find(|row| row.id == id(*key)) {
+        Some(row) => Cell { key: *key, version: row.version, author: row.author },
+        None => Cell { key: *key, version: -1, author: 0 },
+    });
+    let place = rows.first().map(|row| row.place.clone()).unwrap_or_default();
+    Ok(Sight { place, cells: cells.collect() })
 }

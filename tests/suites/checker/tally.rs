@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use anyhow::ensure;
+
 use crate::{
     history::{Action, Failed, Fate, History, Promise},
-    nemesis::Inflicted,
+    nemesis::{FAILED, Inflicted},
     verdict::{Fault, Violation},
 };
 
@@ -29,19 +31,21 @@ pub struct Tally {
     failed_transactions: usize,
     /// Tokens that were refused.
     pub failed_tokens: usize,
+    endless: usize,
     errors: Vec<String>,
     pub faults: BTreeMap<Fault, usize>,
     inflicted: Inflicted,
 }
 
 impl Tally {
-    /// Adds one round. `primary` is the address of the server that is no replica.
-    pub fn add(&mut self, history: &History, primary: &str, violations: &[Violation]) {
+    /// Adds one round. `primaries` are the addresses of servers that were no replicas in the end.
+    pub fn add(&mut self, history: &History, primaries: &[String], violations: &[Violation]) {
         self.operations += history.operations.len();
         for operation in &history.operations {
             match &operation.action {
                 Action::Read { promise, sights, transaction } => {
-                    let on_replica = usize::from(sights.iter().any(|sight| sight.place != primary));
+                    let on_replica =
+                        usize::from(sights.iter().any(|sight| !primaries.contains(&sight.place)));
                     if transaction.is_some() {
                         self.transactions += 1;
                         self.transactions_on_replicas += on_replica;
@@ -58,6 +62,9 @@ impl Tally {
                         Fate::Unknown(_) => "unknown",
                     };
                     *self.writes.entry(fate).or_default() += 1;
+                    if fate == "done" && history.is_lost(operation.number) {
+                        *self.writes.entry("of them lost").or_default() += 1;
+                    }
                 }
                 Action::Descend { by_token: true, .. } => self.relate("tokens"),
                 Action::Descend { by_token: false, .. } => self.relate("forks"),
@@ -76,6 +83,31 @@ impl Tally {
         }
     }
 
+    /// So that nothing can pass without having been tested. What a machine that does much else at
+    /// once still does is a fraction of what an idle one does.
+    pub fn was_a_test(&self) -> anyhow::Result<()> {
+        let seconds = self.took.as_secs_f64();
+        let done = self.writes.get("done").copied().unwrap_or_default();
+        let failed = self.inflicted.get(FAILED).copied().unwrap_or_default();
+        let inflicted = self.inflicted.values().sum::<usize>() - failed;
+        let enough = |count: usize, per_second: f64| count as f64 >= seconds * per_second;
+        ensure!(enough(self.operations, 50.0), "{} operations", self.operations);
+        ensure!(enough(done, 3.0), "{done} writes were done");
+        ensure!(self.reads_on_replicas * 4 >= self.reads, "too few reads on replicas");
+        ensure!(enough(inflicted, 0.1), "{inflicted} faults took effect");
+        Ok(())
+    }
+
+    /// The same for rounds in which the primary is replaced.
+    pub fn was_a_failover(&self) -> anyhow::Result<()> {
+        let seconds = self.took.as_secs_f64();
+        let done = self.writes.get("done").copied().unwrap_or_default();
+        ensure!(self.operations as f64 >= seconds * 25.0, "{} operations", self.operations);
+        ensure!(done as f64 >= seconds, "{done} writes were done");
+        ensure!(self.inflicted.values().sum::<usize>() == self.seeds.len(), "too few failovers");
+        Ok(())
+    }
+
     fn relate(&mut self, relation: &'static str) {
         *self.relations.entry(relation).or_default() += 1;
     }
@@ -85,6 +117,7 @@ impl Tally {
             Failed::Read => &mut self.failed_reads,
             Failed::Transaction => &mut self.failed_transactions,
             Failed::Token => &mut self.failed_tokens,
+            Failed::Endless => &mut self.endless,
         };
         *count += 1;
         if *count <= SHOWN {
@@ -116,8 +149,8 @@ impl fmt::Display for Tally {
         writeln!(f, "  writes {:?}, sessions {:?}", self.writes, self.relations)?;
         writeln!(
             f,
-            "  errors: {} of reads, {} of read-only transactions, {} of tokens",
-            self.failed_reads, self.failed_transactions, self.failed_tokens
+            "  errors: {} of reads, {} of transactions, {} of tokens; {} had no end",
+            self.failed_reads, self.failed_transactions, self.failed_tokens, self.endless
         )?;
         for error in &self.errors {
             writeln!(f, "    {error}")?;

@@ -7,11 +7,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    time::Duration,
 };
 
 use crate::history::{
-    Action, Author, Cell, Fate, History, Key, Moment, Operation, Promise, SessionId, Sight,
-    Transaction, Version,
+    Action, Author, Cell, Fate, History, Key, LONGEST, Moment, Operation, PROCESS, Promise,
+    SessionId, Sight, Transaction, Version, process_of,
 };
 
 /// What can be wrong with a read.
@@ -27,6 +28,14 @@ pub enum Fault {
     TornSnapshot,
     /// It shows what nobody wrote, what was rolled back, or what is only written later.
     NeverWritten,
+    /// A write that was answered is not there after a promotion, though a replica had it.
+    Lost,
+    /// A write was answered by the old primary when its process knew the new one.
+    AnsweredByOld,
+    /// It shows what the promotion had lost, when its process knew the new primary.
+    ReadFromOld,
+    /// It took longer than anything may.
+    Endless,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,7 +51,16 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fault, operation, key, read, owed } = self;
-        write!(f, "{fault:?}: operation {operation} read version {read} of {key}, not {owed}")
+        match fault {
+            Fault::Endless => write!(f, "operation {operation} took {read} ms"),
+            Fault::Lost | Fault::AnsweredByOld => {
+                write!(f, "{fault:?}: operation {operation} wrote version {read} of {key}")
+            }
+            _ => write!(
+                f,
+                "{fault:?}: operation {operation} read version {read} of {key}, not {owed}"
+            ),
+        }
     }
 }
 
@@ -122,7 +140,9 @@ impl<'h> Replay<'h> {
             let Action::Write { keys, version, fate } = &operation.action else { continue };
             let source = Source { begun: operation.begun, keys, version: *version, fate };
             replay.sources.insert(operation.number, source);
-            if let (Fate::Done, Some(version)) = (fate, version) {
+            if let (Fate::Done, Some(version), false) =
+                (fate, version, history.is_lost(operation.number))
+            {
                 keys.iter().for_each(|key| replay.answered[*key].push((operation.ended, *version)));
             }
         }
@@ -149,10 +169,18 @@ impl<'h> Replay<'h> {
 
     fn end(&mut self, operation: &Operation) {
         let known = self.running.remove(&operation.number).unwrap_or_default();
+        self.judge_time(operation);
         match &operation.action {
+            Action::Write { keys, version, fate: Fate::Done }
+                if self.history.is_lost(operation.number) =>
+            {
+                self.judge_loss(operation, keys, version.unwrap_or_default());
+            }
             Action::Write { keys, version: Some(version), fate: Fate::Done } => {
-                let past = self.past(operation.session);
-                keys.iter().for_each(|key| past.written[*key] = past.written[*key].max(*version));
+                for session in [operation.session, PROCESS[process_of(operation.session)]] {
+                    let written = &mut self.past(session).written;
+                    keys.iter().for_each(|key| written[*key] = written[*key].max(*version));
+                }
             }
             Action::Write { .. } | Action::Fail { .. } => {}
             Action::Descend { to, .. } => self.past(*to).absorb(&known),
@@ -160,12 +188,16 @@ impl<'h> Replay<'h> {
             Action::Read { promise, sights, transaction } => {
                 for cell in sights.iter().flat_map(|sight| &sight.cells) {
                     self.judge_source(operation, cell);
+                    self.judge_server(operation, *promise, cell);
                     self.judge_promise(operation, *promise, &known, cell);
                 }
                 self.judge_states(operation, sights, *transaction);
                 if *promise != Promise::OwnWrites {
+                    let history = self.history;
                     let past = self.past(operation.session);
-                    for cell in sights.iter().flat_map(|sight| &sight.cells) {
+                    let cells = sights.iter().flat_map(|sight| &sight.cells);
+                    // What a promotion loses nobody can be shown again.
+                    for cell in cells.filter(|cell| !history.is_lost(cell.author)) {
                         past.seen[cell.key] = past.seen[cell.key].max(cell.version);
                     }
                 }
@@ -180,6 +212,39 @@ impl<'h> Replay<'h> {
     fn accuse(&mut self, fault: Fault, operation: &Operation, cell: &Cell, owed: Version) {
         let (operation, key, read) = (operation.number, cell.key, cell.version);
         self.found.push(Violation { fault, operation, key, read, owed });
+    }
+
+    fn judge_time(&mut self, operation: &Operation) {
+        let took = Duration::from_nanos(operation.ended.0.saturating_sub(operation.begun.0));
+        if took >= LONGEST {
+            let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+            let cell = Cell { key: 0, version: took_ms, author: operation.number };
+            self.accuse(Fault::Endless, operation, &cell, 0);
+        }
+    }
+
+    /// A write that was answered, and that the new primary does not have.
+    fn judge_loss(&mut self, operation: &Operation, keys: &[Key], version: Version) {
+        let Some(failover) = &self.history.failover else { return };
+        let fault = if operation.ended > failover.known[process_of(operation.session)] {
+            Fault::AnsweredByOld
+        } else if failover.synchronous {
+            Fault::Lost
+        } else {
+            // Nothing can be done about it.
+            return;
+        };
+        let key = keys.first().copied().unwrap_or_default();
+        self.accuse(fault, operation, &Cell { key, version, author: operation.number }, 0);
+    }
+
+    /// A read of what is lost, by a process that knows better.
+    fn judge_server(&mut self, operation: &Operation, promise: Promise, cell: &Cell) {
+        let Some(failover) = &self.history.failover else { return };
+        let knows = operation.begun > failover.known[process_of(operation.session)];
+        if knows && promise != Promise::Nothing && self.history.is_lost(cell.author) {
+            self.accuse(Fault::ReadFromOld, operation, cell, 0);
+        }
     }
 
     fn judge_source(&mut self, operation: &Operation, cell: &Cell) {
@@ -204,19 +269,23 @@ impl<'h> Replay<'h> {
     ) {
         let (written, seen) = (known.written[cell.key], known.seen[cell.key]);
         match promise {
-            Promise::Session | Promise::OwnWrites if cell.version < written => {
+            Promise::Session | Promise::OwnWrites | Promise::InTransaction
+                if cell.version < written =>
+            {
                 self.accuse(Fault::OwnWriteMissed, operation, cell, written);
             }
-            Promise::Session if cell.version < seen => {
+            Promise::Session | Promise::OwnWrites if cell.version < seen => {
                 self.accuse(Fault::BackInTime, operation, cell, seen);
             }
+            // Until its process knows the new primary nobody can say what that one answered.
+            Promise::Within(_) if self.history.is_in_doubt(operation) => {}
             Promise::Within(bound) => {
                 let owed = self.answered_by(cell.key, operation.begun.before(bound));
                 if cell.version < owed {
                     self.accuse(Fault::TooStale, operation, cell, owed);
                 }
             }
-            Promise::Session | Promise::OwnWrites | Promise::Nothing => {}
+            Promise::Session | Promise::OwnWrites | Promise::InTransaction | Promise::Nothing => {}
         }
     }
 
@@ -273,210 +342,5 @@ impl<'h> Replay<'h> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    /// A history by hand: keys 0 and 1 stand alone, 2 and 3 are a pair. Every operation takes
-    /// ten nanoseconds, and begins when the one before has ended.
-    struct Log(History);
-
-    impl Log {
-        fn new() -> Self {
-            Self(History { keys: 4, pairs: 2..4, operations: Vec::new() })
-        }
-
-        fn add(mut self, session: SessionId, action: Action) -> Self {
-            let number = i64::try_from(self.0.operations.len()).unwrap() + 1;
-            let begun = Moment(number.cast_unsigned() * 20);
-            let ended = Moment(begun.0 + 10);
-            let operation = Operation { number, client: 0, session, begun, ended, action };
-            self.0.operations.push(operation);
-            self
-        }
-
-        fn ending_at(mut self, ended: u64) -> Self {
-            self.0.operations.last_mut().unwrap().ended = Moment(ended);
-            self
-        }
-
-        fn write(self, session: SessionId, keys: &[Key], version: Version, fate: Fate) -> Self {
-            self.add(session, Action::Write { keys: keys.into(), version: Some(version), fate })
-        }
-
-        fn done(self, session: SessionId, keys: &[Key], version: Version) -> Self {
-            self.write(session, keys, version, Fate::Done)
-        }
-
-        fn reads(
-            self,
-            session: SessionId,
-            promise: Promise,
-            cells: &[(Key, Version, Author)],
-        ) -> Self {
-            let sights = vec![sight(cells)];
-            self.add(session, Action::Read { promise, sights, transaction: None })
-        }
-
-        fn read(self, session: SessionId, key: Key, version: Version, author: Author) -> Self {
-            self.reads(session, Promise::Session, &[(key, version, author)])
-        }
-
-        fn transaction(self, kind: Transaction, sights: &[&[(Key, Version, Author)]]) -> Self {
-            let sights = sights.iter().map(|cells| sight(cells)).collect();
-            let promise = Promise::Session;
-            self.add(9, Action::Read { promise, sights, transaction: Some(kind) })
-        }
-
-        fn faults(&self) -> Vec<(Fault, Author)> {
-            violations(&self.0).iter().map(|found| (found.fault, found.operation)).collect()
-        }
-    }
-
-    fn sight(cells: &[(Key, Version, Author)]) -> Sight {
-        let cell = |&(key, version, author): &_| Cell { key, version, author };
-        Sight { place: "here".to_owned(), cells: cells.iter().map(cell).collect() }
-    }
-
-    #[test]
-    fn a_history_without_fault_passes() {
-        let log = Log::new()
-            .read(1, 0, 0, 0)
-            .done(1, &[0], 1)
-            .read(1, 0, 1, 2)
-            .reads(2, Promise::Nothing, &[(0, 0, 0)])
-            .read(3, 0, 0, 0)
-            .done(2, &[2, 3], 1)
-            .reads(1, Promise::Within(Duration::ZERO), &[(2, 1, 6), (3, 1, 6)])
-            .transaction(Transaction::Snapshot, &[&[(2, 0, 0)], &[(2, 0, 0), (3, 0, 0)]])
-            .transaction(Transaction::Statements, &[&[(2, 0, 0)], &[(2, 1, 6), (3, 1, 6)]]);
-        assert_eq!(log.faults(), []);
-    }
-
-    #[test]
-    fn a_session_that_misses_its_write_is_found() {
-        let log = Log::new().done(1, &[0], 1).read(1, 0, 0, 0);
-        assert_eq!(log.faults(), [(Fault::OwnWriteMissed, 2)]);
-        let log = Log::new().done(0, &[0], 1).reads(0, Promise::OwnWrites, &[(0, 0, 0)]);
-        assert_eq!(log.faults(), [(Fault::OwnWriteMissed, 2)]);
-    }
-
-    #[test]
-    fn a_write_that_was_not_answered_before_the_read_began_is_not_owed() {
-        let log = Log::new().done(1, &[0], 1).ending_at(50).read(1, 0, 0, 0);
-        assert_eq!(log.faults(), []);
-        let lost = Fate::Unknown("connection lost".to_owned());
-        let log = Log::new().write(1, &[0], 1, lost).read(1, 0, 0, 0).read(1, 0, 1, 1);
-        assert_eq!(log.faults(), []);
-    }
-
-    #[test]
-    fn a_session_that_goes_back_in_time_is_found() {
-        let log = Log::new().done(1, &[0], 1).read(2, 0, 1, 1).read(2, 0, 0, 0);
-        assert_eq!(log.faults(), [(Fault::BackInTime, 3)]);
-        // Whatever was asked of the read that saw it.
-        let seen = [(0, 1, 1)];
-        let log = Log::new().done(1, &[0], 1).reads(2, Promise::Nothing, &seen).read(2, 0, 0, 0);
-        assert_eq!(log.faults(), [(Fault::BackInTime, 3)]);
-    }
-
-    #[test]
-    fn reads_that_many_share_have_no_order() {
-        let [new, old] = [[(0, 1, 1)], [(0, 0, 0)]];
-        let log = Log::new().done(1, &[0], 1).reads(0, Promise::OwnWrites, &new).reads(
-            0,
-            Promise::OwnWrites,
-            &old,
-        );
-        assert_eq!(log.faults(), []);
-    }
-
-    #[test]
-    fn what_a_session_knows_goes_along_with_forks_merges_and_tokens() {
-        let descend = |by_token| Action::Descend { to: 2, by_token };
-        for by_token in [false, true] {
-            let log = Log::new().done(1, &[0], 1).add(1, descend(by_token)).read(2, 0, 0, 0);
-            assert_eq!(log.faults(), [(Fault::OwnWriteMissed, 3)]);
-        }
-        // But not what comes later, and not the other way.
-        let log = Log::new()
-            .add(1, descend(false))
-            .done(1, &[0], 1)
-            .read(2, 0, 0, 0)
-            .done(2, &[1], 1)
-            .read(1, 1, 0, 0);
-        assert_eq!(log.faults(), []);
-        let merge = Action::Merge { from: 1 };
-        let log = Log::new()
-            .done(3, &[0], 1)
-            .read(1, 0, 1, 1)
-            .read(2, 0, 0, 0)
-            .add(2, merge)
-            .read(2, 0, 0, 0);
-        assert_eq!(log.faults(), [(Fault::BackInTime, 5)]);
-    }
-
-    #[test]
-    fn a_read_beyond_its_bound_is_found() {
-        // Answered at 30; the read begins at 40.
-        let read = |bound| {
-            let promise = Promise::Within(Duration::from_nanos(bound));
-            Log::new().done(1, &[0], 1).reads(2, promise, &[(0, 0, 0)])
-        };
-        assert_eq!(read(9).faults(), [(Fault::TooStale, 2)]);
-        assert_eq!(read(10).faults(), []);
-    }
-
-    #[test]
-    fn a_bound_owes_the_greatest_version_and_not_the_last_answer() {
-        let log = Log::new().done(1, &[0], 2).done(1, &[0], 1).reads(
-            2,
-            Promise::Within(Duration::ZERO),
-            &[(0, 1, 2)],
-        );
-        assert_eq!(log.faults(), [(Fault::TooStale, 3)]);
-    }
-
-    #[test]
-    fn a_torn_snapshot_is_found() {
-        let torn = [(2, 1, 1), (3, 0, 0)];
-        let log = Log::new().done(1, &[2, 3], 1).reads(2, Promise::Session, &torn);
-        assert_eq!(log.faults(), [(Fault::TornSnapshot, 2)]);
-        let [old, new]: [&[_]; 2] = [&[(0, 0, 0)], &[(0, 1, 1)]];
-        let log = Log::new().done(1, &[0], 1).transaction(Transaction::Snapshot, &[old, new]);
-        assert_eq!(log.faults(), [(Fault::TornSnapshot, 2)]);
-        // A pair read one after the other.
-        let [first, second]: [&[_]; 2] = [&[(2, 0, 0)], &[(3, 1, 1)]];
-        let log =
-            Log::new().done(1, &[2, 3], 1).transaction(Transaction::Snapshot, &[first, second]);
-        assert_eq!(log.faults(), [(Fault::TornSnapshot, 2)]);
-        let log =
-            Log::new().done(1, &[2, 3], 1).transaction(Transaction::Statements, &[first, second]);
-        assert_eq!(log.faults(), []);
-    }
-
-    #[test]
-    fn a_transaction_that_goes_back_in_time_is_found() {
-        let [old, new]: [&[_]; 2] = [&[(0, 0, 0)], &[(0, 1, 1)]];
-        let log = Log::new().done(1, &[0], 1).transaction(Transaction::Statements, &[new, old]);
-        assert_eq!(log.faults(), [(Fault::BackInTime, 2)]);
-    }
-
-    #[test]
-    fn what_nobody_wrote_is_found() {
-        let never = [(Fault::NeverWritten, 2)];
-        let undone = Log::new().write(1, &[0], 1, Fate::Undone).read(2, 0, 1, 1);
-        assert_eq!(undone.faults(), never);
-        let of_another_key = Log::new().done(1, &[0], 1).read(2, 1, 1, 1);
-        assert_eq!(of_another_key.faults(), never);
-        let of_another_version = Log::new().done(1, &[0], 1).read(2, 0, 2, 1);
-        assert_eq!(of_another_version.faults(), never);
-        let by_nobody = Log::new().done(1, &[0], 1).read(2, 0, 1, 77);
-        assert_eq!(by_nobody.faults(), never);
-        let from_the_future = Log::new().read(2, 0, 1, 2).done(1, &[0], 1);
-        assert_eq!(from_the_future.faults(), [(Fault::NeverWritten, 1)]);
-        let no_such_row = Log::new().done(1, &[0], 1).read(2, 0, -1, 0);
-        assert!(no_such_row.faults().contains(&never[0]));
-    }
-}
+#[path = "verdict/tests.rs"]
+mod tests;
