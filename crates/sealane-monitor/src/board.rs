@@ -59,18 +59,15 @@ pub(crate) struct WatchSignals {
     pub(crate) heard: Mutex<Option<(Moment, Result<(), Failure>)>>,
 }
 
-/// What sessions that wait want of an endpoint. `behind`: how far the nearest replica is
-/// behind that they wait for.
+/// What sessions that wait want of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Nothing that a probe of it could show.
     None,
-    /// Where the primary is.
-    Sample { behind: Duration },
-    /// Nothing before another endpoint has told something.
-    NotYet,
-    /// How far it has got.
-    Proof { behind: Duration },
+    /// A probe, once there is a newer sample of the primary.
+    AfterSample,
+    /// A probe. The nearest replica that they wait for is `behind` by so much.
+    Now { behind: Duration },
 }
 
 /// A session that was refused this long ago is no longer waiting.
@@ -264,10 +261,9 @@ impl Board {
     ///
     /// A proof takes two steps: a sample of the primary that was begun after the write, and
     /// an answer of the replica that covers it. A replica that covers the newest sample
-    /// is asked in vain before the next one; a primary whose newest sample holds all that is
-    /// waited for, before the next write. `is_feeding` says of the primary that it
-    /// knows how far subscribers are, so that it has a part in the second step, too.
-    pub(crate) fn need(&self, endpoint: EndpointId, is_feeding: bool) -> Need {
+    /// is asked in vain before the next one. The primary is not: a read that was
+    /// refused goes on there, and what is waited for next is newer than what was waited for.
+    pub(crate) fn need(&self, endpoint: EndpointId) -> Need {
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
         if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
             return Need::None;
@@ -291,10 +287,8 @@ impl Board {
             .min();
         match behind {
             None => Need::None,
-            Some(behind) if is_primary && sampled < awaited => Need::Sample { behind },
-            Some(behind) if is_primary && is_feeding => Need::Proof { behind },
-            Some(behind) if !is_primary && state.covered < sampled => Need::Proof { behind },
-            Some(_) => Need::NotYet,
+            Some(behind) if is_primary || state.covered < sampled => Need::Now { behind },
+            Some(_) => Need::AfterSample,
         }
     }
 

@@ -116,13 +116,11 @@ struct Watch<P> {
     probe: P,
     pace: Pace,
     waiting_since: Option<Moment>,
-    /// Since when a sample of the primary is wanted of it, or (`true`) a proof.
-    step_since: Option<(bool, Instant)>,
+    /// Since when a probe is wanted that can help.
+    asked_since: Option<Instant>,
     /// How many processes ask this server, if it can be seen.
     monitors: u32,
     allowance: Allowance,
-    /// Whether it told last of subscribers that it sends to.
-    is_feeding: bool,
     /// In a row, of an endpoint that nobody needs now.
     failures: u32,
     /// Answers in a row that the database is not there.
@@ -139,10 +137,9 @@ impl<P: Probe> Watch<P> {
             probe,
             pace,
             waiting_since: None,
-            step_since: None,
+            asked_since: None,
             monitors: 1,
             allowance: Allowance::default(),
-            is_feeding: false,
             failures: 0,
             absences: 0,
             calls: 0,
@@ -185,7 +182,6 @@ impl<P: Probe> Watch<P> {
             self.board.apply(&observation);
             if let Outcome::Answered(report) = &observation.outcome {
                 self.monitors = report.particulars.monitors.unwrap_or(1);
-                self.is_feeding = !report.feeds.is_empty();
             }
             if let Outcome::Failed(Failure::Timeout | Failure::Connection(_)) = observation.outcome
             {
@@ -258,7 +254,7 @@ impl<P: Probe> Watch<P> {
             // Registered before looking, so that nobody's wait and no sample slips in between.
             woken.as_mut().enable();
             published.as_mut().enable();
-            let need = board.need(self.endpoint, self.is_feeding);
+            let need = board.need(self.endpoint);
             let quick = self.quick_due(need, began);
             let due = quick.unwrap_or(calm);
             // While somebody waits every refusal would wake it; it looks again by itself.
@@ -282,28 +278,26 @@ impl<P: Probe> Watch<P> {
                 }
                 // Perhaps for others' sake.
                 () = woken, if quick.is_none() => {}
-                () = published, if need == Need::NotYet => {}
+                () = published, if need == Need::AfterSample => {}
             }
         }
     }
 
     /// When the next probe is due, if somebody waits for what it may prove.
     fn quick_due(&mut self, need: Need, began: Instant) -> Option<Instant> {
-        let (is_proof, behind) = match need {
+        let behind = match need {
             Need::None => {
-                (self.waiting_since, self.step_since) = (None, None);
+                (self.waiting_since, self.asked_since) = (None, None);
                 return None;
             }
-            Need::NotYet => {
-                self.step_since = None;
+            Need::AfterSample => {
+                self.asked_since = None;
                 return None;
             }
-            Need::Sample { behind } => (false, behind),
-            Need::Proof { behind } => (true, behind),
+            Need::Now { behind } => behind,
         };
+        let asked_since = *self.asked_since.get_or_insert_with(Instant::now);
         let grace = self.pace.grace(self.monitors);
-        let known = self.step_since.filter(|(was_proof, _)| *was_proof == is_proof);
-        let (_, asked_since) = *self.step_since.insert(known.unwrap_or((is_proof, Instant::now())));
         let now = self.board.now();
         let since = *self.waiting_since.get_or_insert(now);
         let delay = self.pace.quick_after(now.since(since), behind);
