@@ -40,7 +40,7 @@ mod topology;
 
 pub use balance::{Balancer, RoundRobin, TwoChoices};
 pub use condition::Condition;
-pub use consistency::{Consistency, WhenBehind};
+pub use consistency::{Consistency, WhenAhead, WhenBehind};
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
 pub use failure::{Engine, ErrorCode, Remedy};
@@ -53,6 +53,7 @@ pub use load::{InFlight, Loads};
 pub use moment::Moment;
 pub use observation::{
     Failure, Incarnation, Observation, Outcome, Particulars, Replication, Report,
+    Transactions,
 };
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
 pub use position::{

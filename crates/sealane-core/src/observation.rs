@@ -52,8 +52,20 @@ pub struct Report {
     pub subscription: Option<Subscription>,
     /// The subscribers that a primary sends to at this moment, if it was asked.
     pub feeds: Arc<[Feed]>,
+    /// Which transactions are over on a primary, where the engine tells.
+    pub transactions: Option<Transactions>,
     /// What is for people to read.
     pub particulars: Particulars,
+}
+
+/// Which transactions are over on a primary of PostgreSQL. They are numbered when they first
+/// write; those that only read have no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transactions {
+    /// All with a lesser number are over, and shown if they were committed.
+    pub oldest: u64,
+    /// No transaction had this number yet, nor a greater one.
+    pub next: u64,
 }
 
 impl Report {
@@ -68,6 +80,7 @@ impl Report {
             incarnation,
             subscription: None,
             feeds: Arc::default(),
+            transactions: None,
             particulars: Particulars::default(),
         }
     }

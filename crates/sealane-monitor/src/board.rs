@@ -1,9 +1,11 @@
 //! What everybody looks at: the snapshot, the write clock, and who waits.
 
+mod ahead;
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -36,6 +38,10 @@ pub struct Board {
     /// Milliseconds from `origin` to the last refusal, plus one; 0 before any.
     refused_at_ms: AtomicU64,
     wake_all: Notify,
+    /// How many wait until the primary shows what a session has seen.
+    shown_awaited: AtomicUsize,
+    /// What it was proved to show when last looked at.
+    shown_before: AtomicU64,
     watches: Box<[WatchSignals]>,
 }
 
@@ -80,6 +86,8 @@ impl Board {
             awaited: AtomicU64::new(0),
             refused_at_ms: AtomicU64::new(0),
             wake_all: Notify::new(),
+            shown_awaited: AtomicUsize::new(0),
+            shown_before: AtomicU64::new(0),
             watches,
         })
     }
@@ -231,6 +239,9 @@ impl Board {
     /// can help to prove, and then how far behind the nearest replica is that does
     /// not cover it yet: this one, or on the primary any one in use.
     pub(crate) fn awaited_behind(&self, endpoint: EndpointId) -> Option<Duration> {
+        if self.is_awaited_to_show(endpoint) {
+            return Some(Duration::ZERO);
+        }
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
         if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
             return None;

@@ -215,6 +215,9 @@ impl<P: Probe> Watch<P> {
             self.waiting_since = None;
             return None;
         };
+        if self.board.shows_more(self.endpoint) {
+            self.waiting_since = None;
+        }
         let now = self.board.now();
         let since = *self.waiting_since.get_or_insert(now);
         Some(self.pace.quick_after(now.since(since), behind))

@@ -1,6 +1,7 @@
 //! The one place where observations become topology.
 
 mod election;
+mod shown;
 mod subscriber;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::{
     health::Standing,
     history::{History, Sample},
 };
+use shown::Shown;
 use subscriber::{FedSince, Footing, Located};
 
 /// Folds observations into a [`Topology`]. It has no clock: every observation
@@ -21,6 +23,7 @@ pub struct TopologyReducer {
     topology: Topology,
     policy: HealthPolicy,
     history: History,
+    shown: Shown,
     /// A position of the data that we serve, by which strangers are told: the
     /// newest known of the primary.
     ours: Option<Position>,
@@ -78,6 +81,7 @@ impl TopologyReducer {
             topology,
             policy,
             history: History::default(),
+            shown: Shown::default(),
             ours: None,
             newest_timeline: 0,
             promotions: 0,
@@ -178,6 +182,7 @@ impl TopologyReducer {
         self.judge_timeline(id, &mut events);
         self.elect(&mut events);
         self.sample(observation);
+        self.note_shown(observation);
         self.prove();
         self.judge_lag(&mut events);
         self.remember_lag(observation);
