@@ -1,10 +1,11 @@
 use std::sync::Mutex;
 
-use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role};
+use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, Transactions};
 
 use super::*;
 use crate::{Admission, RunGuard, Stage};
 
+mod ahead;
 mod cadence;
 mod trace;
 
@@ -21,6 +22,7 @@ struct State {
     asked: u64,
     asked_at: Vec<tokio::time::Instant>,
     run: &'static str,
+    transactions: Option<Transactions>,
 }
 
 impl Server {
@@ -33,6 +35,7 @@ impl Server {
             asked: 0,
             asked_at: Vec::new(),
             run: "first",
+            transactions: None,
         })))
     }
 
@@ -62,6 +65,7 @@ impl Probe for Server {
                     lsn: Lsn::from_bytes(state.lsn),
                 }),
                 replication: Replication::Running,
+                transactions: state.transactions,
                 ..Report::new(state.role, Incarnation::new(state.run))
             };
             (report, state.answers)

@@ -148,8 +148,8 @@ mod tests {
             let (kept, proved) = note(n, 50, 100 + n);
             assert!(kept <= CAPACITY && proved == 0, "{kept} kept, {proved} proved");
         }
-        let (_, proved) = note(500, 400, 600);
-        assert!((200..=300).contains(&proved), "{proved} is proved of 300");
+        let (_, proved) = note(500, 500, 600);
+        assert!((375..=400).contains(&proved), "{proved} is proved of 400");
     }
 
     #[test]
