@@ -63,7 +63,7 @@ enum Then {
 struct Pairs {
     count: usize,
     back: usize,
-    /// How long the second read took to begin: a transaction's `begin`, or the read itself.
+    /// What the second took, sorted: a transaction's `begin`, or the read itself.
     waits: Vec<Duration>,
 }
 
@@ -96,6 +96,7 @@ impl Pairs {
             pairs.count += 1;
             pairs.back += usize::from(second.is_older_than(&first));
         }
+        pairs.waits.sort_unstable();
         Ok(pairs)
     }
 
@@ -289,8 +290,7 @@ async fn while_a_synchronous_replica_is_away_a_session_waits_for_its_limit_and_n
     println!("a replica away, at once: {at_once}");
     ensure!(at_once.back == 100, "the primary shows what waits for a replica");
     let limited = db.when_ahead(WhenAhead::Wait(LIMIT));
-    let mut limited = Pairs::sail(limited, 10, Then::Transaction).await?;
-    limited.waits.sort_unstable();
+    let limited = Pairs::sail(limited, 10, Then::Transaction).await?;
     println!("a replica away, waiting for {LIMIT:?}: {limited}");
     ensure!(limited.waits[0] >= LIMIT, "it was proved to show what it does not");
     ensure!(limited.waits[5] < LIMIT * 4, "{:?}", limited.waits);
@@ -324,8 +324,7 @@ async fn an_open_transaction_that_only_reads_holds_nobody_up_and_one_that_wrote_
     ] {
         let open = other.begin_with_config(snapshot, None).await?;
         open.execute_unprepared(sql).await?;
-        let mut pairs = Pairs::sail(waiting.clone(), 20, Then::Transaction).await?;
-        pairs.waits.sort_unstable();
+        let pairs = Pairs::sail(waiting.clone(), 20, Then::Transaction).await?;
         println!("beside `{sql}`: {pairs}");
         let median = pairs.waits[pairs.waits.len() / 2];
         ensure!((median >= LIMIT) == is_held_up, "beside `{sql}`: {median:?}");
@@ -344,8 +343,7 @@ async fn what_waiting_costs_where_little_is_written() -> anyhow::Result<()> {
     for writers in [0, 2] {
         let _writers = Writers::with_pauses(&cluster, writers).await?;
         for when in [WhenAhead::Primary, WhenAhead::Wait(PATIENCE)] {
-            let mut pairs = Pairs::sail(db.when_ahead(when), BEGINNINGS, Then::Transaction).await?;
-            pairs.waits.sort_unstable();
+            let pairs = Pairs::sail(db.when_ahead(when), BEGINNINGS, Then::Transaction).await?;
             println!("{writers} writers with pauses, {when}: {pairs}");
             ensure!(when == WhenAhead::Primary || pairs.back == 0, "{} went back", pairs.back);
             ensure!(pairs.count == BEGINNINGS, "{} pairs", pairs.count);

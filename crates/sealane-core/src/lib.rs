@@ -52,8 +52,7 @@ pub use lag::{LagHistory, LagSummary};
 pub use load::{InFlight, Loads};
 pub use moment::Moment;
 pub use observation::{
-    Failure, Incarnation, Observation, Outcome, Particulars, Replication, Report,
-    Transactions,
+    Failure, Incarnation, Observation, Outcome, Particulars, Replication, Report, Transactions,
 };
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
 pub use position::{

@@ -5,7 +5,9 @@ mod file;
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Balancer, Consistency, HealthPolicy, TwoChoices, WhenAhead, WhenBehind, WriteTracking};
+use sealane_core::{
+    Balancer, Consistency, HealthPolicy, TwoChoices, WhenAhead, WhenBehind, WriteTracking,
+};
 use sealane_monitor::Pace;
 
 use crate::{ConnectError, cluster::Reading, token::Signer};

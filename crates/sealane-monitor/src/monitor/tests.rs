@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
-use sealane_core::{Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, Transactions};
+use sealane_core::{
+    Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, Transactions,
+};
 
 use super::*;
 use crate::{Admission, RunGuard, Stage};

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sealane_core::{
-    Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
-    Transactions,
+    Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role, Transactions,
 };
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use tokio::time::Instant;
