@@ -202,7 +202,7 @@ async fn connect(cluster: &Cluster) -> anyhow::Result<RoutedConnection> {
 }
 
 /// How commits and replicas hang together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Mode {
     Asynchronous,
     AnyOne,
@@ -235,35 +235,57 @@ async fn wait_for_standbys(cluster: &Cluster, standbys: &str) -> anyhow::Result<
 /// Longer than any transaction of the writers lasts, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn compare(mode: Mode) -> anyhow::Result<()> {
-    let cluster = moor().await?;
-    let first = mode.set_up(&cluster).await?;
-    let writers = Writers::start(&cluster, first).await?;
-    let db = connect(&cluster).await?;
-    let at_once = Pairs::all(&db).await?;
-    println!("{mode:?}, at once: {at_once}");
-    let waiting = Pairs::all(&db.when_ahead(WhenAhead::Wait(PATIENCE))).await?;
-    println!("{mode:?}, waiting: {waiting}");
-    ensure!(writers.are_running(), "a writer has ended");
-    ensure!(at_once.back > 0, "no replica was ahead of the primary: nothing was tested");
-    ensure!(waiting.back == 0, "{} pairs went back", waiting.back);
-    ensure!(waiting.count >= PAIRS, "{} pairs", waiting.count);
-    Ok(())
+/// Pairs that wait for nothing, and pairs that wait.
+struct Compared {
+    at_once: Pairs,
+    waiting: Pairs,
+}
+
+impl Compared {
+    async fn under(mode: Mode) -> anyhow::Result<Self> {
+        let cluster = moor().await?;
+        let first = mode.set_up(&cluster).await?;
+        let writers = Writers::start(&cluster, first).await?;
+        let db = connect(&cluster).await?;
+        let at_once = Pairs::all(&db).await?;
+        let waiting = Pairs::all(&db.when_ahead(WhenAhead::Wait(PATIENCE))).await?;
+        ensure!(writers.are_running(), "a writer has ended");
+        Ok(Compared { at_once, waiting })
+    }
+
+    fn judge(&self) -> anyhow::Result<()> {
+        ensure!(self.at_once.back > 0, "no replica was ahead of the primary: nothing was tested");
+        ensure!(self.waiting.back == 0, "{} pairs went back", self.waiting.back);
+        ensure!(self.waiting.count >= PAIRS, "{} pairs", self.waiting.count);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at once: {}\nwaiting: {}", self.at_once, self.waiting)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_wait_never_go_back_with_asynchronous_replicas() -> anyhow::Result<()> {
-    compare(Mode::Asynchronous).await
+    let compared = Compared::under(Mode::Asynchronous).await?;
+    println!("{compared}");
+    compared.judge()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_wait_never_go_back_with_any_one_replica_synchronous() -> anyhow::Result<()> {
-    compare(Mode::AnyOne).await
+    let compared = Compared::under(Mode::AnyOne).await?;
+    println!("{compared}");
+    compared.judge()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_wait_never_go_back_with_two_replicas_that_apply() -> anyhow::Result<()> {
-    compare(Mode::FirstTwoApplied).await
+    let compared = Compared::under(Mode::FirstTwoApplied).await?;
+    println!("{compared}");
+    compared.judge()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
