@@ -61,3 +61,38 @@ impl fmt::Display for WhenBehind {
         }
     }
 }
+
+/// What becomes of a read on the primary, a write, or the beginning of a transaction there, in a
+/// session that has just read on a replica.
+///
+/// A replica can show a commit before the primary does: a primary sends its log to the replicas,
+/// and with synchronous replication waits for them, before the commit becomes visible on the primary
+/// itself. A session that goes on from a replica to the primary can then see an older value than it
+/// has already seen. Sessions that stay on replicas, or on the primary, never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WhenAhead {
+    /// It runs on the primary at once, and may go back in time.
+    #[default]
+    Primary,
+    /// It waits until the primary is proved to show all that the session has seen, this long at
+    /// most, and then runs there. Only PostgreSQL tells what is needed for the proof; on other
+    /// engines nothing waits.
+    ///
+    /// The proof takes a probe of the primary, and those transactions to end that were running when
+    /// the session read on the replica and have written something, in any database of the server.
+    /// Where one of them stays open for longer than the limit the proof does not come in time. So it
+    /// is with a prepared transaction, and with a commit that waits for a synchronous replica which
+    /// is away.
+    Wait(Duration),
+}
+
+impl fmt::Display for WhenAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WhenAhead::Primary => f.write_str("the primary serves at once"),
+            WhenAhead::Wait(patience) => write!(f, "wait for up to {patience:?}"),
+        }
+    }
+}

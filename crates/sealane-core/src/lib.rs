@@ -41,7 +41,7 @@ mod topology;
 
 pub use balance::{Balancer, RoundRobin, TwoChoices};
 pub use condition::Condition;
-pub use consistency::{Consistency, WhenBehind};
+pub use consistency::{Consistency, WhenAhead, WhenBehind};
 pub use database::Database;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
 pub use event::Event;
@@ -55,6 +55,7 @@ pub use load::{InFlight, Loads};
 pub use moment::Moment;
 pub use observation::{
     Failure, Incarnation, Observation, Outcome, Particulars, ReadOnly, Replication, Report,
+    Transactions,
 };
 pub use plan::{Access, Demand, Plan, Refusal, Verdict};
 pub use position::{

@@ -57,8 +57,20 @@ pub struct Report {
     pub database: Option<Arc<Database>>,
     /// Where names without a schema are looked for, if the engine has such a setting.
     pub search_path: Option<Arc<str>>,
+    /// Which transactions are over on a primary, where the engine tells.
+    pub transactions: Option<Transactions>,
     /// What is for people to read.
     pub particulars: Particulars,
+}
+
+/// Which transactions are over on a primary of PostgreSQL. They are numbered when they first
+/// write; those that only read have no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transactions {
+    /// All with a lesser number are over, and shown if they were committed.
+    pub oldest: u64,
+    /// No transaction had this number yet, nor a greater one.
+    pub next: u64,
 }
 
 impl Report {
@@ -75,6 +87,7 @@ impl Report {
             feeds: Arc::default(),
             database: None,
             search_path: None,
+            transactions: None,
             particulars: Particulars::default(),
         }
     }

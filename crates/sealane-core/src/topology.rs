@@ -102,6 +102,8 @@ pub struct Topology {
     primary: Option<EndpointId>,
     /// The newest sample of the primary.
     sampled: Option<Sample>,
+    /// The newest stamp that the primary is proved to show; `None` if it does not tell.
+    shown: Option<WriteStamp>,
 }
 
 impl Topology {
@@ -113,7 +115,7 @@ impl Topology {
         let endpoints: Vec<_> =
             endpoints.into_iter().take(MAX_ENDPOINTS).map(EndpointState::new).collect();
         let primary = (!endpoints.is_empty()).then_some(EndpointId::FIRST);
-        Topology { endpoints, primary, sampled: None }
+        Topology { endpoints, primary, sampled: None, shown: None }
     }
 
     /// A topology that needs no probes: connections to one SQLite file, the
@@ -265,6 +267,13 @@ impl Topology {
             (None, Some(primary)) => primary.covered,
             (None, None) => WriteStamp::NONE,
         }
+    }
+
+    /// The newest stamp of which it is proved that the primary shows all that any replica had shown
+    /// when it was drawn. `None` if the primary does not tell: only PostgreSQL does.
+    #[must_use]
+    pub fn shown(&self) -> Option<WriteStamp> {
+        self.shown
     }
 
     /// The least stamp that all replicas in use are proved to cover: a session

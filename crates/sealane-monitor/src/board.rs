@@ -1,9 +1,11 @@
 //! What everybody looks at: the snapshot, the write clock, and who waits.
 
+mod ahead;
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +41,10 @@ pub struct Board {
     /// Milliseconds from the origin of time to the last refusal, plus one; 0 before any.
     refused_at_ms: AtomicU64,
     wake_all: Notify,
+    /// How many wait until the primary shows what a session has seen.
+    shown_awaited: AtomicUsize,
+    /// What it was proved to show when last looked at.
+    shown_before: AtomicU64,
     watches: Box<[WatchSignals]>,
 }
 
@@ -99,6 +105,8 @@ impl Board {
             awaited: AtomicU64::new(0),
             refused_at_ms: AtomicU64::new(0),
             wake_all: Notify::new(),
+            shown_awaited: AtomicUsize::new(0),
+            shown_before: AtomicU64::new(0),
             watches,
         })
     }
@@ -264,6 +272,9 @@ impl Board {
     /// is asked in vain before the next one. The primary is not: a read that was
     /// refused goes on there, and what is waited for next is newer than what was waited for.
     pub(crate) fn need(&self, endpoint: EndpointId) -> Need {
+        if self.is_awaited_to_show(endpoint) {
+            return Need::Now { behind: Duration::ZERO };
+        }
         let refused_at_ms = self.refused_at_ms.load(Ordering::Relaxed);
         if refused_at_ms == 0 || refused_at_ms + PATIENCE_MS < self.elapsed_ms() {
             return Need::None;

@@ -296,6 +296,9 @@ impl<P: Probe> Watch<P> {
             }
             Need::Now { behind } => behind,
         };
+        if self.board.shows_more(self.endpoint) {
+            self.waiting_since = None;
+        }
         let asked_since = *self.asked_since.get_or_insert_with(Instant::now);
         let grace = self.pace.grace(self.monitors);
         let now = self.board.now();

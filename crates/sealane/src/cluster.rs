@@ -13,7 +13,7 @@ use std::{
 use sea_orm::DatabaseConnection;
 use sealane_core::{
     Balancer, Consistency, Endpoint, EndpointId, EndpointSet, Engine, Footprint, Loads, Topology,
-    TwoChoices, WhenBehind, WriteTracking,
+    TwoChoices, WhenAhead, WhenBehind, WriteTracking,
 };
 use sealane_monitor::{Board, CatalogWatch, Monitor};
 use sealane_sql::{Classification, Classifier, TemporaryTables, may_change_schema};
@@ -61,6 +61,7 @@ pub(crate) struct Reach {
 pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
     pub(crate) when_behind: WhenBehind,
+    pub(crate) when_ahead: WhenAhead,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) tracking: WriteTracking,
     /// Whether reads through the shared handle wait for the writes of all sessions.
@@ -73,6 +74,8 @@ impl Default for Reading {
             // What an application expects that has never heard of replicas.
             consistency: Consistency::ReadYourWrites,
             when_behind: WhenBehind::Primary,
+            // Going back is rare; waiting costs each transaction that follows a read on a replica.
+            when_ahead: WhenAhead::Primary,
             // A replica further behind than this has a problem; its readers should not.
             max_lag: Some(Duration::from_secs(30)),
             // A handle for everybody would read on the primary as long as anybody writes.

@@ -5,7 +5,9 @@ mod file;
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Balancer, Consistency, HealthPolicy, TwoChoices, WhenBehind, WriteTracking};
+use sealane_core::{
+    Balancer, Consistency, HealthPolicy, TwoChoices, WhenAhead, WhenBehind, WriteTracking,
+};
 use sealane_monitor::Pace;
 
 use crate::{ConnectError, cluster::Reading, token::Signer};
@@ -188,6 +190,15 @@ impl Config {
     #[must_use]
     pub fn when_behind(mut self, when_behind: WhenBehind) -> Self {
         self.reading.when_behind = when_behind;
+        self
+    }
+
+    /// What becomes of what a session runs on the primary right after a read on a replica, which can
+    /// show a commit before the primary does; unless a handle says otherwise. Default:
+    /// [`WhenAhead::Primary`], by which such a session can go back in time.
+    #[must_use]
+    pub fn when_ahead(mut self, when_ahead: WhenAhead) -> Self {
+        self.reading.when_ahead = when_ahead;
         self
     }
 

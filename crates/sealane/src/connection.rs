@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Access, Consistency, Demand, Engine, Event, Session, WhenBehind};
+use sealane_core::{Access, Consistency, Demand, Engine, Event, Session, WhenAhead, WhenBehind};
 
 use crate::{
     Events, Explanation, Status,
@@ -57,6 +57,7 @@ pub struct RoutedConnection {
 struct Wish {
     consistency: Option<Consistency>,
     when_behind: Option<WhenBehind>,
+    when_ahead: Option<WhenAhead>,
 }
 
 impl RoutedConnection {
@@ -87,6 +88,14 @@ impl RoutedConnection {
     #[must_use]
     pub fn when_behind(&self, when_behind: WhenBehind) -> Self {
         let wish = Wish { when_behind: Some(when_behind), ..self.wish };
+        RoutedConnection { wish, ..self.clone() }
+    }
+
+    /// The same session with another way for what goes on to the primary after a read on a replica
+    /// that may have been ahead of it.
+    #[must_use]
+    pub fn when_ahead(&self, when_ahead: WhenAhead) -> Self {
+        let wish = Wish { when_ahead: Some(when_ahead), ..self.wish };
         RoutedConnection { wish, ..self.clone() }
     }
 
@@ -170,6 +179,11 @@ impl RoutedConnection {
         self.wish.when_behind.unwrap_or(self.cluster.reading.when_behind)
     }
 
+    /// What becomes of what it runs on the primary in a session that may be ahead of it.
+    pub(crate) fn own_when_ahead(&self) -> WhenAhead {
+        self.wish.when_ahead.unwrap_or(self.cluster.reading.when_ahead)
+    }
+
     /// Whether it leaves everything to its scope and the configuration.
     pub(crate) fn asks_for_nothing(&self) -> bool {
         self.wish == Wish::default()
@@ -180,6 +194,7 @@ impl RoutedConnection {
         let wish = Wish {
             consistency: self.wish.consistency.or(scoped.wish.consistency),
             when_behind: self.wish.when_behind.or(scoped.wish.when_behind),
+            when_ahead: self.wish.when_ahead.or(scoped.wish.when_ahead),
         };
         RoutedConnection { wish, ..scoped.clone() }
     }

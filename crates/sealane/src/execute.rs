@@ -29,7 +29,7 @@ pub(crate) use read::{Next, ReadExecution};
 pub(crate) use write::{Notes, What, Writing};
 
 use crate::{
-    RoutedConnection,
+    RoutedConnection, ahead,
     cluster::Reach,
     explain, failover,
     pool::{Line, Verb},
@@ -72,6 +72,7 @@ impl RoutedConnection {
         wait: &mut PrimaryWait,
     ) -> Result<(Writing, Line), DbErr> {
         failover::seen(self).await;
+        ahead::overtaken(self, None).await;
         let begun = |attempt: &Attempt| explain::trace(self, attempt.endpoint(), sql);
         let (attempt, line) = wait.open(self.cluster(), &TakeLine, begun).await?;
         Ok((Writing::new(self, attempt, What::statement(self, sql)), line))

@@ -33,6 +33,9 @@ pub struct Explanation {
     pub consistency: Consistency,
     /// What becomes of it if no replica is good enough.
     pub when_behind: WhenBehind,
+    /// Whether the session may have seen more on a replica than the primary shows by now
+    /// ([`WhenAhead`](crate::WhenAhead)).
+    pub is_ahead_of_primary: bool,
     /// Every endpoint with the verdict on it, in the order of trying: first
     /// the replicas that may serve it, then the primary, then those refused.
     pub choices: Vec<Choice>,
@@ -71,6 +74,9 @@ impl Explanation {
                     why.push_str(&format!("; {endpoint} {refusal}"));
                 }
             }
+        }
+        if self.is_ahead_of_primary && self.primary.as_deref() == Some(endpoint) {
+            why.push_str("; it is not proved to show what the session has seen on a replica");
         }
         why
     }
@@ -132,6 +138,7 @@ pub(crate) fn explain(connection: &RoutedConnection, sql: &str) -> Explanation {
         unknown_group,
         consistency: demand.consistency,
         when_behind,
+        is_ahead_of_primary: demand.session.ahead_of_primary(&topology).is_some(),
         choices: choices.into_iter().map(|(_, choice)| choice).collect(),
         balancer: cluster.balancer.name(),
         primary,
@@ -201,6 +208,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "consistency: {}, balancer: {}", self.consistency, self.balancer)?;
         if self.when_behind != WhenBehind::Primary {
             writeln!(f, "when all replicas are behind: {}", self.when_behind)?;
+        }
+        if self.is_ahead_of_primary {
+            writeln!(f, "the session may have seen more on a replica than the primary shows")?;
         }
         for choice in &self.choices {
             match &choice.refusal {

@@ -28,6 +28,7 @@
 //! it is a read, in `sealane-sql`; what knows the servers, in
 //! `sealane-monitor`. This crate is the adapter between those and SeaORM.
 
+mod ahead;
 mod cluster;
 mod config;
 mod connect;
@@ -55,7 +56,7 @@ pub use explain::{Choice, Explanation};
 pub use scope::{in_current_scope, scope};
 pub use sealane_core::{
     Balancer, Condition, Consistency, Distance, EndpointId, Event, Health, HealthPolicy, Intent,
-    ReadOnly, RoundRobin, TwoChoices, WhenBehind, WriteTracking,
+    ReadOnly, RoundRobin, TwoChoices, WhenAhead, WhenBehind, WriteTracking,
 };
 pub use sealane_sql::{Cost, CostClass, Finding, Limit, Place, Reason, TableName, Tables};
 pub use session::{Progress, Resumed};

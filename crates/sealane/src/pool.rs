@@ -119,12 +119,7 @@ impl EndpointPools {
     /// Pools that `opener` makes for each generation.
     #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn renewed(opener: Box<dyn OpenPools>, plain: DatabaseConnection) -> Self {
-        EndpointPools {
-            current: ArcSwapOption::empty(),
-            opener,
-            opening: Mutex::default(),
-            plain,
-        }
+        EndpointPools { current: ArcSwapOption::empty(), opener, opening: Mutex::default(), plain }
     }
 
     /// The pools of `generation`, or of a later one.

@@ -30,8 +30,8 @@ pub struct Progress(Option<Export>);
 
 impl RoutedConnection {
     /// A handle with a session of its own: it reads its own writes, and never
-    /// something older than it has already read. Other sessions do not affect
-    /// it. Cheap enough for every request. Its clones are the same session.
+    /// something older than it has already read (but see [`WhenAhead`](crate::WhenAhead)).
+    /// Other sessions do not affect it. Cheap enough for every request. Its clones are the same session.
     ///
     /// It begins with nothing; see [`fork`](Self::fork) and
     /// [`resume`](Self::resume).

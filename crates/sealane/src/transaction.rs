@@ -17,7 +17,7 @@ use sea_orm::{
 use sealane_core::Lent;
 
 use crate::{
-    RoutedConnection,
+    RoutedConnection, ahead,
     execute::{Attempt, Begin, Notes, PrimaryWait, ReadExecution, What, Writing},
     explain, failover,
 };
@@ -77,6 +77,7 @@ async fn begin_write(
     options: TransactionOptions,
 ) -> Result<(DatabaseTransaction, Place), DbErr> {
     failover::seen(connection).await;
+    ahead::overtaken(connection, None).await;
     let notes = Notes::new(connection);
     let begun = |attempt: &Attempt| explain::trace(connection, attempt.endpoint(), "BEGIN");
     let mut wait = PrimaryWait::default();

@@ -149,7 +149,10 @@ mod tests {
     }
 
     fn server(index: usize) -> Server {
-        Server { endpoint: EndpointId::from_index(index).unwrap(), run: u32::try_from(index).unwrap() + 1 }
+        Server {
+            endpoint: EndpointId::from_index(index).unwrap(),
+            run: u32::try_from(index).unwrap() + 1,
+        }
     }
 
     struct User {

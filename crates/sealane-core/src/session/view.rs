@@ -71,6 +71,18 @@ impl SessionView {
         if self.seen.is_on(server) { self.written } else { self.written.max(self.seen.stamp()) }
     }
 
+    /// The stamp that the primary must be proved to show ([`Topology::shown`]), or else it may show
+    /// less than the session has seen on a replica. `None` if that is proved, and where the primary
+    /// does not tell.
+    #[must_use]
+    pub fn ahead_of_primary(&self, topology: &Topology) -> Option<WriteStamp> {
+        let shown = topology.shown()?;
+        let endpoint = topology.primary()?;
+        let primary = Server { endpoint, run: topology.get(endpoint)?.run };
+        let is_ahead = self.seen.stamp() > shown && !self.seen.is_on(primary);
+        is_ahead.then_some(self.seen.stamp())
+    }
+
     /// Whether the endpoint in this state has what the session wrote, here and
     /// elsewhere.
     pub(crate) fn has_writes(&self, state: &EndpointState) -> bool {

@@ -3,6 +3,7 @@
 mod claim;
 mod election;
 mod identity;
+mod shown;
 mod subscriber;
 mod timeline;
 mod watched;
@@ -15,6 +16,7 @@ use crate::{
     Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
     history::{History, Sample},
 };
+use shown::Shown;
 use subscriber::Located;
 use watched::Watched;
 
@@ -25,6 +27,7 @@ pub struct TopologyReducer {
     topology: Topology,
     policy: HealthPolicy,
     history: History,
+    shown: Shown,
     /// A position of the data that we serve, by which strangers are told: the
     /// newest known of the primary.
     ours: Option<Position>,
@@ -64,6 +67,7 @@ impl TopologyReducer {
             topology,
             policy,
             history: History::default(),
+            shown: Shown::default(),
             ours: None,
             ours_seen_at: Moment::ZERO,
             database: None,
@@ -143,6 +147,7 @@ impl TopologyReducer {
         self.tell_fenced(&mut events);
         self.compare_search_paths(observation, &mut events);
         self.sample(observation);
+        self.note_shown(observation);
         self.prove();
         self.judge_lag(&mut events);
         self.remember_lag(observation);

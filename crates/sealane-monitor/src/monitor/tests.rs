@@ -2,11 +2,13 @@ use std::sync::Mutex;
 
 use sealane_core::{
     Endpoint, Event, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
+    Transactions,
 };
 
 use super::*;
 use crate::{Admission, RunGuard, Stage};
 
+mod ahead;
 mod cadence;
 mod trace;
 
@@ -28,6 +30,7 @@ struct State {
     /// Instead of an answer.
     panics: bool,
     lacks_database: bool,
+    transactions: Option<Transactions>,
 }
 
 impl Server {
@@ -43,6 +46,7 @@ impl Server {
             monitors: None,
             panics: false,
             lacks_database: false,
+            transactions: None,
         })))
     }
 
@@ -80,6 +84,7 @@ impl Probe for Server {
                 }),
                 replication: Replication::Running,
                 particulars: Particulars { monitors: state.monitors, ..Particulars::default() },
+                transactions: state.transactions,
                 ..Report::new(state.role, Incarnation::new(state.run))
             };
             (report, state.answers)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealane_core::{
-    Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
+    Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role, Transactions,
 };
 use sqlx::{FromRow, Row, postgres::PgRow};
 use tokio::time::Instant;
@@ -33,6 +33,10 @@ macro_rules! probe {
          CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END::text AS flushed, \
          pg_size_bytes(current_setting('wal_segment_size')) AS segment_bytes, \
          CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused, \
+         CASE WHEN NOT pg_is_in_recovery() \
+           THEN pg_snapshot_xmin(pg_current_snapshot())::text::int8 END AS oldest_transaction, \
+         CASE WHEN NOT pg_is_in_recovery() \
+           THEN age(pg_snapshot_xmin(pg_current_snapshot())::xid) END AS transactions_since, \
          (SELECT pid FROM pg_stat_wal_receiver \
           WHERE coalesce(status, 'streaming') = 'streaming') AS receiver, \
          (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
@@ -75,6 +79,10 @@ pub(super) struct Answer {
     writable: bool,
     replayed_ago_s: Option<f64>,
     feeds: Option<Vec<String>>,
+    /// The least number of a transaction that is not over, and how many numbers have been given
+    /// since, which is how the server tells the next one.
+    oldest_transaction: Option<i64>,
+    transactions_since: Option<i32>,
 }
 
 impl FromRow<'_, PgRow> for Answer {
@@ -93,6 +101,8 @@ impl FromRow<'_, PgRow> for Answer {
             writable: row.try_get("writable")?,
             replayed_ago_s: row.try_get("replayed_ago_s")?,
             feeds: row.try_get("feeds")?,
+            oldest_transaction: row.try_get("oldest_transaction")?,
+            transactions_since: row.try_get("transactions_since")?,
         })
     }
 }
@@ -142,6 +152,7 @@ impl Answer {
             received: received.map(|lsn| self.at(lsn)),
             replication,
             feeds: self.feeds.iter().flatten().map(|text| feed(text)).collect::<Result<_, _>>()?,
+            transactions: self.transactions(),
             particulars: Particulars {
                 writable: Some(self.writable),
                 receives: self.in_recovery.then_some(receives),
@@ -151,6 +162,12 @@ impl Answer {
             },
             ..Report::new(role, Incarnation::new(self.incarnation.as_str()))
         })
+    }
+
+    fn transactions(&self) -> Option<Transactions> {
+        let oldest = u64::try_from(self.oldest_transaction?).ok()?;
+        let since = u64::try_from(self.transactions_since?).ok()?;
+        Some(Transactions { oldest, next: oldest + since })
     }
 
     fn position(&self, lsn: Lsn) -> Position {
@@ -209,6 +226,8 @@ mod tests {
             writable: true,
             replayed_ago_s: None,
             feeds: None,
+            oldest_transaction: Some(750),
+            transactions_since: Some(3),
         }
     }
 
@@ -267,6 +286,13 @@ mod tests {
             (answer().told_first().unwrap().particulars.receives, told.writable),
             (None, Some(true))
         );
+    }
+
+    #[test]
+    fn a_primary_tells_which_transactions_are_over() {
+        let told = |answer: &Answer| answer.told_first().unwrap().transactions;
+        assert_eq!(told(&answer()), Some(Transactions { oldest: 750, next: 753 }));
+        assert_eq!(told(&Answer { oldest_transaction: None, ..answer() }), None);
     }
 
     #[test]

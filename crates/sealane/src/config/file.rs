@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Consistency, HealthPolicy, RoundRobin, WhenBehind, WriteTracking};
+use sealane_core::{Consistency, HealthPolicy, RoundRobin, WhenAhead, WhenBehind, WriteTracking};
 use serde::Deserialize;
 
 use super::Config;
@@ -50,6 +50,8 @@ struct Routing {
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
+    when_ahead: Option<WayAhead>,
+    max_ahead_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
 }
 
@@ -83,6 +85,13 @@ enum WayOut {
     Primary,
     Wait,
     Fail,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WayAhead {
+    Primary,
+    Wait,
 }
 
 #[derive(Default, Deserialize)]
@@ -131,8 +140,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     })?;
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
     let when_behind = file.routing.when_behind().map_err(|text| invalid(text.to_owned()))?;
+    let when_ahead = file.routing.when_ahead().map_err(|text| invalid(text.to_owned()))?;
 
-    let mut config = Config::new(file.primary.options());
+    let mut config = Config::new(file.primary.options()).when_ahead(when_ahead);
     if file.primary.group.is_some() {
         return Err(invalid("the primary is in no group; only replicas are".to_owned()));
     }
@@ -224,6 +234,19 @@ impl Routing {
             (_, Some(_)) => Err("max_wait_ms needs when_behind = \"wait\""),
             (Some(WayOut::Fail), None) => Ok(WhenBehind::Fail),
             (Some(WayOut::Primary) | None, None) => Ok(WhenBehind::Primary),
+        }
+    }
+}
+
+impl Routing {
+    fn when_ahead(&self) -> Result<WhenAhead, &'static str> {
+        match (self.when_ahead, self.max_ahead_wait_ms) {
+            (Some(WayAhead::Wait), Some(wait_ms)) => {
+                Ok(WhenAhead::Wait(Duration::from_millis(wait_ms)))
+            }
+            (Some(WayAhead::Wait), None) => Err("when_ahead \"wait\" needs max_ahead_wait_ms"),
+            (_, Some(_)) => Err("max_ahead_wait_ms needs when_ahead = \"wait\""),
+            (Some(WayAhead::Primary) | None, None) => Ok(WhenAhead::Primary),
         }
     }
 }
@@ -321,6 +344,8 @@ mod tests {
             max_lag_ms = 5000
             when_behind = "wait"
             max_wait_ms = 40
+            when_ahead = "wait"
+            max_ahead_wait_ms = 250
             write_tracking = "whole"
             shared_waits_for_sessions = false
             balancer = "round-robin"
@@ -360,6 +385,7 @@ mod tests {
         assert_eq!(config.reading.tracking, WriteTracking::Whole);
         assert!(!config.reading.shared_waits);
         assert_eq!(config.reading.when_behind, WhenBehind::Wait(Duration::from_millis(40)));
+        assert_eq!(config.reading.when_ahead, WhenAhead::Wait(Duration::from_millis(250)));
         assert_eq!(config.balancer.name(), "round-robin");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.pace.quick, Duration::from_millis(2));

@@ -238,4 +238,3 @@ fn open_hint(address: &str, source: &DbErr) -> &'static str {
         false => "",
     }
 }
-

@@ -14,7 +14,7 @@ use super::{
     opening::Opening,
     primary::PrimaryWait,
 };
-use crate::{Error, cluster::Reach, connection::RoutedConnection, error, explain, failover};
+use crate::{Error, ahead, cluster::Reach, connection::RoutedConnection, error, explain, failover};
 
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
@@ -96,6 +96,9 @@ impl ReadExecution {
                 self.plan_again().await?;
                 continue;
             };
+            if attempt.role() == Role::Primary {
+                ahead::overtaken(&self.connection, Some(&self.demand.session)).await;
+            }
             explain::trace(&self.connection, attempt.endpoint(), sql);
             let opened = match attempt.role() {
                 Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,

@@ -1,0 +1,249 @@
+//! What the primary is proved to show.
+//!
+//! A primary writes a commit to its log, and sends it to its replicas, before it shows the commit
+//! itself: a replica can be ahead. Whoever has read there and goes on to the primary must know when
+//! the primary has followed.
+//!
+//! Every transaction whose commit any replica had shown when a stamp was drawn had its number by
+//! then. So its number is less than `next` of each probe that was sent later. Once a probe, the same
+//! one or another, tells that all numbers below that `next` belong to transactions that are over,
+//! the primary shows them all.
+//!
+//! (Rejected: the end of a snapshot, `pg_snapshot_xmax`, in the place of `next`. It is one more than
+//! the newest number that is *over*. A transaction with a greater number may be running, and its
+//! commit may be shown by a replica already.)
+
+use super::TopologyReducer;
+use crate::{EndpointId, Observation, Outcome, Transactions, WriteStamp};
+
+/// How many probes are kept that wait for their proof. While nobody waits a probe a second is added
+/// at most; a transaction that stays open for longer makes the proofs coarser, not wrong.
+const CAPACITY: usize = 64;
+
+/// Follows the probes of one run of one primary.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    of: Option<(EndpointId, u32)>,
+    /// The stamps for which the proof is awaited, each with the first number that must be over.
+    awaited: Vec<(WriteStamp, u64)>,
+    proved: Option<WriteStamp>,
+}
+
+impl Shown {
+    /// The newest stamp that is proved: what any replica had shown when it was drawn, the primary
+    /// shows. `None` while the primary does not tell.
+    fn proved(&self) -> Option<WriteStamp> {
+        self.proved
+    }
+
+    /// Takes in what a probe of this run of the primary has told, which was sent after `stamp`.
+    fn note(
+        &mut self,
+        of: (EndpointId, u32),
+        stamp: WriteStamp,
+        transactions: Option<Transactions>,
+    ) {
+        self.begin(Some(of));
+        let Some(Transactions { oldest, next }) = transactions else {
+            return *self = Shown { of: Some(of), ..Shown::default() };
+        };
+        match self.awaited.last_mut() {
+            Some((last, number)) if *number == next => *last = stamp.max(*last),
+            _ => self.awaited.push((stamp, next)),
+        }
+        let proved = self.awaited.iter().filter(|(_, next)| *next <= oldest);
+        let proved = proved.map(|(stamp, _)| *stamp).max().unwrap_or_default();
+        self.proved = self.proved.max(Some(proved));
+        self.awaited.retain(|(_, next)| *next > oldest);
+        if self.awaited.len() >= CAPACITY {
+            self.thin();
+        }
+    }
+
+    /// Forgets all of another primary, or of another run: its numbers mean something else. A server
+    /// that is promoted shows whatever it has replayed.
+    fn begin(&mut self, of: Option<(EndpointId, u32)>) {
+        if self.of != of {
+            let proved = self.proved.map(|_| WriteStamp::NONE);
+            *self = Shown { of, awaited: Vec::new(), proved };
+        }
+    }
+
+    /// Drops every other one, but for the first and the last: those of long ago are then far apart,
+    /// and those of late near. Whoever waited for one of them is served by the next.
+    fn thin(&mut self) {
+        let (mut index, count) = (0, self.awaited.len());
+        self.awaited.retain(|_| {
+            index += 1;
+            index % 2 == 1 || index == count
+        });
+    }
+}
+
+impl TopologyReducer {
+    /// Derives what the primary is proved to show, if this is an observation of it.
+    pub(super) fn note_shown(&mut self, observation: &Observation) {
+        let run = |id| Some((id, self.topology.get(id)?.run));
+        let primary = self.topology.primary.and_then(run);
+        self.shown.begin(primary);
+        if let (Some(primary), Outcome::Answered(report)) = (primary, &observation.outcome)
+            && primary.0 == observation.endpoint
+        {
+            self.shown.note(primary, observation.stamp, report.transactions);
+        }
+        self.topology.shown = self.shown.proved();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const FIRST_RUN: (EndpointId, u32) = (EndpointId::FIRST, 1);
+
+    fn stamp(number: u64) -> WriteStamp {
+        WriteStamp::from_number(number)
+    }
+
+    /// What is proved after these probes, each a stamp, the oldest and the next number.
+    fn proved(probes: &[(u64, u64, u64)]) -> u64 {
+        let mut shown = Shown::default();
+        for &(at, oldest, next) in probes {
+            shown.note(FIRST_RUN, stamp(at), Some(Transactions { oldest, next }));
+        }
+        shown.proved().unwrap().number()
+    }
+
+    #[test]
+    fn a_primary_without_running_transactions_shows_all_at_once() {
+        assert_eq!(proved(&[(7, 100, 100)]), 7);
+    }
+
+    #[test]
+    fn what_may_be_running_is_awaited_and_what_begins_later_is_not() {
+        assert_eq!(proved(&[(7, 99, 100)]), 0);
+        assert_eq!(proved(&[(7, 99, 100), (8, 99, 101)]), 0);
+        assert_eq!(proved(&[(7, 99, 100), (8, 100, 101)]), 7);
+        assert_eq!(proved(&[(7, 99, 100), (8, 99, 101), (9, 101, 102)]), 8);
+    }
+
+    #[test]
+    fn a_transaction_that_stays_open_holds_the_proof_up_and_its_end_gives_all() {
+        let mut probes: Vec<_> = (1..200).map(|n| (n, 50, 100 + n)).collect();
+        assert_eq!(proved(&probes), 0);
+        probes.push((200, 300, 300));
+        assert_eq!(proved(&probes), 200);
+    }
+
+    #[test]
+    fn many_probes_that_wait_are_thinned_and_prove_a_little_later() {
+        let mut shown = Shown::default();
+        let mut note = |at, oldest, next| {
+            shown.note(FIRST_RUN, stamp(at), Some(Transactions { oldest, next }));
+            (shown.awaited.len(), shown.proved().unwrap().number())
+        };
+        for n in 1..500 {
+            let (kept, proved) = note(n, 50, 100 + n);
+            assert!(kept <= CAPACITY && proved == 0, "{kept} kept, {proved} proved");
+        }
+        let (_, proved) = note(500, 500, 600);
+        assert!((375..=400).contains(&proved), "{proved} is proved of 400");
+    }
+
+    #[test]
+    fn transactions_that_overlap_hold_the_proof_up_for_no_longer_than_they_last() {
+        for lasts in [1, 3, 20, 100] {
+            let mut shown = Shown::default();
+            for n in 1..1_000 {
+                let next = 1_000 + n;
+                shown.note(FIRST_RUN, stamp(n), Some(Transactions { oldest: next - lasts, next }));
+                let behind = n - shown.proved().unwrap().number();
+                assert!(n < 300 || behind <= lasts + lasts / 4 + 1, "{behind} behind, {lasts}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_run_or_another_primary_begins_anew() {
+        let other = EndpointId::from_index(1).unwrap();
+        for of in [(EndpointId::FIRST, 2), (other, 1)] {
+            let mut shown = Shown::default();
+            shown.note(FIRST_RUN, stamp(3), Some(Transactions { oldest: 100, next: 100 }));
+            shown.note(FIRST_RUN, stamp(7), Some(Transactions { oldest: 100, next: 101 }));
+            shown.begin(Some(of));
+            assert_eq!(shown.proved(), Some(WriteStamp::NONE));
+            shown.note(of, stamp(8), Some(Transactions { oldest: 500, next: 501 }));
+            assert_eq!(shown.proved(), Some(WriteStamp::NONE), "not by the old numbers");
+        }
+    }
+
+    #[test]
+    fn a_primary_that_does_not_tell_proves_nothing() {
+        let mut shown = Shown::default();
+        shown.note(FIRST_RUN, stamp(7), None);
+        assert_eq!(shown.proved(), None);
+    }
+
+    /// What happens to transactions, which are numbered as they begin.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Begin,
+        /// One of those that run is written to the log: a replica may show it from now on.
+        Log(usize),
+        /// One of those that are in the log is shown by the primary.
+        Show(usize),
+        Probe,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Begin),
+            3 => any::<usize>().prop_map(Step::Log),
+            3 => any::<usize>().prop_map(Step::Show),
+            1 => Just(Step::Probe),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Against a primary of which all is known.
+        #[test]
+        fn what_a_replica_had_shown_at_a_proved_stamp_the_primary_shows(
+            steps in vec(any_step(), 0..200),
+        ) {
+            let (mut shown, mut clock, mut next) = (Shown::default(), 0, 1);
+            let (mut running, mut logged): (Vec<u64>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Begin => {
+                        running.push(next);
+                        next += 1;
+                    }
+                    Step::Log(n) if !running.is_empty() => {
+                        let number = running.swap_remove(n % running.len());
+                        // Whoever reads it on a replica draws a later stamp.
+                        logged.push((number, clock + 1));
+                        clock += 1;
+                    }
+                    Step::Show(n) if !logged.is_empty() => {
+                        logged.swap_remove(n % logged.len());
+                    }
+                    Step::Probe => {
+                        let hidden = running.iter().chain(logged.iter().map(|(number, _)| number));
+                        let oldest = hidden.copied().min().unwrap_or(next);
+                        let transactions = Some(Transactions { oldest, next });
+                        shown.note(FIRST_RUN, stamp(clock), transactions);
+                    }
+                    Step::Log(_) | Step::Show(_) => {}
+                }
+                let proved = shown.proved().unwrap_or_default().number();
+                for (number, at) in &logged {
+                    prop_assert!(proved < *at, "{proved} is proved, {number} is not shown");
+                }
+            }
+        }
+    }
+}
