@@ -25,6 +25,7 @@ const RETURNED: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// What of `done` was acknowledged after `promotion` was known must be on the new primary.
+#[allow(clippy::print_stdout, reason = "figures of a test")]
 async fn judge(done: &[Done], promotion: Promotion, cluster: &Cluster) -> anyhow::Result<()> {
     let (old, new) = (cluster.primary(), cluster.server("replica-1"));
     let acknowledged = |done: &&Done| done.failure.is_none() && done.ended > promotion.known;
