@@ -2,8 +2,10 @@
 //! still, hang and die; everything is recorded, and the record is held against the promises.
 //!
 //! It runs for a minute, or for as many seconds as `SEALANE_CHECKER_SECONDS` says, in rounds of
-//! half a minute; in every other one the primary loses connections, too. What the clients and the faults do is drawn from a seed, which is printed and can be
-//! set with `SEALANE_CHECKER_SEED`; when things happen is up to the machine.
+//! half a minute; in every other one the primary loses connections, too. In another test the
+//! primary is replaced in each round. What the clients and the faults do is drawn from a seed,
+//! which is printed and can be set with `SEALANE_CHECKER_SEED`; when things happen is up to the
+//! machine.
 
 #[path = "checker/client.rs"]
 mod client;

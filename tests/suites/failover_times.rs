@@ -46,7 +46,7 @@ struct Figures {
     /// The time of one write on a healthy cluster: two round trips or so.
     usual: Duration,
     first: Vec<Duration>,
-    /// Writes that were under way when the new primary was known.
+    /// Writes that were under way when a replica was promoted.
     waited: usize,
     from_old: usize,
 }
@@ -145,7 +145,7 @@ async fn fail_over(figures: &mut Figures) -> anyhow::Result<()> {
         done.iter().filter(|done| done.ended < lost).map(|done| done.took()).collect();
     usual.sort();
     figures.usual = figures.usual.max(usual.get(usual.len() / 2).copied().unwrap_or_default());
-    figures.waited += done.iter().filter(|done| done.spans(promotion.known)).count();
+    figures.waited += done.iter().filter(|done| done.spans(promotion.began)).count();
     let after = |done: &&crew::Done| done.failure.is_none() && done.ended > promotion.known;
     let after: Vec<_> = done.iter().filter(after).collect();
     let names: Vec<&str> = after.iter().map(|done| done.name.as_str()).collect();

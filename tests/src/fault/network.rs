@@ -28,18 +28,20 @@ impl Server {
     }
 
     /// Drops all packets to it and from it, in silence: neither a reset nor a refusal tells
-    /// anybody. Old connections hang, and so do attempts to connect; but Docker's proxy, which is behind
-    /// [`Server::url`], still accepts them: use [`Server::direct_url`]. It ends with the
-    /// container.
+    /// anybody. Old connections hang, and so do attempts to connect. But Docker's proxy, which
+    /// is behind [`Server::url`], still accepts them: use [`Server::direct_url`]. It ends with
+    /// the container.
     ///
     /// # Errors
     /// Without `nsenter` and `nft`, or the rights of root.
     pub async fn blackhole(&self) -> anyhow::Result<()> {
         // Another call that adds the same again changes nothing.
-        let rules = format!(
-            "table {RULES} {{ chain input {{ type filter hook input priority -200; policy drop; iif lo accept; }}; \
-             chain output {{ type filter hook output priority -200; policy drop; oif lo accept; }}; }}"
-        );
+        let chain = |way, device| {
+            let hook = format!("type filter hook {way} priority -200; policy drop;");
+            format!("chain {way} {{ {hook} {device} lo accept; }};")
+        };
+        let rules =
+            format!("table {RULES} {{ {} {} }}", chain("input", "iif"), chain("output", "oif"));
         self.filter(&rules).await?;
         ensure!(self.is_blackholed().await, "{} still has a network", self.name);
         Ok(())
@@ -58,8 +60,8 @@ impl Server {
         self.filter(&format!("list table {RULES}")).await.is_ok()
     }
 
-    /// Its URL past Docker's proxy, which accepts connections whatever became of the server. It may
-    /// change with a restart.
+    /// Its URL past Docker's proxy, which accepts connections whatever became of the server. It
+    /// may change with a restart.
     ///
     /// # Errors
     /// When Docker refuses, or it is not running.

@@ -174,8 +174,8 @@ impl Client {
             1000..1030 if wanted::WITH_TRANSACTIONS => self.write_beside(&held).await,
             1030..1050 if wanted::WITH_TRANSACTIONS => self.read_beside(&held).await,
             1050..1070 if wanted::STRAYS => self.stray(&held).await,
-            1070..1085 if wanted::EXECUTORS => self.write_through_executor(&held).await,
-            1085..1095 if wanted::MERGES_INTO_SHARED => self.merge_into_shared(&held).await,
+            1070..1080 if wanted::EXECUTORS => self.write_through_executor(&held).await,
+            1080..1100 if wanted::MERGES_INTO_SHARED => self.merge_into_shared(&held).await,
             _ => self.read(&held, vec![alone]).await,
         }
     }

@@ -73,11 +73,11 @@ pub async fn fail_over<'c>(
             other.follow_instead(successor).await?;
         }
         sleep(Duration::from_millis(rng.u64(..2_000))).await;
-        anyhow::Ok(match blow {
-            Blow::Kill => primary.start().await?,
-            Blow::Freeze => primary.thaw().await?,
-            Blow::Blackhole => primary.unblackhole().await?,
-        })
+        match blow {
+            Blow::Kill => primary.start().await,
+            Blow::Freeze => primary.thaw().await,
+            Blow::Blackhole => primary.unblackhole().await,
+        }
     };
     let (_, first, second) = tokio::try_join!(
         promoted,

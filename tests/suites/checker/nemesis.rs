@@ -31,8 +31,8 @@ impl Nemesis {
         Self { server: server.clone(), rng, until, inflicted: Inflicted::new() }
     }
 
-    /// For a replica: everything. `relay` is its address, which may come to lead to `other`. It ends
-    /// with all of it undone, unless that failed.
+    /// For a replica: everything. `relay` is its address, which may come to lead to `other`. It
+    /// ends with all of it undone, unless that failed.
     pub async fn trouble_replica(mut self, relay: &Relay, other: &Server) -> Inflicted {
         while self.calm(50..1_000).await {
             let (name, outcome) = match self.rng.u32(..120) {
@@ -41,9 +41,9 @@ impl Nemesis {
                 60..80 => ("cut connections", cut_one(&self.server, false, &mut self.rng).await),
                 80..90 => ("freezes", self.freeze().await),
                 90..96 => ("crashes", self.crash().await),
-                96..104 => ("blackouts", self.blackout().await),
-                104..110 if wanted::MOVES => ("moves", self.wander(relay, other).await),
-                110..116 if self.server.engine == Engine::Postgres => {
+                96..102 => ("blackouts", self.blackout().await),
+                102..112 if wanted::MOVES => ("moves", self.wander(relay, other).await),
+                112..117 if self.server.engine == Engine::Postgres => {
                     ("stopped processes", self.stop_queries().await)
                 }
                 _ => ("restarts", self.restart().await),
@@ -112,16 +112,24 @@ impl Nemesis {
         self.server.continue_queries().await
     }
 
-    /// Old connections stay, or not.
+    /// The address leads elsewhere, and the monitors soon look there; other connections stay with a
+    /// server that stands still.
     async fn wander(&mut self, relay: &Relay, other: &Server) -> anyhow::Result<()> {
+        self.server.pause_replay().await?;
         relay.lead_to(other);
-        if self.rng.bool() {
-            relay.cut();
+        if self.server.engine == Engine::Postgres {
+            let monitors = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                WHERE application_name = 'sealane monitor'";
+            self.server.sql(monitors).await?;
+        } else {
+            self.server.freeze().await?;
+            self.last(2_000..3_000).await;
+            self.server.thaw().await?;
         }
-        self.last(200..3_000).await;
+        self.last(500..3_000).await;
         relay.lead_to(&self.server);
-        self.last(200..1_000).await;
-        Ok(())
+        relay.cut();
+        self.server.resume_replay().await
     }
 
     async fn crash(&mut self) -> anyhow::Result<()> {

@@ -27,7 +27,9 @@ impl Client {
         let begun = self.shared.clock.now();
         self.shared.processes[process_of(SHARED)].merge(&held.db);
         self.record(SHARED, begun, Action::Merge { from: held.id });
-        self.read_shared().await;
+        for _ in 0..3 {
+            self.read_shared().await;
+        }
     }
 
     async fn read_shared(&mut self) {
@@ -35,8 +37,8 @@ impl Client {
         self.observe(SHARED, Promise::OwnWrites, keys, &db, Way::Handle).await;
     }
 
-    /// A task that is spawned after a write of the session, and uses the shared handle: it sees what
-    /// any session of its process wrote.
+    /// A task that is spawned after a write of the session, and uses the shared handle: it sees
+    /// what any session of its process wrote.
     pub async fn stray(&mut self, held: &Held) {
         self.write_own(held).await;
         let process = process_of(held.id);

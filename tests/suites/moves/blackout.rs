@@ -22,8 +22,9 @@ const READERS: usize = 24;
 /// So soon after its return the replica serves quickly.
 const RECOVERY: Duration = Duration::from_secs(2);
 const OBSERVED: Duration = Duration::from_secs(4);
-/// A read of one small table. It takes some milliseconds, but the machine may be busy.
-const QUICK: Duration = Duration::from_millis(400);
+/// A read of one small table takes some milliseconds, but the machine may be busy. Whoever waits
+/// for a connection that does not come waits a second.
+const QUICK: Duration = Duration::from_millis(700);
 const CLOSE: Duration = Duration::from_secs(10);
 
 async fn launch() -> anyhow::Result<(Cluster, RoutedConnection, Crew)> {

@@ -40,6 +40,7 @@ async fn a_statement_with_too_many_values_takes_nobody_down() -> anyhow::Result<
     takes_nobody_down(async |db| too_many(db).await).await
 }
 
+#[allow(clippy::print_stdout, reason = "figures of a test")]
 async fn takes_nobody_down(
     bad: impl AsyncFn(&RoutedConnection) -> Result<(), DbErr>,
 ) -> anyhow::Result<()> {

@@ -9,9 +9,11 @@ use tokio::time::sleep;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Two moments of a promotion, in either order.
+/// The moments of a promotion; the last two in either order.
 #[derive(Clone, Copy, Debug)]
 pub struct Promotion {
+    /// The server was about to be told.
+    pub began: Instant,
     /// The server said that it was done.
     pub ended: Instant,
     /// The handle's status named the new primary.
@@ -20,13 +22,13 @@ pub struct Promotion {
 
 /// Promotes replica-1, and waits until `db` knows.
 pub async fn promote(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<Promotion> {
-    let replica = cluster.server("replica-1");
+    let (replica, began) = (cluster.server("replica-1"), Instant::now());
     let promoted = async {
         replica.promote().await?;
         anyhow::Ok(Instant::now())
     };
     let (ended, known) = tokio::try_join!(promoted, named(db, &replica.name))?;
-    Ok(Promotion { ended, known })
+    Ok(Promotion { began, ended, known })
 }
 
 /// The moment from which on `db` calls that endpoint the primary. More often asked than

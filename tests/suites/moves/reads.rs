@@ -53,13 +53,13 @@ async fn reads_on_a_primary_that_vanished_end_and_go_on_after_a_promotion() -> a
     let promotion = promote(&cluster, &db).await?;
     let gone_on = crew.more(200).await;
     let done = crew.stop(END).await?;
-    let spanning = done.iter().filter(|done| done.spans(promotion.known));
+    let spanning = done.iter().filter(|done| done.spans(promotion.began));
     let mut spanning: Vec<_> =
-        spanning.map(|done| done.ended.duration_since(promotion.known)).collect();
+        spanning.map(|done| done.ended.saturating_duration_since(promotion.known)).collect();
     spanning.sort();
     let failed = done.iter().filter(|done| done.failure.is_some()).count();
     println!(
-        "{} reads were under way when the new primary was known, the last ended {:?} later; {failed} failed",
+        "{} reads were under way when a replica was promoted, the last ended {:?} after that was known; {failed} failed",
         spanning.len(),
         spanning.last()
     );

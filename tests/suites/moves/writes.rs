@@ -25,17 +25,18 @@ const RETURNED: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// What of `done` was acknowledged after `promotion` was known must be on the new primary.
+#[allow(clippy::print_stdout, reason = "figures of a test")]
 async fn judge(done: &[Done], promotion: Promotion, cluster: &Cluster) -> anyhow::Result<()> {
     let (old, new) = (cluster.primary(), cluster.server("replica-1"));
     let acknowledged = |done: &&Done| done.failure.is_none() && done.ended > promotion.known;
     let after: Vec<&Done> = done.iter().filter(acknowledged).collect();
-    let waited: Vec<&Done> = done.iter().filter(|done| done.spans(promotion.known)).collect();
+    let waited: Vec<&Done> = done.iter().filter(|done| done.spans(promotion.began)).collect();
     let names = |done: &[&Done]| done.iter().map(|done| done.name.clone()).collect::<Vec<_>>();
     let lost = missing(new, &strs(&names(&after))).await?;
     let longest = waited.iter().map(|done| done.took()).max().unwrap_or_default();
     let failed = waited.iter().filter(|done| done.failure.is_some()).count();
     println!(
-        "{} writes were under way when the new primary was known ({failed} failed, the longest took \
+        "{} writes were under way when a replica was promoted ({failed} failed, the longest took \
          {longest:?}); {} were acknowledged afterwards, {lost} of them are lost",
         waited.len(),
         after.len(),
