@@ -23,6 +23,10 @@ pub struct Observation {
 }
 
 /// What came of a probe.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are answers; boxed, each quick probe would allocate for it"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The server answered.

@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context;
 use sea_orm::{DbErr, entity::prelude::*};
 use sealane::RoutedConnection;
-use sealane_tests::{Server, eventually, fleet};
+use sealane_tests::{
+    Server, eventually,
+    fleet::{self, boat},
+};
 use tokio::{task::JoinSet, time::timeout};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -56,7 +59,11 @@ impl Crew {
         let db = db.clone();
         Self::start(count, move |_, name| {
             let db = db.clone();
-            async move { fleet::boat(&name).insert(&db).await.map(drop) }
+            // One statement, on every engine.
+            async move {
+                let insert = boat::Entity::insert(fleet::boat(&name));
+                insert.exec_without_returning(&db).await.map(drop)
+            }
         })
     }
 
