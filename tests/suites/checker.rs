@@ -25,8 +25,6 @@ mod tally;
 mod transaction;
 #[path = "checker/verdict.rs"]
 mod verdict;
-#[path = "checker/wanted.rs"]
-mod wanted;
 
 use std::{
     io::Write,
@@ -103,9 +101,6 @@ async fn no_promise_is_broken_while_replicas_lag_hang_and_die() -> anyhow::Resul
 /// And nothing that was answered is lost, if the primary waits for a replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_promise_is_broken_while_the_primary_is_replaced() -> anyhow::Result<()> {
-    if !wanted::FAILOVERS {
-        return Ok(());
-    }
     let seed = variable("SEALANE_CHECKER_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     let rounds = variable("SEALANE_CHECKER_SECONDS").map_or(2, |s| s.div_ceil(FAILOVER.as_secs()));
     let mut tally = Tally::default();
@@ -220,7 +215,8 @@ async fn round(
     let processes = [connect(&cluster, &relays).await?, connect(&cluster, &relays).await?];
     let began = Instant::now();
     let until = began + duration;
-    let shared = Arc::new(Shared::new(processes, chart, plant, until));
+    let fails_over = matches!(trouble, Trouble::Failover(_));
+    let shared = Arc::new(Shared::new(processes, chart, plant, until, fails_over));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(Arc::clone(&shared), number, seed).run());
@@ -262,12 +258,8 @@ async fn relays(cluster: &Cluster) -> anyhow::Result<Vec<Relay>> {
 
 /// One process.
 async fn connect(cluster: &Cluster, relays: &[Relay]) -> anyhow::Result<RoutedConnection> {
-    let config = match wanted::MOVES {
-        true => relays.iter().fold(Config::new(&*cluster.primary().url), |config, relay| {
-            config.replica(relay.url())
-        }),
-        false => fleet::config(cluster),
-    };
+    let primary = Config::new(&*cluster.primary().url);
+    let config = relays.iter().fold(primary, |config, relay| config.replica(relay.url()));
     let db = sealane::connect(config.token_key(TOKEN_KEY)).await?;
     fleet::ready(&db).await?;
     Ok(db)

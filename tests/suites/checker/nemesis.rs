@@ -9,8 +9,6 @@ use std::{
 use sealane_tests::{Engine, Relay, Server, watch};
 use tokio::time::sleep;
 
-use crate::wanted;
-
 /// Faults by name, and those that could not be inflicted.
 pub type Inflicted = BTreeMap<&'static str, usize>;
 /// The name of those that could not be inflicted.
@@ -42,7 +40,7 @@ impl Nemesis {
                 80..90 => ("freezes", self.freeze().await),
                 90..96 => ("crashes", self.crash().await),
                 96..102 => ("blackouts", self.blackout().await),
-                102..112 if wanted::MOVES => ("moves", self.wander(relay, other).await),
+                102..112 => ("moves", self.wander(relay, other).await),
                 112..117 if self.server.engine == Engine::Postgres => {
                     ("stopped processes", self.stop_queries().await)
                 }
