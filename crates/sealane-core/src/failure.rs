@@ -36,6 +36,20 @@ pub enum ErrorCode<'a> {
 }
 
 impl ErrorCode<'_> {
+    /// Whether a statement that ended so may have been carried out: the connection was lost, or
+    /// something in between says so (a proxy in front of MySQL).
+    #[must_use]
+    pub fn leaves_unknown(self, engine: Engine) -> bool {
+        match (engine, self) {
+            (_, ErrorCode::Connection) => true,
+            (Engine::MySql, ErrorCode::Server(code)) => matches!(code, "2006" | "2013"),
+            (Engine::Postgres, ErrorCode::Server(code)) => {
+                code.starts_with("08") && code != "08P01"
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it says that somebody has ended this one connection, or the server is going away:
     /// PostgreSQL's `pg_terminate_backend` and a shutdown give the same code, MariaDB's
     /// `KILL CONNECTION` one of its own. (MySQL gives none.)

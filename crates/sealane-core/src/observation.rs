@@ -203,6 +203,9 @@ impl fmt::Display for Incarnation {
 pub enum Failure {
     /// The connection could not be made, or was lost.
     Connection(String),
+    /// A statement lost its connection, or was told that the server is going away. No probe has
+    /// found anything wrong so far.
+    Statement(String),
     /// No answer within the probe's timeout.
     Timeout,
     /// The server refused us: wrong password, no privilege.
@@ -220,6 +223,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Connection(detail) => write!(f, "no connection: {detail}"),
+            Failure::Statement(detail) => write!(f, "a statement failed there: {detail}"),
             Failure::Timeout => f.write_str("no answer in time"),
             Failure::Misconfigured(detail) | Failure::NoDatabase(detail) => {
                 write!(f, "refused us: {detail}")

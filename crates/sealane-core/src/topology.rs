@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 pub use reducer::TopologyReducer;
 
 use crate::{
-    Condition, Database, Distance, Endpoint, EndpointId, Health, Incarnation, MAX_ENDPOINTS,
-    Moment, Particulars, Position, Replication, Role, WriteStamp, history::Sample,
+    Condition, Database, Distance, Endpoint, EndpointId, Failure, Health, Incarnation,
+    MAX_ENDPOINTS, Moment, Particulars, Position, Replication, Role, WriteStamp, history::Sample,
 };
 
 /// What is known of one endpoint.
@@ -78,6 +78,12 @@ impl EndpointState {
             covered: WriteStamp::NONE,
             fresh_at: None,
         }
+    }
+
+    /// Whether no probe has found that it does not answer. One broken connection of a statement
+    /// must not hand its place to another server.
+    pub(crate) fn may_answer(&self) -> bool {
+        matches!(self.health, Health::Up | Health::Down { failure: Failure::Statement(_) })
     }
 
     /// Whether it answers, holds our data, and no other endpoint stands for it.

@@ -15,7 +15,10 @@ use sealane_core::{
     EndpointId, EndpointSet, EndpointState, Event, Failure, Health, HealthPolicy, LagSummary,
     Moment, Observation, Outcome, Position, Topology, TopologyReducer, WriteClock, WriteStamp,
 };
-use tokio::sync::{Notify, broadcast};
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
 
 use crate::{
     clock::Clock,
@@ -57,8 +60,12 @@ pub(crate) struct WatchSignals {
     reconnect: AtomicBool,
     /// Counts the reasons to connect anew; see `footing.rs`.
     pub(crate) generation: AtomicU64,
-    /// Milliseconds from `origin` to the last of them; 0 before any.
-    pub(crate) renewed_at_ms: AtomicU64,
+    /// When the last of them came.
+    pub(crate) renewed_at: Mutex<Option<Instant>>,
+    /// Counts the probes that had no answer while it was out of use.
+    pub(crate) silences: AtomicU64,
+    /// Milliseconds from `origin` to the first of them in a row; 0 if it is not silent.
+    pub(crate) silent_since_ms: AtomicU64,
     /// Attempts may have lost their footing.
     pub(crate) moved: Notify,
     /// When the last probe that has ended began, and what it found.
@@ -227,11 +234,12 @@ impl Board {
     fn take_in(&self, observation: &Observation) {
         let mut reducer = self.lock();
         let events = reducer.apply(observation);
-        let topology = self.publish(reducer.topology().clone());
+        let (topology, woken) = self.publish(reducer.topology().clone());
         let (endpoint, at) = (observation.endpoint, observation.finished);
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }));
         self.telling.put(Told { topology, endpoint, at, events });
         drop(reducer);
+        self.wake_attempts(woken);
         self.published.notify_waiters();
         if elsewhere {
             // Whether replicas follow the new primary is worth knowing at once.

@@ -5,9 +5,11 @@
 //! [`Board::moved`] ends the wait when it does not.
 //!
 //! A *generation* counts, per endpoint, the reasons not to trust its connections any more: another
-//! run of a server answers there, or nobody answers. Connections are pooled per generation, so
-//! that a pooled connection belongs to one run of one server, and slots that a dead network holds
-//! are left behind with their pool.
+//! run of a server answers there, or a server answers again after an outage. Connections are pooled
+//! per generation, so that a pooled connection belongs to one run of one server, and slots that a
+//! dead network holds are left behind with their pool. (Rejected: a new generation with the first
+//! probe that has no answer. A server that is merely overloaded would have to log everybody in
+//! again.)
 //!
 //! A run is published after its generation is counted, and an attempt reads the topology before
 //! the generation. So an attempt whose generation still holds was judged on the run that its pool
@@ -22,10 +24,16 @@ use sealane_core::{
     EndpointId, EndpointSet, EndpointState, Failure, Moment, Observation, Outcome, Role, Topology,
 };
 
-use crate::Board;
+use tokio::time::Instant;
+
+use crate::{Board, board::WatchSignals};
 
 /// Far more than a thread is held up between letting a connection in and noting its age.
 const AGE_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// A server that was silent for so long has lost its connections, or they are worth no more: the
+/// network's own attempts to mend them come as late again.
+const OUTAGE: Duration = Duration::from_secs(2);
 
 /// While a statement waits for a primary. Probes that are called for have a limit of their own.
 const ASKED_AGAIN: Duration = Duration::from_millis(50);
@@ -41,6 +49,8 @@ pub struct Footing {
     pub run: u32,
     /// The connections that it may use.
     pub generation: u64,
+    /// How often the endpoint had fallen silent by then.
+    silences: u64,
 }
 
 /// How far an attempt has come: what ends its wait depends on it.
@@ -48,7 +58,7 @@ pub struct Footing {
 pub enum Stage {
     /// Nothing is sent. Any change ends the wait: another attempt costs nothing.
     Unsent,
-    /// It was sent, and waits for the answer. On a replica, silence ends the wait: another
+    /// It was sent, and waits for the answer. On a replica, silence ends either wait: another
     /// endpoint may answer. On the primary only its replacement does: a busy server may miss a
     /// probe, and there is nowhere else to go.
     Sent,
@@ -64,7 +74,8 @@ impl Board {
         role: Role,
     ) -> Option<Footing> {
         let run = topology.get(endpoint)?.run;
-        Some(Footing { endpoint, role, run, generation: self.generation(endpoint) })
+        let (generation, silences) = (self.generation(endpoint), self.silences(endpoint));
+        Some(Footing { endpoint, role, run, generation, silences })
     }
 
     /// The generation of `endpoint`'s connections; see the module.
@@ -77,17 +88,23 @@ impl Board {
     #[must_use]
     pub fn holds(&self, footing: &Footing, stage: Stage) -> bool {
         let topology = self.topology();
-        let Footing { endpoint, role, run, generation } = *footing;
+        let Footing { endpoint, role, run, generation, silences } = *footing;
         let same_run = topology.get(endpoint).is_some_and(|state| state.run == run);
         match (role, stage) {
             (Role::Primary, Stage::Unsent) => {
-                topology.primary() == Some(endpoint) && self.generation(endpoint) == generation
+                same_run
+                    && topology.primary() == Some(endpoint)
+                    && self.generation(endpoint) == generation
             }
             // While nobody is elected, nobody has taken its place.
             (Role::Primary, Stage::Sent) => {
                 same_run && topology.primary().is_none_or(|primary| primary == endpoint)
             }
-            _ => same_run && self.generation(endpoint) == generation,
+            _ => {
+                same_run
+                    && self.generation(endpoint) == generation
+                    && self.silences(endpoint) == silences
+            }
         }
     }
 
@@ -148,9 +165,16 @@ impl Board {
     /// others.
     pub(crate) fn note_unanswered(&self, endpoint: EndpointId) {
         let is_in_use = self.topology().get(endpoint).is_some_and(|state| state.is_usable());
-        if !is_in_use {
-            self.renew_connections(endpoint);
-            self.wake_attempts(endpoint);
+        if let Some(watch) = self.watch(endpoint).filter(|_| !is_in_use) {
+            let now_ms = self.now_ms();
+            let _ = watch.silent_since_ms.compare_exchange(
+                0,
+                now_ms,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            watch.silences.fetch_add(1, Ordering::AcqRel);
+            self.wake_attempts(EndpointSet::from_iter([endpoint]));
         }
     }
 
@@ -162,32 +186,55 @@ impl Board {
                 Outcome::Answered(_) => Ok(()),
                 Outcome::Failed(failure) => Err(failure.clone()),
             };
+            if result.is_ok() {
+                self.note_sign_of_life(observation.endpoint, watch);
+            }
             let mut heard = watch.heard.lock().unwrap_or_else(PoisonError::into_inner);
             *heard = Some((observation.started, result));
         }
     }
 
-    /// Publishes `next`, and ends the waits of attempts that it leaves without their footing.
-    pub(crate) fn publish(&self, next: Topology) -> Arc<Topology> {
+    /// After an outage its connections may be dead, and nobody has told.
+    fn note_sign_of_life(&self, endpoint: EndpointId, watch: &WatchSignals) {
+        let since_ms = watch.silent_since_ms.swap(0, Ordering::AcqRel);
+        let outage = Duration::from_millis(self.now_ms().saturating_sub(since_ms));
+        if since_ms != 0 && outage >= OUTAGE {
+            self.renew_connections(endpoint);
+            self.wake_attempts(EndpointSet::from_iter([endpoint]));
+        }
+    }
+
+    /// Publishes `next`. Returns it, and whose attempts may have lost their footing by it: to be
+    /// [woken](Self::wake_attempts) when nothing is locked, for a waker is foreign code.
+    pub(crate) fn publish(&self, next: Topology) -> (Arc<Topology>, EndpointSet) {
         let before = self.topology.load_full();
-        let runs = before.iter().zip(next.iter());
         // The first run that is seen is the one that was connected to all the time.
         let is_other = |old: &EndpointState, new: &EndpointState| {
             old.incarnation.is_some() && old.run != new.run
         };
+        let runs = before.iter().zip(next.iter());
         let restarted = runs
             .filter(|((_, old), (_, new))| is_other(old, new))
-            .map(|(_, (endpoint, _))| endpoint);
-        let restarted = restarted.collect::<EndpointSet>();
+            .map(|(_, (endpoint, _))| endpoint)
+            .collect::<EndpointSet>();
         restarted.iter().for_each(|endpoint| self.renew_connections(endpoint));
-        let primaries = [before.primary(), next.primary()];
+        // Not only the two: who waits on a third was planned while that was the primary.
+        let woken = match before.primary() == next.primary() {
+            true => restarted,
+            false => EndpointSet::ALL,
+        };
         let next = Arc::new(next);
         self.topology.store(Arc::clone(&next));
-        restarted.iter().for_each(|endpoint| self.wake_attempts(endpoint));
-        if primaries[0] != primaries[1] {
-            primaries.into_iter().flatten().for_each(|endpoint| self.wake_attempts(endpoint));
+        (next, woken)
+    }
+
+    /// Has the attempts on these endpoints look at their footing.
+    pub(crate) fn wake_attempts(&self, endpoints: EndpointSet) {
+        for endpoint in endpoints.iter() {
+            if let Some(watch) = self.watch(endpoint) {
+                watch.moved.notify_waiters();
+            }
         }
-        next
     }
 
     /// Whether a connection of that age was made for the generation of now. One that was made in
@@ -196,27 +243,26 @@ impl Board {
     #[must_use]
     pub fn is_younger_than_generation(&self, endpoint: EndpointId, age: Duration) -> bool {
         let Some(watch) = self.watch(endpoint) else { return false };
-        match watch.renewed_at_ms.load(Ordering::Acquire) {
-            0 => true,
-            renewed_at_ms => {
-                let made = self.now() - age;
-                made > Moment::from_origin(Duration::from_millis(renewed_at_ms) + AGE_TOLERANCE)
-            }
-        }
+        let renewed_at = *watch.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        // On the clock that the age is of: it stands still while the machine is suspended.
+        renewed_at.is_none_or(|at| age + AGE_TOLERANCE < at.elapsed())
+    }
+
+    fn silences(&self, endpoint: EndpointId) -> u64 {
+        self.watch(endpoint).map_or(0, |watch| watch.silences.load(Ordering::Acquire))
+    }
+
+    /// Never zero.
+    fn now_ms(&self) -> u64 {
+        let now_ms = self.now().since(Moment::ZERO).as_millis();
+        u64::try_from(now_ms).unwrap_or(u64::MAX).max(1)
     }
 
     fn renew_connections(&self, endpoint: EndpointId) {
         if let Some(watch) = self.watch(endpoint) {
-            let now_ms = self.now().since(Moment::ZERO).as_millis();
-            let now_ms = u64::try_from(now_ms).unwrap_or(u64::MAX).max(1);
-            watch.renewed_at_ms.store(now_ms, Ordering::Release);
+            let mut renewed_at = watch.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *renewed_at = Some(Instant::now());
             watch.generation.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn wake_attempts(&self, endpoint: EndpointId) {
-        if let Some(watch) = self.watch(endpoint) {
-            watch.moved.notify_waiters();
         }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) fn close(span: &Span, outcome: &Outcome, latency: Duration) {
 pub(crate) fn kind(failure: &Failure) -> &'static str {
     match failure {
         Failure::Connection(_) => "connection",
+        Failure::Statement(_) => "statement",
         Failure::Timeout => "timeout",
         Failure::Misconfigured(_) => "misconfigured",
         Failure::NoDatabase(_) => "no_database",

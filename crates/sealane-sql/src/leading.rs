@@ -70,6 +70,13 @@ impl Leading {
     }
 }
 
+/// Whether a text that is prepared, and so is one statement, is an INSERT, UPDATE or DELETE. A
+/// server that refuses one of these as read-only has done nothing of it; a procedure may have.
+#[must_use]
+pub fn is_single_write(sql: &str, dialect: Dialect) -> bool {
+    Leading::is_certain_write(sql, dialect)
+}
+
 /// Whether `sql` may change what a catalog says: definitions of tables, views,
 /// functions and the like. Told by its words, without parsing; a wrong yes costs
 /// a look at the catalog. What is temporary only its own connection sees; see also

@@ -75,7 +75,7 @@ pub use cost::{Cost, CostClass, Limit};
 pub use dialect::Dialect;
 pub use finding::{Finding, Reason};
 pub use hint::is_group_name;
-pub use leading::may_change_schema;
+pub use leading::{is_single_write, may_change_schema};
 pub use place::Place;
 pub use sealane_core::Intent;
 pub use table_name::{TableName, Tables};

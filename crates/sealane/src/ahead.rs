@@ -9,7 +9,7 @@ use crate::RoutedConnection;
 /// session that a read was planned with. Cancel safe.
 pub(crate) async fn overtaken(connection: &RoutedConnection, planned: Option<&SessionView>) {
     let WhenAhead::Wait(patience) = connection.own_when_ahead() else { return };
-    let now = connection.session_ref().view();
+    let now = connection.session_now().view();
     let session = planned.unwrap_or(&now);
     if !connection.cluster().board().until_shown(session, patience).await {
         tracing::debug!(

@@ -16,7 +16,9 @@ use sealane_core::{
     TwoChoices, WhenAhead, WhenBehind, WriteTracking,
 };
 use sealane_monitor::{Board, CatalogWatch, Monitor};
-use sealane_sql::{Classification, Classifier, TemporaryTables, may_change_schema};
+use sealane_sql::{
+    Classification, Classifier, TemporaryTables, is_single_write, may_change_schema,
+};
 
 use crate::{
     failover::Resignation,
@@ -169,6 +171,11 @@ impl Cluster {
     pub(crate) fn schema_change(self: &Arc<Self>, sql: &str) -> Option<SchemaChange> {
         let classifier = self.classifier.as_ref().filter(|_| self.catalog.is_some())?;
         may_change_schema(sql, classifier.dialect()).then(|| SchemaChange::begin(self))
+    }
+
+    /// Whether a server that has refused this statement as read-only has done nothing of it.
+    pub(crate) fn is_undone(&self, sql: &str) -> bool {
+        self.classifier.as_ref().is_some_and(|it| is_single_write(sql, it.dialect()))
     }
 
     /// Whether the next statement of a transaction with such temporary tables may change what

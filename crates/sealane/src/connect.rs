@@ -74,6 +74,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         return Err(ConnectError::TooManyEndpoints { count });
     }
     check_pace(config.pace)?;
+    check_wait("primary_wait", config.primary_wait)?;
     config.signer.check()?;
     config.endpoints().try_for_each(check_sizes)?;
     let engine = read_url(&config.primary)?.0;
@@ -140,6 +141,15 @@ fn check_pace(pace: Pace) -> Result<(), ConnectError> {
     match settings.into_iter().find(|(_, value)| *value < least || *value > most) {
         Some((name, value)) => Err(ConnectError::OutOfRange { name, value, least, most }),
         None => Ok(()),
+    }
+}
+
+/// Refuses a wait that no clock can count to.
+fn check_wait(name: &'static str, value: Duration) -> Result<(), ConnectError> {
+    let (least, most) = (Duration::ZERO, Duration::from_secs(3600));
+    match value > most {
+        true => Err(ConnectError::OutOfRange { name, value, least, most }),
+        false => Ok(()),
     }
 }
 

@@ -1,10 +1,9 @@
 //! The driver of attempts: statements, streams and the beginnings of transactions.
 //!
-//! Each takes the same way. It *opens* on an endpoint: a connection is taken, or a transaction is
-//! begun. Nothing is sent by then that writes, so that whatever goes wrong another endpoint will
-//! do, or the next primary. Then it is *sent*. Each of these two waits ends when what it was planned on
-//! no longer holds ([`sealane_monitor::Footing`]): the endpoint hangs, was restarted, is no longer
-//! the primary, or its address leads to another server.
+//! Each attempt has two steps. It *opens*: it takes a connection, or begins a transaction. Opening
+//! writes nothing, so a failed opening may be repeated on another endpoint, or on the next primary.
+//! Then the statement is *sent*. Either wait ends early when what it was planned on no longer holds ([`sealane_monitor::Footing`]): the replica hangs, the server was restarted or is
+//! no longer the primary, or its address leads to another one.
 //!
 //! What was not sent is planned again. What was sent and only reads runs elsewhere. What was sent
 //! and writes is *outcome unknown*: it is never sent twice, and an answer from a server that was
@@ -58,7 +57,8 @@ impl RoutedConnection {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if !V::IS_ONE_STATEMENT || !wait.is_worth_again(&writing, &error).await {
+            let is_undone = V::IS_ONE_STATEMENT && self.cluster().is_undone(&statement.sql);
+            if !is_undone || !wait.is_worth_again(&writing, &error).await {
                 return Err(error);
             }
         }

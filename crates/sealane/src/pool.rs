@@ -4,8 +4,8 @@
 //! one of sessions that may, for whatever it serves as the primary. Both are lazy. An endpoint
 //! that is promoted needs no new configuration, and one that is demoted gets no write.
 //!
-//! Both live for one *generation*: until another run of a server answers at the address, or until
-//! nobody answers there (`sealane_monitor::Footing`). Then they are left behind with all their
+//! Both live for one *generation*: until another run of a server answers at the address, or the
+//! server answers again after an outage (`sealane_monitor::Footing`). Then they are left behind with all their
 //! connections, idle, lent, or lost in a dead network, and new ones are opened with the next
 //! statement. So no connection is ever handed out for another server than the one it was made to,
 //! and a slot that the driver cannot get back costs nothing. (Rejected: one pool for ever with a
@@ -133,7 +133,7 @@ impl EndpointPools {
         }
         let renewed = Arc::new(self.opener.open(generation));
         if let Some(left) = self.current.swap(Some(Arc::clone(&renewed))) {
-            // Ends the waits for its connections at once, and drops the idle ones.
+            // Ends the waits for its connections at once.
             tokio::spawn(async move { left.close().await });
         }
         renewed
@@ -150,12 +150,18 @@ impl EndpointPools {
 
     /// Closes all of them, in bounded time.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
-        let pools = async {
-            match self.current.load_full() {
-                Some(current) => current.close().await,
-                None => Ok(()),
-            }
+        let last = {
+            let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = match self.current.load_full() {
+                Some(current) => Pools::clone(&current),
+                None => self.opener.open(0),
+            };
+            // For every generation to come: a handle that is left must not open them again.
+            let last = Arc::new(Pools { generation: u64::MAX, ..last });
+            self.current.store(Some(Arc::clone(&last)));
+            last
         };
+        let pools = last.close();
         let (pools, plain) = tokio::join!(pools, close(&self.plain));
         pools.and(plain)
     }

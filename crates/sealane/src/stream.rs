@@ -8,10 +8,12 @@ use std::{
 
 use futures_util::Stream;
 use sea_orm::{DbErr, QueryResult, QueryStream, Statement};
+use sealane_core::Remedy;
+use sealane_monitor::Stage;
 
 use crate::{
     BoxFuture, Error, RoutedConnection,
-    error::SILENT,
+    error::{self, SILENT},
     execute::{Attempt, Ended, Next, PrimaryWait, ReadExecution, TakeLine, Writing},
 };
 
@@ -54,6 +56,8 @@ struct Flow {
 struct Rows {
     rows: QueryStream,
     moved: BoxFuture<'static, ()>,
+    /// Whether they were asked for, and the statement was sent with that.
+    is_sent: bool,
 }
 
 /// Let go when the stream is over.
@@ -81,7 +85,7 @@ async fn open_write(
     let (writing, line) = connection.start_write(&statement.sql, &mut wait).await?;
     // It is sent with the first look at the rows.
     let rows = line.stream(statement).await.inspect_err(|error| writing.note_error(error))?;
-    let rows = Rows { rows, moved: writing.attempt().moved() };
+    let rows = Rows { rows, moved: writing.attempt().moved(), is_sent: false };
     let flow = Flow { rows, running: Running::Write(writing), is_noted: false };
     Ok(RoutedStream(State::Flowing(Box::new(flow))))
 }
@@ -92,7 +96,7 @@ async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<Rout
         let (attempt, line) = read.open(&TakeLine, &statement.sql).await?;
         match line.stream(statement.clone()).await {
             Ok(rows) => {
-                let rows = Rows { rows, moved: attempt.moved() };
+                let rows = Rows { rows, moved: attempt.moved(), is_sent: false };
                 let read = Read { statement, read, attempt, rows };
                 return Ok(RoutedStream(State::Unproved(Box::new(read))));
             }
@@ -113,6 +117,7 @@ async fn open_learned(read: ReadExecution, statement: Statement) -> Result<Route
 
 impl Rows {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, Ended>> {
+        self.is_sent = true;
         match Pin::new(&mut self.rows).poll_next(cx) {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Failed(error))),
             Poll::Ready(item) => Poll::Ready(Ok(item)),
@@ -156,9 +161,19 @@ impl Read {
 
 impl Flow {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Running::Write(writing) = &self.running
+            && !self.rows.is_sent
+            && !writing.attempt().holds(Stage::Unsent)
+        {
+            // Time has passed since it was opened. Nothing is sent.
+            return Poll::Ready(Some(Err(writing.replaced_unsent())));
+        }
         let came = ready!(self.rows.poll(cx));
         Poll::Ready(match &self.running {
             Running::Write(writing) => match came {
+                Ok(Some(_)) if !writing.attempt().holds(Stage::Sent) => {
+                    writing.judged::<()>(Err(Ended::Moved)).err().map(Err)
+                }
                 Ok(Some(row)) => {
                     if !std::mem::replace(&mut self.is_noted, true) {
                         writing.note_seen();
@@ -170,13 +185,26 @@ impl Flow {
             },
             Running::Read(attempt) => match came {
                 Ok(item) => item,
-                Err(Ended::Failed(error)) => Some(Err(error)),
+                Err(Ended::Failed(error)) => {
+                    note_loss(attempt, &error);
+                    Some(Err(error))
+                }
                 Err(Ended::Moved) => {
                     let lost = Error::StreamLost { endpoint: attempt.place(), why: SILENT };
                     Some(Err(lost.into()))
                 }
             },
         })
+    }
+}
+
+/// A connection that breaks in the middle of a stream says the same as any other.
+fn note_loss(attempt: &Attempt, error: &DbErr) {
+    let engine = attempt.cluster().engine;
+    if error::with_code(error, |code| Remedy::for_read(engine, attempt.role(), code))
+        == Remedy::Suspect
+    {
+        attempt.suspect(error);
     }
 }
 
@@ -204,7 +232,11 @@ impl Stream for RoutedStream {
                     }
                 },
                 State::Unproved(read) => {
-                    let came = ready!(read.rows.poll(cx));
+                    // Time has passed since it was planned: its session may have written since.
+                    let came = match read.rows.is_sent || read.read.may_serve(&read.attempt) {
+                        true => ready!(read.rows.poll(cx)),
+                        false => Err(Ended::Moved),
+                    };
                     if let State::Unproved(read) = std::mem::replace(state, State::Ended) {
                         let (next, given) = read.first(came);
                         *state = next;

@@ -68,7 +68,14 @@ impl Session {
             return Lent(None);
         }
         let loan = Arc::new(Loan { server, is_primary, is_over: AtomicBool::new(false) });
-        self.unwatched.change(|open| open.lent.push(Arc::clone(&loan)));
+        self.unwatched.change(|open| {
+            // The new one notes a later stamp on the same server, for those that are over, too.
+            open.lent.retain(|it| {
+                let same = (it.server, it.is_primary) == (loan.server, loan.is_primary);
+                !(same && it.is_over.load(Ordering::Acquire))
+            });
+            open.lent.push(Arc::clone(&loan));
+        });
         Lent(Some(loan))
     }
 

@@ -214,20 +214,36 @@ async fn an_attempt_on_a_replica_loses_its_footing_with_a_restart_and_with_silen
     bench.replica.set(|state| state.answers = true);
     let is_up = |topology: &Topology| topology.get(replica_id()).unwrap().is_usable();
     board.until(is_up).await;
-    assert!(!board.holds(&footing, Stage::Sent), "its connections are of no use any more");
+    assert!(!board.holds(&footing, Stage::Sent), "whoever waited may have waited in vain");
     assert!(board.holds(&stand(), Stage::Sent));
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_the_primary_ends_what_was_not_sent_and_not_what_was() {
+async fn connections_are_made_anew_after_an_outage_and_not_after_a_missed_probe() {
+    let bench = bench().await;
+    let board = bench.monitor.board();
+    let is_up = |topology: &Topology| topology.get(replica_id()).unwrap().is_usable();
+    for (silence, renewed) in [(Duration::from_millis(1_500), 0), (Duration::from_secs(9), 1)] {
+        let before = board.generation(replica_id());
+        bench.replica.set(|state| state.answers = false);
+        tokio::time::sleep(silence).await;
+        bench.replica.set(|state| state.answers = true);
+        board.until(is_up).await;
+        assert_eq!(board.generation(replica_id()) - before, renewed, "{silence:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_of_the_primary_ends_no_wait_and_its_restart_does() {
     let bench = bench().await;
     let board = bench.monitor.board();
     let footing = board.footing(&board.topology(), EndpointId::FIRST, Role::Primary).unwrap();
     bench.primary.set(|state| state.answers = false);
-    board.moved(&footing, Stage::Unsent).await;
-    assert!(board.holds(&footing, Stage::Sent));
+    board.until(|topology| !topology.get(EndpointId::FIRST).unwrap().is_usable()).await;
+    assert!(board.holds(&footing, Stage::Unsent) && board.holds(&footing, Stage::Sent));
     bench.primary.set(|state| (state.answers, state.run) = (true, "second"));
     board.moved(&footing, Stage::Sent).await;
+    assert!(!board.holds(&footing, Stage::Unsent));
 }
 
 #[tokio::test(start_paused = true)]

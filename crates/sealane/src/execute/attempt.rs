@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sea_orm::DbErr;
-use sealane_core::{EndpointId, InFlight, Moment, Role, Server};
+use sealane_core::{EndpointId, Failure, InFlight, Moment, Role, Server};
 use sealane_monitor::{Footing, Stage};
 
 use super::opening::Opening;
@@ -52,11 +52,6 @@ impl Attempt {
         Server { endpoint: self.footing.endpoint, run: self.footing.run }
     }
 
-    /// When it began: an error that comes later says nothing about a newer connection.
-    pub(crate) fn started(&self) -> Moment {
-        self.started
-    }
-
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -66,12 +61,12 @@ impl Attempt {
         self.cluster.board().holds(&self.footing, stage)
     }
 
-    /// Takes the first step. With its end the attempt is known to stand where it was planned.
+    /// Opens the attempt. `Ok` means that its footing still held when the opening ended.
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
         let pools = self.cluster.pools(self.footing.endpoint).at(self.footing.generation);
         let opened = self.race(Stage::Unsent, opening.on(pools.of(self.footing.role))).await;
         match opened {
-            // What was opened is dropped: its pool closes with it.
+            // What was opened is dropped, and goes back to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             opened => opened,
         }
@@ -94,6 +89,15 @@ impl Attempt {
     pub(crate) fn moved(&self) -> BoxFuture<'static, ()> {
         let (board, footing) = (Arc::clone(self.cluster.board()), self.footing);
         Box::pin(async move { board.moved(&footing, Stage::Sent).await })
+    }
+
+    /// Takes the endpoint out of use until a probe has answered, which is sent at once: `error`
+    /// says that something is wrong there. Where nothing is probed, nothing would bring it back.
+    pub(crate) fn suspect(&self, error: &DbErr) {
+        if self.cluster.is_watched() {
+            let failure = Failure::Statement(error.to_string());
+            self.cluster.board().suspect(self.footing.endpoint, self.started, failure);
+        }
     }
 
     /// The name of its endpoint.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{ErrorCode, Failure, Health, Remedy, Role, Topology};
+use sealane_core::{ErrorCode, Health, Remedy, Role, Topology};
 use tokio::time::Instant;
 
 use super::{
@@ -68,6 +68,8 @@ impl PrimaryWait {
         if !cluster.is_watched() {
             return Ok(opening.await);
         }
+        // What went wrong before this attempt still counts.
+        let before = self.until;
         let away = async {
             loop {
                 cluster.board().until(|topology| !is_up(topology)).await;
@@ -78,7 +80,7 @@ impl PrimaryWait {
                     return;
                 }
                 // It is busy, no more: as long as its pool allows.
-                self.until = None;
+                self.until = before;
             }
         };
         tokio::select! {
@@ -91,7 +93,7 @@ impl PrimaryWait {
     /// Takes note that nothing could be opened, and waits until another try may pay.
     ///
     /// # Errors
-    /// None will.
+    /// Another try is not worth it: the error is the caller's.
     pub(crate) async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
         let cluster = attempt.cluster();
         // From now on, and not only from the next attempt on.
@@ -109,8 +111,7 @@ impl PrimaryWait {
         match remedy {
             _ if !cluster.is_watched() => Err(error),
             (Remedy::Suspect, _) => {
-                let failure = Failure::Connection(error.to_string());
-                cluster.board().suspect(attempt.endpoint(), attempt.started(), failure);
+                attempt.suspect(&error);
                 self.last = Some(error);
                 self.another(cluster).await
             }
@@ -123,7 +124,7 @@ impl PrimaryWait {
     /// Waits for a primary that answers.
     ///
     /// # Errors
-    /// None came in time.
+    /// No primary answered within `primary_wait`.
     pub(crate) async fn another(&mut self, cluster: &Arc<Cluster>) -> Result<(), DbErr> {
         if !cluster.is_watched() {
             return Err(self.give_up(cluster));

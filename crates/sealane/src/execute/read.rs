@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 use sealane_core::{
-    Consistency, Demand, ErrorCode, Failure, Lent, Plan, Remedy, Role, Topology, WhenBehind,
+    Consistency, Demand, ErrorCode, Lent, Plan, Remedy, Role, Topology, WhenBehind,
 };
 use sealane_monitor::Stage;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use crate::{Error, ahead, cluster::Reach, connection::RoutedConnection, error, e
 
 /// Less than what the board forgets a waiting session after.
 const AWAITED_AGAIN: Duration = Duration::from_millis(500);
+/// A wait beyond this is one without end, and no clock counts further than it must.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// A probe of a server that has just cut a connection answers within a round trip or two, unless
 /// the server is away, too.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -144,6 +146,15 @@ impl ReadExecution {
         session.lend(attempt.server(), attempt.role() == Role::Primary)
     }
 
+    /// Whether what is opened may be sent there now, some time after it was planned.
+    pub(crate) fn may_serve(&self, attempt: &Attempt) -> bool {
+        let board = attempt.cluster().board();
+        let demand = self.connection.demand(&self.reach);
+        attempt.holds(Stage::Unsent)
+            && (attempt.role() == Role::Primary
+                || Plan::judge(&board.topology(), attempt.endpoint(), &demand).is_ok())
+    }
+
     /// Decides what follows an attempt that was sent and ended without a result.
     pub(crate) async fn ended(&mut self, attempt: &Attempt, ended: Ended) -> Next {
         let error = match ended {
@@ -159,12 +170,16 @@ impl ReadExecution {
             Remedy::TryElsewhere => {}
             Remedy::Suspect => {
                 let is_second = std::mem::replace(&mut self.lost_connection, true);
-                suspect(attempt, &error);
+                attempt.suspect(&error);
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
                 }
                 if attempt.role() == Role::Primary {
-                    // Its connection may have died in the pool; one more try finds out.
+                    // Its connection may have died in the pool; one more try finds out. Not
+                    // before a probe did: others of the pool may be dead as well.
+                    let board = attempt.cluster().board();
+                    let heard = board.heard_after(attempt.endpoint(), board.now());
+                    let _ = tokio::time::timeout(SIGN_OF_LIFE, heard).await;
                     self.plan.retry_primary(attempt.endpoint());
                 }
             }
@@ -196,7 +211,8 @@ impl ReadExecution {
         if !is_termination || attempt.role() == Role::Primary || !self.plan.replicas().is_empty() {
             return false;
         }
-        let heard = cluster.board().heard_after(attempt.endpoint(), attempt.started());
+        // What was probed before says nothing: the server may be going away.
+        let heard = cluster.board().heard_after(attempt.endpoint(), cluster.board().now());
         matches!(tokio::time::timeout(SIGN_OF_LIFE, heard).await, Ok(Ok(())))
     }
 
@@ -225,7 +241,7 @@ impl ReadExecution {
         }
         let Ended::Failed(error) = ended else { return Ok(()) };
         match remedy(attempt, &error) {
-            Remedy::Suspect => suspect(attempt, &error),
+            Remedy::Suspect => attempt.suspect(&error),
             Remedy::AskPrimary | Remedy::LearnWrite => self.plan.only_primary(),
             // Its pool is full, or it refuses us.
             _ => {}
@@ -238,9 +254,6 @@ impl ReadExecution {
     /// or will be soon.
     async fn plan_again(&mut self) -> Result<(), DbErr> {
         let cluster = self.connection.cluster();
-        if let Some(error) = self.last_error.take().filter(|_| self.lost_connection) {
-            return Err(error);
-        }
         if self.only_replicas() {
             return Err(self.last_error.take().unwrap_or_else(|| Error::NoReplica.into()));
         }
@@ -294,7 +307,7 @@ impl ReadExecution {
             !Plan::new(topology, &connection.demand(reach)).replicas().is_empty()
         };
         let board = connection.cluster().board();
-        let end = Instant::now() + patience;
+        let end = Instant::now() + patience.min(LONGEST);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             // Out of patience: what there is will do.
@@ -327,14 +340,4 @@ fn remedy(attempt: &Attempt, error: &DbErr) -> Remedy {
     let judge =
         |code: ErrorCode<'_>| Remedy::for_read(attempt.cluster().engine, attempt.role(), code);
     error::with_code(error, judge)
-}
-
-/// No more statements go there until a probe has answered. Where nothing is probed, nothing would
-/// ever bring it back.
-fn suspect(attempt: &Attempt, error: &DbErr) {
-    let cluster = attempt.cluster();
-    if cluster.is_watched() {
-        let failure = Failure::Connection(error.to_string());
-        cluster.board().suspect(attempt.endpoint(), attempt.started(), failure);
-    }
 }

@@ -2,13 +2,16 @@
 
 mod notes;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use sea_orm::DbErr;
-use sealane_core::{ErrorCode, Failure, Footprint, Lent, Remedy, Role, Session};
+use sealane_core::{Footprint, Lent, Remedy, Role, Session};
 use sealane_monitor::Stage;
 
 pub(crate) use notes::Notes;
@@ -78,6 +81,12 @@ impl Writing {
         self.judged(self.attempt.race(Stage::Sent, running).await)
     }
 
+    /// The error of something that was opened here, was not sent, and may not be any more.
+    pub(crate) fn replaced_unsent(&self) -> DbErr {
+        let why = format!("{} is the primary no more", self.attempt.place());
+        Error::NoPrimary { why, waited: Duration::ZERO, cause: None }.into()
+    }
+
     /// What the end of something that writes comes to.
     pub(crate) fn judged<T>(&self, result: Result<T, Ended>) -> Result<T, DbErr> {
         match result {
@@ -89,8 +98,9 @@ impl Writing {
             Err(Ended::Failed(error)) => {
                 self.over.store(error::is_end(&error), Ordering::Relaxed);
                 self.note_error(&error);
-                let is_lost = error::with_code(&error, |code| code == ErrorCode::Connection);
-                Err(match is_lost && self.attempt.cluster().is_watched() {
+                let cluster = self.attempt.cluster();
+                let is_lost = error::with_code(&error, |code| code.leaves_unknown(cluster.engine));
+                Err(match is_lost && cluster.is_watched() {
                     true => self.unknown(LOST, Some(error)),
                     false => error,
                 })
@@ -112,8 +122,7 @@ impl Writing {
         error::with_code(error, |code| {
             // Only what the caller is told is different for a write: never to try again.
             if Remedy::for_read(engine, Role::Primary, code) == Remedy::Suspect {
-                let failure = Failure::Connection(error.to_string());
-                board.suspect(self.attempt.endpoint(), self.attempt.started(), failure);
+                self.attempt.suspect(error);
             } else if error::is_read_only_refusal(engine, code) {
                 board.nudge_all();
             }

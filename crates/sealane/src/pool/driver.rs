@@ -78,8 +78,9 @@ impl<DB: Driver> Opener<DB> {
     }
 
     /// The settings of a pool for code that wants SeaORM's own connection. It lives as long as the
-    /// endpoint, so it checks each connection when it is handed out, too: by its age, whether it
-    /// may have been made to another server. The application's own check before use is not run.
+    /// endpoint, so it checks each connection when it is handed out, too: the connection's age
+    /// tells whether it may lead to another server. The application's own check before use is not
+    /// run.
     pub(crate) fn plain(&self) -> PoolOptions<DB> {
         let (board, endpoint) = (Arc::clone(&self.board), self.endpoint);
         let pool = self.guarded(self.writes.clone().min_connections(0), Access::Writes, None);
@@ -116,13 +117,18 @@ impl<DB: Driver> Opener<DB> {
     ) -> PoolOptions<DB> {
         let (board, endpoint) = (Arc::clone(&self.board), self.endpoint);
         let settings = self.settings.clone();
+        // Of a pool that is never replaced.
+        let is_plain = generation.is_none();
         pool.after_connect(move |connection, _| {
             let (board, settings) = (Arc::clone(&board), settings.clone());
             Box::pin(async move {
                 let generation = generation.unwrap_or_else(|| board.generation(endpoint));
                 let incarnation = DB::set_up(connection, access, &settings).await?;
-                let guard = RunGuard::new(board, endpoint, generation);
+                let guard = RunGuard::new(Arc::clone(&board), endpoint, generation);
                 match (guard.admit(&incarnation).await, access) {
+                    _ if is_plain && board.topology().primary() != Some(endpoint) => {
+                        Err(sqlx::Error::Protocol("this endpoint is not the primary now".into()))
+                    }
                     // Writes go on even where probes cannot.
                     (Admission::Known, _) | (Admission::Unobserved, Access::Writes) => Ok(()),
                     // Nothing is proved of what it would read, or somebody else is there now.

@@ -17,11 +17,12 @@ pub struct RoutedTransactionStream<'a> {
     rows: TransactionStream<'a>,
     place: &'a Place,
     moved: BoxFuture<'static, ()>,
+    is_over: bool,
 }
 
 impl<'a> RoutedTransactionStream<'a> {
     pub(super) fn new(rows: TransactionStream<'a>, place: &'a Place) -> Self {
-        RoutedTransactionStream { rows, place, moved: place.moved() }
+        RoutedTransactionStream { rows, place, moved: place.moved(), is_over: false }
     }
 }
 
@@ -30,15 +31,24 @@ impl Stream for RoutedTransactionStream<'_> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if this.is_over {
+            return Poll::Ready(None);
+        }
         let ended = match Pin::new(&mut this.rows).poll_next(cx) {
-            Poll::Ready(None) => return Poll::Ready(None),
+            // That there are no more was seen, too.
+            Poll::Ready(None) => {
+                this.is_over = true;
+                return Poll::Ready(this.place.note_seen().err().map(Err));
+            }
             Poll::Ready(Some(row)) => row.map_err(Ended::Failed),
             Poll::Pending => {
                 ready!(this.moved.as_mut().poll(cx));
                 Err(Ended::Moved)
             }
         };
-        Poll::Ready(Some(this.place.judged(ended)))
+        let item = this.place.judged(ended);
+        this.is_over = item.is_err();
+        Poll::Ready(Some(item))
     }
 }
 

@@ -100,7 +100,7 @@ impl TopologyReducer {
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;
             let watched = self.watched.get(id.index())?;
-            Some((id, state.health == Health::Up, watched.answered_at, watched.timeline))
+            Some((id, state.may_answer(), watched.answered_at, watched.timeline))
         });
         let newest = self.newest_timeline;
         for (index, (state, watched)) in

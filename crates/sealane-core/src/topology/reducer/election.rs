@@ -1,7 +1,7 @@
 //! Who takes writes.
 
 use super::{TopologyReducer, claim::Claim};
-use crate::{EndpointId, EndpointState, Event, Health, Role};
+use crate::{EndpointId, EndpointState, Event, Role};
 
 impl TopologyReducer {
     /// Decides who takes writes. Whoever was last seen to be a primary claims
@@ -86,7 +86,7 @@ impl TopologyReducer {
         };
         let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
         let others = |winner: EndpointId| claims.iter().copied().filter(move |id| *id != winner);
-        let answers = |id: EndpointId| state(id).is_some_and(|s| s.health == Health::Up);
+        let answers = |id: EndpointId| state(id).is_some_and(EndpointState::may_answer);
         // Promotions are numbered: no two are the same but for those never seen.
         if promotion(newest) > 0 && !others(newest).any(answers) {
             return Some(newest);

@@ -91,7 +91,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
-        // Both fields are whole at any time.
+        // Each field is whole at any time.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
