@@ -5,7 +5,8 @@
 //! [`Board::moved`] ends the wait when it does not.
 //!
 //! A *generation* counts, per endpoint, the reasons not to trust its connections any more: another
-//! run of a server answers there, or a server answers again after an outage. Connections are pooled
+//! run of a server answers there, nothing can be connected to, or a server answers again after an
+//! outage. Connections are pooled
 //! per generation, so that a pooled connection belongs to one run of one server, and slots that a
 //! dead network holds are left behind with their pool. (Rejected: a new generation with the first
 //! probe that has no answer. A server that is merely overloaded would have to log everybody in
@@ -163,7 +164,9 @@ impl Board {
     /// A probe of `endpoint` had no answer, and it is out of use: whatever is connected to it may
     /// wait for ever. Not for statements that failed: one broken connection says nothing about the
     /// others.
-    pub(crate) fn note_unanswered(&self, endpoint: EndpointId) {
+    ///
+    /// `is_gone`: it could not even be connected to, so that what is connected is dead.
+    pub(crate) fn note_unanswered(&self, endpoint: EndpointId, is_gone: bool) {
         let is_in_use = self.topology().get(endpoint).is_some_and(|state| state.is_usable());
         if let Some(watch) = self.watch(endpoint).filter(|_| !is_in_use) {
             let now_ms = self.now_ms();
@@ -173,6 +176,9 @@ impl Board {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             );
+            if is_gone {
+                self.renew_connections(endpoint);
+            }
             watch.silences.fetch_add(1, Ordering::AcqRel);
             self.wake_attempts(EndpointSet::from_iter([endpoint]));
         }

@@ -183,9 +183,14 @@ impl<P: Probe> Watch<P> {
             if let Outcome::Answered(report) = &observation.outcome {
                 self.monitors = report.particulars.monitors.unwrap_or(1);
             }
-            if let Outcome::Failed(Failure::Timeout | Failure::Connection(_)) = observation.outcome
-            {
-                self.board.note_unanswered(self.endpoint);
+            match &observation.outcome {
+                Outcome::Failed(Failure::Timeout) => {
+                    self.board.note_unanswered(self.endpoint, false);
+                }
+                Outcome::Failed(Failure::Connection(_)) => {
+                    self.board.note_unanswered(self.endpoint, true);
+                }
+                Outcome::Failed(_) | Outcome::Answered(_) => {}
             }
             self.failures = match observation.outcome {
                 Outcome::Failed(_) if !self.board.is_needed(self.endpoint) => {

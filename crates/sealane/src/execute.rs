@@ -72,9 +72,21 @@ impl RoutedConnection {
         wait: &mut PrimaryWait,
     ) -> Result<(Writing, Line), DbErr> {
         failover::seen(self).await;
+        let cluster = self.cluster();
         ahead::overtaken(self, None).await;
         let begun = |attempt: &Attempt| explain::trace(self, attempt.endpoint(), sql);
-        let (attempt, line) = wait.open(self.cluster(), &TakeLine, begun).await?;
+        let (attempt, line) = loop {
+            let (attempt, mut line) = wait.open(cluster, &TakeLine, begun).await?;
+            if !cluster.is_watched() || attempt.is_in_use() {
+                break (attempt, line);
+            }
+            // Its connections may be as dead as it seems to be, and nothing is sent yet.
+            let ping = attempt.race(Stage::Unsent, line.ping());
+            match wait.bounded(&attempt, ping).await? {
+                Ok(()) => break (attempt, line),
+                Err(ended) => wait.unopened(&attempt, ended).await?,
+            }
+        };
         Ok((Writing::new(self, attempt, What::statement(self, sql)), line))
     }
 

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use sealane_tests::{Cluster, Engine, Server};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     client::Shared,
@@ -15,6 +15,9 @@ use crate::{
 
 /// Within this time every process knows of a promotion.
 const KNOWN: Duration = Duration::from_secs(10);
+
+/// A server that does not answer for so long is noticed.
+const SILENT: Duration = Duration::from_millis(3_500);
 
 /// What happens to the primary.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,7 @@ pub async fn fail_over<'c>(
         sleep(Duration::from_secs(1)).await;
     }
     let began = shared.clock.now();
+    let struck = Instant::now();
     let name = match blow {
         Blow::Kill => primary.kill().await.map(|()| "failovers from a killed primary")?,
         Blow::Freeze => primary.freeze().await.map(|()| "failovers from a frozen primary")?,
@@ -73,6 +77,10 @@ pub async fn fail_over<'c>(
             other.follow_instead(successor).await?;
         }
         sleep(Duration::from_millis(rng.u64(..2_000))).await;
+        if cluster.engine() != Engine::Postgres {
+            // Two servers that take writes, and neither of them ever silent, are a conflict there.
+            sleep_until(struck + SILENT).await;
+        }
         match blow {
             Blow::Kill => primary.start().await,
             Blow::Freeze => primary.thaw().await,

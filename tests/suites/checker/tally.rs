@@ -28,6 +28,9 @@ pub struct Tally {
     eventual: usize,
     /// Lone reads that ended with an error.
     pub failed_reads: usize,
+    /// Lone reads that an administrator ended, and that only the primary was left for: they
+    /// must not burden it.
+    ended_reads: usize,
     failed_transactions: usize,
     /// Tokens that were refused.
     pub failed_tokens: usize,
@@ -114,6 +117,7 @@ impl Tally {
 
     fn fail(&mut self, what: Failed, error: &str) {
         let count = match what {
+            Failed::Read if is_ended(error) => &mut self.ended_reads,
             Failed::Read => &mut self.failed_reads,
             Failed::Transaction => &mut self.failed_transactions,
             Failed::Token => &mut self.failed_tokens,
@@ -149,12 +153,23 @@ impl fmt::Display for Tally {
         writeln!(f, "  writes {:?}, sessions {:?}", self.writes, self.relations)?;
         writeln!(
             f,
-            "  errors: {} of reads, {} of transactions, {} of tokens; {} had no end",
-            self.failed_reads, self.failed_transactions, self.failed_tokens, self.endless
+            "  errors: {} of reads, {} of reads that were ended, {} of transactions, {} of tokens; {} \
+             had no end",
+            self.failed_reads,
+            self.ended_reads,
+            self.failed_transactions,
+            self.failed_tokens,
+            self.endless
         )?;
         for error in &self.errors {
             writeln!(f, "    {error}")?;
         }
         write!(f, "  inflicted: {:?}", self.inflicted)
     }
+}
+
+/// Whether somebody has ended its connection, as the nemesis does: PostgreSQL's 57P01, MariaDB's
+/// 1927.
+fn is_ended(error: &str) -> bool {
+    ["due to administrator command", "Connection was killed"].iter().any(|it| error.contains(it))
 }

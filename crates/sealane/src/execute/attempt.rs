@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sea_orm::DbErr;
-use sealane_core::{EndpointId, Failure, InFlight, Moment, Role, Server};
+use sealane_core::{EndpointId, EndpointState, Failure, InFlight, Moment, Role, Server};
 use sealane_monitor::{Footing, Stage};
 
 use super::opening::Opening;
@@ -59,6 +59,12 @@ impl Attempt {
     /// Whether it still stands where it was planned.
     pub(crate) fn holds(&self, stage: Stage) -> bool {
         self.cluster.board().holds(&self.footing, stage)
+    }
+
+    /// Whether its endpoint answers, as far as is known.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let topology = self.cluster.board().topology();
+        topology.get(self.footing.endpoint).is_some_and(EndpointState::is_usable)
     }
 
     /// Opens the attempt. `Ok` means that its footing still held when the opening ended.
