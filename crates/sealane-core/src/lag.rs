@@ -13,6 +13,9 @@ const CAPACITY: usize = 256;
 /// does not push out the last half minute.
 const GRAIN: Duration = Duration::from_millis(100);
 
+/// Observations over a shorter time are no trend.
+const TELLING: Duration = Duration::from_millis(500);
+
 /// How much of the history tells how fast a replica replays.
 const TREND: Duration = Duration::from_secs(10);
 /// Slower than this part of real time is standing still.
@@ -71,9 +74,10 @@ impl LagHistory {
             Some((*at, lag))
         })?;
         // One second of the primary's history a second: it keeps pace.
-        let pace = match last_at.since(first.0).as_secs_f64() {
-            0.0 => 1.0,
-            seconds => 1.0 - (last.as_secs_f64() - first.1.as_secs_f64()) / seconds,
+        let pace = match last_at.since(first.0) {
+            // Two probes that cross say nothing of a pace.
+            span if span < TELLING => 1.0,
+            span => 1.0 - (last.as_secs_f64() - first.1.as_secs_f64()) / span.as_secs_f64(),
         };
         let fallen_back = (1.0 - pace) * now.since(last_at).as_secs_f64();
         let behind = (last.as_secs_f64() + fallen_back).max(0.0);
