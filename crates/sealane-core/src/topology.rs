@@ -151,6 +151,12 @@ impl Topology {
         self.primary
     }
 
+    /// Whether there is a primary, and it answers.
+    #[must_use]
+    pub fn has_usable_primary(&self) -> bool {
+        self.primary.and_then(|id| self.get(id)).is_some_and(EndpointState::is_usable)
+    }
+
     /// How many endpoints were configured.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -129,10 +129,6 @@ impl Board {
     /// Waits for a primary that answers. All endpoints are asked again and again meanwhile: who is
     /// promoted does not tell. Cancel safe; bounded by the caller.
     pub async fn next_primary(&self) {
-        let is_there = |topology: &Topology| {
-            let primary = topology.primary().and_then(|id| topology.get(id));
-            primary.is_some_and(EndpointState::is_usable)
-        };
         let asking = async {
             loop {
                 self.nudge_all();
@@ -141,7 +137,7 @@ impl Board {
         };
         tokio::select! {
             biased;
-            () = self.until(is_there) => {}
+            () = self.until(Topology::has_usable_primary) => {}
             () = asking => {}
         }
     }

@@ -332,7 +332,7 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
             return Err(ConnectError::SamePrimary { endpoints: names(&[twin, state]) });
         }
     }
-    if topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable()) {
+    if topology.has_usable_primary() {
         return Ok(());
     }
     if claims.len() > 1 {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{ErrorCode, Health, Remedy, Role, Topology};
+use sealane_core::{ErrorCode, Health, Remedy, Role};
 use tokio::time::Instant;
 
 use super::{
@@ -72,7 +72,7 @@ impl PrimaryWait {
         let before = self.until;
         let away = async {
             loop {
-                cluster.board().until(|topology| !is_up(topology)).await;
+                cluster.board().until(|topology| !topology.has_usable_primary()).await;
                 if tokio::time::timeout_at(self.end(cluster), cluster.board().next_primary())
                     .await
                     .is_err()
@@ -116,7 +116,9 @@ impl PrimaryWait {
                 self.another(cluster).await
             }
             // Its own pool is full, or it is away: the pool cannot tell.
-            (_, true) if !is_up(&cluster.board().topology()) => Err(self.give_up(cluster)),
+            (_, true) if !cluster.board().topology().has_usable_primary() => {
+                Err(self.give_up(cluster))
+            }
             _ => Err(error),
         }
     }
@@ -165,9 +167,4 @@ impl PrimaryWait {
         let waited = if cluster.is_watched() { cluster.primary_wait } else { Duration::ZERO };
         Error::NoPrimary { why, waited, cause: self.last.take() }.into()
     }
-}
-
-/// Whether there is a primary, and it answers.
-fn is_up(topology: &Topology) -> bool {
-    topology.primary().and_then(|id| topology.get(id)).is_some_and(|state| state.is_usable())
 }
