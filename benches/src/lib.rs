@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sealane_core::{
-    Access, Consistency, Demand, Endpoint, Loads, Moment, Plan, Topology, TwoChoices,
+    Access, Candidates, Consistency, Endpoint, Loads, Moment, Plan, ReadRequest, Topology,
+    TwoChoices,
 };
 use sealane_sql::{Classifier, Dialect};
 
@@ -78,11 +79,12 @@ fn planned() -> impl Fn() -> bool {
     let names = ["primary", "replica-1", "replica-2", "replica-3"];
     let endpoints = names.iter().map(|name| Endpoint::new(*name, "here")).collect();
     let topology = Topology::always_current(endpoints);
-    let loads = std::sync::Arc::new(Loads::new(topology.len()));
+    let loads = std::sync::Arc::new(Loads::new());
     move || {
         let now = Moment::from_origin(Duration::from_secs(1));
-        let demand = Demand::new(Access::Read, Consistency::ReadYourWrites, now);
-        Plan::new(&topology, &demand).next(&TwoChoices, &loads, 7).is_some()
+        let request = ReadRequest::new(Access::Read, Consistency::ReadYourWrites, now);
+        let all = Candidates::all(&topology, &loads, now);
+        Plan::new(&topology, &request).next(&TwoChoices, all, 7).is_some()
     }
 }
 

@@ -8,13 +8,13 @@ use crate::{Engine, Server};
 /// The variable in which `cargo xtask itest` describes its cluster, as JSON.
 pub const ENVIRONMENT: &str = "SEALANE_ITEST";
 
-/// The running cluster of this test run.
+/// The cluster of this test run.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     servers: Vec<Server>,
 }
 
-/// What `xtask/src/cluster.rs` writes.
+/// The description that `xtask/src/cluster.rs` writes.
 #[derive(Debug, Deserialize)]
 struct Description {
     engine: Engine,
@@ -31,10 +31,10 @@ struct Described {
 }
 
 impl Cluster {
-    /// The cluster that `cargo xtask itest` started, as it stands.
+    /// The cluster that `cargo xtask itest` started, in its current state.
     ///
     /// # Panics
-    /// When there is none, or its description cannot be read.
+    /// When there is no cluster, or its description cannot be read.
     #[must_use]
     #[allow(clippy::panic, reason = "a suite without a cluster cannot go on")]
     pub fn from_env() -> Self {
@@ -47,17 +47,17 @@ impl Cluster {
         }
     }
 
-    /// The same, once every server is up and every replica streams and has caught up.
+    /// The same cluster, once every server is up and every replica streams and has caught up.
     ///
     /// # Errors
-    /// When it cannot be brought there.
+    /// When the cluster cannot be healed.
     pub async fn healthy() -> anyhow::Result<Self> {
         let cluster = Self::from_env();
         cluster.heal().await?;
         Ok(cluster)
     }
 
-    /// What its servers run.
+    /// The engine of the servers.
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.primary().engine
@@ -81,10 +81,10 @@ impl Cluster {
         &self.servers
     }
 
-    /// The server of that name: `primary`, `replica-1`, ….
+    /// The server with this name: `primary`, `replica-1`, ….
     ///
     /// # Panics
-    /// When there is none; see `--replicas` of `cargo xtask itest`.
+    /// When no server has this name; see `--replicas` of `cargo xtask itest`.
     #[must_use]
     #[allow(clippy::panic, reason = "a suite that misnames its servers cannot go on")]
     pub fn server(&self, name: &str) -> &Server {

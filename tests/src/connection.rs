@@ -1,4 +1,4 @@
-//! Statements over connections of their own, with the driver that the engine needs.
+//! Runs statements over separate connections, with the driver that the engine needs.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl<T> Scalar for T where
 {
 }
 
-/// A connection that is kept, and made anew when it was lost.
+/// A connection that is kept, and reopened after it is lost.
 pub(crate) struct Line {
     driver: Driver,
     url: String,
@@ -36,7 +36,7 @@ enum Kept {
 }
 
 impl Line {
-    /// An administrator's; it connects with the first statement.
+    /// An administrator's connection. It opens with the first statement.
     pub(crate) fn to(server: &Server) -> Self {
         Self::new(server.engine.driver(), &server.admin_url)
     }
@@ -46,7 +46,8 @@ impl Line {
     }
 
     pub(crate) async fn execute(&mut self, sql: &str) -> sqlx::Result<()> {
-        // Put back only after an answer: a call that is dropped half-way leaves none behind.
+        // The connection is put back only after an answer: a dropped call leaves no connection
+        // behind.
         let mut kept = self.take().await?;
         match &mut kept {
             Kept::Postgres(to) => {
@@ -102,10 +103,10 @@ pub(crate) async fn scalar<T: Scalar>(driver: Driver, url: &str, sql: &str) -> s
     Ok(found)
 }
 
-/// What a replica says of its replication, by column; nothing from a server without a source.
+/// A replica's replication status by column; `None` from a server without a source.
 pub(crate) async fn replica_status(url: &str) -> sqlx::Result<Option<BTreeMap<String, String>>> {
     let mut connection = MySqlConnection::connect(url).await?;
-    // Unprepared: then every value comes as text, whatever its type is in which version.
+    // Not prepared, so that every value comes as text, whatever its type is in this version.
     let row = sqlx::raw_sql("SHOW REPLICA STATUS").fetch_optional(&mut connection).await?;
     connection.close().await?;
     Ok(row.map(|row| {

@@ -1,4 +1,4 @@
-//! Docker's command line and others, asynchronously.
+//! Runs Docker and other programs asynchronously.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> 
     let output = Command::new(program).args(args).kill_on_drop(true).output();
     let output = timeout(LIMIT, output)
         .await
-        .with_context(|| format!("no end after {LIMIT:?}: {what}"))?
+        .with_context(|| format!("still running after {LIMIT:?}: {what}"))?
         .with_context(|| format!("cannot run {what}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{what}: {}", errors.trim());

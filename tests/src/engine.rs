@@ -1,4 +1,4 @@
-//! The database engines, and what a test asks of them in different words.
+//! The database engines, and the operations that each engine writes differently.
 
 mod flavour;
 mod mysql;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::Server;
 use flavour::Flavour;
 
-/// What the servers of a cluster run.
+/// The engine of a cluster's servers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub enum Engine {
     Postgres,
     /// MySQL, with GTIDs and automatic positions.
     Mysql,
-    /// MariaDB, with its own GTIDs, one domain.
+    /// MariaDB, with its own GTIDs in one domain.
     Mariadb,
 }
 
@@ -58,12 +58,12 @@ impl Engine {
     }
 }
 
-/// Roles, positions and the faults of replication. [`Server`] documents what each is for, and
-/// adds those faults that need no word to the database.
+/// Roles, positions and the faults of replication. [`Server`] documents each of them, and adds the
+/// faults that need no statement to the database.
 #[async_trait]
 pub(crate) trait Replication: Sync {
-    /// Where the start script keeps the data. What is written beside it, with this name and an
-    /// ending, tells the script what to do at the next start.
+    /// The folder where the start script keeps the data. Files beside it, with this name and an
+    /// extension, tell the script what to do at the next start.
     fn data(&self) -> &'static str;
 
     /// The time of day on the server, in microseconds since 1970, as an expression.
@@ -85,21 +85,20 @@ pub(crate) trait Replication: Sync {
     async fn replicate_synchronously(
         &self,
         primary: &Server,
-        _replicas: &[Server],
-    ) -> anyhow::Result<()> {
-        bail!("{} cannot be made to wait for its replicas", primary.name)
+        replicas: &[Server],
+    ) -> anyhow::Result<()>;
+    async fn acknowledge_nothing(&self, replica: &Server) -> anyhow::Result<()> {
+        bail!("{} cannot be kept from telling what it has received", replica.name)
     }
-    /// How far its log goes, replayed or not, as a number.
-    async fn received(&self, replica: &Server) -> anyhow::Result<i64> {
-        bail!("what {} has received is not a number", replica.name)
-    }
+    /// How far the replica's log goes, replayed or not, as a number.
+    async fn received(&self, replica: &Server) -> anyhow::Result<i64>;
     async fn promote(&self, replica: &Server) -> anyhow::Result<()>;
     async fn crash(&self, server: &Server) -> anyhow::Result<()>;
 
-    /// Takes back what a test may have set on the primary.
+    /// Undoes what a test may have changed on the primary.
     async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()>;
-    /// Takes back what a test may have set on a replica; whether it still is one that can
-    /// follow `primary`. If not it must be rebuilt.
+    /// Undoes what a test may have changed on a replica. Returns whether the replica can still
+    /// follow `primary`; if not, it must be rebuilt.
     async fn restore_replica(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool>;
     /// Whether `replica` receives from `primary` at this moment.
     async fn follows(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool>;

@@ -1,6 +1,7 @@
-//! The faults that a test can inflict on a server, and their opposites.
+//! The faults that a test can inflict on a server, and how to undo them.
 
 mod network;
+mod tail;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,15 +12,15 @@ use crate::server::STATEMENT_LIMIT;
 use crate::wait::eventually;
 use crate::{Cluster, Engine, Server};
 
-/// Between our reading of a clock and a server's: they run on one machine.
+/// Largest difference between our clock and a server's right clock; both run on one machine.
 const CLOCK_TOLERANCE_S: i64 = 60;
 
-/// All replicas at once.
+/// Faults on all replicas at once.
 impl Cluster {
-    /// As [`Server::pause_replay`].
+    /// Calls [`Server::pause_replay`] on every replica.
     ///
     /// # Errors
-    /// As that.
+    /// As [`Server::pause_replay`].
     pub async fn pause_replay(&self) -> anyhow::Result<()> {
         for replica in self.replicas() {
             replica.pause_replay().await?;
@@ -27,10 +28,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// As [`Server::resume_replay`].
+    /// Calls [`Server::resume_replay`] on every replica.
     ///
     /// # Errors
-    /// As that.
+    /// As [`Server::resume_replay`].
     pub async fn resume_replay(&self) -> anyhow::Result<()> {
         for replica in self.replicas() {
             replica.resume_replay().await?;
@@ -39,10 +40,11 @@ impl Cluster {
     }
 }
 
-/// What a failover is made of.
+/// The steps of a failover.
 impl Cluster {
-    /// From now on a write is answered only once a replica, whichever, has it on its disk.
-    /// [`crate::Cluster::heal`] undoes it. Only on PostgreSQL.
+    /// From now on the primary answers a write only once any one of the replicas has it on disk; on
+    /// MySQL and MariaDB it does not show the write before (AFTER_SYNC), however long that takes.
+    /// [`crate::Cluster::heal`] undoes this.
     ///
     /// # Errors
     /// As [`Server::sql`], or when no replica takes part within 10 s.
@@ -51,9 +53,21 @@ impl Cluster {
         primary.replication().replicate_synchronously(primary, self.replicas()).await
     }
 
-    /// The replica that has received most, once none hears from the primary any more: the one
-    /// that has every write which [`Cluster::replicate_synchronously`] let the primary answer.
-    /// So a manager of failovers chooses. Only on PostgreSQL.
+    /// After [`Cluster::replicate_synchronously`], replicas go on receiving, and tell the primary
+    /// nothing of it. Not on PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`Server::sql`].
+    pub async fn acknowledge_nothing(&self) -> anyhow::Result<()> {
+        for replica in self.replicas() {
+            replica.replication().acknowledge_nothing(replica).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops replication on all replicas and returns the one that has received most. With
+    /// [`Cluster::replicate_synchronously`], this replica has every write that the primary has
+    /// answered. A failover manager chooses in the same way.
     ///
     /// # Errors
     /// As [`Server::stop_replication`].
@@ -72,10 +86,13 @@ impl Cluster {
     }
 }
 
-/// Replication. [`crate::Cluster::heal`] undoes it all, and so does the server's restart on
-/// MySQL and MariaDB, but for a promotion.
+/// How often Docker is asked to pause a container.
+const PAUSES: usize = 5;
+
+/// Faults of replication. [`crate::Cluster::heal`] undoes all of them. On MySQL and MariaDB a
+/// restart of the server undoes them too, except a promotion.
 impl Server {
-    /// A replica goes on receiving, but no longer shows anything new.
+    /// The replica goes on receiving but no longer shows anything new.
     ///
     /// # Errors
     /// As [`Server::sql`]; a primary refuses.
@@ -91,8 +108,8 @@ impl Server {
         self.replication().resume_replay(self).await
     }
 
-    /// A replica goes on receiving, but shows every transaction so much later than it was
-    /// committed. MySQL and MariaDB round up to whole seconds. Zero undoes it.
+    /// The replica goes on receiving but shows every transaction `delay` after its commit. MySQL
+    /// and MariaDB round up to whole seconds. Zero undoes this.
     ///
     /// # Errors
     /// As [`Server::sql`].
@@ -100,37 +117,37 @@ impl Server {
         self.replication().delay_replay(self, delay).await
     }
 
-    /// A replica goes on answering, but no longer hears from its primary. Returns once it
-    /// has let go. For both faults at once call this before [`Server::pause_replay`]: while
+    /// The replica goes on answering but no longer hears from its primary. Returns once it has
+    /// disconnected. For both faults at once, call this before [`Server::pause_replay`]: while
     /// replay is paused, PostgreSQL does not act on a changed `primary_conninfo`.
     ///
     /// # Errors
-    /// As [`Server::sql`], or when it does not let go within 10 s.
+    /// As [`Server::sql`], or when the replica does not disconnect within 10 s.
     pub async fn stop_replication(&self) -> anyhow::Result<()> {
         self.replication().stop_replication(self).await
     }
 
-    /// The opposite of [`Server::stop_replication`]. Returns once it streams again.
+    /// Undoes [`Server::stop_replication`]. Returns once the replica streams again.
     ///
     /// # Errors
-    /// As [`Server::sql`], or when it does not stream within 10 s.
+    /// As [`Server::sql`], or when the replica does not stream within 10 s.
     pub async fn resume_replication(&self) -> anyhow::Result<()> {
         self.replication().resume_replication(self).await?;
         let what = format!("{} streams again", self.name);
         eventually(STATEMENT_LIMIT, &what, async || self.is_streaming().await).await
     }
 
-    /// The primary throws away what this replica has not received yet, so that it can never
-    /// catch up. It goes on answering. [`crate::Cluster::heal`] undoes it, nothing else does.
+    /// The primary deletes the log that this replica has not received yet, so that the replica can
+    /// never catch up. The replica goes on answering. Only [`crate::Cluster::heal`] undoes this.
     ///
     /// # Errors
-    /// As [`Server::sql`], when Docker refuses, or when the log does not go within 10 s.
+    /// As [`Server::sql`], when Docker refuses, or when the log is not deleted within 10 s.
     pub async fn lose_log(&self, primary: &Server) -> anyhow::Result<()> {
         self.replication().lose_log(self, primary).await
     }
 
-    /// A replica becomes a primary of its own, and stays one when it starts again. Only
-    /// [`Server::rebuild`] leads back.
+    /// The replica becomes a primary, and stays one when it starts again. Only [`Server::rebuild`]
+    /// undoes this.
     ///
     /// # Errors
     /// As [`Server::sql`]; a primary refuses.
@@ -138,7 +155,7 @@ impl Server {
         self.replication().promote(self).await
     }
 
-    /// A replica follows another server than before, which may have been promoted.
+    /// The replica follows another server than before, perhaps a promoted one.
     ///
     /// # Errors
     /// As [`Server::sql`].
@@ -146,11 +163,11 @@ impl Server {
         self.replication().follow_instead(self, primary).await
     }
 
-    /// Throws a replica's data away and makes them anew from the primary's: the way back
-    /// after a promotion. Waits until it answers.
+    /// Deletes the replica's data and copies the primary's again. This undoes a promotion. Waits
+    /// until the replica answers.
     ///
     /// # Errors
-    /// When Docker refuses, or it does not answer within 30 s.
+    /// When Docker refuses, or the server does not answer within 30 s.
     pub async fn rebuild(&self) -> anyhow::Result<()> {
         self.mark("rebuild").await?;
         self.kill().await?;
@@ -158,9 +175,9 @@ impl Server {
     }
 }
 
-/// The server as a whole, and its network. [`crate::Cluster::heal`] undoes it all.
+/// Faults of the server as a whole and of its network. [`crate::Cluster::heal`] undoes all of them.
 impl Server {
-    /// Ends it like a power cut: connections are reset, new ones refused.
+    /// Ends the server like a power cut: connections are reset, new ones are refused.
     ///
     /// # Errors
     /// When Docker refuses.
@@ -169,8 +186,8 @@ impl Server {
         docker(&["wait", &self.container]).await.map(drop)
     }
 
-    /// It crashes and begins anew in the same container, with all connections lost. Does not
-    /// wait for it.
+    /// The server crashes and starts again in the same container; all connections are lost. Does
+    /// not wait for the restart.
     ///
     /// # Errors
     /// As [`Server::sql`], or when Docker refuses.
@@ -178,7 +195,7 @@ impl Server {
         self.replication().crash(self).await
     }
 
-    /// Shuts it down in an orderly way, as an administrator would.
+    /// Shuts the server down cleanly, as an administrator would.
     ///
     /// # Errors
     /// When Docker refuses.
@@ -186,20 +203,20 @@ impl Server {
         docker(&["stop", &self.container]).await.map(drop)
     }
 
-    /// Starts it after [`Server::kill`] or [`Server::stop`], and waits until it answers.
+    /// Starts the server after [`Server::kill`] or [`Server::stop`], and waits until it answers.
     ///
     /// # Errors
-    /// When Docker refuses, or it does not answer within 30 s.
+    /// When Docker refuses, or the server does not answer within 30 s.
     pub async fn start(&self) -> anyhow::Result<()> {
         docker(&["start", &self.container]).await?;
         self.ready().await
     }
 
-    /// Starts it anew with a clock that goes wrong by so many seconds.
+    /// Restarts the server with a clock that is wrong by `seconds`.
     ///
     /// # Errors
-    /// When Docker refuses, it does not answer within 30 s, or its clock goes right all the
-    /// same: then its image has no `libfaketime`.
+    /// When Docker refuses, when the server does not answer within 30 s, or when its clock is still
+    /// right: then its image has no `libfaketime`.
     pub async fn skew_clock(&self, seconds: i64) -> anyhow::Result<()> {
         self.write_clock(seconds).await?;
         self.kill().await?;
@@ -207,8 +224,8 @@ impl Server {
         self.shows_clock(seconds).await
     }
 
-    /// Sets the clock of a server that was started with a wrong one, while it runs. Returns
-    /// once it shows that.
+    /// Changes the clock of a running server that was started with a wrong clock. Returns once the
+    /// server shows the new time.
     ///
     /// # Errors
     /// As [`Server::skew_clock`].
@@ -219,7 +236,7 @@ impl Server {
 
     async fn write_clock(&self, seconds: i64) -> anyhow::Result<()> {
         let data = self.replication().data();
-        // In one step: it is read at any time.
+        // The file is replaced in one step, because it may be read at any time.
         let write = format!("echo {seconds:+} > {data}.new && mv {data}.new {data}.clock");
         self.shell(&write).await
     }
@@ -232,7 +249,7 @@ impl Server {
         .await
     }
 
-    /// By how many seconds its clock is ahead of ours.
+    /// By how many seconds the server's clock is ahead of ours.
     async fn clock_error(&self) -> anyhow::Result<i64> {
         let there_us: i64 =
             self.query_scalar(&format!("SELECT {}", self.replication().clock())).await?;
@@ -240,44 +257,44 @@ impl Server {
         Ok(there_us / 1_000_000 - i64::try_from(here)?)
     }
 
-    /// Whether its clock goes right.
+    /// Whether the server's clock is right.
     pub(crate) async fn tells_the_time(&self) -> anyhow::Result<bool> {
         Ok(self.clock_error().await?.abs() < CLOCK_TOLERANCE_S)
     }
 
-    /// Starts it anew with a right clock.
+    /// Restarts the server with a right clock.
     pub(crate) async fn right_clock(&self) -> anyhow::Result<()> {
         self.shell(&format!("rm -f {}.clock", self.replication().data())).await?;
         self.kill().await?;
         self.start().await
     }
 
-    /// Starts a replica anew with what it receives on a small disk of its own.
+    /// Restarts the replica with a small separate disk for the log that it receives.
     ///
     /// # Errors
-    /// When Docker refuses, or it does not answer within 30 s.
+    /// When Docker refuses, or the server does not answer within 30 s.
     pub async fn use_small_disk(&self) -> anyhow::Result<()> {
         self.mark("small").await?;
         self.kill().await?;
         self.start().await
     }
 
-    /// Fills the disk of [`Server::use_small_disk`] up to the last byte. PostgreSQL notices when it
-    /// needs another file; see [`Server::switch_log`].
+    /// Fills the disk of [`Server::use_small_disk`] up to the last byte. PostgreSQL notices this
+    /// when it needs another file; see [`Server::switch_log`].
     ///
     /// # Errors
     /// When Docker refuses.
     pub async fn fill_disk(&self) -> anyhow::Result<()> {
-        // Fails, as it is meant to.
+        // The command fails when the disk is full, which is the purpose.
         self.shell("cat /dev/zero > /var/tmp/filler 2> /dev/null || true").await
     }
 
-    /// Whether [`Server::use_small_disk`] is not undone.
+    /// Whether [`Server::use_small_disk`] is still in effect.
     pub(crate) async fn uses_small_disk(&self) -> bool {
         self.shell("[ -z \"$(ls -A /var/tmp)\" ]").await.is_err()
     }
 
-    /// The opposite of both: starts it anew where there is room.
+    /// Undoes both: restarts the replica on a disk with room.
     ///
     /// # Errors
     /// As [`Server::use_small_disk`].
@@ -286,7 +303,7 @@ impl Server {
         self.start().await
     }
 
-    /// A primary begins another file of its log.
+    /// The primary begins a new file of its log.
     ///
     /// # Errors
     /// As [`Server::sql`]; a replica refuses.
@@ -294,17 +311,25 @@ impl Server {
         self.replication().switch_log(self).await
     }
 
-    /// It hangs: connections are accepted, and nothing answers on old and new ones. All its
-    /// processes stand still at once, as after SIGSTOP to each.
+    /// The server hangs: it accepts connections, but answers neither on old nor on new ones. All
+    /// its processes stop at once, as after SIGSTOP to each of them.
     ///
     /// # Errors
     /// When Docker refuses.
     pub async fn freeze(&self) -> anyhow::Result<()> {
-        docker(&["pause", &self.container]).await.map(drop)
+        // A busy kernel refuses it at times ("unable to freeze").
+        let mut refused = Ok(());
+        for _ in 0..PAUSES {
+            match docker(&["pause", &self.container]).await {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = Err(error),
+            }
+        }
+        refused
     }
 
-    /// The processes hang that answer the application now; new ones, and so new connections,
-    /// do not, nor does the monitor's. Only on PostgreSQL: the others have threads.
+    /// The processes that serve the application's current connections hang. New connections and the
+    /// monitor's process do not. Only on PostgreSQL, because the other engines use threads.
     ///
     /// # Errors
     /// As [`Server::sql`], when Docker refuses, or when there is no such process.
@@ -318,16 +343,17 @@ impl Server {
         self.shell(&format!("kill -STOP {backends}")).await
     }
 
-    /// The opposite of [`Server::stop_queries`].
+    /// Undoes [`Server::stop_queries`].
     ///
     /// # Errors
     /// When Docker refuses.
     pub async fn continue_queries(&self) -> anyhow::Result<()> {
-        // A server that begins may have only the first process, which is not one of "all".
+        // A starting server may have only its first process, which `-1` does not include, so an
+        // error is ignored.
         self.shell("kill -CONT -1 || true").await
     }
 
-    /// The opposite of [`Server::freeze`].
+    /// Undoes [`Server::freeze`].
     ///
     /// # Errors
     /// When Docker refuses.

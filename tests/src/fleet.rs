@@ -1,11 +1,10 @@
-//! Entities for the suites: harbours and their boats, and a view that tells which server it
-//! was read on.
+//! Entities for the suites: harbours and their boats, and a view that shows which server answers.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
-use sealane::{Config, RoutedConnection};
+use sealane::{Config, Replica, RoutedConnection};
 
 use crate::{Cluster, Engine, Server, eventually, watch};
 
@@ -72,30 +71,44 @@ pub mod whereabouts {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-fn schema(engine: Engine) -> &'static str {
+fn schema(engine: Engine) -> String {
+    let mysql = include_str!("fleet/mysql.sql");
     match engine {
-        Engine::Postgres => include_str!("fleet/postgres.sql"),
-        Engine::Mysql | Engine::Mariadb => include_str!("fleet/mysql.sql"),
+        Engine::Postgres => include_str!("fleet/postgres.sql").to_owned(),
+        // MariaDB 10.11 does not know the newer name, and MySQL not the older one.
+        Engine::Mysql => mysql.replace("READS_ONLY", "transaction_read_only"),
+        Engine::Mariadb => mysql.replace("READS_ONLY", "tx_read_only"),
     }
 }
 
-/// The configuration that leads to `cluster`.
+/// The configuration for `cluster`.
 #[must_use]
 pub fn config(cluster: &Cluster) -> Config {
-    cluster
-        .replicas()
-        .iter()
-        .fold(Config::new(&*cluster.primary().url), |config, replica| config.replica(&*replica.url))
+    config_as(cluster, |server| server.url.clone())
+}
+
+/// The same, by other URLs of the servers.
+pub fn config_as(cluster: &Cluster, url: impl Fn(&Server) -> String) -> Config {
+    config_of(url(cluster.primary()), cluster.replicas().iter().map(url))
+}
+
+/// Endpoints that are called as the cluster's servers are: `primary`, `replica-1` and so on. All of
+/// them have the same host.
+pub fn config_of<U: Into<Replica>>(primary: U, replicas: impl IntoIterator<Item = U>) -> Config {
+    let config = Config::new(primary.into().name("primary"));
+    (1..).zip(replicas).fold(config, |config, (number, replica)| {
+        config.replica(replica.into().name(format!("replica-{number}")))
+    })
 }
 
 /// A healthy cluster with a fresh schema on all servers.
 ///
 /// # Errors
-/// When the cluster cannot be brought there.
+/// When the cluster cannot be healed.
 pub async fn moor() -> anyhow::Result<Cluster> {
     let cluster = Cluster::healthy().await?;
     watch::stop(&cluster).await?;
-    cluster.primary().sql(schema(cluster.engine())).await?;
+    cluster.primary().sql(&schema(cluster.engine())).await?;
     replayed(&cluster).await?;
     Ok(cluster)
 }
@@ -103,7 +116,7 @@ pub async fn moor() -> anyhow::Result<Cluster> {
 /// A healthy cluster with a fresh schema, and a routed connection to it.
 ///
 /// # Errors
-/// When the cluster cannot be brought there, or not be connected to.
+/// When the cluster cannot be healed, or the connection fails.
 pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = moor().await?;
     let db = sealane::connect(config(&cluster)).await?;
@@ -111,11 +124,11 @@ pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
     Ok((cluster, db))
 }
 
-/// Waits until every replica may serve a session that wrote nothing. At start
-/// that takes a probe or two, more while something writes.
+/// Waits until every replica may serve a session that wrote nothing. At the start this takes one or
+/// two probes, more while something writes.
 ///
 /// # Errors
-/// When that does not come within ten seconds.
+/// When this does not happen in time.
 pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
     let session = db.session();
     let check =
@@ -126,7 +139,7 @@ pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
 /// Waits until every replica has replayed what the primary has now.
 ///
 /// # Errors
-/// When one has not within ten seconds.
+/// When a replica has not done so within ten seconds.
 pub async fn replayed(cluster: &Cluster) -> anyhow::Result<()> {
     let position = cluster.primary().position().await?;
     for replica in cluster.replicas() {
@@ -135,6 +148,17 @@ pub async fn replayed(cluster: &Cluster) -> anyhow::Result<()> {
         eventually(Duration::from_secs(10), &what, check).await?;
     }
     Ok(())
+}
+
+/// Waits until `replica` has replayed what `primary` has now.
+///
+/// # Errors
+/// When it has not within ten seconds.
+pub async fn replayed_by(primary: &Server, replica: &Server) -> anyhow::Result<()> {
+    let position = primary.position().await?;
+    let what = format!("{} replays {position}", replica.name);
+    let check = async || replica.has_replayed(&position).await;
+    eventually(Duration::from_secs(10), &what, check).await
 }
 
 /// A new boat in the first harbour.
@@ -146,17 +170,16 @@ pub fn boat(name: &str) -> boat::ActiveModel {
 /// Whether `db` reads on a replica now.
 ///
 /// # Errors
-/// SeaORM's.
+/// Errors of SeaORM.
 pub async fn reads_on_replica(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let here = whereabouts::Entity::find().one(db).await?;
     Ok(here.ok_or_else(|| DbErr::RecordNotFound("whereabouts".to_owned()))?.in_recovery)
 }
 
-/// Waits until `db` knows all its endpoints to be up and both replicas to be
-/// replicating.
+/// Waits until `db` shows all its endpoints as up and both replicas as replicating.
 ///
 /// # Errors
-/// When that does not come within ten seconds.
+/// When this does not happen in time.
 pub async fn all_up(db: &RoutedConnection) -> anyhow::Result<()> {
     let up = |e: &sealane::EndpointStatus| {
         let status = serde_json::to_value(e).unwrap_or_default();
@@ -166,16 +189,16 @@ pub async fn all_up(db: &RoutedConnection) -> anyhow::Result<()> {
     eventually(Duration::from_secs(20), "all endpoints are up", check).await
 }
 
-/// What the staleness of an idle, healthy cluster stays below: the primary's position and
-/// the replica's that proves it are each from the last idle probe, 1.2 s ago at most, and
-/// answers take their time on a busy machine.
+/// The staleness of an idle, healthy cluster stays below this. The primary's position and the
+/// replica's position that covers it each come from the last idle probe, at most 1.2 s ago, and
+/// answers need some time on a busy machine.
 const IDLE_STALENESS_MS: u64 = 2_800;
 
-/// Waits until the staleness of all endpoints is known, and sees that it stays below that of
-/// two idle probes for as long as that. Returns the highest that it saw.
+/// Waits until the staleness of all endpoints is known. Then checks for the time `during` that it
+/// stays below that of two idle probes. Returns the highest staleness seen.
 ///
 /// # Errors
-/// When it is not known within ten seconds, or grows.
+/// When the staleness is not known within ten seconds, or grows.
 pub async fn shows_no_lag(db: &RoutedConnection, during: Duration) -> anyhow::Result<Duration> {
     let level = async || {
         let lags: Vec<_> = db.status().endpoints.iter().map(|e| e.staleness_ms).collect();
@@ -194,7 +217,7 @@ pub async fn shows_no_lag(db: &RoutedConnection, during: Duration) -> anyhow::Re
     Ok(Duration::from_millis(most_ms))
 }
 
-/// What `server` calls itself in [`whereabouts`].
+/// The address that `server` shows in [`whereabouts`].
 ///
 /// # Errors
 /// As [`Server::sql`].
@@ -202,7 +225,7 @@ pub async fn address(server: &Server) -> anyhow::Result<String> {
     server.query_scalar("SELECT address FROM whereabouts").await
 }
 
-/// A finished statement for `db`, with names quoted as in PostgreSQL.
+/// A statement for `db` from `sql`, whose names are quoted as in PostgreSQL.
 #[must_use]
 pub fn raw(db: &impl ConnectionTrait, sql: &str) -> Statement {
     let backend = db.get_database_backend();
@@ -213,7 +236,7 @@ pub fn raw(db: &impl ConnectionTrait, sql: &str) -> Statement {
     Statement::from_string(backend, quoted)
 }
 
-/// `url` for a user called `name`, whose password is the name.
+/// `url` for the user `name`, whose password is the same as the name.
 #[must_use]
 pub fn url_as(url: &str, name: &str) -> String {
     url.replacen("sealane:sealane@", &format!("{name}:{name}@"), 1)

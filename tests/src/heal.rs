@@ -8,22 +8,22 @@ use crate::docker::docker;
 use crate::wait::eventually;
 use crate::{Cluster, Engine, Server};
 
-/// For a replica that needs only to reconnect and catch up.
+/// Limit for a replica that only needs to reconnect and catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
-/// For one that begins with nothing: MySQL and MariaDB replay all that was ever written.
+/// Limit for a replica that starts empty: MySQL and MariaDB replay everything ever written.
 const REPLAY_LIMIT: Duration = Duration::from_secs(60);
 
 impl Cluster {
-    /// Undoes every fault: all servers run, are connected and have the settings they began
-    /// with; all replicas stream from the primary and have replayed what it had written.
+    /// Undoes every fault: all servers run, are connected and have their original settings; all
+    /// replicas stream from the primary and have replayed what it had written.
     ///
-    /// The primary is the one that began as it, and it has all that it ever answered: a replica
-    /// that was promoted meanwhile is made anew, and what it wrote is lost. So a test may have
-    /// the primary die, promote a replica, and start the old primary again as it was.
-    /// Quick when nothing is broken.
+    /// The server that began as the primary is the primary again, with everything that it ever
+    /// answered. A replica that was promoted meanwhile is rebuilt, and its writes are lost. So a
+    /// test may kill the primary, promote a replica, and start the old primary again. The function
+    /// is quick when nothing is broken.
     ///
     /// # Errors
-    /// When a server does not come back in bounded time.
+    /// When a server does not come back in time.
     pub async fn heal(&self) -> anyhow::Result<()> {
         for server in self.servers() {
             server.revive().await.with_context(|| format!("cannot revive {}", server.name))?;
@@ -42,8 +42,8 @@ impl Cluster {
 }
 
 impl Server {
-    /// Running, not frozen as a whole or in part, in the network, with room on its disk, answering, and with a clock
-    /// that goes right.
+    /// Makes the server run and answer: not frozen as a whole or in part, in the network, with room
+    /// on its disk, and with a right clock.
     async fn revive(&self) -> anyhow::Result<()> {
         if self.inspect("{{.State.Paused}}").await? == "true" {
             self.thaw().await?;
@@ -70,13 +70,13 @@ impl Server {
         Ok(())
     }
 
-    /// A replica of `primary` again, if need be by making its data anew.
+    /// Makes the server a replica of `primary` again, if necessary with a new copy of the data.
     async fn follow(&self, primary: &Server) -> anyhow::Result<()> {
         let can_follow = self.replication().restore_replica(self, primary).await?;
         if can_follow && self.catches_up(primary, CATCH_UP_LIMIT).await.is_ok() {
             return Ok(());
         }
-        // Promoted, or gone another way than the primary.
+        // The replica was promoted, or its data differs from the primary's.
         self.rebuild().await?;
         self.catches_up(primary, REPLAY_LIMIT).await
     }

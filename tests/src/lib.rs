@@ -2,11 +2,12 @@
 //! and the way back to health.
 //!
 //! `cargo xtask itest` starts the containers and describes them in the environment variable
-//! [`ENVIRONMENT`]. All suites share one cluster, one test after the other, so every test
-//! begins with [`Cluster::healthy`]: what the one before broke, also by failing half-way, is
-//! repaired there. No `Drop` guard does it, because repairing is asynchronous and because a
-//! guard would repair what a failed test leaves for its author to look at.
+//! [`ENVIRONMENT`]. All suites share one cluster, one test after the other. So every test begins
+//! with [`Cluster::healthy`], which repairs what the previous test broke, also if that test failed
+//! half-way. No `Drop` guard does this, because repairing is asynchronous, and because a guard
+//! would remove the state that the author of a failed test wants to inspect.
 
+pub mod ahead;
 mod cluster;
 mod connection;
 mod docker;
@@ -30,3 +31,7 @@ pub use pooler::{PgBouncer, Pooler, three};
 pub use relay::Relay;
 pub use server::Server;
 pub use wait::eventually;
+
+/// Begins the message of a test that has seen what may never be: a stale read, a lost write, a
+/// bound that does not hold. `cargo xtask test` runs other failed suites again, but not this one.
+pub const BROKEN_PROMISE: &str = "BROKEN PROMISE";

@@ -1,5 +1,5 @@
-//! Rows that tell when they were written: by what a replica shows of them it is known how old
-//! its data truly are.
+//! Rows that record when they were written. The newest row that a replica shows tells how old its
+//! data really is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use tokio::time::sleep;
 use crate::connection::Line;
 use crate::{Cluster, Server};
 
-/// Between one row and the next, besides what writing it takes.
+/// Pause between two rows, in addition to the time for writing.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Writes a row every few milliseconds on the primary, one after the other, until it is
-/// dropped. While the primary is away it goes on trying.
+/// Writes a row every few milliseconds on the primary, one after the other, until dropped. While
+/// the primary is away, it goes on trying.
 #[derive(Debug)]
 pub struct Markers {
     written: Arc<Written>,
@@ -26,9 +26,9 @@ pub struct Markers {
 pub(crate) struct Marker {
     /// Rows are numbered in the order of their commits.
     pub(crate) number: i64,
-    /// It had been committed by this moment here.
+    /// The row was committed before this moment of our clock.
     pub(crate) seen: Instant,
-    /// And by this moment of the primary's own time, in microseconds.
+    /// The row was committed before this moment of the primary's clock, in microseconds.
     pub(crate) clock_us: i64,
 }
 
@@ -37,10 +37,10 @@ pub(crate) struct Marker {
 pub(crate) struct Written(Mutex<Vec<Marker>>);
 
 impl Markers {
-    /// Makes the table anew and begins to write.
+    /// Creates the table again and starts to write.
     ///
     /// # Errors
-    /// When the primary does not take the table.
+    /// When the primary cannot create the table.
     pub async fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let primary = cluster.primary().clone();
         let table = "DROP TABLE IF EXISTS marker; \
@@ -63,7 +63,7 @@ impl Drop for Markers {
 }
 
 impl Written {
-    /// The first that was committed after the one of this number.
+    /// The first row that was committed after the row `number`.
     pub(crate) fn after(&self, number: i64) -> Option<Marker> {
         let written = self.lock();
         let index = written.partition_point(|marker| marker.number <= number);
@@ -79,8 +79,8 @@ impl Written {
     }
 }
 
-/// What was not answered may have been committed or not: its number is not used again, and
-/// nothing is concluded from it.
+/// A row without an answer may or may not be committed: its number is not used again, and nothing
+/// is concluded from it.
 async fn write(primary: Server, written: Arc<Written>) {
     let mut line = Line::to(&primary);
     let clock = primary.replication().clock();
@@ -89,7 +89,7 @@ async fn write(primary: Server, written: Arc<Written>) {
         let row = format!("INSERT INTO marker (number, clock_us) VALUES ({number}, {clock})");
         if line.execute(&row).await.is_ok() {
             let seen = Instant::now();
-            // The row's own time is that of its writing; its commit was between the two.
+            // The row's own time is before its commit. So the clock is read again after the commit.
             if let Ok(clock_us) = line.scalar(&now).await {
                 written.push(Marker { number, seen, clock_us });
             }

@@ -1,5 +1,5 @@
-//! Poolers and balancers between applications and the servers of the cluster, each in a
-//! container of its own that is made of the servers' image.
+//! Poolers and balancers between applications and the cluster's servers. Each runs in a separate
+//! container from the servers' image.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use crate::wait::eventually;
 use crate::{Cluster, Server};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Inside the container, of the first address; the others follow.
+/// The port of the first address inside the container; the others follow.
 const FIRST_PORT: u16 = 6000;
 
-/// How PgBouncer hands out its connections, and what it does with startup parameters.
+/// How PgBouncer assigns its connections, and what it does with startup parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PgBouncer {
-    /// Its `pool_mode`: `session` or `transaction`.
+    /// The `pool_mode`: `session` or `transaction`.
     pub mode: &'static str,
-    /// What its configuration says beside that.
+    /// Further lines of the configuration.
     pub settings: &'static str,
-    /// What it ignores of what clients say first. The driver says `extra_float_digits`.
+    /// The startup parameters that PgBouncer ignores. The driver sends `extra_float_digits`.
     pub ignores: &'static str,
 }
 
-/// A container between applications and servers; removed when dropped, also by a test that
-/// fails.
+/// A container between applications and servers. It is removed on drop, also if a test fails.
 #[derive(Debug)]
 pub struct Pooler {
     container: String,
-    /// Where applications reach the servers through it, in the order in which they were given.
+    /// The URLs through which applications reach the servers, in the order in which the servers
+    /// were given.
     pub urls: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Pooler {
     /// One PgBouncer in front of each of `servers`.
     ///
     /// # Errors
-    /// When it does not lead to all of them within 30 s.
+    /// When the servers cannot be reached through it within 30 s.
     pub async fn pgbouncer(servers: &[Server], how: PgBouncer) -> anyhow::Result<Self> {
         let mut script = "cd /tmp\necho '\"sealane\" \"sealane\"' > users\n".to_owned();
         for (port, server) in (FIRST_PORT..).zip(servers) {
@@ -57,8 +57,8 @@ impl Pooler {
         Self::start(servers, servers.len(), &script).await
     }
 
-    /// HAProxy with an address for each list of servers: connections go to the first of them
-    /// that answers.
+    /// HAProxy with an address for each list of servers: connections go to the first server of the
+    /// list that answers.
     ///
     /// # Errors
     /// As [`Pooler::pgbouncer`].
@@ -87,14 +87,14 @@ impl Pooler {
         let labels = labels.await?;
         let image = server.inspect("{{.Config.Image}}").await?;
         let mut args = vec!["run".to_owned(), "--detach".to_owned()];
-        // Those of the run, by which it is removed also if this process is killed.
+        // The labels of the run: with them the container is removed even if this process is killed.
         args.extend(labels.lines().filter(|it| !it.is_empty()).map(|it| format!("--label={it}")));
         args.push(format!("--network={}", server.network));
         args.extend(ports.clone().map(|port| format!("--publish=127.0.0.1::{port}")));
         args.extend(["--user=postgres", "--entrypoint=sh"].map(str::to_owned));
         args.extend([image, "-c".to_owned(), script.to_owned()]);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        // From here on dropping it removes the container.
+        // From here on, dropping `pooler` removes the container.
         let mut pooler = Self { container: docker(&args).await?, urls: Vec::new() };
         for port in ports {
             let published = docker(&["port", &pooler.container, &port.to_string()]).await?;
@@ -117,10 +117,10 @@ impl Pooler {
         Ok(true)
     }
 
-    /// Its version, such as `[1, 24]`.
+    /// PgBouncer's version, such as `[1, 24]`.
     ///
     /// # Errors
-    /// When it does not say.
+    /// When the version cannot be read.
     pub async fn pgbouncer_version(server: &Server) -> anyhow::Result<[u32; 2]> {
         let told = docker(&["exec", &server.container, "pgbouncer", "--version"]).await?;
         let number = told.split_whitespace().nth(1).context("no version")?;
@@ -129,7 +129,7 @@ impl Pooler {
         Ok([part()?, part()?])
     }
 
-    /// What it wrote last.
+    /// The last lines of the container's log.
     #[must_use]
     pub fn logs(&self) -> String {
         let logs = Command::new("docker").args(["logs", "--tail=30", &self.container]).output();
@@ -146,15 +146,15 @@ impl Pooler {
 impl Drop for Pooler {
     fn drop(&mut self) {
         let remove = ["rm", "--force", "--volumes", &self.container];
-        // What fails here is removed with the run.
+        // If this fails, the container is removed with the run.
         let _ = Command::new("docker").args(remove).stdout(Stdio::null()).status();
     }
 }
 
-/// The cluster's servers, as the poolers want them.
+/// The cluster's first three servers.
 ///
 /// # Errors
-/// When there are fewer than three.
+/// When the cluster has fewer than three servers.
 pub fn three(cluster: &Cluster) -> anyhow::Result<[&Server; 3]> {
     let servers: Vec<&Server> = cluster.servers().iter().take(3).collect();
     ensure!(servers.len() == 3, "a primary and two replicas are needed");

@@ -1,5 +1,5 @@
-//! An address that leads to a server, and can be made to lead to another one, as a name in DNS,
-//! a virtual address or a proxy can.
+//! An address that leads to a server and can be switched to another one, like a DNS name, a virtual
+//! address or a proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +15,16 @@ use crate::Server;
 
 const BUFFER: usize = 16 * 1024;
 
-/// A port of this process that passes connections on to a server.
+/// A port of this process that forwards connections to a server.
 ///
-/// What is made of new connections and what of old ones is separate: after
-/// [`Relay::lead_to`] old ones still reach the server that was there before.
+/// New and old connections are treated separately: after [`Relay::lead_to`], old connections still
+/// reach the previous server.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
     url: String,
     target: Arc<Mutex<String>>,
-    /// Old ones end when this changes; see [`Relay::cut`].
+    /// Old connections end when this changes; see [`Relay::cut`].
     cuts: watch::Sender<u64>,
     passes: watch::Sender<bool>,
     listening: Option<JoinHandle<()>>,
@@ -34,7 +34,7 @@ impl Relay {
     /// A new port that leads to `server`.
     ///
     /// # Errors
-    /// When there is no free port.
+    /// When no port is free.
     pub async fn to(server: &Server) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -51,35 +51,35 @@ impl Relay {
         Ok(relay)
     }
 
-    /// The URL of the first server, by way of the relay.
+    /// The URL of the first server through the relay.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// New connections reach `server`; old ones stay where they are.
+    /// Makes new connections reach `server`; old connections stay where they are.
     pub fn lead_to(&self, server: &Server) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = server.published();
     }
 
-    /// Ends all connections that there are, as a proxy that starts again does.
+    /// Ends all existing connections, like a restarting proxy.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// New connections are refused; old ones live.
+    /// Refuses new connections; old ones live on.
     pub async fn refuse(&mut self) {
         if let Some(listening) = self.listening.take() {
             listening.abort();
-            // The port is closed when the task is gone.
+            // The port is closed when the task has ended.
             let _ = listening.await;
         }
     }
 
-    /// The opposite of [`Relay::refuse`].
+    /// Undoes [`Relay::refuse`].
     ///
     /// # Errors
-    /// When somebody else took the port meanwhile.
+    /// When another process has taken the port in the meantime.
     pub async fn accept(&mut self) -> anyhow::Result<()> {
         if self.listening.is_none() {
             let listener = TcpListener::bind(self.address).await.context("the relay's port")?;
@@ -88,13 +88,13 @@ impl Relay {
         Ok(())
     }
 
-    /// Nothing passes any more, on old connections and new ones, though new ones are accepted.
+    /// Stops all traffic on old and new connections; new connections are still accepted.
     pub fn swallow(&self) {
         self.passes.send_replace(false);
     }
 
-    /// The opposite of [`Relay::swallow`]. What was sent meanwhile arrives, as after a short
-    /// loss of the network.
+    /// Undoes [`Relay::swallow`]. Everything sent in the meantime arrives, as after a short loss of
+    /// the network.
     pub fn pass(&self) {
         self.passes.send_replace(true);
     }
@@ -105,7 +105,7 @@ impl Relay {
         self.listening = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                // Not children of this task: they outlive its end.
+                // These tasks are not children of this one: they go on after it ends.
                 tokio::spawn(pass_on(client, target, cuts.subscribe(), passes.subscribe()));
             }
         }));
@@ -121,7 +121,8 @@ impl Drop for Relay {
     }
 }
 
-/// Carries what `client` and `target` say to each other, until one leaves or the relay cuts.
+/// Forwards the traffic between `client` and `target` until one of them closes or the relay cuts
+/// the connection.
 async fn pass_on(
     client: TcpStream,
     target: String,
@@ -137,7 +138,7 @@ async fn pass_on(
         let mut ways = JoinSet::new();
         ways.spawn(carry(client.0, server.1, passes.clone()));
         ways.spawn(carry(server.0, client.1, passes));
-        // The other way would wait for an answer to nothing.
+        // When one direction ends, the connection ends: the other direction would wait for nothing.
         ways.join_next().await;
         std::io::Result::Ok(())
     };
@@ -147,7 +148,7 @@ async fn pass_on(
     }
 }
 
-/// One way of a connection, until its source ends or its sink is gone.
+/// Forwards one direction of a connection until its source ends or its sink is gone.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passes: watch::Receiver<bool>) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
@@ -159,7 +160,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passes: watc
 }
 
 async fn open(passes: &mut watch::Receiver<bool>) {
-    // An error would mean that the relay is gone, and then the connection is cut.
+    // An error means that the relay is gone, and then the connection is cut anyway.
     let _ = passes.wait_for(|passes| *passes).await;
 }
 
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_swallowed_arrives_when_it_may_pass_again() {
+    async fn swallowed_bytes_arrive_once_traffic_passes_again() {
         let relay = Relay::to(&server(1).await).await.unwrap();
         let mut client = TcpStream::connect(relay.address).await.unwrap();
         assert_eq!(ask(&mut client).await, Some(1));

@@ -1,14 +1,14 @@
-//! Holds the bound on staleness that sealane publishes against the truth, again and again.
+//! Compares the published bound on staleness with the truth, again and again.
 //!
 //! # Why this is sound
-//! A bound *b* published at a moment *t* says: whoever reads on the replica from now on finds all
-//! that the primary had committed at *t - b*. So the bound is read first, then the replica is
-//! asked for its newest marker. A marker that is not there, and that is known to have been
-//! committed before *t - b*, proves the bound wrong; what it takes for the truth is the age of
-//! the first marker that is not there. All moments are on one clock: the primary's own, asked
-//! *before* the bound is read, or ours. Commits are taken for as late, and *t* for as early, as
-//! they can have been, so that the truth found is never more than the true one: a right bound
-//! is never called wrong. How much less it is shows in how close the bounds come to it.
+//! A bound *b* published at a moment *t* says: every later read on the replica sees everything that
+//! the primary had committed at *t - b*. So the ruler first reads the bound and then asks the
+//! replica for its newest marker. A missing marker that was committed before *t - b* proves the
+//! bound wrong. The ruler's truth is the age of the first missing marker. All moments are on one
+//! clock: the primary's own, asked *before* the bound is read, or ours. The ruler assumes the
+//! latest possible commit and the earliest possible *t*. So its truth is never more than the real
+//! staleness, and it never calls a right bound wrong. How close the bounds come to this truth shows
+//! how much it may be too small.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,17 +22,17 @@ use crate::connection::Line;
 use crate::marker::Written;
 use crate::{Cluster, Markers, Server};
 
-/// Between two samples, besides what taking one takes.
+/// Pause between two samples, in addition to the time for taking one.
 const PAUSE: Duration = Duration::from_millis(2);
-/// A replica that does not answer for this long has no newest marker now.
+/// A replica that does not answer for this long gives no sample of the truth.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Whose time the age of a marker is measured in.
+/// The clock that measures the age of a marker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Clock {
-    /// The primary's own.
+    /// The primary's own clock.
     Primary,
-    /// This program's: for primaries whose clock is set while we look.
+    /// This program's clock, for primaries whose clock changes during the test.
     Here,
 }
 
@@ -45,24 +45,24 @@ pub struct Ruler {
 
 #[derive(Debug, Default)]
 struct Found {
-    /// What the replica suffers from at this time.
+    /// The replica's current fault.
     fault: &'static str,
     samples: Vec<Sample>,
 }
 
-/// What was published of a replica at one moment, and how it was.
+/// The published bound of a replica at one moment, and the truth.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// What the replica suffered from.
+    /// The replica's fault at that moment.
     pub fault: &'static str,
-    /// What was published; `None` if that it is unknown.
+    /// The published bound; `None` if it was published as unknown.
     pub bound: Option<Duration>,
-    /// How old its data were, at least; `None` if it did not answer.
+    /// The least age of the replica's data; `None` if the replica did not answer.
     pub truth: Option<Duration>,
 }
 
 impl Ruler {
-    /// Begins to measure `replica` as `db` sees it.
+    /// Starts to measure what `db` publishes about `replica`.
     #[must_use]
     pub fn start(
         db: &RoutedConnection,
@@ -84,7 +84,7 @@ impl Ruler {
         Self { found, task }
     }
 
-    /// From now on the replica suffers from `fault`.
+    /// Records that the replica has the fault `fault` from now on.
     pub fn note(&self, fault: &'static str) {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).fault = fault;
     }
@@ -123,7 +123,7 @@ impl Eye {
         }
     }
 
-    /// Nothing while the primary does not tell its time.
+    /// Takes a sample; `None` while the primary does not tell its time.
     async fn sample(&mut self) -> Option<(Option<Duration>, Option<Duration>)> {
         let clock_us: Option<i64> = match &mut self.primary {
             Some(primary) => Some(timeout(PATIENCE, primary.scalar(&self.now)).await.ok()?.ok()?),
@@ -155,7 +155,7 @@ impl Eye {
 }
 
 impl Sample {
-    /// The bound and the truth, if there are both.
+    /// The bound and the truth, if both are known.
     #[must_use]
     pub fn compared(&self) -> Option<(Duration, Duration)> {
         self.bound.zip(self.truth)
@@ -167,35 +167,35 @@ impl Sample {
         self.is_wrong_if_less(Duration::ZERO)
     }
 
-    /// The same of a bound that is less by `error`: a fault of the measure's own, to see that it
-    /// is found.
+    /// The same with a bound that is smaller by `error`: a planted fault, to check that the ruler
+    /// finds it.
     #[must_use]
     pub fn is_wrong_if_less(&self, error: Duration) -> bool {
         self.compared().is_some_and(|(bound, truth)| truth > bound.saturating_sub(error))
     }
 }
 
-/// Of one kind of fault.
+/// The summary of the samples of one fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
-    /// How many samples there are.
+    /// The number of samples.
     pub samples: usize,
-    /// How many times no bound was published: that claims nothing.
+    /// How often no bound was published, which claims nothing.
     pub unknown: usize,
-    /// How many times the replica did not answer.
+    /// How often the replica did not answer.
     pub silent: usize,
     /// How many bounds were wrong.
     pub wrong: usize,
-    /// The longest that the data truly were behind.
+    /// The longest time that the data was really behind.
     pub stalest: Duration,
-    /// By how much bounds exceeded the truth: half of them no more.
+    /// By how much bounds exceeded the truth: the median.
     pub median: Duration,
-    /// Ninety-five in a hundred no more.
+    /// The 95th percentile of the same.
     pub p95: Duration,
 }
 
 impl Summary {
-    /// Of those among `samples` that were taken during `fault`; of all of them if it is empty.
+    /// Summarises the samples that were taken during `fault`; all samples if `fault` is empty.
     #[must_use]
     pub fn of(samples: &[Sample], fault: &str) -> Self {
         let of_fault = |sample: &&Sample| fault.is_empty() || sample.fault == fault;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_summed_up_by_fault() {
+    fn samples_are_summarised_by_fault() {
         let samples = [
             sample("pause", Some(12), Some(10)),
             sample("pause", Some(25), Some(20)),

@@ -10,31 +10,33 @@ use crate::docker::docker;
 use crate::engine::{Engine, Replication};
 use crate::wait::eventually;
 
-/// For one statement of the test's own, connection included. A fault must not hang the test.
+/// Limit for one statement of a test, including the connection. A fault must not make the test
+/// hang.
 pub(crate) const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
-/// Crash recovery of a small database, on a busy machine.
+/// Limit for a start: crash recovery of a small database on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// One server of the cluster.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name, which is also its host name in the network and its `application_name` as a replica.
+    /// The name, which is also its host name in the network and its `application_name` as a
+    /// replica.
     pub name: String,
-    /// What it runs.
+    /// The engine that the server runs.
     pub engine: Engine,
-    /// The container it runs in.
+    /// The container of the server.
     pub container: String,
-    /// Where applications reach it; stays the same through stops, kills and cuts.
+    /// The URL for applications. It stays the same through stops, kills and cuts.
     pub url: String,
-    /// The same for an administrator. On PostgreSQL the application is one itself.
+    /// The URL for an administrator. On PostgreSQL the application is an administrator itself.
     pub admin_url: String,
     pub(crate) network: String,
 }
 
-/// Statements, each on a connection of its own, as an administrator.
+/// Statements as an administrator, each on a separate connection.
 impl Server {
-    /// Runs statements without a result. Several in one text share an implicit transaction on
-    /// PostgreSQL, and none on the others.
+    /// Runs statements without a result. Several statements in one text share an implicit
+    /// transaction on PostgreSQL, but not on the other engines.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses, or does not answer within 10 s.
@@ -43,7 +45,7 @@ impl Server {
         self.bounded(sql, async |url| connection::execute(driver, url, sql).await).await
     }
 
-    /// The same with the rights of the application. MariaDB lets an administrator write to a
+    /// The same with the rights of the application: MariaDB lets an administrator write to a
     /// replica.
     ///
     /// # Errors
@@ -56,13 +58,13 @@ impl Server {
     /// Runs a query and returns the first column of its only row.
     ///
     /// # Errors
-    /// As [`Server::sql`], and when there is not exactly such a row.
+    /// As [`Server::sql`], and when the result is not exactly one such row.
     pub async fn query_scalar<T: Scalar>(&self, sql: &str) -> anyhow::Result<T> {
         let driver = self.engine.driver();
         self.bounded(sql, async |url| connection::scalar(driver, url, sql).await).await
     }
 
-    /// Does the administrator's `work`, called `what`, in bounded time.
+    /// Runs `work` as an administrator with a time limit; `what` names it in errors.
     pub(crate) async fn bounded<T>(
         &self,
         what: &str,
@@ -75,9 +77,9 @@ impl Server {
     }
 }
 
-/// What the server says of itself.
+/// What the server says about itself.
 impl Server {
-    /// Whether it is a replica at this moment.
+    /// Whether the server is currently a replica.
     ///
     /// # Errors
     /// As [`Server::sql`].
@@ -85,7 +87,7 @@ impl Server {
         self.replication().in_recovery(self).await
     }
 
-    /// Whether it receives from its primary at this moment.
+    /// Whether the server currently receives from its primary.
     ///
     /// # Errors
     /// As [`Server::sql`].
@@ -93,7 +95,7 @@ impl Server {
         self.replication().is_streaming(self).await
     }
 
-    /// Where its log ends, if it is a primary: an LSN, or GTIDs.
+    /// The end of a primary's log: an LSN or GTIDs.
     ///
     /// # Errors
     /// As [`Server::sql`]; a PostgreSQL replica refuses.
@@ -101,7 +103,7 @@ impl Server {
         self.replication().position(self).await
     }
 
-    /// Whether it has replayed up to `position`, if it is a replica.
+    /// Whether a replica has replayed up to `position`.
     ///
     /// # Errors
     /// As [`Server::sql`].
@@ -109,10 +111,10 @@ impl Server {
         self.replication().has_replayed(self, position).await
     }
 
-    /// Waits until it answers a query.
+    /// Waits until the server answers a query.
     ///
     /// # Errors
-    /// When it does not within 30 s.
+    /// When the server does not answer within 30 s.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let what = format!("{} answers", self.name);
         eventually(START_LIMIT, &what, async || self.query_scalar::<bool>("SELECT true").await)
@@ -124,18 +126,18 @@ impl Server {
     }
 }
 
-/// Its container.
+/// The server's container.
 impl Server {
     pub(crate) async fn shell(&self, script: &str) -> anyhow::Result<()> {
         docker(&["exec", &self.container, "sh", "-c", script]).await.map(drop)
     }
 
-    /// What Docker knows of it, in the words of a template.
+    /// What Docker knows about the container, formatted with a template.
     pub(crate) async fn inspect(&self, format: &str) -> anyhow::Result<String> {
         docker(&["inspect", "--format", format, &self.container]).await
     }
 
-    /// Leaves a mark for the start script.
+    /// Leaves a marker file for the start script.
     pub(crate) async fn mark(&self, ending: &str) -> anyhow::Result<()> {
         self.shell(&format!("touch {}.{ending}", self.replication().data())).await
     }

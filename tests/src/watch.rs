@@ -1,4 +1,4 @@
-//! What servers saw of their clients: statements and connections, in each engine's words.
+//! What servers have seen of their clients, statements and connections, in each engine's way.
 
 use crate::{Cluster, Engine, Server};
 
@@ -14,14 +14,15 @@ pub async fn statements(server: &Server, pattern: &str) -> anyhow::Result<i64> {
             "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements \
              WHERE query LIKE '{pattern}'"
         ),
-        // What is prepared counts when it is executed.
+        // Prepared statements count when they are executed.
         Engine::Mysql => format!(
             "SELECT CAST(coalesce(sum(count_star), 0) AS SIGNED) \
              FROM performance_schema.events_statements_summary_by_digest \
              WHERE (digest_text LIKE '{quoted}' OR digest_text LIKE 'EXECUTE {quoted}') \
              AND digest_text NOT LIKE 'PREPARE %' AND digest_text NOT LIKE '%digest_text%'"
         ),
-        // It makes no digests of what is prepared. Replicas run statements of the primary, too.
+        // MariaDB makes no digests of prepared statements. Replicas also log statements of the
+        // primary, so the user is part of the condition.
         Engine::Mariadb => format!(
             "SELECT count(*) FROM mysql.general_log WHERE command_type IN ('Query', 'Execute') \
              AND user_host LIKE 'sealane[%' AND CONVERT(argument USING utf8mb4) LIKE '{quoted}'"
@@ -30,7 +31,7 @@ pub async fn statements(server: &Server, pattern: &str) -> anyhow::Result<i64> {
     server.query_scalar(&count).await
 }
 
-/// Begins to count statements anew on all servers.
+/// Restarts the counting of statements on all servers.
 ///
 /// # Errors
 /// As [`Server::sql`].
@@ -51,7 +52,8 @@ pub async fn forget_statements(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends what [`forget_statements`] may have begun and would slow other tests down.
+/// Stops the logging that [`forget_statements`] may have started, because it would slow other tests
+/// down.
 pub(crate) async fn stop(cluster: &Cluster) -> anyhow::Result<()> {
     for server in cluster.servers().iter().filter(|server| server.engine == Engine::Mariadb) {
         server.sql("SET GLOBAL general_log = OFF").await?;
@@ -69,8 +71,8 @@ pub fn probe_pattern(engine: Engine) -> &'static str {
     }
 }
 
-/// The connections that the monitor has to `server`, and when that cannot be told from what
-/// it runs, all of the application's.
+/// The number of the monitor's connections to `server`. On engines that do not show the monitor's,
+/// the number of all the application's connections.
 ///
 /// # Errors
 /// As [`Server::sql`].
@@ -87,7 +89,7 @@ pub async fn monitors(server: &Server) -> anyhow::Result<i64> {
         .await
 }
 
-/// The newest of [`monitors`]; 0 without any.
+/// The newest connection counted by [`monitors`]; 0 without any.
 ///
 /// # Errors
 /// As [`Server::sql`].
@@ -106,7 +108,7 @@ pub async fn newest_monitor(server: &Server) -> anyhow::Result<i64> {
         .await
 }
 
-/// Cuts the connection of that number.
+/// Terminates the connection `number`.
 ///
 /// # Errors
 /// As [`Server::sql`].

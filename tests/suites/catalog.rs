@@ -180,10 +180,10 @@ async fn foreign_tables(
 async fn a_hint_for_the_primary_or_for_a_group_is_followed() -> anyhow::Result<()> {
     let cluster = stocked().await?;
     let [first, second] = [0, 1].map(|index| &*cluster.replicas()[index].url);
-    let config = sealane::Config::new(&*cluster.primary().url)
-        .replica(first)
-        .replica(second)
-        .in_group("analytics");
+    let config = fleet::config_of(
+        sealane::Replica::new(&*cluster.primary().url),
+        [sealane::Replica::new(first), sealane::Replica::new(second).group("analytics")],
+    );
     let db = connected(config).await?;
     let ready = async || {
         let endpoints = db.status().endpoints;

@@ -178,7 +178,7 @@ async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Resul
     let restarted = async {
         loop {
             match events.next().await {
-                Some(Event::Restarted { endpoint }) => break Some(endpoint.index()),
+                Some(Event::Restarted { endpoint }) => break Some(endpoint.place()),
                 Some(_) => {}
                 None => break None,
             }
@@ -244,9 +244,10 @@ async fn a_session_does_not_go_back_in_time_with_a_replica_that_crashed() -> any
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_are_observed_whatever_was_configured() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let config = Config::new(&*cluster.server("replica-1").url)
-        .replica(&*cluster.primary().url)
-        .replica(&*cluster.server("replica-2").url);
+    let config = fleet::config_of(
+        &*cluster.server("replica-1").url,
+        [&*cluster.primary().url, &*cluster.server("replica-2").url],
+    );
     let db = sealane::connect(config).await?;
     fleet::boat("Ida").insert(&db).await?;
     ensure!(boat::Entity::find().count(&db).await? == 1);
@@ -259,8 +260,8 @@ async fn roles_are_observed_whatever_was_configured() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_without_a_primary_is_told() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let config =
-        Config::new(&*cluster.server("replica-1").url).replica(&*cluster.server("replica-2").url);
+    let [one, two] = ["replica-1", "replica-2"].map(|name| &*cluster.server(name).url);
+    let config = Config::new(one).replica(two);
     let error = sealane::connect(config).await.err().context("connected")?.to_string();
     ensure!(error.contains("none of the endpoints is a primary"), "{error}");
     Ok(())
@@ -280,9 +281,13 @@ async fn a_wrong_password_is_told_and_not_shown() -> anyhow::Result<()> {
     ensure!(error.contains(code) && !error.contains("kraken"), "{error}");
 
     // Of a replica: told in the status, and the others serve.
-    let config = Config::new(&*cluster.primary().url)
-        .replica(cluster.server("replica-1").url.replacen(":sealane@", ":kraken@", 1))
-        .replica(&*cluster.server("replica-2").url);
+    let config = fleet::config_of(
+        cluster.primary().url.clone(),
+        [
+            cluster.server("replica-1").url.replacen(":sealane@", ":kraken@", 1),
+            cluster.server("replica-2").url.clone(),
+        ],
+    );
     let db = sealane::connect(config).await?;
     let other = async || Ok(reads_on_replica(&db.session()).await?);
     eventually(SOON, "the other one serves", other).await?;
@@ -294,13 +299,10 @@ async fn a_wrong_password_is_told_and_not_shown() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ordinary_role_is_enough() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    cluster.primary().sql(deckhand(cluster.engine())).await?;
+    cluster.primary().sql(&deckhand(cluster.engine())).await?;
     fleet::replayed(&cluster).await?;
     let url = |server: &Server| fleet::url_as(&server.url, "deckhand");
-    let config = cluster
-        .replicas()
-        .iter()
-        .fold(Config::new(url(cluster.primary())), |config, replica| config.replica(url(replica)));
+    let config = fleet::config_as(&cluster, url);
     let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     ensure!(reads_on_replica(&db.session()).await?);
@@ -319,7 +321,12 @@ async fn an_ordinary_role_is_enough() -> anyhow::Result<()> {
 }
 
 /// Makes a role that may do no more than its work.
-fn deckhand(engine: Engine) -> &'static str {
+fn deckhand(engine: Engine) -> String {
+    // The view and its functions are read on replicas only by who may see what they do.
+    let bodies = match engine {
+        Engine::Mysql => "GRANT SHOW_ROUTINE ON *.*",
+        _ => "GRANT SELECT ON mysql.proc",
+    };
     match engine {
         Engine::Postgres => {
             "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'deckhand') THEN \
@@ -327,14 +334,15 @@ fn deckhand(engine: Engine) -> &'static str {
              CREATE ROLE deckhand LOGIN PASSWORD 'deckhand'; \
              GRANT SELECT ON harbour, whereabouts TO deckhand; \
              GRANT SELECT, INSERT ON boat TO deckhand; GRANT USAGE ON boat_id_seq TO deckhand"
+                .to_owned()
         }
-        _ => {
+        _ => format!(
             "DROP USER IF EXISTS deckhand@'%'; \
              CREATE USER deckhand@'%' IDENTIFIED BY 'deckhand'; \
              GRANT SELECT ON sealane.harbour TO deckhand@'%'; \
-             GRANT SELECT ON sealane.whereabouts TO deckhand@'%'; \
-             GRANT SELECT, INSERT ON sealane.boat TO deckhand@'%'"
-        }
+             GRANT SELECT, SHOW VIEW ON sealane.whereabouts TO deckhand@'%'; \
+             GRANT SELECT, INSERT ON sealane.boat TO deckhand@'%'; {bodies} TO deckhand@'%'"
+        ),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sea_orm::ActiveModelTrait;
-use sealane::{Config, Consistency, RoutedConnection};
+use sea_orm::{ActiveModelTrait, TransactionTrait};
+use sealane::{Consistency, RoutedConnection};
 use sealane_tests::{
-    Cluster, Engine, Server, eventually,
+    BROKEN_PROMISE, Cluster, Engine, Server, eventually,
     fleet::{self, reads_on_replica},
 };
 
@@ -14,21 +14,20 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A connection of a role that may see how replication goes.
 async fn with_pilot(cluster: &Cluster) -> anyhow::Result<RoutedConnection> {
-    let grant = match cluster.engine() {
-        Engine::Mysql => "REPLICATION CLIENT",
-        _ => "SLAVE MONITOR",
+    // And the bodies of functions, without which the view `whereabouts` is for the primary.
+    let (grant, bodies) = match cluster.engine() {
+        Engine::Mysql => ("REPLICATION CLIENT", "GRANT SHOW_ROUTINE ON *.*"),
+        _ => ("SLAVE MONITOR", "GRANT SELECT ON mysql.proc"),
     };
     let create = format!(
         "DROP USER IF EXISTS pilot@'%'; CREATE USER pilot@'%' IDENTIFIED BY 'pilot'; \
-         GRANT SELECT ON sealane.* TO pilot@'%'; GRANT {grant} ON *.* TO pilot@'%'"
+         GRANT SELECT, SHOW VIEW, EXECUTE ON sealane.* TO pilot@'%'; \
+         GRANT {grant} ON *.* TO pilot@'%'; {bodies} TO pilot@'%'"
     );
     cluster.primary().sql(&create).await?;
     fleet::replayed(cluster).await?;
     let url = |server: &Server| fleet::url_as(&server.url, "pilot");
-    let config = cluster
-        .replicas()
-        .iter()
-        .fold(Config::new(url(cluster.primary())), |config, replica| config.replica(url(replica)));
+    let config = fleet::config_as(cluster, url);
     let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     Ok(db)
@@ -96,7 +95,7 @@ async fn an_errant_transaction_on_a_replica_hides_none_of_the_primarys() -> anyh
     let session = db.session();
     for n in 1..=20 {
         fleet::boat(&format!("boat {n}")).insert(&session).await?;
-        ensure!(!reads_on_replica(&session).await?, "a stale read");
+        ensure!(!reads_on_replica(&session).await?, "{BROKEN_PROMISE}: a stale read");
     }
     Ok(())
 }
@@ -114,8 +113,87 @@ async fn a_promotion_is_followed_while_the_old_primary_is_away() -> anyhow::Resu
     // The other one follows nobody: eventual reads at most, and no stale one by session.
     let session = db.session();
     fleet::boat("Kutter").insert(&session).await?;
-    ensure!(!reads_on_replica(&session).await?, "a stale read");
+    ensure!(!reads_on_replica(&session).await?, "{BROKEN_PROMISE}: a stale read");
     let eventual = db.with_consistency(Consistency::Eventual);
     reads_on_replica(&eventual.session()).await?;
+    Ok(())
+}
+
+/// A URL that names no database, beside others that name one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_url_without_a_database_is_told_and_never_read() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let odd = &cluster.server("replica-1").url;
+    let odd = odd.rsplit_once('/').map_or(odd.as_str(), |(server, _)| server);
+    let config =
+        fleet::config_of(&*cluster.primary().url, [odd, &*cluster.server("replica-2").url]);
+    let db = sealane::connect(config).await?;
+    let known = async || Ok(field(&db, "condition") == "other_database");
+    eventually(SOON, "replica-1 leads to another database", known).await?;
+    let eventual = db.with_consistency(Consistency::Eventual);
+    for _ in 0..20 {
+        reads_on_replica(&eventual.session()).await?;
+    }
+    ensure!(field(&db, "reads") == 0, "it was read");
+    Ok(())
+}
+
+/// A role that `read_only` does not bind, and a primary that is demoted under its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_primary()
+-> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let grant = match cluster.engine() {
+        Engine::Mysql => "CONNECTION_ADMIN",
+        _ => "READ_ONLY ADMIN",
+    };
+    let create = format!(
+        "DROP USER IF EXISTS pilot@'%'; CREATE USER pilot@'%' IDENTIFIED BY 'pilot'; \
+         GRANT ALL ON sealane.* TO pilot@'%'; GRANT {grant} ON *.* TO pilot@'%'"
+    );
+    cluster.primary().sql(&create).await?;
+    fleet::replayed(&cluster).await?;
+    let url = |server: &Server| fleet::url_as(&server.url, "pilot");
+    let config = || fleet::config_as(&cluster, url);
+    let strict = sealane::connect(config().strict()).await.err();
+    let told = strict.map(|error| error.to_string()).unwrap_or_default();
+    ensure!(told.contains("may write where read_only is on"), "{told}");
+    let db = sealane::connect(config().primary_wait(Duration::from_millis(200))).await?;
+    fleet::boat("Ida").insert(&db).await?;
+    let count = "SELECT COUNT(*) FROM boat";
+    for round in 0..5 {
+        cluster.primary().sql("SET GLOBAL read_only = ON").await?;
+        let before: i64 = cluster.primary().query_scalar(count).await?;
+        // The monitor has not asked since, most likely: writes and transactions alike find out.
+        let lone = fleet::boat("Jolle").insert(&db).await;
+        let begun = db.begin().await;
+        let after: i64 = cluster.primary().query_scalar(count).await?;
+        cluster.primary().sql("SET GLOBAL read_only = OFF").await?;
+        ensure!(after == before, "round {round}: {} rows written", after - before);
+        ensure!(lone.is_err(), "round {round}: a write was acknowledged");
+        ensure!(begun.is_err(), "round {round}: a transaction was begun");
+        let back = async || Ok(db.status().primary.as_deref() == Some("primary"));
+        eventually(SOON, "the primary is back", back).await?;
+        fleet::boat("Kutter").insert(&db).await?;
+    }
+    cluster.primary().sql("DROP USER pilot@'%'").await
+}
+
+/// MariaDB's `gtid_slave_pos` is empty on a server that never followed another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_made_read_only_holds_the_same_system() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    fleet::boat("Ida").insert(&db).await?;
+    cluster.primary().sql("SET GLOBAL read_only = ON").await?;
+    let of_first = |name: &str| {
+        let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
+        endpoints[0][name].clone()
+    };
+    let seen = async || Ok(of_first("role") == "replica");
+    let outcome = eventually(SOON, "it is read-only", seen).await;
+    let (foreign, condition) = (of_first("foreign"), of_first("condition"));
+    cluster.primary().sql("SET GLOBAL read_only = OFF").await?;
+    outcome?;
+    ensure!(foreign == false, "it is {condition}");
     Ok(())
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::entity::prelude::*;
-use sealane::{Config, RoutedConnection};
+use sealane::RoutedConnection;
 use sealane_tests::{
-    Engine, Server, eventually,
+    Cluster, Engine, Server, eventually,
     fleet::{self, boat, harbour, reads_on_replica},
 };
 
@@ -96,9 +96,13 @@ async fn a_replica_url_with_another_database_is_told_and_never_read() -> anyhow:
     fleet::replayed(&cluster).await?;
 
     let (ear, _guard) = Ear::listen();
-    let config = Config::new(&*primary.url)
-        .replica(in_database(&cluster.server("replica-1").url, "elsewhere")?)
-        .replica(&*cluster.server("replica-2").url);
+    let config = fleet::config_of(
+        primary.url.clone(),
+        [
+            in_database(&cluster.server("replica-1").url, "elsewhere")?,
+            cluster.server("replica-2").url.clone(),
+        ],
+    );
     let db = sealane::connect(config).await?;
     let told = ear.heard("replica-1 leads to another database");
     ensure!(told.len() == 1 && told[0].contains("elsewhere"), "{told:?}");
@@ -123,8 +127,10 @@ async fn a_primary_with_another_database_than_the_first_url_is_refused() -> anyh
     let cluster = fleet::moor().await?;
     create(cluster.primary(), "elsewhere").await?;
     fleet::replayed(&cluster).await?;
-    let config = Config::new(&*cluster.server("replica-1").url)
-        .replica(in_database(&cluster.primary().url, "elsewhere")?);
+    let config = fleet::config_of(
+        cluster.server("replica-1").url.clone(),
+        [in_database(&cluster.primary().url, "elsewhere")?],
+    );
     let error = sealane::connect(config).await.err().context("connected")?.to_string();
     ensure!(error.contains("leads to the database elsewhere"), "{error}");
     remove(cluster.primary(), "elsewhere").await
@@ -133,31 +139,42 @@ async fn a_primary_with_another_database_than_the_first_url_is_refused() -> anyh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_created_a_moment_ago_is_soon_read_on_replicas() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let mut took = Vec::new();
-    for round in 0..7 {
-        let name = format!("tenant_{round}");
-        remove(cluster.primary(), &name).await?;
-        fleet::replayed(&cluster).await?;
-        cluster.pause_replay().await?;
-        create(cluster.primary(), &name).await?;
-        let config = Config::new(in_database(&cluster.primary().admin_url, &name)?);
-        let config = cluster.replicas().iter().try_fold(config, |config, replica| {
-            anyhow::Ok(config.replica(in_database(&replica.admin_url, &name)?))
-        })?;
-        let db = sealane::connect(config).await?;
-        ensure!(condition(&db, "replica-1") == "down", "it has the database already");
-        cluster.resume_replay().await?;
-        let begun = Instant::now();
-        fleet::ready(&db).await?;
-        took.push(begun.elapsed());
-        drop(db);
-        remove(cluster.primary(), &name).await?;
+    // A machine that is busy with much else gets more than one chance.
+    let (mut attempts, mut is_soon) = (0, false);
+    while !is_soon && attempts < 3 {
+        attempts += 1;
+        let mut took = Vec::new();
+        for round in 0..7 {
+            took.push(until_a_new_database_is_read(&cluster, round).await?);
+        }
+        took.sort_unstable();
+        println!("until both replicas served: {took:?}");
+        // Probes at their usual pace take about 700 ms.
+        is_soon = took[3] < Duration::from_millis(450);
     }
-    took.sort_unstable();
-    println!("until both replicas served: {took:?}");
-    // Not the median: a machine that does other things, too, makes some of them wait.
-    ensure!(took[1] < Duration::from_millis(450), "all but one took longer: {took:?}");
+    ensure!(is_soon, "most took longer, {attempts} times");
     Ok(())
+}
+
+/// How long it takes from when the replicas may have a new database until both serve.
+async fn until_a_new_database_is_read(cluster: &Cluster, round: usize) -> anyhow::Result<Duration> {
+    let name = format!("tenant_{round}");
+    remove(cluster.primary(), &name).await?;
+    fleet::replayed(cluster).await?;
+    cluster.pause_replay().await?;
+    create(cluster.primary(), &name).await?;
+    let url = |server: &Server| in_database(&server.admin_url, &name);
+    let replicas = cluster.replicas().iter().map(url).collect::<anyhow::Result<Vec<_>>>()?;
+    let config = fleet::config_of(url(cluster.primary())?, replicas);
+    let db = sealane::connect(config).await?;
+    ensure!(condition(&db, "replica-1") == "down", "it has the database already");
+    cluster.resume_replay().await?;
+    let begun = Instant::now();
+    fleet::ready(&db).await?;
+    let took = begun.elapsed();
+    drop(db);
+    remove(cluster.primary(), &name).await?;
+    Ok(took)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +211,7 @@ async fn two_addresses_that_lead_to_one_server_stop_no_writes() -> anyhow::Resul
     let (primary, replica) = (cluster.primary(), cluster.server("replica-1"));
     // As a proxy does that sends to the primary when it has no replica left.
     let proxy = Proxy::to(replica).await?;
-    let config = Config::new(&*primary.url).replica(proxy.url(replica)?);
+    let config = fleet::config_of(primary.url.clone(), [proxy.url(replica)?]);
     let db = sealane::connect(config.clone()).await?;
     fleet::ready(&db).await?;
     ensure!(reads_on_replica(&db.session()).await?);
@@ -227,7 +244,8 @@ async fn writes_go_on_by_another_address_of_the_same_primary() -> anyhow::Result
     let cluster = fleet::moor().await?;
     let primary = cluster.primary();
     let by_proxy = Proxy::to(primary).await?;
-    let db = sealane::connect(Config::new(by_proxy.url(primary)?).replica(&*primary.url)).await?;
+    let db =
+        sealane::connect(fleet::config_of(by_proxy.url(primary)?, [primary.url.clone()])).await?;
     writes_go_to(&db, "primary").await?;
     becomes(&db, "replica-1", "same_server").await?;
     drop(by_proxy);
@@ -240,7 +258,8 @@ async fn a_copy_that_is_promoted_by_mistake_gets_no_writes() -> anyhow::Result<(
     let (primary, replica) = (cluster.primary(), cluster.server("replica-1"));
     let copy = cluster.server("replica-2");
     let address = Proxy::to(replica).await?;
-    let db = sealane::connect(Config::new(&*primary.url).replica(address.url(replica)?)).await?;
+    let db =
+        sealane::connect(fleet::config_of(primary.url.clone(), [address.url(replica)?])).await?;
     fleet::ready(&db).await?;
     fleet::boat("Ida").insert(&db).await?;
     fleet::replayed(&cluster).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use sea_orm::{EntityTrait, entity::prelude::*};
-use sealane::{Config, Consistency};
+use sealane::Consistency;
 use sealane_tests::{
     eventually,
     fleet::{self, harbour, reads_on_replica},
@@ -49,9 +49,8 @@ async fn a_search_path_that_differs_is_told_once() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let (ear, _guard) = Ear::listen();
     let odd = format!("{}?options=-csearch_path%3Ddrydock", cluster.server("replica-1").url);
-    let config = Config::new(&*cluster.primary().url)
-        .replica(odd)
-        .replica(&*cluster.server("replica-2").url);
+    let config =
+        fleet::config_of(&*cluster.primary().url, [&*odd, &*cluster.server("replica-2").url]);
     let db = sealane::connect(config).await?;
     let told = async || Ok(!ear.heard("the search path on").is_empty());
     eventually(SOON, "it is told", told).await?;

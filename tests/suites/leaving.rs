@@ -4,19 +4,19 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rstest::rstest;
 use sea_orm::{
     ConnectionTrait, DatabaseExecutor, DbErr, IntoDatabaseExecutor, TransactionTrait,
     entity::prelude::*,
 };
-use sealane::{Config, Consistency, RoutedConnection, TokenRefusal, WriteTracking};
+use sealane::{Config, Consistency, RoutedConnection, WriteTracking};
 use sealane_tests::{
-    Cluster, Engine, eventually,
-    fleet::{self, boat, harbour, reads_on_replica},
+    BROKEN_PROMISE, Cluster, eventually,
+    fleet::{self, boat, reads_on_replica},
 };
 use sealane_tower::SessionLayer;
 use tokio::task::JoinHandle;
@@ -83,7 +83,7 @@ async fn work_that_leaves_its_scope_reads_what_was_written_in_it(
     ensure!(reads_on_replica(&db).await?, "nothing was written: the check is alive");
     let misses = misses_of_spawned_work(&db).await?;
     println!("{misses} of {ROUNDS} requests missed their own write in a spawned task");
-    ensure!(misses == 0, "{misses} stale reads");
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} stale reads");
     cluster.resume_replay().await?;
     let leaves = async || Ok(reads_on_replica(&db).await?);
     eventually(SOON, "the shared handle leaves the primary", leaves).await
@@ -95,7 +95,8 @@ async fn where_the_shared_handle_waits_for_no_session_spawned_work_misses_writes
     let (_cluster, db) = still(|config| config.shared_waits_for_sessions(false)).await?;
     let misses = misses_of_spawned_work(&db).await?;
     println!("{misses} of {ROUNDS} requests missed their own write in a spawned task");
-    ensure!(misses > ROUNDS / 2, "{misses} of {ROUNDS}: does the setting do anything?");
+    // On a busy machine the replicas that stand still soon lag too far to be read at all.
+    ensure!(misses >= 10, "{misses} of {ROUNDS}: does the setting do anything?");
     Ok(())
 }
 
@@ -107,35 +108,48 @@ async fn the_shared_handle_waits_for_forks_and_resumed_sessions_too() -> anyhow:
     let token = writer.token().await.context("a token")?;
     for session in [writer.fork(), db.fork(), db.resume(&token).session, db.resume("x").session] {
         let id = fleet::boat("another").insert(&session).await?.id;
-        ensure!(is_there(&db, id).await?, "it missed the write of a session");
+        ensure!(is_there(&db, id).await?, "{BROKEN_PROMISE}: it missed the write of a session");
     }
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_of_other_tables_do_not_wait_for_what_a_session_wrote() -> anyhow::Result<()> {
-    let (cluster, db) = still(|config| config).await?;
-    if cluster.engine() != Engine::Postgres {
-        // Only there the catalog tells which tables belong together.
-        return Ok(());
+/// How many of [`ROUNDS`] spawned tasks missed what their user had written in another process, and
+/// had told of with a token.
+async fn misses_behind_a_token(
+    here: &RoutedConnection,
+    there: &RoutedConnection,
+) -> anyhow::Result<usize> {
+    let mut misses = 0;
+    for _ in 0..ROUNDS {
+        let session = there.session();
+        let id = fleet::boat("elsewhere").insert(&session).await?.id;
+        let token = session.token().await.context("a token")?;
+        let resumed = here.resume(&token);
+        ensure!(resumed.refused.is_none(), "{:?}", resumed.refused);
+        let db = here.clone();
+        let request = async { tokio::spawn(async move { is_there(&db, id).await }).await };
+        misses += usize::from(!sealane::scope(resumed.session, request).await??);
     }
-    let leaves = |sql: &str| {
-        let first = db.explain(sql).first_choice().map(str::to_owned);
-        first.is_some_and(|name| name.starts_with("replica"))
-    };
-    let (boats, harbours) = (r#"SELECT "id" FROM "boat""#, r#"SELECT "id" FROM "harbour""#);
-    ensure!(leaves(boats) && leaves(harbours), "{}", db.explain(boats));
-    let session = db.session();
-    fleet::boat("busy").insert(&session).await?;
-    ensure!(!leaves(boats) && leaves(harbours), "{}", db.explain(harbours));
-    let transaction = session.begin().await?;
-    fleet::boat("busier").insert(&transaction).await?;
-    transaction.commit().await?;
-    ensure!(leaves(harbours), "{}", db.explain(harbours));
-    // The session itself waits for all its writes.
-    harbour::Entity::find().all(&session).await?;
-    let own = session.explain(harbours);
-    ensure!(own.first_choice() == Some("primary"), "{own}");
+    Ok(misses)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_leaves_a_resumed_session_reads_what_was_written_elsewhere() -> anyhow::Result<()>
+{
+    let (cluster, here) = still(|config| config).await?;
+    let there = sealane::connect(fleet::config(&cluster).token_key(KEY)).await?;
+    ensure!(reads_on_replica(&here).await?, "nothing was written: the check is alive");
+    let misses = misses_behind_a_token(&here, &there).await?;
+    println!("{misses} of {ROUNDS} spawned tasks missed what a token told of");
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} stale reads");
+    cluster.resume_replay().await?;
+    let leaves = async || Ok(reads_on_replica(&here).await?);
+    eventually(SOON, "the shared handle leaves the primary", leaves).await?;
+
+    let (cluster, here) = still(|config| config.shared_waits_for_sessions(false)).await?;
+    let there = sealane::connect(fleet::config(&cluster).token_key(KEY)).await?;
+    let misses = misses_behind_a_token(&here, &there).await?;
+    ensure!(misses >= 10, "{misses} of {ROUNDS}: does the setting do anything?");
     Ok(())
 }
 
@@ -170,14 +184,47 @@ async fn what_an_executor_wrote_is_read() -> anyhow::Result<()> {
         misses += usize::from(!is_there(&db, written).await?);
     }
     println!("{misses} of {} reads missed what an executor wrote", 4 * ROUNDS);
-    ensure!(misses == 0, "{misses} stale reads");
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} stale reads");
     // A write that ended while nothing was read counts, too.
     let executor: DatabaseExecutor<'_> = (&session).into();
     let written = fleet::boat("late").insert(&executor).await?.id;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    ensure!(is_there(&session, written).await?, "the last write of the time was missed");
+    ensure!(
+        is_there(&session, written).await?,
+        "{BROKEN_PROMISE}: the last write of the time was missed"
+    );
     let token = session.token().await.context("a token")?;
     ensure!(is_there(&db.resume(&token).session, written).await?, "the token does not know of it");
+    cluster.resume_replay().await?;
+    let leaves = async || Ok(reads_on_replica(&session).await? && reads_on_replica(&db).await?);
+    eventually(SOON, "both leave the primary", leaves).await
+}
+
+/// Writes through a transaction of ours that SeaORM owns and commits.
+async fn write_by_owned(db: &RoutedConnection) -> anyhow::Result<i32> {
+    let executor = db.begin().await?.into_database_executor();
+    let id = fleet::boat("owned").insert(&executor).await?.id;
+    let DatabaseExecutor::OwnedTransaction(transaction) = executor else {
+        bail!("it is not owned");
+    };
+    transaction.commit().await?;
+    Ok(id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_transaction_wrote_that_was_given_away_is_read() -> anyhow::Result<()> {
+    let (cluster, db) = still(|config| config).await?;
+    ensure!(reads_on_replica(&db).await?, "nothing was written: the check is alive");
+    let (mut misses, session) = (0, db.session());
+    for _ in 0..ROUNDS / 2 {
+        let written = write_by_owned(&session).await?;
+        misses += usize::from(!is_there(&session, written).await?);
+        misses += usize::from(!is_there(&db, written).await?);
+        let written = write_by_owned(&db).await?;
+        misses += usize::from(!is_there(&db, written).await?);
+    }
+    println!("{misses} of {} reads missed what an owned transaction wrote", 3 * ROUNDS / 2);
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} stale reads");
     cluster.resume_replay().await?;
     let leaves = async || Ok(reads_on_replica(&session).await? && reads_on_replica(&db).await?);
     eventually(SOON, "both leave the primary", leaves).await
@@ -196,61 +243,10 @@ async fn what_a_merged_session_has_seen_the_shared_handle_does_not_miss() -> any
         misses += usize::from(!is_there(&db, id).await?);
     }
     println!("{misses} of {} merges lost what was seen", ROUNDS / 4);
-    ensure!(misses == 0, "{misses} merges lost what was seen");
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} merges lost what was seen");
     cluster.resume_replay().await?;
     let leaves = async || Ok(reads_on_replica(&db).await?);
     eventually(SOON, "the shared handle leaves the primary", leaves).await
-}
-
-/// One process does not know the server that was promoted, so that it never sees the failover;
-/// the other one sees it late.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_from_after_a_failover_makes_nobody_else_wait() -> anyhow::Result<()> {
-    let cluster = fleet::moor().await?;
-    if cluster.engine() != Engine::Postgres {
-        // Only PostgreSQL numbers its timelines.
-        return Ok(());
-    }
-    let one = sealane::connect(fleet::config(&cluster).token_key(KEY)).await?;
-    let (primary, replica) = (&cluster.primary().url, &cluster.server("replica-2").url);
-    let blind = Config::new(&**primary).replica(&**replica).token_key(KEY);
-    let blind = sealane::connect(blind).await?;
-    let late = fleet::config(&cluster).token_key(KEY).probe_interval(Duration::from_secs(600));
-    let late = sealane::connect(late).await?;
-    for db in [&one, &blind, &late] {
-        fleet::ready(db).await?;
-    }
-    cluster.replicas()[0].promote().await?;
-    let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));
-    eventually(Duration::from_secs(20), "the promotion is seen", promoted).await?;
-    let writer = one.session();
-    let id = fleet::boat("new").insert(&writer).await?.id;
-    let token = writer.token().await.context("a token")?;
-
-    let resumed = blind.resume(&token);
-    ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
-    blind.merge(&resumed.session);
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
-        let begun = Instant::now();
-        boat::Entity::find().all(&blind).await?;
-        boat::Entity::find().all(&blind.fork()).await?;
-        slowest = slowest.max(begun.elapsed());
-    }
-    println!("slowest read of others: {slowest:?}");
-    ensure!(slowest < Duration::from_millis(500), "others waited: {slowest:?}");
-    // Who came with the token waits.
-    let begun = Instant::now();
-    boat::Entity::find().all(&resumed.session).await?;
-    println!("the session of the token waited {:?}", begun.elapsed());
-    ensure!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
-
-    // Where the failover is seen, the shared handle misses nothing of what was merged.
-    late.merge(&late.resume(&token).session);
-    let seen = async || Ok(late.status().primary.as_deref() == Some("replica-1"));
-    eventually(SOON, "the failover is seen", seen).await?;
-    ensure!(is_there(&late, id).await?, "the merged token was lost");
-    Ok(())
 }
 
 /// What was written to a log.

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use sea_orm::ConnectionTrait;
 use sea_orm_migration::prelude::*;
-use sealane_tests::fleet;
+use sealane_tests::{BROKEN_PROMISE, fleet};
 
 struct Migrator;
 
@@ -51,7 +51,7 @@ async fn migrations_run_on_the_primary_and_are_read_back() -> anyhow::Result<()>
     Migrator::up(&db, None).await?;
     db.note_write();
     let read = fleet::raw(&db, "SELECT id FROM lighthouse");
-    ensure!(db.query_all_raw(read.clone()).await?.len() == 1, "a stale read");
+    ensure!(db.query_all_raw(read.clone()).await?.len() == 1, "{BROKEN_PROMISE}: a stale read");
     fleet::replayed(&cluster).await?;
     for replica in cluster.replicas() {
         let rows: i64 = replica.query_scalar("SELECT count(*) FROM lighthouse").await?;

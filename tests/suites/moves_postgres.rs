@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::ConnectionTrait;
-use sealane::{Config, RoutedConnection};
+use sealane::RoutedConnection;
 use sealane_tests::{
     Cluster, Server, eventually,
     fleet::{self, raw, reads_on_replica},
@@ -32,8 +32,8 @@ async fn launch(servers: usize) -> anyhow::Result<(Cluster, RoutedConnection)> {
     cluster.primary().sql(FUNCTIONS).await?;
     fleet::replayed(&cluster).await?;
     let replicas = cluster.replicas().iter().take(servers - 1);
-    let primary = Config::new(&*cluster.primary().url);
-    let db = sealane::connect(replicas.fold(primary, |config, r| config.replica(&*r.url))).await?;
+    let config = fleet::config_of(&*cluster.primary().url, replicas.map(|it| &*it.url));
+    let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     for sql in [SCUTTLE, REPORT] {
         let choice = db.explain(sql);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 use rstest::rstest;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, EntityTrait};
-use sealane::{Config, Event, ReadOnly, RoutedConnection};
+use sealane::{Config, Event, ReadOnly, Replica, RoutedConnection};
 use sealane_tests::{
     Cluster, PgBouncer, Pooler, Server, eventually,
     fleet::{self, boat, whereabouts},
@@ -49,8 +49,7 @@ async fn is_possible(cluster: &Cluster, how: PgBouncer) -> anyhow::Result<bool> 
 }
 
 fn config(urls: &[String]) -> Config {
-    let (primary, replicas) = (&urls[0], &urls[1..]);
-    replicas.iter().fold(Config::new(primary.as_str()), |config, url| config.replica(url.as_str()))
+    fleet::config_of(&urls[0], &urls[1..])
 }
 
 /// What changed while somebody listened.
@@ -166,8 +165,8 @@ async fn a_server_that_takes_writes_does_not_serve_without_a_guard(
     let cluster = fleet::moor().await?;
     let pooler = Pooler::pgbouncer(&cluster.replicas()[..1], how).await?;
     let subscriber = |url: &str| {
-        let config = Config::new(&*cluster.primary().url);
-        config.replica(url).subscription("shop_to_reports").in_group("reports")
+        let subscriber = Replica::new(url).subscription("shop_to_reports").group("reports");
+        fleet::config_of(Replica::new(&*cluster.primary().url), [subscriber])
     };
     let failure = async |url: &str| {
         let db = sealane::connect(subscriber(url)).await?;

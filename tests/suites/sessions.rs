@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::{ActiveValue::Set, TransactionTrait, entity::prelude::*};
-use sealane::{Condition, Config, Consistency, RoutedConnection, TokenRefusal, WhenBehind};
+use sea_orm::{ActiveValue::Set, entity::prelude::*};
+use sealane::{Condition, Config, Consistency, FallbackPolicy, RoutedConnection, TokenRefusal};
 use sealane_tests::{
-    Cluster, eventually,
+    BROKEN_PROMISE, Cluster, eventually,
     fleet::{self, boat, reads_on_replica, whereabouts},
 };
 
@@ -50,7 +50,10 @@ async fn a_token_takes_a_write_to_another_process() -> anyhow::Result<()> {
     ensure!(!is_there(&two.session(), id).await?, "replay is not paused");
     cluster.resume_replay().await?;
     leaves_the_primary(&reader).await?;
-    ensure!(is_there(&reader, id).await?, "the write was lost on the way to a replica");
+    ensure!(
+        is_there(&reader, id).await?,
+        "{BROKEN_PROMISE}: the write was lost on the way to a replica"
+    );
     Ok(())
 }
 
@@ -127,7 +130,10 @@ async fn a_refused_token_reads_what_the_primary_has_and_leaves_it() -> anyhow::R
     {
         let resumed = process.resume(token);
         ensure!(resumed.refused == Some(refusal), "{:?}", resumed.refused);
-        ensure!(is_there(&resumed.session, id).await?, "a refused token must not be stale");
+        ensure!(
+            is_there(&resumed.session, id).await?,
+            "{BROKEN_PROMISE}: a refused token must not be stale"
+        );
     }
     let resumed = two.resume(&forged).session;
     cluster.resume_replay().await?;
@@ -179,81 +185,16 @@ async fn a_token_does_not_wait_for_replicas_that_are_down() -> anyhow::Result<()
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_from_before_a_failover_is_refused() -> anyhow::Result<()> {
-    let (cluster, one, two) = two_processes().await?;
-    if cluster.engine() != sealane_tests::Engine::Postgres {
-        // Only PostgreSQL numbers its timelines.
-        return Ok(());
-    }
-    let writer = one.session();
-    fleet::boat("early").insert(&writer).await?;
-    let token = writer.token().await.context("a token")?;
-    fleet::replayed(&cluster).await?;
-    // The old primary must not answer any more, or there are two.
-    cluster.primary().freeze().await?;
-    cluster.replicas()[0].promote().await?;
-    let promoted = async || Ok(two.status().primary.as_deref() == Some("replica-1"));
-    eventually(Duration::from_secs(20), "the promotion is seen", promoted).await?;
-    eventually(SOON, "the new timeline is seen", async || {
-        Ok(two.resume(&token).refused == Some(TokenRefusal::BeforeFailover))
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> anyhow::Result<()> {
-    let cluster = fleet::moor().await?;
-    if cluster.engine() != sealane_tests::Engine::Postgres {
-        // Only PostgreSQL numbers its timelines.
-        return Ok(());
-    }
-    let one = sealane::connect(config(&cluster)).await?;
-    let rarely = || config(&cluster).probe_interval(Duration::from_secs(600));
-    let (two, three) = (sealane::connect(rarely()).await?, sealane::connect(rarely()).await?);
-    for db in [&one, &two, &three] {
-        fleet::ready(db).await?;
-    }
-    let early = one.session();
-    fleet::boat("early").insert(&early).await?;
-    let early = early.token().await.context("a token")?;
-    // The old primary goes on answering, and would serve what it has.
-    cluster.replicas()[0].promote().await?;
-    let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));
-    eventually(Duration::from_secs(20), "the promotion is seen", promoted).await?;
-    let writer = one.session();
-    let id = fleet::boat("new").insert(&writer).await?.id;
-    let token = writer.token().await.context("a token")?;
-    ensure!(two.status().primary.as_deref() == Some("primary"), "the other one knows already");
-    let strong = two.with_consistency(Consistency::Strong);
-    ensure!(!is_there(&strong, id).await?, "the old primary has it");
-    let resumed = two.resume(&token);
-    ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
-    ensure!(is_there(&resumed.session, id).await?, "the old primary was read");
-    ensure!(two.status().primary.as_deref() == Some("replica-1"), "{:?}", two.status());
-    // Among others, and for a transaction.
-    let resumed = three.resume_all([&*early, "no token", &*token]);
-    ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
-    let transaction = resumed.session.begin().await?;
-    ensure!(boat::Entity::find_by_id(id).one(&transaction).await?.is_some(), "on the old primary");
-    transaction.commit().await?;
-    // What it tells of goes on to whoever comes next.
-    let next = resumed.session.token().await;
-    let next = next.with_context(|| format!("no token: {:#?}", three.status()))?;
-    ensure!(one.resume(&next).refused.is_none(), "{:?}", one.resume(&next).refused);
-    Ok(())
-}
-
 /// Writes, reads at once with this way out, and tells how long it took and whether
 /// a replica served.
 async fn read_after_write(
     db: &RoutedConnection,
-    when_behind: WhenBehind,
+    fallback: FallbackPolicy,
 ) -> anyhow::Result<(Duration, bool)> {
     let session = db.session();
     // Without RETURNING, SeaORM reads what it inserted: not that is to wait.
     let id = fleet::boat("late").insert(&session).await?.id;
-    let reader = session.when_behind(when_behind);
+    let reader = session.fallback(fallback);
     let begun = Instant::now();
     let on_replica = reads_on_replica(&reader).await?;
     let elapsed = begun.elapsed();
@@ -274,7 +215,7 @@ async fn a_read_waits_for_a_replica_where_that_can_pay() -> anyhow::Result<()> {
         fleet::boat("early").insert(&other).await?;
         reads_on_replica(&other).await?;
         let (elapsed, on_replica) =
-            read_after_write(&db, WhenBehind::Wait(Duration::from_millis(100))).await?;
+            read_after_write(&db, FallbackPolicy::Wait(Duration::from_millis(100))).await?;
         Ok(!on_replica && elapsed < Duration::from_millis(90))
     };
     eventually(SOON, "a wait that is too short is not begun", learned).await?;
@@ -283,7 +224,7 @@ async fn a_read_waits_for_a_replica_where_that_can_pay() -> anyhow::Result<()> {
     let pays = async || {
         fleet::boat("early").insert(&other).await?;
         reads_on_replica(&other).await?;
-        let patience = WhenBehind::Wait(Duration::from_secs(8));
+        let patience = FallbackPolicy::Wait(Duration::from_secs(8));
         let (elapsed, on_replica) = read_after_write(&db, patience).await?;
         waited.set(elapsed);
         Ok(on_replica)
@@ -303,7 +244,7 @@ async fn a_wait_that_runs_out_ends_on_the_primary() -> anyhow::Result<()> {
         replica.pause_replay().await?;
     }
     let patience = Duration::from_millis(300);
-    let session = db.session().when_behind(WhenBehind::Wait(patience));
+    let session = db.session().fallback(FallbackPolicy::Wait(patience));
     let id = fleet::boat("never").insert(&session).await?.id;
     let begun = Instant::now();
     ensure!(is_there(&session, id).await?, "the primary has it");
@@ -315,7 +256,7 @@ async fn a_wait_that_runs_out_ends_on_the_primary() -> anyhow::Result<()> {
 async fn a_read_that_must_not_burden_the_primary_fails_instead() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     let session = db.session();
-    let strict = session.when_behind(WhenBehind::Fail);
+    let strict = session.fallback(FallbackPolicy::Fail);
     ensure!(reads_on_replica(&strict).await?, "nothing was written");
     cluster.pause_replay().await?;
     // Without RETURNING, SeaORM reads what it inserted.

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use sealane::{Config, ConnectError, EndpointStatus, RoutedConnection};
+use sealane::{ConnectError, EndpointStatus, RoutedConnection};
 use sealane_tests::{Cluster, Engine, eventually, fleet};
 
 const SOON: Duration = Duration::from_secs(10);
 
 async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = fleet::moor().await?;
-    let config = Config::new(&*cluster.primary().admin_url);
-    let replicas = cluster.replicas().iter();
-    let config = replicas.fold(config, |config, replica| config.replica(&*replica.admin_url));
+    let config = fleet::config_as(&cluster, |server| server.admin_url.clone());
     let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     Ok((cluster, db))
@@ -80,7 +78,7 @@ async fn several_urls_of_one_server_are_refused_by_name() -> anyhow::Result<()> 
     let cluster = fleet::moor().await?;
     let url = &*cluster.primary().url;
     let replica = &*cluster.server("replica-1").url;
-    let refused = sealane::connect(Config::new(url).replica(replica).replica(url)).await.err();
+    let refused = sealane::connect(fleet::config_of(url, [replica, url])).await.err();
     let Some(ConnectError::SamePrimary { endpoints }) = refused else {
         anyhow::bail!("{refused:?}");
     };

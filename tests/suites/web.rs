@@ -4,7 +4,7 @@
 use std::{collections::HashSet, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
-use sealane_tests::{Cluster, eventually, fleet};
+use sealane_tests::{BROKEN_PROMISE, Cluster, eventually, fleet};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -215,7 +215,7 @@ async fn who_writes_on_one_instance_reads_it_on_the_other() -> anyhow::Result<()
         2 * USERS * ROUNDS,
         service.share_since(before)?
     );
-    ensure!(misses == 0, "{misses} boats were not there");
+    ensure!(misses == 0, "{BROKEN_PROMISE}: {misses} boats were not there");
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! `cargo xtask bench`: times of the hot path, and its instructions; or what an idle
-//! monitor costs.
+//! `cargo xtask bench`: measures times and instructions of the hot path, or the cost of an idle
+//! monitor, or the throughput of an SQLite file.
 //!
-//! Times are for people; on a shared machine they say little about a change. Instructions
-//! are counted by valgrind and are nearly the same in every run, so they are recorded, and
-//! a count that leaves its record fails the task.
+//! Times are for people; on a shared machine they say little about a change. Valgrind counts
+//! instructions, and the counts are nearly the same in every run. So they are recorded, and a count
+//! that differs from its record fails the task.
 
 mod idle;
 
@@ -23,35 +23,48 @@ use crate::progress::Progress;
 /// Arguments of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
-    /// Count instructions only; no times.
+    /// Count instructions only, without times.
     #[arg(long)]
     counts_only: bool,
     /// Record the counts of this run.
     #[arg(long, conflicts_with = "monitor")]
     update: bool,
-    /// Measure instead what an idle monitor of a primary and five replicas costs: queries
-    /// that the servers count, and our processor time. Needs Docker.
+    /// Instead, measure the cost of an idle monitor of a primary and five replicas: queries counted
+    /// by the servers, and our processor time. Needs Docker.
     #[arg(long, conflicts_with = "counts_only")]
     monitor: bool,
-    /// How long to watch the idle monitor. It loads the catalog once a minute.
-    #[arg(long, default_value_t = 120, requires = "monitor")]
-    seconds: u32,
+    /// Instead, measure one SQLite file under a mixed load: through SeaORM's own pools and through
+    /// sealane.
+    #[arg(long, conflicts_with_all = ["counts_only", "update", "monitor"])]
+    sqlite: bool,
+    /// How long to measure, in seconds. Default: 120 for the idle monitor, which loads the catalog
+    /// once a minute, and 10 for each way to use the SQLite file.
+    #[arg(long)]
+    seconds: Option<u32>,
 }
 
 /// Instructions per operation, by its name.
 type Counts = BTreeMap<String, u64>;
 
-/// What a compiler's or a library's small changes may do to a count.
+/// How much small changes of a compiler or a library may change a count.
 const TOLERANCE_RATIO: f64 = 0.05;
-/// Times that an operation is done in the shorter of two counted runs, and how many more
-/// in the longer one: what both do besides cancels out.
+/// How often an operation runs in the shorter and in the longer of two counted runs. The difference
+/// cancels out everything else that both runs do.
 const TIMES: [u32; 2] = [200, 1_200];
 const COUNT_LIMIT: Duration = Duration::from_secs(120);
 
 impl Bench {
+    /// Counts instructions and compares them with their record.
+    pub(crate) fn counts() -> Self {
+        Bench { counts_only: true, update: false, monitor: false, sqlite: false, seconds: None }
+    }
+
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
         if self.monitor {
-            return idle::measure(self.seconds, progress);
+            return idle::measure(self.seconds.unwrap_or(120), progress);
+        }
+        if self.sqlite {
+            return sqlite_file(self.seconds.unwrap_or(10), progress);
         }
         ensure!(
             Command::new("valgrind").arg("--version").output().is_ok(),
@@ -84,18 +97,27 @@ impl Bench {
         let differences = differences(&parse(&text)?, &counts);
         ensure!(
             differences.is_empty(),
-            "counts have left their record; if that is meant, `cargo xtask bench --update`:\n{}",
+            "counts differ from their record; if this is intended, run \
+             `cargo xtask bench --update`:\n{}",
             differences.join("\n")
         );
         Ok(())
     }
 }
 
+fn sqlite_file(seconds: u32, progress: Progress) -> anyhow::Result<()> {
+    progress.say("building the program");
+    let program = build("sqlite_file", &["sqlite"])?;
+    progress.step("one SQLite file in four ways, with and without long streams", || {
+        process::show(Command::new(&program).arg(seconds.to_string()))
+    })
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Builds one of the programs beside the benchmarks, as fast as they are.
+/// Builds one of the programs beside the benchmarks, with the same optimisations.
 fn build(program: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
     let mut command = cargo();
     command
@@ -103,7 +125,7 @@ fn build(program: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
         .args(features.iter().map(|feature| format!("--features={feature}")))
         .arg("--message-format=json-render-diagnostics");
     let messages = process::capture(&mut command, Patience::up_to(Duration::from_secs(1800)))?;
-    // The one message that names a program names ours.
+    // Only one message names a program: ours.
     let path = messages
         .lines()
         .filter_map(|line| line.split_once(r#""executable":""#))
@@ -183,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_read_again() {
+    fn recorded_counts_are_read_back() {
         let known = counts(&[("look up a SELECT", 321), ("plan", 45)]);
         assert_eq!(parse(&render(&known)).unwrap(), known);
     }
 
     #[test]
-    fn a_count_that_leaves_its_record_is_told() {
+    fn a_count_that_differs_from_its_record_is_reported() {
         let recorded = counts(&[("a", 1_000), ("b", 1_000), ("c", 1_000), ("gone", 1)]);
         let counted = counts(&[("a", 1_049), ("b", 1_051), ("c", 949), ("new", 1)]);
         let found = differences(&recorded, &counted);

@@ -1,95 +1,115 @@
-//! `cargo xtask check`: formatting, lints and the layering of the crates.
+//! `cargo xtask check`: everything that a change must keep besides its tests.
 //!
-//! Layering is read from `cargo tree`, that is from what the compiler will link, and not
-//! from manifests: a dependency that brings tokio along breaks a pure crate just the same.
+//! What can be read is read first, because it takes seconds: the house rules ([`length`],
+//! [`circle`], [`skip`]), the packages that are linked, the layering. What needs a compiler comes
+//! afterwards. The promise about the oldest Rust is checked without that Rust: clippy denies
+//! what the standard library got later (`incompatible_msrv`, which reads `rust-version`), and
+//! [`packages`] what dependencies say of themselves. New *syntax* is not seen by either.
 
-use std::process::Command;
-use std::time::Duration;
+mod circle;
+mod layers;
+mod length;
+mod packages;
+mod skip;
+mod source;
 
 use anyhow::ensure;
 use clap::Args;
 
-use crate::process::cargo;
-use crate::process::{self, Patience};
+use crate::bench::Bench;
+use crate::process::{self, cargo};
 use crate::progress::Progress;
 
 /// Arguments of `cargo xtask check`.
 #[derive(Args, Debug)]
-pub(crate) struct Check {}
+pub(crate) struct Check {
+    /// Only what can be read from the sources, without a compiler.
+    #[arg(long)]
+    quick: bool,
+}
 
-/// Crates and the packages (with their families, `sqlx` meaning `sqlx-core` too) that must
-/// not be among their dependencies.
-const LAYERS: [(&str, &[&str]); 4] = [
-    ("sealane-core", &["tokio", "sqlx", "sea-orm"]),
-    ("sealane-sql", &["tokio", "sqlx", "sea-orm"]),
-    ("sealane-monitor", &["sea-orm"]),
-    // Of no framework: it is for all of them.
-    ("sealane-tower", &["axum", "hyper", "tonic"]),
+/// A crate and the features that must compile without its others: each alone, and the drivers in
+/// pairs. All together are what the lints see.
+const FEATURES: [(&str, &[&str]); 2] = [
+    ("sealane-monitor", &["", "metrics", "mysql", "postgres"]),
+    (
+        "sealane",
+        &[
+            "",
+            "metrics",
+            "entity-registry",
+            "rbac",
+            "schema-sync",
+            "mysql",
+            "postgres",
+            "sqlite",
+            "mysql,postgres",
+            "mysql,sqlite",
+            "postgres,sqlite",
+            "schema-sync,mysql",
+            "assembly",
+        ],
+    ),
 ];
 
 impl Check {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
-        progress.step("formatting", || process::show(cargo().args(["fmt", "--all", "--check"])))?;
+        read(progress)?;
+        if self.quick {
+            return Ok(());
+        }
         progress.step("lints", || {
             let lint = ["clippy", "--workspace", "--all-targets", "--all-features"];
             process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
         })?;
-        for (package, banned) in LAYERS {
-            let name = format!("layering: {package} without {}", banned.join(", "));
-            progress.step(&name, || layering(package, banned))?;
+        progress.step("documentation", documentation)?;
+        progress.step("packages as they would be published", package)?;
+        for (package, sets) in FEATURES {
+            for features in sets {
+                let name = format!("lints: {package} with features {features:?}");
+                progress.step(&name, || {
+                    let lint = ["clippy", "--package", package, "--features", features];
+                    process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
+                })?;
+            }
         }
-        Ok(())
+        Bench::counts().run(progress)
     }
 }
 
-fn layering(package: &str, banned: &[&str]) -> anyhow::Result<()> {
-    let tree = tree(&["--package", package, "--all-features", "--prefix=none", "--format={p}"])?;
-    ensure!(!tree.trim().is_empty(), "`cargo tree` shows nothing of {package}");
-    let offenders = offenders(&tree, banned);
-    ensure!(
-        offenders.is_empty(),
-        "{package} must not depend on {0}; `cargo tree -p {package} -e normal -i {1}` shows the way",
-        offenders.join(", "),
-        offenders.first().map_or("", String::as_str),
-    );
+/// Everything that needs no compiler. All of it is checked before anything fails.
+fn read(progress: Progress) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let mut step = |name: &str, work: &dyn Fn() -> anyhow::Result<()>| {
+        failed.extend(progress.step(name, work).err().map(|error| format!("{name}: {error:#}")));
+    };
+    step("formatting", &|| process::show(cargo().args(["fmt", "--all", "--check"])));
+    step("length of files and functions", &length::check);
+    step("circles of imports", &circle::check);
+    step("tests that may pass without having tested", &skip::check);
+    step("licences, duplicates and Rust versions of what is linked", &packages::check);
+    for (package, banned) in layers::LAYERS {
+        let name = format!("layering: {package} without {}", banned.join(", "));
+        step(&name, &|| layers::check(package, banned));
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }
 
-fn tree(args: &[&str]) -> anyhow::Result<String> {
-    let mut command: Command = cargo();
-    command.args(["tree", "--edges=normal"]).args(args);
-    process::capture(&mut command, Patience::up_to(Duration::from_secs(120)))
+/// Builds what docs.rs would show: broken links and unclosed tags are errors.
+fn documentation() -> anyhow::Result<()> {
+    let document = ["doc", "--workspace", "--no-deps", "--all-features"];
+    process::show(cargo().args(document).env("RUSTDOCFLAGS", "--deny=warnings"))
 }
 
-/// The banned packages in a tree that has one package per line, name first.
-fn offenders(tree: &str, banned: &[&str]) -> Vec<String> {
-    let in_family = |name: &str, family: &str| {
-        name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
-    let mut found: Vec<String> = names
-        .filter(|name| banned.iter().any(|family| in_family(name, family)))
-        .map(str::to_owned)
-        .collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TREE: &str =
-        "sealane-core v0.1.0 (/src)\nserde v1.0.0\nsqlx-core v0.9.0\nsqlx v0.9.0\nsqlx v0.9.0 (*)";
-
-    #[test]
-    fn a_banned_family_is_found_once_each() {
-        assert_eq!(offenders(TREE, &["sqlx", "tokio"]), ["sqlx", "sqlx-core"]);
-    }
-
-    #[test]
-    fn a_like_name_is_not_a_family_member() {
-        assert!(offenders("sqlparser v0.63.0\ntokio2 v1.0.0", &["sql", "tokio"]).is_empty());
-    }
+/// Packs the published crates in their order, as `cargo publish` does, without the network. They
+/// are not built once more from the packages. That takes as long as all other steps, and finds
+/// only a file that a package lacks; no manifest leaves files out.
+fn package() -> anyhow::Result<()> {
+    let published = packages::published()?;
+    ensure!(published.len() >= 5, "only {published:?} would be published");
+    let mut command = cargo();
+    command.args(["package", "--no-verify", "--allow-dirty", "--offline", "--quiet"]);
+    command.args(published.iter().flat_map(|name| ["--package", name]));
+    process::show(&mut command)
 }

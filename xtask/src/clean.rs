@@ -1,4 +1,4 @@
-//! Removing what runs left behind.
+//! Removes what earlier runs left behind.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::progress::Progress;
 /// Arguments of `cargo xtask clean`.
 #[derive(Args, Debug)]
 pub(crate) struct Clean {
-    /// Also remove the clusters of runs that are still going on.
+    /// Also remove the clusters of runs that are still running.
     #[arg(long)]
     all: bool,
     /// Remove the server images too; the next run builds or pulls them again.
@@ -36,7 +36,7 @@ fn remove_images(progress: Progress) -> anyhow::Result<()> {
     for tag in tags.lines() {
         match docker(["image", "rm", tag]) {
             Ok(_) => progress.say(&format!("removed image {tag}")),
-            // By a run that goes on.
+            // Another run uses the image.
             Err(error) if format!("{error:#}").contains("is being used") => {
                 progress.say(&format!("image {tag} is in use and stays"));
             }
@@ -46,7 +46,8 @@ fn remove_images(progress: Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes what belongs to runs that ended without removing it (killed, or the machine was).
+/// Removes what belongs to runs that ended without cleaning up (the process or the machine was
+/// killed).
 pub(crate) fn orphans(progress: Progress) -> anyhow::Result<()> {
     remove_if(progress, |owned| is_orphan(owned, process::alive))
 }
@@ -72,7 +73,7 @@ fn is_orphan(owned: &Owned, alive: impl Fn(u32) -> bool) -> bool {
     !owned.kept && is_over(owned, alive)
 }
 
-/// Whether nobody works with it any more: the run that made it has ended.
+/// Whether the run that made it has ended.
 fn is_over(owned: &Owned, alive: impl Fn(u32) -> bool) -> bool {
     !owned.pid.is_some_and(alive)
 }

@@ -1,8 +1,8 @@
-//! One primary and its replicas, in containers on a network of their own.
+//! One primary and its replicas, in containers on a separate network.
 //!
-//! The value owns them: dropping it, on whatever way, removes everything that carries its
-//! run's label. What a suite may know of it travels as JSON in the environment variable
-//! [`ENVIRONMENT`]; `tests/src/lib.rs` reads it.
+//! The value owns the containers: dropping it, in whatever way, removes everything with its run's
+//! label. The environment variable [`ENVIRONMENT`] passes the description of the cluster to the
+//! suites as JSON; `tests/src/lib.rs` reads it.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,11 +20,11 @@ use crate::{interrupt, port};
 pub(crate) const ENVIRONMENT: &str = "SEALANE_ITEST";
 
 const PRIMARY: &str = "primary";
-/// It takes 3 to 10 s, by engine; a loaded machine may take long.
+/// A start takes 3 to 10 s, depending on the engine; a loaded machine may take longer.
 const START_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
 
-/// A running cluster; gone when dropped, unless kept.
+/// A running cluster. It is removed on drop, unless it is kept.
 #[derive(Debug, Serialize)]
 pub(crate) struct Cluster {
     engine: &'static str,
@@ -38,7 +38,7 @@ pub(crate) struct Cluster {
     progress: Progress,
 }
 
-/// One server of it.
+/// One server of the cluster.
 #[derive(Debug, Serialize)]
 pub(crate) struct Server {
     pub(crate) name: String,
@@ -78,7 +78,7 @@ impl Cluster {
             })
             .collect();
         let (engine_name, version) = (engine.name, image.release.version);
-        // From here on dropping it cleans up what the next lines have made so far.
+        // From here on, dropping `cluster` cleans up what the next lines have created so far.
         let cluster = Self { engine: engine_name, version, run, network, servers, keep, progress };
         let create = ["network", "create"].map(str::to_owned).into_iter();
         let named = std::iter::once(cluster.network.clone());
@@ -96,6 +96,11 @@ impl Cluster {
     /// The value of [`ENVIRONMENT`].
     pub(crate) fn to_json(&self) -> anyhow::Result<String> {
         serde_json::to_string(self).context("cannot describe the cluster")
+    }
+
+    /// The servers' engine and version as a word: `postgres-17`.
+    pub(crate) fn release(&self) -> String {
+        format!("{}-{}", self.engine, self.version)
     }
 
     /// The servers, the primary first.
@@ -138,18 +143,19 @@ impl Cluster {
             format!("--network={}", self.network),
             format!("--network-alias={}", server.name),
             format!("--publish=127.0.0.1:{}:{}", server.port, engine.port),
-            // Only PostgreSQL's programs are not on the path.
+            // Only needed for PostgreSQL, whose programs are not on the path.
             format!("--env=BIN=/usr/lib/postgresql/{}/bin", image.release.version),
             format!("--env=NAME={}", server.name),
             format!("--env=ID={}", index + 1),
             format!("--env=PRIMARY={primary}"),
             format!("--env=REPLICAS={}", replicas.join(" ")),
             "--env=LANG=C.UTF-8".to_owned(),
-            // On the machine's own file system, where a write costs less than in the container's.
+            // The data is on the machine's own file system, where a write costs less than in the
+            // container's.
             format!("--volume={}", engine.home),
-            // For tests in which a disk is full. It takes memory only for what is written there.
-            // A directory that every image lets everybody write to: Docker forgets the mode
-            // when a container starts again.
+            // A small disk for tests in which a disk is full. It takes memory only for what is
+            // written. `/var/tmp` is chosen because in every image every user may write there:
+            // Docker forgets the mode of a mount when a container starts again.
             "--tmpfs=/var/tmp:size=256m,mode=1777".to_owned(),
             format!("--user={}", engine.user),
             format!("--stop-signal={}", engine.stop_signal),
@@ -162,7 +168,7 @@ impl Cluster {
         args
     }
 
-    /// Waits until every server says of itself that it does its part.
+    /// Waits until every server reports that it is ready.
     fn await_ready(&self, engine: &Engine) -> anyhow::Result<()> {
         let began = Instant::now();
         for server in &self.servers {
@@ -212,7 +218,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Unique on this machine: two runs may share a process id, though not at one time.
+/// Unique on this machine: two runs may share a process id, but not at the same time.
 fn run_id() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = since.map_or(0, |since| since.as_millis());
@@ -225,7 +231,7 @@ mod tests {
     use crate::engine::MYSQL;
     use crate::release::Choice;
 
-    /// Kept, so that dropping it asks nothing of Docker.
+    /// The cluster is marked as kept, so that its drop does not call Docker.
     fn cluster() -> Cluster {
         let server = |name: &str, port| Server {
             name: name.to_owned(),
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_told_whom_to_follow_and_a_primary_is_not() {
+    fn only_a_replica_gets_the_name_of_its_primary() {
         let cluster = cluster();
         let primary = cluster.run_args(0, &image());
         let replica = cluster.run_args(1, &image());

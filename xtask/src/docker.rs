@@ -1,4 +1,4 @@
-//! Docker through its command line, and the labels by which we know what is ours.
+//! Runs Docker's command line, and defines the labels of our containers and networks.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -8,17 +8,17 @@ use anyhow::{Context, bail};
 
 use crate::process::{self, Patience};
 
-/// On everything we make; its value is the run's id.
+/// The label on everything we create; its value is the run's id.
 pub(crate) const RUN: &str = "sealane.itest.run";
-/// The process that made it, so that a later run can tell an orphan from a neighbour.
+/// The process that created it, so that a later run can distinguish an orphan from a parallel run.
 pub(crate) const PID: &str = "sealane.itest.pid";
-/// Present when the user asked to keep it.
+/// Present if the user asked to keep the cluster.
 pub(crate) const KEPT: &str = "sealane.itest.kept";
 
-/// Longer than any of the short commands should take on a busy machine.
+/// Longer than a short command takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A container or a network of ours.
+/// One of our containers or networks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Owned {
     pub(crate) id: String,
@@ -31,7 +31,7 @@ pub(crate) fn docker<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> anyh
     bounded(args, Patience::up_to(LIMIT))
 }
 
-/// The same, with another limit.
+/// The same with another limit.
 pub(crate) fn bounded<A: AsRef<OsStr>>(
     args: impl IntoIterator<Item = A>,
     patience: Patience,
@@ -40,7 +40,7 @@ pub(crate) fn bounded<A: AsRef<OsStr>>(
     Ok(output.trim().to_owned())
 }
 
-/// The end of what a container wrote to both its outputs.
+/// The last lines of a container's output and errors.
 pub(crate) fn logs(container: &str, lines: usize) -> anyhow::Result<String> {
     let mut command = Command::new("sh");
     let script = r#"exec docker logs --tail "$2" "$1" 2>&1"#;
@@ -48,7 +48,7 @@ pub(crate) fn logs(container: &str, lines: usize) -> anyhow::Result<String> {
     process::capture(&mut command, uninterruptible())
 }
 
-/// Says what is missing, and how to get it, when Docker cannot be used.
+/// Fails if Docker cannot be used, and says what is missing and how to get it.
 pub(crate) fn preflight() -> anyhow::Result<()> {
     let Err(error) = docker(["version", "--format", "{{.Server.Version}}"]) else {
         return Ok(());
@@ -59,12 +59,12 @@ pub(crate) fn preflight() -> anyhow::Result<()> {
     bail!("{}", advice(missing, &format!("{error:#}")));
 }
 
-/// Every container that carries our label, or, given a value, those of that run.
+/// All containers with our label, or only those of `run`.
 pub(crate) fn containers(run: Option<&str>) -> anyhow::Result<Vec<Owned>> {
     list(&["ps", "--all"], run)
 }
 
-/// Every network that carries our label, or, given a value, those of that run.
+/// All networks with our label, or only those of `run`.
 pub(crate) fn networks(run: Option<&str>) -> anyhow::Result<Vec<Owned>> {
     list(&["network", "ls"], run)
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_lacking_docker_has_its_advice() {
+    fn each_problem_with_docker_has_its_advice() {
         assert!(advice(true, "").contains("apt install docker.io"));
         assert!(advice(false, "permission denied while trying").contains("usermod"));
         let down = "Cannot connect to the Docker daemon. Is the docker daemon running?";

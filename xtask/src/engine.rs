@@ -1,26 +1,26 @@
-//! The database engines: how a server of each is run, reached and asked whether it is ready.
+//! The database engines: how to run a server, how to reach it, and how to ask whether it is ready.
 //!
-//! Data and scripts, no behaviour: what differs between engines is said here and in
-//! `server/`, and the rest of this program treats them alike.
+//! This file holds data and no behaviour: all differences between engines are here and in the
+//! scripts of `server/`, and the rest of this program treats engines alike.
 
 use std::fmt;
 
-/// What a server runs.
+/// A database engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// As on the command line, in image names and for the suites.
+    /// The name on the command line, in image names and for the suites.
     pub(crate) name: &'static str,
-    /// Makes the data and runs the server, in the official image and in ours.
+    /// The script that creates the data and runs the server, in the official image and in ours.
     pub(crate) start_script: &'static str,
-    /// Run beside the server: ends well once a primary answers, or a replica replicates.
+    /// A script run beside the server. It succeeds once a primary answers or a replica replicates.
     pub(crate) ready_script: &'static str,
     /// The user in the image that runs the server.
     pub(crate) user: &'static str,
-    /// Where this user keeps the data.
+    /// The folder where this user keeps the data.
     pub(crate) home: &'static str,
     /// The port inside the container.
     pub(crate) port: u16,
-    /// Debian's packages that tests need beside the server.
+    /// Debian packages that tests need in addition to the server.
     pub(crate) tools: &'static [&'static str],
     /// Shuts the server down without waiting for its clients to leave.
     pub(crate) stop_signal: &'static str,
@@ -35,7 +35,7 @@ pub(crate) const POSTGRES: Engine = Engine {
     user: "postgres",
     home: "/var/lib/postgresql",
     port: 5432,
-    // The last two for tests in which applications reach the servers through them.
+    // In some tests applications reach the servers through the last two.
     tools: &[CLOCK, "pgbouncer", "haproxy"],
     stop_signal: "SIGINT",
     scheme: "postgres",
@@ -71,21 +71,21 @@ pub(crate) const MYSQL: Engine = Engine {
 /// For tests in which a server's clock is wrong.
 const CLOCK: &str = "libfaketime";
 
-/// All of them.
+/// All engines.
 pub(crate) const ENGINES: [&Engine; 3] = [&POSTGRES, &MARIADB, &MYSQL];
 
 impl Engine {
-    /// Where an application finds the server that is published on that port.
+    /// The URL of the server on `port` for an application.
     pub(crate) fn url(&self, port: u16) -> String {
         self.url_as("sealane", port)
     }
 
-    /// The same for the library of the suites, which inflicts faults.
+    /// The URL of the same server for the suites' library, which inflicts faults.
     pub(crate) fn admin_url(&self, port: u16) -> String {
         self.url_as(self.administrator, port)
     }
 
-    /// Every user of these throw-away servers has its name for a password.
+    /// On these throw-away servers each user's password is the user's name.
     fn url_as(&self, user: &str, port: u16) -> String {
         format!("{}://{user}:{user}@127.0.0.1:{port}/sealane", self.scheme)
     }

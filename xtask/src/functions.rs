@@ -1,8 +1,8 @@
-//! `cargo xtask functions`: the lists of PostgreSQL's functions, from live servers.
+//! `cargo xtask functions`: generates the lists of PostgreSQL's functions from live servers.
 //!
-//! What is pure is said in one place, `postgres.sql` beside the list; here it is only asked
-//! of every version that there is an image of. A name that one version lacks says nothing
-//! about it; a name that any version calls impure is not listed.
+//! One file decides what is pure: `postgres.sql` beside the lists. This task only runs it on every
+//! version that has an image. If a version lacks a name, this says nothing about the name. If any
+//! version calls a name impure, the name is not listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const MADE: &str = "\
 # out, what is added, and why, is said in postgres.sql.
 ";
 
-/// A list that is made: its file, its first line, and which names are in it.
+/// A generated list: its file, its first line, and which names it contains.
 struct List {
     file: &'static str,
     title: &'static str,
@@ -49,17 +49,17 @@ const LISTS: [List; 2] = [
 /// Arguments of `cargo xtask functions`.
 #[derive(Args, Debug)]
 pub(crate) struct Functions {
-    /// Only compare, and fail with the difference.
+    /// Only compare, and fail if the lists differ.
     #[arg(long)]
     check: bool,
 }
 
-/// What servers say of a name.
+/// What servers say about a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Knowledge {
-    /// Whether it is pure in each version that lists it.
+    /// Whether the function is pure in every version that has it.
     is_pure: Option<bool>,
-    /// Whether `(value).name` calls it in some version.
+    /// Whether `(value).name` calls it in at least one version.
     is_attribute: bool,
 }
 
@@ -73,7 +73,8 @@ impl Functions {
         let releases = release::of(&POSTGRES);
         for release in &releases {
             let answer = ask(release, progress)?;
-            let verdicts = parse(&answer).with_context(|| format!("{release} answers oddly"))?;
+            let verdicts =
+                parse(&answer).with_context(|| format!("{release} gives an unexpected answer"))?;
             progress.say(&format!("{release} knows {} names", verdicts.len()));
             merge(&mut all, verdicts);
         }
@@ -92,13 +93,13 @@ impl Functions {
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
         let difference = difference(&kept, &made);
         if !difference.is_empty() {
-            progress.say(&format!("{}: names that come (+) and go (-):", list.file));
+            progress.say(&format!("{}: added (+) and removed (-) names:", list.file));
             progress.say(&difference.join("\n"));
         }
         if self.check {
             let file = list.file;
-            ensure!(kept == made, "{file} is not the servers'; run `cargo xtask functions`");
-            progress.say(&format!("{file} is the servers'"));
+            ensure!(kept == made, "{file} differs from the servers; run `cargo xtask functions`");
+            progress.say(&format!("{file} agrees with the servers"));
             return Ok(());
         }
         std::fs::write(&path, made).with_context(|| format!("cannot write {}", path.display()))?;
@@ -121,7 +122,7 @@ impl List {
     }
 }
 
-/// Runs the query on a server of `release`, which lives no longer than this call.
+/// Runs the query on a server of `release` that exists only during this call.
 fn ask(release: &'static Release, progress: Progress) -> anyhow::Result<String> {
     let image = Image::ensure(release, progress)?;
     let cluster = Cluster::start(&image, 0, false, progress)?;
@@ -132,7 +133,7 @@ fn ask(release: &'static Release, progress: Progress) -> anyhow::Result<String> 
         .with_context(|| format!("{release} cannot run postgres.sql"))
 }
 
-/// Lines of a name and a verdict.
+/// Parses lines with a name and a verdict.
 fn parse(answer: &str) -> anyhow::Result<Verdicts> {
     let mut verdicts = Verdicts::new();
     for line in answer.lines() {
@@ -149,7 +150,7 @@ fn parse(answer: &str) -> anyhow::Result<Verdicts> {
     Ok(verdicts)
 }
 
-/// Pure is what is pure in each version that has it.
+/// A name is pure if it is pure in every version that has it.
 fn merge(all: &mut Verdicts, more: Verdicts) {
     for (name, more) in more {
         let known = all.entry(name).or_default();
@@ -161,7 +162,7 @@ fn merge(all: &mut Verdicts, more: Verdicts) {
     }
 }
 
-/// The names that come, each after a `+`, and those that go, each after a `-`.
+/// The added names, each with a `+`, and the removed names, each with a `-`.
 fn difference(kept: &str, made: &str) -> Vec<String> {
     let (kept, made) = (names(kept), names(made));
     let come = made.difference(&kept).map(|name| format!("+{name}"));
@@ -199,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_answer_is_an_error() {
+    fn an_unexpected_answer_is_an_error() {
         for odd in ["", "abs", "abs true", "ERROR: no"] {
             assert!(parse(odd).is_err(), "{odd:?}");
         }
     }
 
     #[test]
-    fn the_difference_names_what_comes_and_what_goes() {
+    fn the_difference_lists_added_and_removed_names() {
         assert_eq!(difference("# a\na\nb\n", "# b\n\nb\nc\n"), ["+c", "-a"]);
         assert!(difference("a\n", "# head\na\n").is_empty());
     }

@@ -1,11 +1,11 @@
-//! The server image: the one already here, else the official one with a library more, else one
-//! made of packages.
+//! The server image: the one already present, else the official one with an additional library,
+//! else one built from packages.
 //!
-//! The tag carries a hash of the recipe, so that a changed recipe makes a new image. The old
-//! one stays until `cargo xtask clean --images`: another checkout may be about to start it.
-//! Our start scripts (`server/`) ask of an image only the user that runs the server, his home,
-//! and the programs where the official image and Debian's packages both have them: for
-//! PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path.
+//! The tag contains a hash of the recipe, so that a changed recipe makes a new image. The old image
+//! stays until `cargo xtask clean --images`, because another checkout may be about to start it. Our
+//! start scripts (`server/`) need only these things in an image: the user that runs the server,
+//! this user's home, and the programs where both the official image and Debian's packages put them
+//! (for PostgreSQL `/usr/lib/postgresql/<version>/bin`, for the others the path).
 
 use std::fs::File;
 use std::process::Command;
@@ -18,18 +18,18 @@ use crate::process::{self, Patience};
 use crate::progress::Progress;
 use crate::release::Release;
 
-/// What the names of all our images begin with; the engine follows.
+/// The prefix of all our image names; the engine follows.
 pub(crate) const PREFIX: &str = "sealane-itest/";
 
 const RECIPE: &str = include_str!("image.sh");
-/// What an official image lacks.
+/// Adds to an official image what it lacks.
 const EXTENSION: &str = include_str!("image.dockerfile");
-/// A registry that cannot be reached often answers with silence.
+/// An unreachable registry often does not answer at all.
 const PULL_LIMIT: Duration = Duration::from_secs(60);
-/// Building takes about a minute where the mirror is near.
+/// A build takes about a minute with a near mirror.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// An image that holds the server of a release.
+/// An image with the server of a release.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     /// The name to give to `docker run`.
@@ -41,11 +41,11 @@ impl Image {
     /// Finds, fetches or builds the image.
     ///
     /// # Errors
-    /// When none of the three works, with what to do about it.
+    /// When none of the three ways works. The error says what to do.
     pub(crate) fn ensure(release: &'static Release, progress: Progress) -> anyhow::Result<Self> {
         let image = Self { tag: tag(release, &[RECIPE, EXTENSION].concat()), release };
         if present(&image.tag) {
-            progress.say(&format!("image {} is here", image.tag));
+            progress.say(&format!("image {} is present", image.tag));
             return Ok(image);
         }
         let official = release.official();
@@ -87,7 +87,7 @@ fn pull(official: &str, progress: Progress) -> bool {
     pulled.is_ok()
 }
 
-/// Whether the official image could be given what it lacks.
+/// Adds to the official image what it lacks. Returns whether this worked.
 fn extend(official: &str, image: &Image, progress: Progress) -> anyhow::Result<bool> {
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     let recipe = directory.path().join("Dockerfile");

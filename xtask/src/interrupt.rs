@@ -1,7 +1,7 @@
-//! Ctrl-C, SIGTERM and SIGHUP as a flag.
+//! Turns Ctrl-C, SIGTERM and SIGHUP into a flag.
 //!
-//! A signal does not end the task where it stands: whoever waits sees the flag, returns an
-//! error, and the guards on the way up remove what was started.
+//! A signal does not end the task immediately. Waiting code sees the flag and returns an error, and
+//! the guards on the way up remove what was started.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,12 +15,12 @@ pub(crate) fn listen() -> anyhow::Result<()> {
         .context("cannot install the handler for Ctrl-C")
 }
 
-/// Whether somebody asked this task to end.
+/// Whether a signal has asked this task to end.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// An error if somebody asked this task to end.
+/// Returns an error if a signal has asked this task to end.
 pub(crate) fn check() -> anyhow::Result<()> {
     anyhow::ensure!(!requested(), "interrupted");
     Ok(())

@@ -1,8 +1,13 @@
 //! `cargo xtask itest`: the suites under `tests/` against real clusters.
 
-use std::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
 
 use crate::cluster::{Cluster, ENVIRONMENT};
@@ -14,11 +19,18 @@ use crate::suite::Suite;
 use crate::summary::{Report, Summary, Verdict};
 use crate::{clean, docker, interrupt, process};
 
+/// How often the name of a long-running suite is printed again.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// A suite whose output has this has seen a wrong answer, which no second run takes back. It is
+/// what `sealane_tests::BROKEN_PROMISE` says.
+const BROKEN_PROMISE: &str = "BROKEN PROMISE";
+
 /// Arguments of `cargo xtask itest`.
 #[derive(Args, Debug)]
 pub(crate) struct Itest {
-    /// What the servers run: postgres, mysql or mariadb, with a version behind a colon if it
-    /// is not to be the default (postgres:15, mariadb:10.11), or all. Several: a,b,c.
+    /// What the servers run: postgres, mysql or mariadb, optionally with a colon and a version
+    /// (postgres:15, mariadb:10.11), or all. Several: a,b,c.
     #[arg(
         long,
         value_name = "ENGINE[:VERSION]",
@@ -26,12 +38,25 @@ pub(crate) struct Itest {
         default_value = "postgres"
     )]
     engine: Vec<Choice>,
-    /// Run only the suites of this name, or else the tests whose name contains it.
+    /// Run only the suite with this name, or the tests whose names contain it.
     #[arg(long)]
     filter: Option<String>,
-    /// Leave the clusters running afterwards, and say how to reach them.
+    /// Keep the clusters running afterwards and say how to reach them.
     #[arg(long)]
     keep: bool,
+    /// Run only the few suites that test most in the shortest time.
+    #[arg(long)]
+    quick: bool,
+    /// Run a suite that failed once more, alone, after the others. Broken promises are final, and
+    /// more than two such suites fail the run.
+    #[arg(long)]
+    again: bool,
+    /// Print the output of every suite, not only of those that fail.
+    #[arg(long)]
+    verbose: bool,
+    /// How many engines run at once. The suites mostly wait for their servers.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
     /// Number of replicas.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=8))]
     replicas: u8,
@@ -46,109 +71,221 @@ impl Default for Itest {
             engine: vec![Choice::default()],
             filter: None,
             keep: false,
+            quick: false,
+            again: false,
+            verbose: false,
+            jobs: 3,
             replicas: 2,
             test_args: Vec::new(),
         }
     }
 }
 
+/// What all engines of one run share.
+struct Run {
+    suites: Vec<Suite>,
+    programs: Programs,
+    progress: Progress,
+    /// Held while an image is built and a cluster starts: both search for free names or ports.
+    starting: Mutex<()>,
+    /// Every suite holds it for reading; a suite that runs alone holds it for writing.
+    machine: RwLock<()>,
+    /// Held while one suite's output is printed.
+    printing: Mutex<()>,
+}
+
 impl Itest {
-    /// All suites on these engines.
+    /// All suites, or only the quick ones, on these engines, and again those that fail.
     ///
     /// # Errors
-    /// There is no such engine.
-    pub(crate) fn of(engines: &[&str]) -> anyhow::Result<Self> {
+    /// An engine does not exist.
+    pub(crate) fn of(engines: &[&str], quick: bool, verbose: bool) -> anyhow::Result<Self> {
         let chosen = engines.iter().map(|engine| engine.parse::<Choice>());
         let engine = chosen.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-        Ok(Self { engine, ..Self::default() })
+        Ok(Self { engine, quick, verbose, again: true, ..Self::default() })
     }
 
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
         docker::preflight()?;
         clean::orphans(progress)?;
-        let suites = Suite::all()?;
-        // First what may fail without a cluster.
+        let mut suites = Suite::all()?;
+        suites.retain(|suite| suite.is_quick || !self.quick);
+        // Things that can fail without a cluster come first.
         progress.say("building the suites");
         let programs = Programs::build()?;
         process::show(programs.library.command().arg("--quiet"))?;
-        let mut summary = Summary::default();
-        for release in self.engine.iter().flat_map(Choice::releases) {
-            let mut report = Report::new(release, &suites);
-            if interrupt::requested() {
-                report.trouble(&anyhow::anyhow!("interrupted"));
-            } else if let Err(error) = self.run_on(release, &programs, &mut report, progress) {
-                progress.say(&format!("{release}: {error:#}"));
-                report.trouble(&error);
-            }
-            summary.add(report);
-        }
+        let run = Run {
+            suites,
+            programs,
+            progress,
+            starting: Mutex::default(),
+            machine: RwLock::default(),
+            printing: Mutex::default(),
+        };
+        let releases: Vec<_> = self.engine.iter().flat_map(Choice::releases).collect();
+        progress.say(&format!(
+            "{} engines, {} at a time; the suites' output is under {}",
+            releases.len(),
+            releases.len().min(self.jobs.into()),
+            run.logs()?.display()
+        ));
+        let summary = self.run_on_all(&releases, &run);
         eprintln!("\n{summary}");
         interrupt::check()?;
         ensure!(summary.passed(), "not all suites passed, see the summary");
         Ok(())
     }
 
-    /// Every suite that is for the release, on a cluster of its own. One that fails does not
-    /// keep the next from running: each test heals the cluster first.
+    fn run_on_all(&self, releases: &[&'static Release], run: &Run) -> Summary {
+        let left: Mutex<VecDeque<_>> = Mutex::new(releases.iter().copied().enumerate().collect());
+        let reports = Mutex::new(BTreeMap::new());
+        let next = || lock(&left).pop_front();
+        thread::scope(|scope| {
+            for _ in 0..releases.len().min(self.jobs.into()) {
+                scope.spawn(|| {
+                    while let Some((index, release)) = next() {
+                        let report = self.report_on(release, run);
+                        lock(&reports).insert(index, report);
+                    }
+                });
+            }
+        });
+        let reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+        reports.into_values().collect()
+    }
+
+    fn report_on(&self, release: &'static Release, run: &Run) -> Report {
+        let mut report = Report::new(release, &run.suites);
+        if interrupt::requested() {
+            report.trouble(&anyhow::anyhow!("interrupted"));
+        } else if let Err(error) = self.run_on(release, run, &mut report) {
+            run.progress.say(&format!("{release}: {error:#}"));
+            report.trouble(&error);
+        }
+        report
+    }
+
+    /// Runs every suite for the release on a separate cluster. A failing suite does not stop the
+    /// next one, because each test heals the cluster first.
     fn run_on(
         &self,
         release: &'static Release,
-        programs: &Programs,
+        run: &Run,
         report: &mut Report,
-        progress: Progress,
     ) -> anyhow::Result<()> {
-        eprintln!("\n=== {release}");
-        let image = Image::ensure(release, progress)?;
-        let cluster = Cluster::start(&image, self.replicas, self.keep, progress)?;
-        progress.say("cluster is up, running the suites");
-        for suite in report.left() {
-            let program = programs.of(&suite)?;
-            let filter = self.filter_of(&suite);
-            if program.count(filter)? == 0 {
-                report.set(&suite, Verdict::NoSuchTest);
+        let cluster = self.start(release, run)?;
+        let mut chosen = report.left();
+        // Suites that run alone come last, so that as few other suites as possible wait for them.
+        chosen.sort_by_key(|suite| suite.is_alone);
+        for (number, suite) in (1..).zip(&chosen) {
+            let program = run.programs.of(&suite.name)?;
+            if program.count(self.filter_of(&suite.name))? == 0 {
+                report.set(&suite.name, Verdict::NoSuchTest);
                 continue;
             }
-            let began = Instant::now();
-            let mut command = program.command();
-            command
-                .args(self.suite_args(filter))
-                .env(ENVIRONMENT, cluster.to_json()?)
-                // The suites' errors name what was awaited; a backtrace only buries it.
-                .env("RUST_LIB_BACKTRACE", "0");
-            let name = format!("{suite} on {release}");
-            let outcome = progress.step(&name, || process::show(&mut command));
-            interrupt::check()?;
-            let took = began.elapsed();
-            report.set(
-                &suite,
-                match outcome {
-                    Ok(()) => Verdict::Passed(took),
-                    Err(_) => Verdict::Failed(took),
-                },
-            );
+            let verdict = self.take_turn(suite, suite.is_alone, &cluster, run)?;
+            report.set(&suite.name, verdict);
+            let name = format!("{release}: {} {verdict}", suite.name);
+            run.progress.say(&format!("{name}, {number} of {}", chosen.len()));
+        }
+        for suite in report.failed().into_iter().filter(|_| self.again) {
+            run.progress.say(&format!("{release}: {} runs again, alone", suite.name));
+            let verdict = self.take_turn(&suite, true, &cluster, run)?;
+            report.set(&suite.name, verdict.at_the_second_try());
+            run.progress.say(&format!("{release}: {} {verdict}", suite.name));
         }
         if !report.is_fine() {
+            let _printing = lock(&run.printing);
             cluster.show_logs();
         }
         if self.keep {
-            explain(&cluster, progress)?;
+            let _printing = lock(&run.printing);
+            explain(&cluster, run.progress)?;
         }
         Ok(())
     }
 
-    /// What its tests have to have in their names; nothing if the suite itself is meant.
+    fn start(&self, release: &'static Release, run: &Run) -> anyhow::Result<Cluster> {
+        let _starting = lock(&run.starting);
+        interrupt::check()?;
+        let image = Image::ensure(release, run.progress)?;
+        let cluster = Cluster::start(&image, self.replicas, self.keep, run.progress)?;
+        run.progress.say(&format!("{release}: the cluster is up"));
+        Ok(cluster)
+    }
+
+    fn take_turn(
+        &self,
+        suite: &Suite,
+        is_alone: bool,
+        cluster: &Cluster,
+        run: &Run,
+    ) -> anyhow::Result<Verdict> {
+        let _alone = is_alone.then(|| run.machine.write());
+        let _beside = (!is_alone).then(|| run.machine.read());
+        interrupt::check()?;
+        let verdict = self.run_suite(suite, cluster, run)?;
+        interrupt::check()?;
+        Ok(verdict)
+    }
+
+    fn run_suite(&self, suite: &Suite, cluster: &Cluster, run: &Run) -> anyhow::Result<Verdict> {
+        let mut command = run.programs.of(&suite.name)?.command();
+        command
+            .args(self.suite_args(self.filter_of(&suite.name)))
+            .env(ENVIRONMENT, cluster.to_json()?)
+            // The suites' errors name what was awaited; a backtrace would only hide this.
+            .env("RUST_LIB_BACKTRACE", "0");
+        let release = cluster.release();
+        let path = run.logs()?.join(&release).join(format!("{}.log", suite.name));
+        std::fs::create_dir_all(path.parent().context("a file is in a directory")?)?;
+        let (began, mut told) = (Instant::now(), Duration::ZERO);
+        let outcome = process::log(&mut command, &File::create(&path)?, || {
+            if began.elapsed() > told + TOLD_EVERY {
+                told = began.elapsed();
+                let name = &suite.name;
+                run.progress.say(&format!("{release}: {name} runs for {} s", told.as_secs()));
+            }
+        });
+        let took = began.elapsed();
+        if outcome.is_ok() && !self.verbose {
+            return Ok(Verdict::Passed(took));
+        }
+        let output = std::fs::read_to_string(&path)?;
+        let _printing = lock(&run.printing);
+        eprintln!("\n=== {} on {release}\n{}", suite.name, output.trim_end());
+        Ok(match outcome {
+            Ok(()) => Verdict::Passed(took),
+            Err(_) if output.contains(BROKEN_PROMISE) => Verdict::BrokePromise(took),
+            Err(_) => Verdict::Failed(took),
+        })
+    }
+
+    /// The text that test names must contain; `None` if the filter names the suite itself.
     fn filter_of(&self, suite: &str) -> Option<&str> {
         self.filter.as_deref().filter(|filter| *filter != suite)
     }
 
     fn suite_args<'a>(&'a self, filter: Option<&'a str>) -> Vec<&'a str> {
         let mut args = Vec::from_iter(filter);
-        // One after the other: the suites share the cluster, and break it on purpose.
-        // And the figures that they print are part of the result.
+        // Tests run one after the other, because they share the cluster and break it on purpose.
+        // Their printed figures are part of the result.
         args.extend(["--test-threads=1", "--show-output"]);
         args.extend(self.test_args.iter().map(String::as_str));
         args
     }
+}
+
+impl Run {
+    /// The folder with the output of the suites.
+    fn logs(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.programs.library.target()?.join("itest"))
+    }
+}
+
+/// A panic leaves nothing behind these locks half-done, so poisoning is ignored.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn explain(cluster: &Cluster, progress: Progress) -> anyhow::Result<()> {

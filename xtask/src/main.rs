@@ -1,9 +1,8 @@
 //! Tasks of this repository, run as `cargo xtask <task>`.
 //!
-//! Why a program and not shell scripts: the clusters it starts must be gone afterwards,
-//! also after Ctrl-C, a panic or a failing suite, and that is what `Drop` is for.
-//! Docker is driven through its command line: the least code, and every step can be
-//! repeated by hand.
+//! This is a program and not a set of shell scripts because the clusters must be removed
+//! afterwards, also after Ctrl-C, a panic or a failing suite; `Drop` does this. It uses Docker
+//! through the command line: this takes the least code, and every step can be repeated by hand.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -51,11 +50,11 @@ enum Task {
     Test(test::Test),
     /// Measure the hot path, and check its instructions against their record.
     Bench(bench::Bench),
-    /// Check formatting, lints and the layering of the crates.
+    /// Check everything that a change must keep besides its tests.
     Check(check::Check),
-    /// Make the list of PostgreSQL's pure functions anew, from live servers.
+    /// Generate the lists of PostgreSQL's pure functions from live servers.
     Functions(functions::Functions),
-    /// Remove what runs of `itest` left behind or kept; runs that still go on are spared.
+    /// Remove what runs of `itest` left behind or kept, except what running ones use.
     Clean(clean::Clean),
 }
 

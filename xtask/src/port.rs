@@ -1,25 +1,33 @@
 //! Free ports for the published servers.
 //!
-//! Chosen here and not by Docker, because Docker chooses anew on every start, and a server
-//! that a test kills and starts must come back under its URL. Taken from below the kernel's
-//! ephemeral range (32768 on Linux): a port inside it may go to somebody's outgoing
-//! connection while its server is down, even to the client that retries that very port.
+//! This program chooses the ports, because Docker would choose new ones on every start, and a
+//! server that a test kills and starts must come back under its URL. The ports are below the
+//! kernel's ephemeral range (32768 on Linux): while a server is down, a port within that range may
+//! go to an outgoing connection, even to the client that retries this very port.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::ensure;
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// `count` different ports of the loopback address that nobody listens on.
+/// The ports that this task has assigned. A stopped server does not listen, but it keeps its port.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// `count` ports of the loopback address that are free and were not assigned before.
 pub(crate) fn free(count: usize) -> anyhow::Result<Vec<u16>> {
-    let ports: Vec<u16> = candidates().filter(|port| listen(*port).is_ok()).take(count).collect();
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_free = |port: &u16| !given.contains(port) && listen(*port).is_ok();
+    let ports: Vec<u16> = candidates().filter(is_free).take(count).collect();
     ensure!(ports.len() == count, "no {count} free ports from {FIRST} on");
+    given.extend(&ports);
     Ok(ports)
 }
 
-/// All of the range; runs side by side start looking at different places.
+/// All ports of the range. Parallel runs start at different places.
 fn candidates() -> impl Iterator<Item = u16> {
     let offset = std::process::id().wrapping_mul(37) % u32::from(COUNT);
     (0..u32::from(COUNT))
@@ -37,13 +45,17 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_not_offered() {
-        // Not what `free` offers: a program that another test is just starting may hold a
-        // copy of the socket that `free` has closed.
+        // The test does not listen on a port from `free`: a program that another test is just
+        // starting may hold a copy of the socket that `free` has closed.
         let (taken, _listener) =
             candidates().find_map(|port| Some((port, listen(port).ok()?))).unwrap();
         let ports = free(3).unwrap();
         assert_eq!(ports.len(), 3);
         assert!(!ports.contains(&taken));
         assert!(ports[0] != ports[1] && ports[1] != ports[2]);
+        assert!(
+            free(3).unwrap().iter().all(|port| !ports.contains(port)),
+            "each port is assigned only once"
+        );
     }
 }

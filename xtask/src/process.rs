@@ -1,9 +1,9 @@
-//! Running other programs so that they end when they should.
+//! Runs other programs so that they end when they should.
 //!
-//! Every program gets a process group of its own and the waiting polls. So a Ctrl-C in the
-//! terminal reaches only this task, which then ends the whole group (cargo *and* the test
-//! binary under it) and cleans up; a SIGTERM to this task alone works the same; and the
-//! programs of the clean-up are not hit by a second Ctrl-C.
+//! Every program gets its own process group, and waiting for it means polling. So a Ctrl-C in the
+//! terminal reaches only this task, which then ends the whole group (cargo *and* the test binary
+//! under it) and cleans up. A SIGTERM to this task alone works the same way. A second Ctrl-C does
+//! not reach the programs of the clean-up.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,9 +16,9 @@ use anyhow::{Context, bail, ensure};
 
 use crate::interrupt;
 
-/// How often a running program, and the interrupt flag, are looked at.
+/// How often to check a running program and the interrupt flag.
 const POLL: Duration = Duration::from_millis(20);
-/// How often a long program's progress is told.
+/// How often to report the progress of a long program.
 const TICK: Duration = Duration::from_secs(10);
 /// How long a program may take to end after SIGINT before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -26,14 +26,14 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What may end the wait for a program before the program does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// The longest it may run.
+    /// The longest time that the program may run.
     pub(crate) limit: Duration,
-    /// Whether Ctrl-C ends it; not so while cleaning up.
+    /// Whether Ctrl-C ends the program; false during clean-up.
     pub(crate) interruptible: bool,
 }
 
 impl Patience {
-    /// For work that may be abandoned.
+    /// A limit for work that may be abandoned.
     pub(crate) fn up_to(limit: Duration) -> Self {
         Self { limit, interruptible: true }
     }
@@ -50,7 +50,7 @@ pub(crate) fn cargo() -> Command {
 /// When it cannot start, fails (with the last lines it wrote), or `patience` ends.
 pub(crate) fn capture(command: &mut Command, patience: Patience) -> anyhow::Result<String> {
     let what = describe(command);
-    // Files and not pipes: nobody has to read while waiting.
+    // Files instead of pipes: nothing has to read them while waiting.
     let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
     let mut err = tempfile::tempfile().context("cannot make a temporary file")?;
     command.stdout(out.try_clone()?).stderr(err.try_clone()?);
@@ -63,8 +63,8 @@ pub(crate) fn capture(command: &mut Command, patience: Patience) -> anyhow::Resu
     bail!("{what}: {status}\n{}", tail(&format!("{text}{errors}"), 15));
 }
 
-/// Runs `command` to its end and returns what it wrote to standard output. What it writes to
-/// standard error goes where this task's errors go.
+/// Runs `command` to its end and returns its standard output. Its standard error goes where this
+/// task's errors go.
 ///
 /// # Errors
 /// When it cannot start or fails, or on Ctrl-C.
@@ -75,7 +75,7 @@ pub(crate) fn capture_output(command: &mut Command) -> anyhow::Result<String> {
     read_all(&mut out)
 }
 
-/// Runs `command` with its output going where this task's output goes.
+/// Runs `command`; its output goes where this task's output goes.
 ///
 /// # Errors
 /// When it cannot start or fails, or on Ctrl-C.
@@ -84,10 +84,19 @@ pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
     let forever = Patience::up_to(Duration::MAX);
     let status = spawn(command)
         .and_then(|child| wait(child, forever))
-        // It may have been ended in the middle of a line.
+        // The program may have ended in the middle of a line.
         .inspect_err(|_| eprintln!())?;
     ensure!(status.success(), "{what}: {status}");
     Ok(())
+}
+
+/// Runs `command` to its end with all its output in `log`, and calls `tick` now and then.
+///
+/// # Errors
+/// When it cannot start or fails, or on Ctrl-C.
+pub(crate) fn log(command: &mut Command, log: &File, tick: impl FnMut()) -> anyhow::Result<()> {
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    follow(command, Patience::up_to(Duration::MAX), tick)
 }
 
 /// Runs `command`, whose output the caller has sent elsewhere, and calls `tick` now and then.
@@ -146,7 +155,7 @@ fn wait_with(
         }
         if began.elapsed() > patience.limit {
             end(&mut child)?;
-            bail!("no end after {:?}", patience.limit);
+            bail!("still running after {:?}", patience.limit);
         }
         if ticked.elapsed() > TICK {
             ticked = Instant::now();
@@ -172,7 +181,7 @@ fn end(child: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Through the shell's own `kill`: std has no signals, and this crate no unsafe code.
+/// Sends a signal with the shell's `kill`: std has no signals, and this crate has no unsafe code.
 fn signal(name: &str, target: &str) -> bool {
     Command::new("sh")
         .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", name, target])
@@ -189,7 +198,7 @@ fn read_all(file: &mut File) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The program and its first words; a whole script as an argument helps nobody.
+/// The program and its first arguments, without whole scripts.
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -223,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_carries_what_the_program_said() {
+    fn a_failure_contains_the_programs_output() {
         let patience = Patience::up_to(Duration::from_secs(10));
         let error = capture(&mut shell("echo because >&2; exit 3"), patience).unwrap_err();
         assert!(error.to_string().contains("because"), "{error}");

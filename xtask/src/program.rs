@@ -1,11 +1,11 @@
 //! The built test programs.
 //!
-//! Built once and run by their paths, not through `cargo test` each time: a run on several
-//! engines takes minutes, and who edits the sources meanwhile must not get another program
-//! on the next engine.
+//! They are built once and run by path, instead of with `cargo test` each time. A run on several
+//! engines takes minutes, and an edit of the sources in this time must not change the program for
+//! the next engine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::process::cargo;
 use crate::process::{self, Patience};
 use crate::suite::PACKAGE;
 
-/// The program of every suite, and that of the library's unit tests.
+/// The program of every suite, and the program of the library's unit tests.
 #[derive(Debug)]
 pub(crate) struct Programs {
     suites: BTreeMap<String, Program>,
@@ -26,7 +26,7 @@ pub(crate) struct Programs {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Program {
     path: PathBuf,
-    /// Where cargo would run it.
+    /// The folder where cargo would run it.
     directory: PathBuf,
 }
 
@@ -45,7 +45,7 @@ struct Target {
 }
 
 impl Programs {
-    /// Builds them; the compiler's messages are shown.
+    /// Builds the programs and shows the compiler's messages.
     ///
     /// # Errors
     /// When they do not compile.
@@ -57,17 +57,26 @@ impl Programs {
     }
 
     /// # Errors
-    /// When there is none of that name.
+    /// When no suite has this name.
     pub(crate) fn of(&self, suite: &str) -> anyhow::Result<&Program> {
         self.suites.get(suite).with_context(|| format!("cargo built no program for {suite}"))
     }
 }
 
 impl Program {
-    /// How many of its tests have `filter` in their name.
+    /// The folder with cargo's output.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When the program is not where cargo puts programs.
+    pub(crate) fn target(&self) -> anyhow::Result<&Path> {
+        // target/debug/deps/program
+        self.path.ancestors().nth(3).context("cargo's directories have changed")
+    }
+
+    /// How many of the program's tests have `filter` in their names.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
     pub(crate) fn count(&self, filter: Option<&str>) -> anyhow::Result<usize> {
         let mut command = self.command();
         command.args(filter).args(["--list", "--format=terse"]);
@@ -86,7 +95,7 @@ fn read(messages: &str) -> anyhow::Result<Programs> {
     let (mut suites, mut library) = (BTreeMap::new(), None);
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).context("cannot read cargo's message")?;
-        // Only programs have an executable: what they depend on does not.
+        // Only programs have an executable; their dependencies do not.
         let (Some(manifest), Some(target), Some(path)) =
             (message.manifest_path, message.target, message.executable)
         else {
@@ -97,7 +106,7 @@ fn read(messages: &str) -> anyhow::Result<Programs> {
         match target.kind.first().map(String::as_str) {
             Some("test") => drop(suites.insert(target.name, program)),
             Some("lib") => library = Some(program),
-            // What a suite starts, which knows where it is.
+            // A program that a suite starts; the suite knows its path.
             _ => {}
         }
     }
@@ -122,6 +131,8 @@ mod tests {
         ];
         let programs = read(&messages.join("\n")).unwrap();
         assert_eq!(programs.library.path, PathBuf::from("/t/lib-1"));
+        let program = Program { path: "/r/target/debug/deps/a-1".into(), directory: "/r".into() };
+        assert_eq!(program.target().unwrap(), Path::new("/r/target"));
         let smoke = programs.of("smoke").unwrap();
         assert_eq!(smoke.path, PathBuf::from("/t/smoke-1"));
         assert_eq!(smoke.directory, PathBuf::from("/r/tests"));

@@ -1,4 +1,4 @@
-//! The releases of the engines that a cluster can be made of, and how they are chosen.
+//! The engines' releases for clusters, and how the command line chooses them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,17 @@ use crate::engine::{Engine, MARIADB, MYSQL, POSTGRES};
 #[derive(Debug)]
 pub(crate) struct Release {
     pub(crate) engine: &'static Engine,
-    /// The official image's tag, which is the name of a series: `17`, `11.8`.
+    /// The tag of the official image, which names a series: `17`, `11.8`.
     pub(crate) version: &'static str,
-    /// The Debian suite whose own packages are of that series.
+    /// The Debian suite whose packages belong to this series.
     pub(crate) suite: &'static str,
-    /// The server. What else its image has, see [`Engine::tools`].
+    /// The server's packages. For the rest of the image see [`Engine::tools`].
     pub(crate) packages: &'static [&'static str],
 }
 
 const MARIADB_PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
 
-/// Of each engine the default comes first.
+/// The default of each engine comes first.
 const RELEASES: [Release; 6] = [
     release(&POSTGRES, "17", "trixie", &["postgresql-17"]),
     release(&POSTGRES, "15", "bookworm", &["postgresql-15"]),
@@ -56,7 +56,7 @@ pub(crate) fn of(engine: &Engine) -> Vec<&'static Release> {
     RELEASES.iter().filter(|release| release.engine.name == engine.name).collect()
 }
 
-/// What one word on the command line chooses: `postgres`, `postgres:15`, `all`.
+/// The releases that one word on the command line chooses: `postgres`, `postgres:15`, `all`.
 #[derive(Clone, Debug)]
 pub(crate) struct Choice(Vec<&'static Release>);
 
@@ -87,7 +87,10 @@ impl FromStr for Choice {
         let chosen = RELEASES.iter().find(fits);
         chosen.map(|release| Self(vec![release])).ok_or_else(|| {
             let known: Vec<String> = RELEASES.iter().map(Release::official).collect();
-            format!("there are `all`, {}; without a version the first is meant", known.join(", "))
+            format!(
+                "choose `all` or one of {}; without a version, the first one of the engine is used",
+                known.join(", ")
+            )
         })
     }
 }

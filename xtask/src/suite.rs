@@ -1,9 +1,10 @@
-//! The suites under `tests/`, and the engines that each of them is for.
+//! The suites under `tests/`, and the engines that each of them runs on.
 //!
-//! Both are read from the manifest of the tests, where who adds a suite has to say it: a list
-//! here would be forgotten, and the suite would not run, or fail where it cannot work.
+//! Both come from the manifest of the tests, where the author of a new suite must add it anyway. A
+//! list here would be forgotten: then the suite would not run, or it would fail on an engine where
+//! it cannot work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ pub(crate) const PACKAGE: &str = "sealane-tests";
 pub(crate) struct Suite {
     pub(crate) name: String,
     engines: Vec<String>,
+    /// The suite measures times that a busy machine would spoil, so no other suite runs beside it.
+    pub(crate) is_alone: bool,
+    /// The suite is one of the few that `--quick` runs.
+    pub(crate) is_quick: bool,
 }
 
 /// The part of `cargo metadata` that is read here.
@@ -43,21 +48,31 @@ struct Target {
     kind: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Metadata {
     #[serde(default)]
     suites: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    alone: BTreeSet<String>,
+    #[serde(default)]
+    quick: BTreeSet<String>,
 }
 
 impl Suite {
-    /// All of them, in the manifest's order.
+    /// All suites, in the manifest's order.
     ///
     /// # Errors
-    /// When the manifest does not say of each what it is for.
+    /// When the manifest does not name the engines of each suite.
     pub(crate) fn all() -> anyhow::Result<Vec<Self>> {
         let mut command: Command = cargo();
         command.args(["metadata", "--no-deps", "--format-version=1"]);
         read(&process::capture(&mut command, Patience::up_to(Duration::from_secs(60)))?)
+    }
+
+    /// A suite with this name for no engine.
+    #[cfg(test)]
+    pub(crate) fn for_tests(name: &str) -> Self {
+        Self { name: name.to_owned(), engines: Vec::new(), is_alone: false, is_quick: false }
     }
 
     pub(crate) fn is_for(&self, engine: &Engine) -> bool {
@@ -70,7 +85,8 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
         serde_json::from_str(json).context("cannot read `cargo metadata`")?;
     let package = workspace.packages.into_iter().find(|package| package.name == PACKAGE);
     let package = package.with_context(|| format!("the workspace has no package {PACKAGE}"))?;
-    let mut listed = package.metadata.map_or_else(BTreeMap::new, |metadata| metadata.suites);
+    let Metadata { suites: mut listed, mut alone, mut quick } =
+        package.metadata.unwrap_or_default();
     let mut suites = Vec::new();
     for Target { name, kind } in package.targets {
         if kind != ["test"] {
@@ -85,12 +101,14 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
                 "[package.metadata.suites] in tests/Cargo.toml: `{name}` is for an unknown engine `{engine}`"
             );
         }
-        suites.push(Suite { name, engines });
+        let (is_alone, is_quick) = (alone.remove(&name), quick.remove(&name));
+        suites.push(Suite { name, engines, is_alone, is_quick });
     }
+    let unknown: Vec<String> = listed.into_keys().chain(alone).chain(quick).collect();
     ensure!(
-        listed.is_empty(),
-        "[package.metadata.suites] in tests/Cargo.toml lists what is no suite: {}",
-        listed.into_keys().collect::<Vec<_>>().join(", ")
+        unknown.is_empty(),
+        "[package.metadata] in tests/Cargo.toml lists unknown suites: {}",
+        unknown.join(", ")
     );
     Ok(suites)
 }
@@ -100,10 +118,10 @@ mod tests {
     use super::*;
     use crate::engine;
 
-    fn workspace(suites: &str) -> String {
+    fn workspace(metadata: &str) -> String {
         format!(
             r#"{{"packages":[{{"name":"other","targets":[],"metadata":{{"docs":{{}}}}}},
-            {{"name":"{PACKAGE}","metadata":{{"suites":{suites}}},"targets":[
+            {{"name":"{PACKAGE}","metadata":{metadata},"targets":[
                 {{"name":"lib","kind":["lib"]}},
                 {{"name":"smoke","kind":["test"]}}, {{"name":"faults","kind":["test"]}}]}}]}}"#
         )
@@ -111,21 +129,28 @@ mod tests {
 
     #[test]
     fn a_suite_is_for_the_engines_that_the_manifest_names() {
-        let json = workspace(r#"{"smoke":["postgres","mysql"],"faults":["postgres"]}"#);
+        let json = workspace(
+            r#"{"suites":{"smoke":["postgres","mysql"],"faults":["postgres"]},
+                "alone":["faults"],"quick":["smoke"]}"#,
+        );
         let suites = read(&json).unwrap();
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
         assert_eq!(names, ["smoke", "faults"]);
         assert!(suites[0].is_for(&engine::MYSQL) && suites[1].is_for(&engine::POSTGRES));
         assert!(!suites[0].is_for(&engine::MARIADB) && !suites[1].is_for(&engine::MYSQL));
+        assert!(!suites[0].is_alone && suites[1].is_alone);
+        assert!(suites[0].is_quick && !suites[1].is_quick);
     }
 
     #[test]
-    fn a_suite_that_nobody_listed_is_an_error_and_so_is_a_listed_one_that_is_none() {
-        let forgotten = read(&workspace(r#"{"smoke":["postgres"]}"#)).unwrap_err();
+    fn an_unlisted_suite_and_a_listed_unknown_suite_are_errors() {
+        let forgotten = read(&workspace(r#"{"suites":{"smoke":["postgres"]}}"#)).unwrap_err();
         assert!(forgotten.to_string().contains("does not list `faults`"), "{forgotten}");
-        let all = r#"{"smoke":[],"faults":[],"gone":[]}"#;
+        let all = r#"{"suites":{"smoke":[],"faults":[],"gone":[]}}"#;
         assert!(read(&workspace(all)).unwrap_err().to_string().contains("gone"));
-        let unknown = r#"{"smoke":["oracle"],"faults":[]}"#;
+        let alone = r#"{"suites":{"smoke":[],"faults":[]},"alone":["left"],"quick":["off"]}"#;
+        assert!(read(&workspace(alone)).unwrap_err().to_string().ends_with("left, off"));
+        let unknown = r#"{"suites":{"smoke":["oracle"],"faults":[]}}"#;
         assert!(read(&workspace(unknown)).unwrap_err().to_string().contains("oracle"));
     }
 

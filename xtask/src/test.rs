@@ -9,7 +9,17 @@ use crate::progress::Progress;
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args, Debug)]
-pub(crate) struct Test {}
+pub(crate) struct Test {
+    /// Run the crates' own tests and the most important suites on PostgreSQL: about five minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Print the output of every suite, not only of those that fail.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Each engine with its default version.
+const ENGINES: &[&str] = &["postgres", "mariadb", "mysql"];
 
 impl Test {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
@@ -17,13 +27,14 @@ impl Test {
             process::show(cargo().args([
                 "test",
                 "--workspace",
-                // Its suites need the cluster that the next step starts.
+                // The suites need the cluster that the next step starts.
                 "--exclude=sealane-tests",
                 "--all-features",
             ]))
         })?;
-        progress.step("integration suites on PostgreSQL and MariaDB", || {
-            Itest::of(&["postgres", "mariadb"])?.run(progress)
+        let engines = if self.quick { &ENGINES[..1] } else { ENGINES };
+        progress.step(&format!("integration suites on {}", engines.join(", ")), || {
+            Itest::of(engines, self.quick, self.verbose)?.run(progress)
         })
     }
 }

@@ -4,17 +4,43 @@
 //! own. A balancer sees only endpoints that are allowed; it never decides
 //! whether one is fresh enough or alive.
 
+mod candidates;
+mod load;
 mod round_robin;
 mod two_choices;
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
+pub use candidates::Candidates;
+pub use load::{InFlight, Loads};
 pub use round_robin::RoundRobin;
 pub use two_choices::TwoChoices;
 
-use crate::{EndpointId, EndpointSet, Loads};
+use crate::EndpointId;
 
 /// A way to spread reads over the endpoints that may serve them.
+///
+/// ```
+/// use sealane_core::{Balancer, Candidates, EndpointId};
+///
+/// /// The replica in our own zone with the least to do, or else any with the least to do.
+/// #[derive(Debug)]
+/// struct Near(&'static str);
+///
+/// impl Balancer for Near {
+///     fn name(&self) -> &'static str {
+///         "near"
+///     }
+///
+///     fn pick(&self, candidates: &Candidates<'_>, _random: u64) -> Option<EndpointId> {
+///         let far = |zone: Option<&str>| zone != Some(self.0);
+///         candidates
+///             .iter()
+///             .min_by_key(|it| (far(it.endpoint().zone()), candidates.in_flight(it.id())))
+///             .map(|it| it.id())
+///     }
+/// }
+/// ```
 pub trait Balancer: fmt::Debug + Send + Sync {
     /// The name in explanations and configuration.
     fn name(&self) -> &'static str;
@@ -22,21 +48,59 @@ pub trait Balancer: fmt::Debug + Send + Sync {
     /// Chooses one of `candidates`, or `None` if there is none.
     ///
     /// `random` is uniform over all of `u64`; the balancer has no entropy of
-    /// its own. Called once for each attempt of a read: it must neither block
-    /// nor allocate.
-    fn pick(&self, candidates: EndpointSet, loads: &Loads, random: u64) -> Option<EndpointId>;
+    /// its own. Called once for each attempt of a read, also for candidates that a newer
+    /// snapshot then refuses: it must not block, allocate or panic. If it returns `None`, or an
+    /// endpoint that is no candidate, one of the candidates is drawn.
+    fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId>;
+
+    /// Hears how an attempt on `endpoint` ended. Must not block, allocate or panic.
+    fn ended(&self, endpoint: EndpointId, outcome: AttemptOutcome) {
+        let _ = (endpoint, outcome);
+    }
+}
+
+impl<T: Balancer + ?Sized> Balancer for Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
+        (**self).pick(candidates, random)
+    }
+
+    fn ended(&self, endpoint: EndpointId, outcome: AttemptOutcome) {
+        (**self).ended(endpoint, outcome);
+    }
+}
+
+/// How an attempt of a read ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AttemptOutcome {
+    /// It was served; the time from its beginning, with the wait for a connection, to the answer.
+    /// Of a stream, to its first row; of a transaction, to its beginning.
+    Served(Duration),
+    /// The server answered with an error that is the statement's own, or sent it to the primary.
+    Refused,
+    /// The endpoint failed.
+    Failed,
+    /// Nobody knows: the caller gave up, or the endpoint is not what it was planned on.
+    Abandoned,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{EndpointSet, Loads, Moment, Topology};
 
     #[test]
     fn the_trait_is_object_safe() {
         let members: [Box<dyn Balancer>; 2] =
             [Box::new(RoundRobin::default()), Box::new(TwoChoices)];
+        let (topology, loads) = (Topology::new(Vec::new()), Loads::new());
+        let nobody = Candidates::new(EndpointSet::EMPTY, &topology, &loads, Moment::ZERO);
         for balancer in members {
-            assert_eq!(balancer.pick(EndpointSet::EMPTY, &Loads::new(0), 7), None);
+            assert_eq!(balancer.pick(&nobody, 7), None);
         }
     }
 }

@@ -1,8 +1,16 @@
 //! How fresh a read must be.
 
-use std::{fmt, time::Duration};
+mod candidate;
+mod refusal;
+mod request;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use candidate::Candidate;
+pub use refusal::{Refusal, Verdict};
+pub use request::{Access, ReadRequest};
 
 /// What a read may miss, from the weakest promise to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -11,11 +19,11 @@ use serde::{Deserialize, Serialize};
 pub enum Consistency {
     /// Any healthy replica, however far behind.
     Eventual,
-    /// A replica that is proved to be at most this far behind the primary, by
-    /// the positions of both on one local clock. Unknown is too far.
+    /// A replica that is proved to be at most this far behind the primary. The proof compares the
+    /// positions of both on one local clock. An unknown staleness is too much.
     BoundedStaleness(Duration),
-    /// A replica that has replayed every write of the session, and (for a
-    /// session of its own) nothing older than what the session has seen.
+    /// A replica that has replayed every write of the session. For a session that is not the shared
+    /// one, the replica also shows nothing older than what the session has seen.
     #[default]
     ReadYourWrites,
     /// The primary.
@@ -33,58 +41,128 @@ impl fmt::Display for Consistency {
     }
 }
 
-/// What becomes of a read for which no replica is good enough. Reads that ask for
-/// the primary run there in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum WhenBehind {
-    /// It runs on the primary.
-    #[default]
-    Primary,
-    /// It waits for a replica, this long at most, and then runs on the primary. Where
-    /// the pace of replay tells that no replica will be there in time, it does not
-    /// wait.
-    Wait(Duration),
-    /// It fails, and never runs on the primary: to keep what replicas cannot serve
-    /// from bringing the primary down. Not for handles that insert into MySQL or
-    /// MariaDB: SeaORM reads there what it has inserted, and that read may fail.
-    Fail,
+/// Decides whether a replica is fresh enough for a read.
+///
+/// A policy can only narrow the choice: role, health, system, database and group of a candidate are
+/// checked before, and what a handle asks for ([`Consistency`]) holds beside it. A replica that the
+/// policy refuses as [`Refusal::TooStale`] or [`Refusal::BehindSession`] may be waited for
+/// ([`FallbackPolicy::Wait`]); any other refusal is final for this read.
+///
+/// ```
+/// use sealane_core::{Candidate, ConsistencyPolicy, Moment, ReadRequest, Verdict};
+///
+/// /// Shows at least what was there when the order was placed.
+/// #[derive(Debug)]
+/// struct SincePlaced(Moment);
+///
+/// impl ConsistencyPolicy for SincePlaced {
+///     fn name(&self) -> &'static str {
+///         "since-placed"
+///     }
+///
+///     fn judge(&self, candidate: &Candidate<'_>, _read: &ReadRequest) -> Verdict {
+///         candidate.shows(self.0)
+///     }
+/// }
+/// ```
+pub trait ConsistencyPolicy: fmt::Debug + Send + Sync {
+    /// The name in explanations.
+    fn name(&self) -> &'static str;
+
+    /// Whether `candidate`, a replica in use, may serve `read`, and if not, why not. The primary
+    /// always may. Called for each replica of each read: it must not block, allocate or panic.
+    ///
+    /// # Errors
+    /// The reason against it.
+    fn judge(&self, candidate: &Candidate<'_>, read: &ReadRequest) -> Verdict;
 }
 
-impl fmt::Display for WhenBehind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl<T: ConsistencyPolicy + ?Sized> ConsistencyPolicy for Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn judge(&self, candidate: &Candidate<'_>, read: &ReadRequest) -> Verdict {
+        (**self).judge(candidate, read)
+    }
+}
+
+impl ConsistencyPolicy for Consistency {
+    fn name(&self) -> &'static str {
         match self {
-            WhenBehind::Primary => f.write_str("the primary serves"),
-            WhenBehind::Wait(patience) => write!(f, "wait for up to {patience:?}"),
-            WhenBehind::Fail => f.write_str("fail"),
+            Consistency::Eventual => "eventual",
+            Consistency::BoundedStaleness(_) => "bounded-staleness",
+            Consistency::ReadYourWrites => "read-your-writes",
+            Consistency::Strong => "strong",
+        }
+    }
+
+    fn judge(&self, candidate: &Candidate<'_>, read: &ReadRequest) -> Verdict {
+        let state = candidate.state();
+        match *self {
+            Consistency::Strong => Err(Refusal::NotPrimary),
+            // It gets nothing new before it is pointed to another primary, and may hold what
+            // was lost.
+            _ if state.old_timeline => Err(Refusal::OldTimeline),
+            Consistency::Eventual if state.lagging => Err(Refusal::Lagging),
+            Consistency::Eventual => Ok(()),
+            Consistency::BoundedStaleness(bound) => candidate.within(bound),
+            Consistency::ReadYourWrites => candidate.covers_session(read),
         }
     }
 }
 
-/// What becomes of a read on the primary, a write, or the beginning of a transaction there, in a
-/// session that has just read on a replica.
+/// What happens to a read if no replica is good enough. Reads that ask for the primary always run
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FallbackPolicy {
+    /// The read runs on the primary.
+    #[default]
+    Primary,
+    /// The read waits for a replica, at most this long, and then runs on the primary. If the pace
+    /// of replay shows that no replica will be ready in time, the read does not wait.
+    Wait(Duration),
+    /// The read fails and never runs on the primary, so that reads that replicas cannot serve do
+    /// not overload the primary. Do not use it for handles that insert into MySQL or MariaDB:
+    /// SeaORM reads the inserted row back there, and this read may fail.
+    Fail,
+}
+
+impl fmt::Display for FallbackPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FallbackPolicy::Primary => f.write_str("the primary serves"),
+            FallbackPolicy::Wait(patience) => write!(f, "wait for up to {patience:?}"),
+            FallbackPolicy::Fail => f.write_str("fail"),
+        }
+    }
+}
+
+/// What happens when a session has just read on a replica and then reads on the primary, writes, or
+/// begins a transaction there.
 ///
-/// A replica can show a commit before the primary does: a primary sends its log to the replicas,
-/// and with synchronous replication waits for them, before the commit becomes visible on the primary
-/// itself. A session that goes on from a replica to the primary can then see an older value than it
-/// has already seen. Sessions that stay on replicas, or on the primary, never do.
+/// A replica can show a commit before the primary does. A primary sends its log to the replicas
+/// before the commit becomes visible on the primary itself, and with synchronous replication it
+/// even waits for them. A session that moves from a replica to the primary can then see an older
+/// value than before. Sessions that stay on replicas, or on the primary, never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WhenAhead {
-    /// It runs on the primary at once, and may go back in time.
+    /// The statement runs on the primary at once, and the session may go back in time.
     #[default]
     Primary,
-    /// It waits until the primary is proved to show all that the session has seen, this long at
-    /// most, and then runs there. Only PostgreSQL tells what is needed for the proof; on other
-    /// engines nothing waits.
+    /// The statement waits, at most this long, until the primary is proved to show everything that
+    /// the session has seen. Then it runs there. Where the primary does not tell what the proof
+    /// needs (MariaDB without the privilege `BINLOG MONITOR`, Aurora), nothing waits.
     ///
-    /// The proof takes a probe of the primary, and those transactions to end that were running when
-    /// the session read on the replica and have written something, in any database of the server.
-    /// Where one of them stays open for longer than the limit the proof does not come in time. So it
-    /// is with a prepared transaction, and with a commit that waits for a synchronous replica which
-    /// is away.
+    /// The proof needs a probe of the primary. It also needs the end of all commits that had begun
+    /// when the session read on the replica; on PostgreSQL, of all writing transactions that were
+    /// running then, in any database of the server. If one of them stays open longer than the limit,
+    /// the proof comes too late. Examples are a prepared transaction (PostgreSQL), and a commit that
+    /// waits for a synchronous replica that is away.
     Wait(Duration),
 }
 

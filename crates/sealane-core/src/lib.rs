@@ -1,70 +1,55 @@
 //! The vocabulary and the decisions of sealane.
 //!
-//! Everything here is a pure function of its arguments: no clock, no entropy,
-//! no I/O, no async runtime. The monitor feeds [`Observation`]s into a
-//! [`TopologyReducer`]; the adapter makes a [`Plan`] from the [`Topology`] that
-//! comes out. That both can be replayed from data is what lets the tests (and
-//! one day a simulator) check every decision.
+//! Everything here is a pure function of its arguments: no clock, no entropy, no I/O, no async
+//! runtime. The monitor feeds [`Observation`]s into a [`TopologyReducer`]; the adapter makes a
+//! [`Plan`] from the resulting [`Topology`]. Both can be replayed from data, so tests (and one day
+//! a simulator) can check every decision.
 //!
 //! ```
-//! use sealane_core::{Access, Consistency, Demand, Endpoint, Moment, Plan, Topology};
+//! use sealane_core::{Access, Consistency, ReadRequest, Endpoint, Moment, Plan, Topology};
 //!
 //! let topology = Topology::new(vec![Endpoint::new("primary", "db-1:5432")]);
-//! let demand = Demand::new(Access::Write, Consistency::default(), Moment::ZERO);
-//! let plan = Plan::new(&topology, &demand);
+//! let request = ReadRequest::new(Access::Write, Consistency::default(), Moment::ZERO);
+//! let plan = Plan::new(&topology, &request);
 //! assert_eq!(plan.primary(), topology.primary());
 //! ```
 
 mod balance;
-mod condition;
 mod consistency;
-mod database;
-mod endpoint;
-mod event;
-mod failure;
 mod fence;
-mod footprint;
-mod health;
-mod history;
-mod intent;
-mod lag;
-mod load;
 mod moment;
-mod observation;
 mod plan;
 mod position;
-mod role;
+mod printable;
+mod retry;
+mod routing;
 mod session;
-mod subscription;
-mod token;
+mod statement;
 mod topology;
 
-pub use balance::{Balancer, RoundRobin, TwoChoices};
-pub use condition::Condition;
-pub use consistency::{Consistency, WhenAhead, WhenBehind};
-pub use database::Database;
-pub use endpoint::{Endpoint, EndpointId, EndpointSet, MAX_ENDPOINTS};
-pub use event::Event;
-pub use failure::{Engine, ErrorCode, Remedy};
+pub use balance::{AttemptOutcome, Balancer, Candidates, InFlight, Loads, RoundRobin, TwoChoices};
+pub use consistency::{
+    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,
+    Verdict, WhenAhead,
+};
 pub use fence::{WriteClock, WriteStamp};
-pub use footprint::Footprint;
-pub use health::{Health, HealthPolicy};
-pub use intent::Intent;
-pub use lag::{LagHistory, LagSummary};
-pub use load::{InFlight, Loads};
 pub use moment::Moment;
-pub use observation::{
-    Failure, Incarnation, Observation, Outcome, Particulars, ReadOnly, Replication, Report,
-    Transactions,
-};
-pub use plan::{Access, Demand, Plan, Refusal, Verdict};
+pub use plan::Plan;
 pub use position::{
-    Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError, Position,
+    Ancestry, Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError,
+    Position,
 };
-pub use role::Role;
+pub use printable::printable;
+pub use retry::{Engine, ErrorCode, RetryDecision};
+pub use routing::{ByGroup, Routable, Route, RoutingPolicy};
 pub use session::{
-    Carried, Export, Lent, PastMismatch, Server, Session, SessionView, WriteTracking,
+    Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, Server, ServerMark,
+    Session, SessionView, WriteTracking,
 };
-pub use subscription::{Feed, Subscription};
-pub use token::{CausalToken, DecodeTokenError, Past, ServerMark};
-pub use topology::{EndpointState, Topology, TopologyReducer};
+pub use statement::{Cost, CostClass, Intent, Limit, TableName, TableSet, Tables};
+pub use topology::{
+    Condition, Database, Endpoint, EndpointId, EndpointSet, EndpointState, Event, Failure, Feed,
+    Health, HealthPolicy, Horizon, Incarnation, LagHistory, LagSummary, MAX_ENDPOINTS, Observation,
+    Outcome, ReadOnly, Replication, Report, Role, ServerInfo, Subscription, Topology,
+    TopologyReducer, Transactions,
+};

@@ -1,4 +1,4 @@
-//! A reading of a local monotonic clock, passed in by whoever owns the clock.
+//! A reading of a local monotonic clock, passed in by the clock's owner.
 
 use std::{
     ops::{Add, Sub},

@@ -1,17 +1,26 @@
 //! How far an endpoint's data has got.
+//!
+//! # What a position must mean
+//! A primary's position contains every write that was answered before the question was sent. A
+//! replica's position contains only what new snapshots see. The probes see to it, each in its
+//! engine's way (`postgres`, `postgres/subscriber` and `mysql` in `sealane-monitor`). Of Aurora
+//! nothing is known that would do, so its readers have no position.
 
+mod ancestry;
 mod gtid_list;
 mod gtid_set;
+mod gtid_text;
 mod intervals;
 mod lsn;
-mod parse;
 
 use std::fmt;
 
+pub use ancestry::Ancestry;
+pub(crate) use ancestry::leads;
 pub use gtid_list::GtidList;
 pub use gtid_set::GtidSet;
+pub use gtid_text::{MAX_GTID_TEXT_BYTES, ParseGtidError};
 pub use lsn::{Lsn, ParseLsnError};
-pub use parse::{MAX_GTID_TEXT_BYTES, ParseGtidError};
 use serde::{Deserialize, Serialize};
 
 /// How far an endpoint's data has got, in the terms of its engine.
@@ -94,6 +103,14 @@ impl Position {
                 | Position::Opaque,
                 _,
             ) => false,
+        }
+    }
+
+    /// As [`covers`](Self::covers), but a greater number of another MariaDB server proves nothing.
+    pub(crate) fn has_same(&self, other: &Position) -> bool {
+        match (self, other) {
+            (Position::GtidList(ours), Position::GtidList(theirs)) => ours.has_same(theirs),
+            _ => self.covers(other),
         }
     }
 

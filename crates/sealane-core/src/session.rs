@@ -1,5 +1,39 @@
-//! What a session has written and seen.
+//! Sessions: what a user has written and seen.
+//!
+//! A session is two words: the stamp of its last write, and the server of its last read with a
+//! stamp that was drawn after that read (`seen`). That server never goes back in time. Another
+//! server may serve the session when it covers the stamp. Two reads that overlap on two endpoints
+//! leave no server that is proved to hold both.
+//!
+//! The handle of the whole application keeps the first word only. Its users' reads have no order
+//! that could be broken, and the second word would tie them all to one endpoint.
+//!
+//! # Work that leaves its session
+//! A spawned task, or a data loader that spawns, leaves its session without a word and uses the
+//! shared one. So every session stands *beside* the shared session of its process, and tells it of
+//! its writes with their tables. The shared session keeps them apart from its own (`Others`): it
+//! can be told not to wait for them, and a read that waits for them only can be warned of. What a
+//! session makes up to be on the safe side (a refused token, a merge) is no write, and is not
+//! told.
+//!
+//! A session that is resumed with a token brings a position along. The shared session keeps
+//! what contains all of these positions (`Others::brought`), so that work which has left a resumed session
+//! does not miss what its user wrote in another process. A replica that covers the position needs
+//! no new sample for it. What comes from after a failover that was not seen here yet is left out:
+//! everybody would wait for that failover, and a token from before a restore may tell of one that
+//! never was.
+//!
+//! (Rejected: sessions that wait for the shared one. They do not tell tables apart, and every
+//! background write would hold every user on the primary. Rejected: binding spawned tasks to their
+//! scope. There is no hook for that.)
+//!
+//! # Reads on the primary
+//! A read on the primary draws a stamp, too. A session that reads there without a pause would
+//! renew that stamp faster than any proof can come. So every other such read waits, for the time
+//! of three quick probes at most, and then leaves the primary. (Rejected: no stamp for reads on
+//! the primary. A session could then see another user's write there, and lose it on a replica.)
 
+mod causal_token;
 mod export;
 mod resume;
 mod seen;
@@ -12,7 +46,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::{EndpointId, Footprint, Topology, WriteClock};
+pub use causal_token::{CausalToken, DecodeTokenError, Past, ServerMark};
+
+use arc_swap::ArcSwapOption;
+
+use crate::{EndpointId, TableSet, Topology, WriteClock};
 use seen::Seen;
 use tables::Writes;
 use unwatched::Unwatched;
@@ -25,64 +63,67 @@ pub use view::{Carried, SessionView};
 
 /// The causal memory of one user, request or handle, shared by its clones.
 ///
-/// *Written* is the stamp of its last write. *Seen* is the endpoint of its last
-/// read with a stamp drawn after that read: the same run of the same endpoint
-/// never goes back in time, another one may serve the session once it covers
-/// the stamp. *Carried* is a position that it brought along from another
-/// process.
+/// *Written* is the stamp of the session's last write. *Seen* is the endpoint of its last read,
+/// with a stamp drawn after that read. The same run of the same endpoint never goes back in time;
+/// another endpoint may serve the session once it covers the stamp. *Carried* is a position that
+/// the session brought along from another process.
 ///
-/// A session that many users share (the handle given to the whole application)
-/// keeps no memory of what it has seen: there is no order between its users'
-/// reads that could be broken, and such a memory would tie all of them to one
-/// endpoint. Somebody always writes there; so it remembers writes by their tables,
-/// and a read waits only for those of its own.
+/// A session that many users share (the handle of the whole application) does not remember what it
+/// has seen: the reads of different users have no order that could be broken, and such a memory
+/// would tie all users to one endpoint. With many users, some user is always writing. So a shared
+/// session remembers writes by table, and a read waits only for writes to its own tables.
 ///
-/// Work of a user may leave his session without a word: a task that is spawned, a
-/// data loader that spawns. Such work uses the shared session. So every other session
-/// [beside](Session::beside) a shared one tells it of its writes, and reads through the
-/// shared one wait for them, too.
+/// Work of a user may leave the user's session unnoticed: a spawned task, a data loader that spawns
+/// tasks. Such work uses the shared session. So every session [beside](Session::beside) a shared
+/// one reports its writes to the shared one, and reads through the shared session wait for these
+/// writes too.
 #[derive(Debug)]
 pub struct Session {
     written: Writes,
     seen: AtomicU64,
     carried: OnceLock<Arc<Carried>>,
-    /// By a merge, from after a failover that the first knows nothing of: it stands for both.
+    /// A second position from a merge, written after a failover that the first position does not
+    /// include. It stands for both.
     carried_later: OnceLock<Arc<Carried>>,
     unwatched: Unwatched,
     held_back: AtomicU32,
+    /// Whether the session began anew and has not read anything yet.
+    is_anew: AtomicBool,
     kind: Kind,
 }
 
-/// Who a session is for.
+/// Whom a session serves.
 #[derive(Debug)]
 enum Kind {
-    /// One user, beside the shared session of the process, if there is one.
+    /// One user; perhaps beside the shared session of the process.
     Own { shared: Option<Arc<Session>> },
     /// Many users.
     Shared(Box<Others>),
 }
 
-/// What a shared session knows of the sessions beside it.
+/// What a shared session knows about the sessions beside it.
 #[derive(Debug)]
 struct Others {
     written: Writes,
-    /// Whether reads through the shared session wait for their writes.
+    /// What resumed sessions have brought along from other processes.
+    brought: ArcSwapOption<Carried>,
+    /// Whether reads through the shared session wait for these sessions' writes.
     waits: bool,
-    /// Whether somebody wants to know of reads that should have been in another session.
+    /// Whether to report reads that should have been in another session.
     reports_strays: AtomicBool,
 }
 
-/// One in so many reads that are held on the primary by what the session has
-/// seen there waits for the proof. See [`Session::should_wait_for_proof`].
+/// Of the reads that stay on the primary only because of what the session has seen there, one in
+/// this many waits for the proof. See [`Session::should_wait_for_proof`].
 const READS_BEFORE_WAITING: u32 = 4;
 
-/// One run of one endpoint, by which something was served.
+/// One run of one endpoint that has served something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Server {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Which run of it, by the number in [`EndpointState::run`](crate::EndpointState::run):
-    /// no two endpoints share one.
+    /// The run's number from [`EndpointState::run`](crate::EndpointState::run); no two endpoints
+    /// share a number.
     pub run: u32,
 }
 
@@ -98,12 +139,12 @@ impl Session {
     #[must_use]
     pub fn shared(tracking: WriteTracking) -> Self {
         let written = Writes::of(tracking);
-        let others = Others { written, waits: true, reports_strays: AtomicBool::new(false) };
+        let (brought, reports_strays) = (ArcSwapOption::empty(), AtomicBool::new(false));
+        let others = Others { written, brought, waits: true, reports_strays };
         Session::new(Writes::of(tracking), Kind::Shared(Box::new(others)))
     }
 
-    /// A shared session whose reads wait for the writes of other sessions only if
-    /// `waits`.
+    /// Sets whether reads of this shared session wait for the writes of other sessions.
     #[must_use]
     pub fn waiting_for_others(mut self, waits: bool) -> Self {
         if let Kind::Shared(others) = &mut self.kind {
@@ -112,8 +153,8 @@ impl Session {
         self
     }
 
-    /// This session beside the shared one that `other` is, or stands beside: it tells that
-    /// one of its writes from now on.
+    /// Places this session beside a shared one: `other` itself, or the shared session that `other`
+    /// stands beside. From now on this session reports its writes to the shared one.
     #[must_use]
     pub fn beside(self, other: &Arc<Session>) -> Self {
         let shared = match &other.kind {
@@ -134,26 +175,26 @@ impl Session {
             carried_later: OnceLock::new(),
             unwatched: Unwatched::default(),
             held_back: AtomicU32::new(0),
+            is_anew: AtomicBool::new(false),
             kind,
         }
     }
 
-    /// A session of its own that begins where this one is: its reads wait for what reads of
-    /// this one would wait for now.
+    /// A separate session that starts where this one is: its reads wait for everything that this
+    /// session's reads would wait for now.
     #[must_use]
     pub fn fork(&self) -> Self {
         let forked = Session::own();
-        forked.absorb(&self.view_of(&Footprint::WHOLE, 0));
+        forked.absorb(&self.view_of(&TableSet::WHOLE, 0));
         forked
     }
 
-    /// Takes over what `other` has written and seen. Neither is lost by a use of
-    /// this session that goes on meanwhile.
+    /// Takes over what `other` has written and seen. Concurrent use of this session loses neither.
     ///
-    /// A shared session takes a stamp that covers all of it, and no position: a position
-    /// of a timeline that is not seen in `topology` yet would make all its users wait,
-    /// though none of them has seen anything of that timeline. It takes a stamp for that
-    /// one when the failover is seen ([`catch_up`](Self::catch_up)).
+    /// A shared session takes over a stamp that covers everything, but no position. A position on a
+    /// timeline that `topology` does not show yet would make all users wait, although no user has
+    /// seen anything of that timeline. For such a position the session takes a stamp when the
+    /// failover is seen ([`catch_up`](Self::catch_up)).
     pub fn merge(&self, other: &SessionView, topology: &Topology, clock: &WriteClock) {
         if self.is_shared() {
             let mut stamp = other.written().max(other.seen_stamp());
@@ -164,18 +205,19 @@ impl Session {
                 Some(carried) => stamp = stamp.max(carried.stamp),
                 None => {}
             }
-            self.written.note(stamp, &Footprint::WHOLE);
+            self.written.note(stamp, &TableSet::WHOLE);
         } else if !self.absorb(other) {
-            // One place for two positions. All that happened before this moment covers both.
-            self.written.note(clock.tick(), &Footprint::WHOLE);
+            // The session has room for one position only. A new stamp covers both: everything that
+            // happened before this moment.
+            self.written.note(clock.tick(), &TableSet::WHOLE);
         }
     }
 
-    /// Whether all of `other` found room.
+    /// Takes over `other`. Returns whether there was room for everything.
     fn absorb(&self, other: &SessionView) -> bool {
-        self.written.note(other.written(), &Footprint::WHOLE);
+        self.written.note(other.written(), &TableSet::WHOLE);
         let update = |seen: u64| Some(Seen::from_word(seen).with(other.seen()).word());
-        // The closure never declines, so this cannot fail.
+        // The closure always returns a value, so this cannot fail.
         let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
         match other.carried() {
             Some(theirs) => self.carry(theirs),
@@ -183,7 +225,7 @@ impl Session {
         }
     }
 
-    /// Whether there was nothing else that it stands for.
+    /// Stores a carried position. Returns false if the session already carries another one.
     fn carry(&self, theirs: &Arc<Carried>) -> bool {
         let ours = self.carried.get_or_init(|| Arc::clone(theirs));
         if theirs.position.timeline() > ours.position.timeline() {
@@ -196,27 +238,27 @@ impl Session {
         self.carried_later.get().or_else(|| self.carried.get())
     }
 
-    /// Whether many users share it, so that it remembers writes only.
+    /// Whether many users share the session, so that it remembers writes only.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         matches!(self.kind, Kind::Shared(_))
     }
 
-    /// Whether it brought along what was written after a failover that is not seen in
-    /// `topology` yet.
+    /// Whether the session carries a position from after a failover that `topology` does not show
+    /// yet.
     #[must_use]
     pub fn awaits_failover(&self, topology: &Topology) -> bool {
         self.carried().is_some_and(|carried| carried.awaits_failover(topology))
     }
 
-    /// Whether somebody tells its writes apart by their tables.
+    /// Whether anything needs the tables of this session's writes.
     #[must_use]
     pub fn tells_tables(&self) -> bool {
         let others = |others: &Others| others.listens() && others.written.tells_tables();
         self.written.tells_tables() || self.told().is_some_and(others)
     }
 
-    /// Who is told of the writes of this session.
+    /// The record of the shared session that hears of this session's writes.
     fn told(&self) -> Option<&Others> {
         match &self.kind {
             Kind::Own { shared: Some(shared) } => shared.others(),
@@ -224,7 +266,7 @@ impl Session {
         }
     }
 
-    /// What it knows of the sessions beside it.
+    /// The record of the sessions beside this shared one.
     fn others(&self) -> Option<&Others> {
         match &self.kind {
             Kind::Shared(others) => Some(others),
@@ -232,22 +274,26 @@ impl Session {
         }
     }
 
-    /// What it has written and seen itself.
+    /// What the session itself has written and seen.
     #[must_use]
     pub fn view(&self) -> SessionView {
-        self.view_with(self.written.newest(&Footprint::WHOLE, 0))
+        self.view_with(self.written.newest(&TableSet::WHOLE, 0))
     }
 
-    /// What planning needs to know for a read of these tables, which `catalog` told: a
-    /// number that is another one whenever what is known of the schema has changed. What
-    /// was written before such a change may have been any table.
+    /// What planning needs to know for a read of the tables `read`. `catalog` is the generation of
+    /// the catalog that determined these tables; the number changes with every known schema change.
+    /// A write before such a change counts as a write to any table.
     #[must_use]
-    pub fn view_of(&self, read: &Footprint, catalog: u64) -> SessionView {
-        let mut written = self.written.newest(read, catalog);
-        if let Some(others) = self.others().filter(|others| others.waits) {
-            written = written.max(others.written.newest(read, catalog));
+    pub fn view_of(&self, read: &TableSet, catalog: u64) -> SessionView {
+        let written = self.written.newest(read, catalog);
+        match self.others().filter(|others| others.waits) {
+            Some(others) => {
+                let written = written.max(others.written.newest(read, catalog));
+                // The shared session itself carries nothing.
+                SessionView::new(written, Seen::default(), others.brought.load_full())
+            }
+            None => self.view_with(written),
         }
-        self.view_with(written)
     }
 
     fn view_with(&self, written: u64) -> SessionView {
@@ -255,8 +301,8 @@ impl Session {
         SessionView::new(written, seen, self.carried().cloned())
     }
 
-    /// Has strays reported from now on, by the shared session that this one is or stands
-    /// beside. See [`is_stray`](Self::is_stray).
+    /// Makes the shared session (this one, or the one beside it) report strays from now on. See
+    /// [`is_stray`](Self::is_stray).
     pub fn report_strays(&self) {
         let others = self.told().or_else(|| self.others());
         if let Some(others) = others {
@@ -264,44 +310,56 @@ impl Session {
         }
     }
 
-    /// Whether strays are to be reported, and none was so far. One load.
+    /// Whether strays are reported and none was reported so far. One atomic load.
     #[must_use]
     pub fn reports_strays(&self) -> bool {
         self.others().is_some_and(|others| others.reports_strays.load(Ordering::Relaxed))
     }
 
-    /// Whether a read of these tables through this shared session, planned on `topology`,
-    /// would miss what another session wrote, if it did not wait for it: the work of a user
-    /// that has left his session, perhaps. Says so once.
+    /// Whether a read of these tables through this shared session, planned on `topology`, would
+    /// miss another session's write if it did not wait for it. Such a read may be work that has
+    /// left its user's session. Returns true only once.
     #[must_use]
-    pub fn is_stray(&self, read: &Footprint, catalog: u64, topology: &Topology) -> bool {
+    pub fn is_stray(&self, read: &TableSet, catalog: u64, topology: &Topology) -> bool {
         let Some(others) = self.others().filter(|_| self.reports_strays()) else { return false };
-        others.written.newest(read, catalog) > topology.covered_by_replicas().number()
-            && others.reports_strays.swap(false, Ordering::Relaxed)
+        let is_missed = others.written.newest(read, catalog)
+            > topology.covered_by_replicas().number()
+            || others
+                .brought
+                .load()
+                .as_deref()
+                .is_some_and(|it| it.is_missed_on_replicas(topology));
+        is_missed && others.reports_strays.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a read that is held on the primary only by what this session has
-    /// seen there should wait a moment for a replica to be proved.
+    /// Whether a read should wait a moment for the proof of a replica, if only what this session
+    /// has seen on the primary keeps the read there.
     ///
-    /// Each read on the primary renews what was seen, and the proof needs a
-    /// sample taken after it: a session that reads without a pause would stay
-    /// on the primary for ever, however fresh the replicas. A few reads do no
-    /// harm there; one that reads on and on waits once, a few milliseconds,
-    /// and leaves.
+    /// Each read on the primary renews what the session has seen, and the proof needs a sample
+    /// taken after it. So a session that reads without a pause would stay on the primary forever,
+    /// however fresh the replicas are. A few reads there do no harm. A session that goes on reading
+    /// waits once, for a few milliseconds, and then leaves the primary.
     pub fn should_wait_for_proof(&self) -> bool {
         if self.is_unwatched() {
-            // What it sees goes on; no proof comes to an end with it.
+            // The session keeps seeing new things unobserved, so a proof would never be enough.
             return false;
         }
         let held_back = self.held_back.fetch_add(1, Ordering::Relaxed) + 1;
         held_back.is_multiple_of(READS_BEFORE_WAITING)
     }
 
-    /// Notes that a write of these tables, which `catalog` told
-    /// ([`view_of`](Self::view_of)), has ended, however it ended. If what is known of the
-    /// schema has changed by the time that this returns, note that it
-    /// [wrote anything](Self::wrote_anything).
-    pub fn wrote(&self, tables: &Footprint, catalog: u64, clock: &WriteClock) {
+    /// Whether this is the first read of a session that [began anew](Self::anew). Each such read
+    /// needs a proof that no other session needs, and anybody can send the tokens that cause them.
+    /// So the caller lets the first reads of many sessions share one proof. One atomic load.
+    #[must_use]
+    pub fn takes_turn(&self) -> bool {
+        self.is_anew.load(Ordering::Relaxed) && self.is_anew.swap(false, Ordering::Relaxed)
+    }
+
+    /// Records that a write to `tables` has ended, successfully or not. `catalog` is the catalog's
+    /// generation, as for [`view_of`](Self::view_of). If the generation has changed when this
+    /// returns, the caller must also record [`wrote_anything`](Self::wrote_anything).
+    pub fn wrote(&self, tables: &TableSet, catalog: u64, clock: &WriteClock) {
         let told = self.told().filter(|others| others.listens());
         let noting = || [Some(&self.written), told.map(|others| &others.written)];
         if !tables.is_whole() {
@@ -311,23 +369,22 @@ impl Session {
         noting().into_iter().flatten().for_each(|written| written.note(stamp, tables));
     }
 
-    /// Notes that a write has ended, however it ended, which may have been of any table.
+    /// Records that a write to any table may have ended, successfully or not.
     pub fn wrote_anything(&self, clock: &WriteClock) {
-        self.wrote(&Footprint::WHOLE, 0, clock);
+        self.wrote(&TableSet::WHOLE, 0, clock);
     }
 
-    /// Notes that a read, planned with `planned`, was served by `server`.
-    /// `proved` says that the plan asked for all that the session had seen by
-    /// then, and not for whatever there was.
+    /// Records that `server` has served a read that was planned with `planned`. `proved`: whether
+    /// the plan required everything that the session had seen, instead of accepting any data.
     pub fn saw(&self, server: Server, planned: &SessionView, proved: bool, clock: &WriteClock) {
         self.saw_after(planned.seen(), server, proved, clock);
     }
 
-    /// Notes that `server` has shown something outside any plan: the answer to a statement of
-    /// an open transaction, the first row of a stream that may write. `is_primary`: it
-    /// was the primary when that began, and so holds all that the session has seen by now. A
-    /// replica does if it held all so far. Afterwards only that server serves the session,
-    /// and others that cover a stamp drawn now.
+    /// Records that `server` has shown something without a plan: the answer to a statement in an
+    /// open transaction, or the first row of a stream that may write. `is_primary`: whether the
+    /// server was the primary at the beginning, so that it holds everything that the session has
+    /// seen by now. A replica holds everything only if it did so before. Afterwards only this
+    /// server may serve the session, or a server that covers a stamp drawn now.
     pub fn saw_unplanned(&self, server: Server, is_primary: bool, clock: &WriteClock) {
         let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
         self.saw_after(seen, server, is_primary, clock);
@@ -340,19 +397,19 @@ impl Session {
         let stamp = clock.tick();
         let update = |seen: u64| {
             let seen = Seen::from_word(seen);
-            // If another read ended meanwhile on another server, neither is proved to
-            // hold both.
+            // If another read has ended on another server in the meantime, neither server is proved
+            // to hold both results.
             let holds_all = seen.is_on(server) || (proved && seen == planned);
             let newest = stamp.max(seen.stamp());
             Some(Seen::new(holds_all.then_some(server), newest).word())
         };
-        // The closure never declines, so this cannot fail.
+        // The closure always returns a value, so this cannot fail.
         let _ = self.seen.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
     }
 }
 
 impl Others {
-    /// Whether anybody asks what they write.
+    /// Whether anything needs the writes of these sessions.
     fn listens(&self) -> bool {
         self.waits || self.reports_strays.load(Ordering::Relaxed)
     }
@@ -367,7 +424,7 @@ mod tests {
         Server { endpoint: EndpointId::from_index(index).unwrap(), run }
     }
 
-    /// What each of two servers must cover, in stamps.
+    /// The stamp that each of two servers must cover.
     fn needs(session: &Session) -> [u64; 2] {
         [1, 2].map(|index| session.view().needs(server(index)).number())
     }
@@ -385,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_ties_to_its_server_until_another_covers_it() {
+    fn a_read_ties_the_session_to_its_server_until_another_one_covers_the_stamp() {
         let (clock, session) = (WriteClock::default(), Session::own());
         session.saw(server(1), &session.view(), true, &clock);
         assert_eq!(needs(&session), [0, 1]);
@@ -395,7 +452,7 @@ mod tests {
     fn another_run_of_the_same_endpoint_is_another_server() {
         let (clock, session) = (WriteClock::default(), Session::own());
         session.saw(server(1), &session.view(), true, &clock);
-        // Also one whose number has the same low bits.
+        // Also a run whose number has the same low bits.
         for run in [2, 257, 65_537] {
             let restarted = Server { run, ..server(1) };
             assert_eq!(session.view().needs(restarted), clock.now());
@@ -403,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_crossed_on_two_servers_are_held_by_neither() {
+    fn after_concurrent_reads_on_two_servers_neither_holds_both() {
         let (clock, session) = (WriteClock::default(), Session::own());
         let planned = session.view();
         session.saw(server(1), &planned, true, &clock);
@@ -412,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_crossed_on_one_server_stay_there() {
+    fn concurrent_reads_on_one_server_tie_the_session_to_it() {
         let (clock, session) = (WriteClock::default(), Session::own());
         let planned = session.view();
         session.saw(server(1), &planned, true, &clock);
@@ -421,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_asked_for_no_proof_gives_none() {
+    fn a_read_planned_without_proof_ties_the_session_to_no_server() {
         let (clock, session) = (WriteClock::default(), Session::own());
         session.saw(server(1), &session.view(), true, &clock);
         session.saw(server(2), &session.view(), false, &clock);

@@ -1,64 +1,95 @@
-//! What is known of all endpoints: an immutable value, and its one reducer.
+//! The state of all endpoints: an immutable value, and its one reducer.
 
+mod condition;
+mod database;
+mod endpoint;
+mod event;
+mod health;
+mod lag;
+mod observation;
+mod places;
 mod reducer;
+mod role;
+mod samples;
+mod subscription;
 
 use std::{sync::Arc, time::Duration};
 
+pub use condition::Condition;
+pub use database::Database;
+pub use endpoint::{Endpoint, EndpointId, EndpointSet, Horizon, MAX_ENDPOINTS};
+pub use event::Event;
+pub use health::{Health, HealthPolicy};
+pub use lag::{LagHistory, LagSummary};
+pub use observation::{
+    Failure, Incarnation, Observation, Outcome, ReadOnly, Replication, Report, ServerInfo,
+    Transactions,
+};
+pub use role::Role;
+pub use subscription::{Feed, Subscription};
+
 pub use reducer::TopologyReducer;
 
-use crate::{
-    Condition, Database, Distance, Endpoint, EndpointId, Failure, Health, Incarnation,
-    MAX_ENDPOINTS, Moment, Particulars, Position, Replication, Role, WriteStamp, history::Sample,
-};
+use crate::{Ancestry, Distance, Moment, Position, WriteStamp};
+use places::Places;
+use samples::Sample;
 
-/// What is known of one endpoint.
+/// The known state of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointState {
-    /// What was configured.
+    /// Its number in this process.
+    pub id: EndpointId,
+    /// The endpoint as configured.
     pub endpoint: Endpoint,
-    /// Whether it answers.
+    /// Whether the endpoint answers.
     pub health: Health,
-    /// What it was last seen to be.
+    /// The role that was last observed.
     pub role: Role,
-    /// Whether it still receives from its primary.
+    /// Whether a replica still receives from its primary.
     pub replication: Replication,
-    /// How far it has got, if known.
+    /// How far the endpoint has got, if known.
     pub position: Option<Position>,
     /// How far a replica has received, replayed or not, if known.
     pub received: Option<Position>,
-    /// Which run of the server the position is of.
+    /// The run of the server that the position belongs to.
     pub incarnation: Option<Incarnation>,
-    /// The number of that run, 0 before any. Numbers are drawn in the order in which runs
-    /// are first seen, on all endpoints together, so no two runs share one. A read that
-    /// was planned on one run and served by another proves nothing.
+    /// The number of this run; 0 before the first one. Runs of all endpoints are numbered together,
+    /// in the order in which they are first seen, so no two runs share a number. A read that was
+    /// planned on one run and served by another proves nothing.
     pub run: u32,
-    /// Whether it holds another system's data.
+    /// Whether the endpoint holds another system's data.
     pub foreign: bool,
-    /// The database that it last said it leads to.
+    /// The database that the endpoint last reported.
     pub database: Option<Arc<Database>>,
-    /// Whether that is another one than the primary's, on a server with our data.
+    /// Whether this is another database than the primary's, on a server with our data.
     pub other_database: bool,
-    /// The endpoint that stands for the server that this one leads to as well.
+    /// Another endpoint that already represents the same server.
     pub same_as: Option<EndpointId>,
-    /// Whether it is on a timeline that a promotion has ended, as far as is known.
+    /// Whether the endpoint is known to be on a timeline that a promotion has ended.
     pub old_timeline: bool,
-    /// Whether it is a replica that is far behind, as the policy of health has
-    /// it.
+    /// Whether the endpoint is a replica that was not seen on the primary's history since the last
+    /// one ended, where positions do not number histories: what it shows may be lost.
+    pub doubted: bool,
+    /// Whether the endpoint is a replica that counts as lagging by the health policy.
     pub lagging: bool,
-    /// What it says of itself for people to read.
-    pub particulars: Particulars,
-    /// How long the last probe took, round trip and all.
+    /// Whether no new statement may go there, because somebody wants it idle. It is probed and
+    /// proved as before, and a primary stays the primary.
+    pub draining: bool,
+    /// What the server says about itself, for people to read.
+    pub info: ServerInfo,
+    /// How long the last probe took, including the round trip.
     pub probe_time: Option<Duration>,
-    /// The newest write stamp proved to be contained in its data.
+    /// The newest write stamp that the endpoint's data is proved to contain.
     pub covered: WriteStamp,
-    /// Its data contain all that the primary had committed at this moment.
+    /// The endpoint's data contains everything that the primary had committed at this moment.
     /// `None` while nothing is proved.
     pub fresh_at: Option<Moment>,
 }
 
 impl EndpointState {
-    fn new(endpoint: Endpoint) -> Self {
+    fn new(id: EndpointId, endpoint: Endpoint) -> Self {
         EndpointState {
+            id,
             endpoint,
             health: Health::Unknown,
             role: Role::Unknown,
@@ -72,61 +103,154 @@ impl EndpointState {
             other_database: false,
             same_as: None,
             old_timeline: false,
+            doubted: false,
             lagging: false,
-            particulars: Particulars::default(),
+            draining: false,
+            info: ServerInfo::default(),
             probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
         }
     }
 
-    /// Whether no probe has found that it does not answer. One broken connection of a statement
-    /// must not hand its place to another server.
+    /// Whether the endpoint is up, or only a statement on it has failed. One statement's broken
+    /// connection must not give the endpoint's place to another server.
     pub(crate) fn may_answer(&self) -> bool {
         matches!(self.health, Health::Up | Health::Down { failure: Failure::Statement(_) })
     }
 
-    /// Whether it answers, holds our data, and no other endpoint stands for it.
+    /// Whether the endpoint answers, holds our data, and is not represented by another endpoint.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.health == Health::Up && self.is_ours()
     }
 
-    /// Whether it leads to our database, as far as is known, and no other endpoint stands
-    /// for its server.
+    /// Whether the endpoint answers, shows a replica's role, and may get new statements.
+    pub(crate) fn is_replica_in_use(&self) -> bool {
+        self.is_usable() && !self.draining && self.role == Role::Replica
+    }
+
+    /// Whether the endpoint leads to our database, as far as is known, and no other endpoint
+    /// represents its server.
     pub(crate) fn is_ours(&self) -> bool {
         !self.foreign && !self.other_database && self.same_as.is_none()
     }
 }
 
-/// What is known of all endpoints at one moment.
+/// What the history of the primary has to do with another one, where the engine does not number
+/// histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// They are one, as far as is known.
+    None,
+    /// The other one has ended here, and what is asked for was not taken over.
+    Ended,
+    /// The other one has something of a server that the primary has not heard of.
+    Unseen {
+        /// A number for that server, the same in every process.
+        writer: u32,
+    },
+}
+
+/// The known state of all endpoints at one moment.
 ///
 /// Readers hold a snapshot; only a [`TopologyReducer`] makes new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     endpoints: Vec<EndpointState>,
+    places: Places,
+    /// The number of the endpoint that is added next, or of a later one.
+    next: Option<EndpointId>,
     primary: Option<EndpointId>,
+    /// The replicas that may get reads as far as it depends on them alone; derived from their
+    /// states, so that a plan need not look at each.
+    replicas_in_use: EndpointSet,
     /// The newest sample of the primary.
     sampled: Option<Sample>,
-    /// The newest stamp that the primary is proved to show; `None` if it does not tell.
+    /// Which history that is of, where positions do not tell.
+    ancestry: Option<Ancestry>,
+    /// How many histories have ended here.
+    epoch: u32,
+    /// The last samples of those, oldest first.
+    ended: Arc<[Position]>,
+    /// The newest stamp that the primary is proved to show; `None` if the primary does not report
+    /// it.
     shown: Option<WriteStamp>,
+    /// Who belongs to which group.
+    groups: Arc<Groups>,
+}
+
+/// The groups of replicas, as configured.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Groups {
+    named: Vec<(Box<str>, EndpointSet)>,
+    all: EndpointSet,
+    /// Members of no group.
+    ungrouped: EndpointSet,
+    /// Whether some endpoint has another weight than the others.
+    is_weighted: bool,
+    subscribers: EndpointSet,
+}
+
+impl Groups {
+    fn of(endpoints: &[EndpointState]) -> Self {
+        let mut groups = Groups::default();
+        for state in endpoints {
+            let id = state.id;
+            groups.all.insert(id);
+            groups.is_weighted |= state.endpoint.weight() != endpoints[0].endpoint.weight();
+            if state.endpoint.is_subscriber() {
+                groups.subscribers.insert(id);
+            }
+            match state.endpoint.group() {
+                None => groups.ungrouped.insert(id),
+                Some(name) => groups.insert(name, id),
+            }
+        }
+        groups
+    }
+
+    fn insert(&mut self, name: &str, id: EndpointId) {
+        match self.named.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, members)) => members.insert(id),
+            None => self.named.push((name.into(), EndpointSet::from_iter([id]))),
+        }
+    }
 }
 
 impl Topology {
-    /// The topology before any observation: the first endpoint counts as the
-    /// primary. Endpoints beyond [`MAX_ENDPOINTS`] are left out; configuration
-    /// refuses so many.
+    /// The topology before any observation: the first endpoint counts as the primary. Endpoints
+    /// beyond [`MAX_ENDPOINTS`] are left out; the configuration refuses more than these.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
+        let mut next = Some(EndpointId::FIRST);
+        let mut number = |endpoint| {
+            let id = next?;
+            next = id.next();
+            Some(EndpointState::new(id, endpoint))
+        };
         let endpoints: Vec<_> =
-            endpoints.into_iter().take(MAX_ENDPOINTS).map(EndpointState::new).collect();
+            endpoints.into_iter().take(MAX_ENDPOINTS).map_while(&mut number).collect();
         let primary = (!endpoints.is_empty()).then_some(EndpointId::FIRST);
-        Topology { endpoints, primary, sampled: None, shown: None }
+        let groups = Arc::new(Groups::of(&endpoints));
+        Topology {
+            places: Places::of(&endpoints),
+            endpoints,
+            next,
+            primary,
+            replicas_in_use: EndpointSet::EMPTY,
+            sampled: None,
+            ancestry: None,
+            epoch: 0,
+            ended: Arc::default(),
+            shown: None,
+            groups,
+        }
     }
 
-    /// A topology that needs no probes: connections to one SQLite file, the
-    /// first for writing and the others read-only, which see every commit at
-    /// once; or one server alone.
+    /// A topology that needs no probes: a single server, or connections to one SQLite file. Of
+    /// these connections the first one writes, the others are read-only and see every commit at
+    /// once.
     #[must_use]
     pub fn always_current(endpoints: Vec<Endpoint>) -> Self {
         let mut topology = Topology::new(endpoints);
@@ -136,54 +260,147 @@ impl Topology {
             state.position = Some(Position::Current);
             state.covered = WriteStamp::from_number(u64::MAX);
         }
+        topology.note_replicas_in_use();
         topology
     }
 
-    /// Whether every read sees every write, and nothing need be proved; see
+    /// To be called when anything has changed that [`EndpointState::is_replica_in_use`] or the
+    /// choice of the primary depends on.
+    fn note_replicas_in_use(&mut self) {
+        let states = self.endpoints.iter().filter(|state| self.primary != Some(state.id));
+        let in_use = states.filter(|state| state.is_replica_in_use());
+        self.replicas_in_use = in_use.map(|state| state.id).collect();
+    }
+
+    /// The replicas that may get reads, unless they are not fresh enough for one.
+    #[must_use]
+    pub fn replicas_in_use(&self) -> EndpointSet {
+        self.replicas_in_use
+    }
+
+    /// Whether every read sees every write without a proof; see
     /// [`always_current`](Self::always_current).
-    pub(crate) fn is_always_current(&self) -> bool {
+    #[must_use]
+    pub fn is_always_current(&self) -> bool {
         self.current_position() == Some(&Position::Current)
     }
 
-    /// The endpoint that takes writes; `None` while none may.
+    /// The endpoint that takes writes; `None` while no endpoint may.
     #[must_use]
     pub fn primary(&self) -> Option<EndpointId> {
         self.primary
     }
 
-    /// Whether there is a primary, and it answers.
+    /// The endpoint that takes writes, unless it is being drained: then no new statement may go
+    /// there.
     #[must_use]
-    pub fn has_usable_primary(&self) -> bool {
-        self.primary.and_then(|id| self.get(id)).is_some_and(EndpointState::is_usable)
+    pub fn open_primary(&self) -> Option<EndpointId> {
+        let state = self.get(self.primary?)?;
+        (!state.draining).then_some(state.id)
     }
 
-    /// How many endpoints were configured.
+    /// Whether there is a primary that answers and may get new statements.
+    #[must_use]
+    pub fn has_usable_primary(&self) -> bool {
+        self.open_primary().and_then(|id| self.get(id)).is_some_and(EndpointState::is_usable)
+    }
+
+    /// All endpoints.
+    #[must_use]
+    pub fn all(&self) -> EndpointSet {
+        self.groups.all
+    }
+
+    /// The members of `set`, in the order of their places.
+    pub fn members(&self, set: EndpointSet) -> impl Iterator<Item = EndpointId> + use<'_> {
+        self.states(set).map(|state| state.id)
+    }
+
+    /// The states of the members of `set`, in the order of their places.
+    pub(crate) fn states(
+        &self,
+        set: EndpointSet,
+    ) -> impl Iterator<Item = &EndpointState> + use<'_> {
+        set.places().filter_map(|place| self.at(place))
+    }
+
+    /// The member of `set` that `n` others precede; `None` past the end.
+    #[must_use]
+    pub fn nth(&self, set: EndpointSet, n: usize) -> Option<EndpointId> {
+        self.at(set.and(self.all()).places().nth(n)?).map(|state| state.id)
+    }
+
+    /// Tells the endpoints that were added until now from those that come later.
+    #[must_use]
+    pub fn horizon(&self) -> Horizon {
+        Horizon(self.next)
+    }
+
+    /// The endpoints of the group called `name`; `None` if there is no such group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<EndpointSet> {
+        self.groups.named.iter().find(|(known, _)| **known == *name).map(|(_, members)| *members)
+    }
+
+    /// The endpoints of no group, which serve reads that ask for none.
+    #[must_use]
+    pub fn ungrouped(&self) -> EndpointSet {
+        self.groups.ungrouped
+    }
+
+    /// The logical subscribers.
+    #[must_use]
+    pub fn subscribers(&self) -> EndpointSet {
+        self.groups.subscribers
+    }
+
+    /// The endpoints that carry `tag`.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> EndpointSet {
+        self.iter().filter(|(_, state)| state.endpoint.has_tag(tag)).map(|(id, _)| id).collect()
+    }
+
+    /// Whether endpoints differ in weight.
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        self.groups.is_weighted
+    }
+
+    /// How many endpoints there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// Whether none was.
+    /// Whether there are no endpoints.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
 
-    /// What is known of `id`, `None` if it is not in this topology.
+    /// The state of `id`; `None` if it is not in this topology.
     #[must_use]
     pub fn get(&self, id: EndpointId) -> Option<&EndpointState> {
-        self.endpoints.get(id.index())
+        self.at(id.place()).filter(|state| state.id == id)
     }
 
-    /// All endpoints, in the order of the configuration.
+    /// The endpoint at this place.
+    fn at(&self, place: usize) -> Option<&EndpointState> {
+        self.endpoints.get(self.places.index(place)?)
+    }
+
+    /// The place of `id` in the list of endpoints.
+    fn index(&self, id: EndpointId) -> Option<usize> {
+        let index = self.places.index(id.place())?;
+        self.endpoints.get(index).filter(|state| state.id == id).map(|_| index)
+    }
+
+    /// All endpoints: as configured, and then as they were added.
     pub fn iter(&self) -> impl Iterator<Item = (EndpointId, &EndpointState)> {
-        self.endpoints
-            .iter()
-            .enumerate()
-            .filter_map(|(index, state)| Some((EndpointId::from_index(index)?, state)))
+        self.endpoints.iter().map(|state| (state.id, state))
     }
 
-    /// How `id` stands, in one word.
+    /// The state of `id` in one word.
     #[must_use]
     pub fn condition(&self, id: EndpointId) -> Condition {
         let Some(state) = self.get(id) else { return Condition::Unobserved };
@@ -194,6 +411,7 @@ impl Topology {
             (Health::Up, _) if state.foreign => Condition::Foreign,
             (Health::Up, _) if state.other_database => Condition::OtherDatabase,
             (Health::Up, _) if state.same_as.is_some() => Condition::SameServer,
+            (Health::Up, _) if state.draining => Condition::Draining,
             (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
             (Health::Up, _) if state.replication == Replication::Copying => Condition::Copying,
             (Health::Up, Role::Unknown) => Condition::Unobserved,
@@ -216,58 +434,85 @@ impl Topology {
         }
     }
 
-    /// What a read on `id` may miss at most, at `now`: it contains all that the
-    /// primary had committed that long ago. `None` if nothing is proved.
+    /// The most that a read on `id` may miss at `now`: the endpoint contains everything that the
+    /// primary had committed this long ago. `None` if nothing is proved.
     #[must_use]
     pub fn staleness(&self, id: EndpointId, now: Moment) -> Option<Duration> {
-        let state = self.get(id)?;
+        self.staleness_of(self.get(id)?, now)
+    }
+
+    /// As [`staleness`](Self::staleness), of an endpoint of this topology.
+    pub(crate) fn staleness_of(&self, state: &EndpointState, now: Moment) -> Option<Duration> {
         match state.position {
-            // One file: a read sees every commit.
+            // On one file, a read sees every commit.
             Some(Position::Current) => Some(Duration::ZERO),
-            _ if self.primary == Some(id) => Some(Duration::ZERO),
+            _ if self.primary == Some(state.id) => Some(Duration::ZERO),
             _ => state.fresh_at.map(|at| now.since(at)),
         }
     }
 
-    /// How far `id` is behind the newest that is known of the primary. Unlike
-    /// [`Topology::staleness`] it does not grow while the primary is away.
+    /// How far `id` is behind the newest sample of the primary. Unlike [`Topology::staleness`], the
+    /// lag does not grow while the primary is away.
     #[must_use]
     pub fn lag(&self, id: EndpointId) -> Option<Duration> {
-        let state = self.get(id)?;
+        self.lag_of(self.get(id)?)
+    }
+
+    /// As [`lag`](Self::lag), of an endpoint of this topology.
+    pub(crate) fn lag_of(&self, state: &EndpointState) -> Option<Duration> {
         match (&state.position, &self.sampled) {
             (Some(Position::Current), _) => Some(Duration::ZERO),
-            _ if self.primary == Some(id) => Some(Duration::ZERO),
+            _ if self.primary == Some(state.id) => Some(Duration::ZERO),
             (_, Some(sample)) => state.fresh_at.map(|at| sample.at.since(at)),
             // The primary was never reached: unknown is not zero.
             (_, None) => None,
         }
     }
 
-    /// How much `id` has yet to replay of the newest that is known of the
-    /// primary, in the unit of the engine. `None` if that is unknown: so it is
-    /// on another timeline, and while `id` does not answer.
+    /// How much `id` still has to replay up to the primary's newest known position, in the engine's
+    /// unit. `None` if this is unknown: on another timeline, or while `id` does not answer.
     #[must_use]
     pub fn distance(&self, id: EndpointId) -> Option<Distance> {
         self.get(id)?.position.as_ref()?.behind(self.sampled_position()?)
     }
 
-    /// How much of that `id` has yet to receive. The rest of
-    /// [`Topology::distance`] is there and waits to be replayed.
+    /// How much `id` still has to receive up to the primary's newest known position. The rest of
+    /// [`Topology::distance`] has arrived and waits for replay.
     #[must_use]
     pub fn distance_to_receive(&self, id: EndpointId) -> Option<Distance> {
         self.get(id)?.received.as_ref()?.behind(self.sampled_position()?)
     }
 
-    /// The newest position that is known of the primary.
+    /// The newest known position of the primary.
     #[must_use]
     pub fn sampled_position(&self) -> Option<&Position> {
         self.sampled.as_ref().map(|sample| &sample.position)
     }
 
-    /// Where the primary is, as far as is known.
+    /// The position of the primary, as far as it is known.
     pub(crate) fn current_position(&self) -> Option<&Position> {
         let primary = || self.primary.and_then(|id| self.get(id))?.position.as_ref();
         self.sampled_position().or_else(primary)
+    }
+
+    /// What the history of the primary has to do with that of `position`, where positions do not tell.
+    pub(crate) fn parting(&self, position: &Position) -> Parting {
+        let (Some(ancestry), Some(ours)) = (&self.ancestry, self.sampled_position()) else {
+            return Parting::None;
+        };
+        match ancestry.stranger(ours, position) {
+            None => Parting::None,
+            // What was known of a primary that was replaced here. Of the same server only: others' numbers
+            // say nothing.
+            Some(_) if self.ended.iter().any(|ended| ended.has_same(position)) => Parting::Ended,
+            Some(writer) => Parting::Unseen { writer },
+        }
+    }
+
+    /// How many histories have ended here.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The newest stamp that a known position of the primary contains.
@@ -275,27 +520,28 @@ impl Topology {
     pub fn sampled_stamp(&self) -> WriteStamp {
         match (&self.sampled, self.primary.and_then(|id| self.get(id))) {
             (Some(sample), _) => sample.stamp,
-            // Without probes: everything is there at once.
+            // Without probes, everything is covered at once.
             (None, Some(primary)) => primary.covered,
             (None, None) => WriteStamp::NONE,
         }
     }
 
-    /// The newest stamp of which it is proved that the primary shows all that any replica had shown
-    /// when it was drawn. `None` if the primary does not tell: only PostgreSQL does.
+    /// The newest stamp for which this is proved: the primary shows everything that any replica had
+    /// shown when the stamp was drawn. `None` if the primary does not report it.
     #[must_use]
     pub fn shown(&self) -> Option<WriteStamp> {
         self.shown
     }
 
-    /// The least stamp that all replicas in use are proved to cover: a session
-    /// that waits for a newer one is worth quick probing.
+    /// The least stamp that all replicas in use are proved to cover. If a session waits for a newer
+    /// stamp, quick probing is worth it.
     #[must_use]
     pub fn covered_by_replicas(&self) -> WriteStamp {
         self.iter()
             .filter(|(id, state)| {
                 self.primary != Some(*id)
                     && state.is_usable()
+                    && !state.draining
                     && state.role == Role::Replica
                     && state.replication != Replication::Stopped
                     && !state.old_timeline

@@ -1,4 +1,4 @@
-//! The algebra of positions: laws, and a model that is a plain set.
+//! Checks the algebra of positions: laws, and a comparison with plain sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ fn uuid(n: u8) -> String {
     format!("0000000{n}-aaaa-bbbb-cccc-0123456789ab")
 }
 
-/// Each transaction on its own, so that the parser has everything to join.
+/// Writes each transaction separately, so that the parser must join all of them.
 fn text(model: &BTreeSet<Transaction>) -> String {
     let each = |(u, tag, n): &Transaction| match *tag {
         "" => format!("{}:{n}", uuid(*u)),
@@ -36,7 +36,7 @@ fn set(model: &BTreeSet<Transaction>) -> GtidSet {
 }
 
 fn list() -> impl Strategy<Value = GtidList> {
-    // The server is a function of domain and sequence: one history.
+    // The server follows from domain and sequence, so all lists share one history.
     vec((0..4_u32, 0..20_u64), 0..5).prop_map(|gtids| {
         let last: BTreeMap<u32, u64> = gtids.into_iter().collect();
         let each = |(domain, n): (u32, u64)| format!("{domain}-{}-{n}", 1 + n / 7);
@@ -71,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_set_is_what_its_model_is(a in model(), b in model()) {
+    fn a_set_behaves_like_its_model(a in model(), b in model()) {
         let (x, y) = (set(&a), set(&b));
         prop_assert_eq!(x.len(), a.len() as u64);
         prop_assert_eq!(x.is_empty(), a.is_empty());
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(a in model(), b in any_list()) {
+    fn a_written_position_is_read_back(a in model(), b in any_list()) {
         let (set, list) = (set(&a), b);
         prop_assert_eq!(set.to_string().parse::<GtidSet>().unwrap(), set.clone());
         prop_assert_eq!(set.to_string().to_uppercase().parse::<GtidSet>().unwrap(), set);
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn what_covers_misses_nothing(a in position(), b in position()) {
+    fn a_covering_position_misses_nothing(a in position(), b in position()) {
         let missing = a.behind(&b).map(|distance| serde_json::to_value(distance).unwrap());
         if let (true, Some(missing)) = (a.covers(&b), missing) {
             prop_assert_eq!(&missing["count"], 0);
@@ -138,13 +138,13 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_much_for_the_parsers(text in ".{0,200}") {
+    fn no_text_breaks_the_parsers(text in ".{0,200}") {
         let _ = text.parse::<GtidSet>();
         let _ = text.parse::<GtidList>();
     }
 
     #[test]
-    fn no_text_of_the_right_letters_is_too_much(text in "[-0-9a-f:, \n]{0,120}") {
+    fn no_text_of_valid_letters_breaks_the_parsers(text in "[-0-9a-f:, \n]{0,120}") {
         let text = format!("{}{text}", uuid(1));
         if let Ok(set) = text.parse::<GtidSet>() {
             prop_assert_eq!(set.to_string().parse::<GtidSet>().unwrap(), set);

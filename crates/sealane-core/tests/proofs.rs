@@ -1,6 +1,6 @@
-//! What the topology proves, against a world in which everything is known:
-//! a primary that writes, replicas that replay and crash, and questions whose
-//! answers are read and delivered whenever they are.
+//! Compares the topology's proofs with a simulated world in which everything is known: a primary
+//! that writes, replicas that replay and crash, and questions whose answers are read and delivered
+//! at any time.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ const REPLICAS: usize = 2;
 #[derive(Debug, Clone)]
 enum Step {
     Write,
-    /// A replica replays so many writes.
+    /// A replica replays this many writes.
     Replay(usize, u64),
-    /// A replica comes back as another run, so many writes older.
+    /// A replica comes back as another run, this many writes older.
     Crash(usize, u64),
     /// A question is sent to an endpoint.
     Ask(usize),
     /// The server reads its position for the answer.
     Read(usize),
-    /// The answer, if the server has read anything, is taken in.
+    /// The answer is delivered, if the server has read its position.
     Deliver(usize),
     /// The question fails.
     Fail(usize),
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a question was asked with, and what the server has read.
+/// The stamp and time of a question, and what the server has read for it.
 #[derive(Debug, Clone)]
 struct Question {
     started: Moment,
@@ -54,7 +54,7 @@ struct Question {
     read: Option<(u64, u32)>,
 }
 
-/// The engine's way to write down how many writes are contained.
+/// The engine's notation for the number of contained writes.
 type Notation = fn(u64) -> Position;
 
 fn wal(writes: u64) -> Position {
@@ -78,12 +78,12 @@ struct World {
     clock: WriteClock,
     /// When each write was committed; the first write is number 1.
     committed: Vec<Moment>,
-    /// How many writes each endpoint contains, and its run.
+    /// How many writes each endpoint contains, with its run.
     contained: Vec<(u64, u32)>,
     questions: Vec<Option<Question>>,
     reducer: TopologyReducer,
     notation: Notation,
-    /// A planted fault: the clock is read when the answer is there.
+    /// A planted fault: the clock is read when the answer arrives.
     late_stamps: bool,
 }
 
@@ -171,7 +171,7 @@ impl World {
         });
     }
 
-    /// The first claim that is not true of the data at the position shown.
+    /// The first claim that is not true for the data at the shown position.
     fn false_claim(&self) -> Option<String> {
         let topology = self.reducer.topology();
         topology.iter().skip(1).find_map(|(id, state)| {
@@ -179,7 +179,7 @@ impl World {
                 Some(position) => position.covers(&(self.notation)(n)),
                 None => false,
             };
-            // Writes are stamped in the order in which they are numbered.
+            // Writes are stamped in the order of their numbers.
             let covered = state.covered.number();
             if covered > 0 && !holds(covered) {
                 return Some(format!("{id} does not hold write {covered}"));
@@ -214,7 +214,7 @@ fn runner() -> TestRunner {
 const NOTATIONS: [Notation; 3] = [wal, gtid_set, gtid_list];
 
 #[test]
-fn nothing_is_claimed_that_is_not_so() {
+fn the_topology_makes_no_false_claim() {
     let run = runner().run(&steps(), |steps| {
         for notation in NOTATIONS {
             simulate(&steps, notation, false).map_err(TestCaseError::fail)?;
@@ -225,7 +225,7 @@ fn nothing_is_claimed_that_is_not_so() {
 }
 
 #[test]
-fn who_has_replayed_everything_is_proved_to_after_one_round() {
+fn a_replica_that_has_replayed_everything_is_proved_after_one_round() {
     let run = runner().run(&steps(), |steps| {
         for notation in NOTATIONS {
             let mut world = simulate(&steps, notation, false).map_err(TestCaseError::fail)?;
@@ -249,7 +249,7 @@ fn who_has_replayed_everything_is_proved_to_after_one_round() {
 }
 
 #[test]
-fn a_clock_that_is_read_too_late_is_found_out() {
+fn a_clock_that_is_read_too_late_is_detected() {
     for notation in NOTATIONS {
         let run = runner().run(&steps(), |steps| {
             simulate(&steps, notation, true).map(drop).map_err(TestCaseError::fail)

@@ -1,4 +1,9 @@
-//! Keeps what statements are judged by up to date with the primary's catalog.
+//! Keeps the classifier up to date with the primary's catalog.
+//!
+//! The catalog is loaded at the start, after each change of the schema through sealane, and once a
+//! minute. Views are printed a hundred at a time and with a short `lock_timeout`: printing a view
+//! locks what it reads, and a migration must not become the victim of a deadlock with us. The
+//! definitions of views, policies and domains are judged on the client, as any text is.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,62 +15,62 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::Board;
+use crate::TopologyStore;
 
-/// Between loads when nothing is known to have changed: others change schemas too.
+/// Time between loads without a known change: other processes change schemas too.
 const IDLE: Duration = Duration::from_secs(60);
-/// Between loads at least: a migration changes the schema many times.
+/// Least time between two loads: a migration changes the schema many times.
 const SOONEST: Duration = Duration::from_millis(200);
-/// Between attempts that fail, at first; it doubles up to [`IDLE`].
+/// Delay after the first failed attempt; it doubles up to [`IDLE`].
 const RETRY: Duration = Duration::from_secs(1);
-/// A catalog that could not be loaded again for so long is no longer believed where
-/// it allows something: others change schemas too.
+/// If no load succeeds for this long, the facts that allow something no longer count: other
+/// processes change schemas too.
 const BELIEVED: Duration = Duration::from_secs(180);
-/// A catalog of thousands of views takes a second or two.
+/// Time limit for one load. A catalog of thousands of views takes a second or two.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where a catalog is loaded from.
+/// A source to load catalogs from.
 pub trait CatalogSource: Send + Sync + 'static {
-    /// The catalog as `endpoint` has it now.
+    /// Loads the current catalog of `endpoint`.
     ///
     /// # Errors
-    /// The server cannot be asked, or what it says is not understood.
+    /// The server cannot be asked, or its answer is not understood.
     fn load(&self, endpoint: EndpointId) -> impl Future<Output = Result<Catalog, Failure>> + Send;
 }
 
-/// Loads the primary's catalog into a [`Classifier`]: at once, after each change of
-/// the schema that it is told of, and once a minute. Ends when dropped.
+/// Loads the primary's catalog into a [`Classifier`]: at the start, after each reported schema
+/// change, and once a minute. Ends when dropped.
 pub struct CatalogWatch {
     classifier: Arc<Classifier>,
-    /// How many changes were told of.
+    /// The number of reported changes.
     changes: watch::Sender<u64>,
-    /// How many of them the last load came after; `None` before the first.
+    /// The number of changes reported before the last load; `None` before the first load.
     loaded: watch::Receiver<Option<u64>>,
     task: JoinHandle<()>,
 }
 
 impl CatalogWatch {
-    /// Begins to load. Must be called within a tokio runtime.
+    /// Starts loading. Must be called within a tokio runtime.
     pub fn spawn(
-        board: Arc<Board>,
+        store: Arc<TopologyStore>,
         classifier: Arc<Classifier>,
         source: impl CatalogSource,
     ) -> Self {
         let (changes, told) = watch::channel(0);
         let (done, loaded) = watch::channel(None);
-        let keeper = Keeper { board, classifier: Arc::clone(&classifier), source, told, done };
+        let keeper = Keeper { store, classifier: Arc::clone(&classifier), source, told, done };
         CatalogWatch { classifier, changes, loaded, task: tokio::spawn(keeper.run()) }
     }
 
-    /// The schema has changed: what only the catalog knew to be pure is not, until
-    /// it is loaded again, which begins now.
+    /// Reports a schema change and starts a load. Until the catalog is loaded again, nothing counts
+    /// as pure that only the catalog knows to be pure.
     pub fn schema_changed(&self) {
         self.classifier.doubt_catalog();
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Waits until the catalog was loaded after every change told of before this
-    /// call, `patience` at most; whether it was. Cancel safe.
+    /// Waits until the catalog includes every change that was reported before this call, `patience`
+    /// at most. Returns whether it does. Cancel safe.
     pub async fn current(&self, patience: Duration) -> bool {
         let changes = *self.changes.borrow();
         let mut loaded = self.loaded.clone();
@@ -73,7 +78,7 @@ impl CatalogWatch {
         matches!(timeout(patience, current).await, Ok(Ok(_)))
     }
 
-    /// Ends loading; what is known stays.
+    /// Stops loading; the classifier keeps the last catalog.
     pub fn stop(&self) {
         self.task.abort();
     }
@@ -91,9 +96,9 @@ impl fmt::Debug for CatalogWatch {
     }
 }
 
-/// The task.
+/// The state of the loading task.
 struct Keeper<S> {
-    board: Arc<Board>,
+    store: Arc<TopologyStore>,
     classifier: Arc<Classifier>,
     source: S,
     told: watch::Receiver<u64>,
@@ -105,7 +110,7 @@ impl<S: CatalogSource> Keeper<S> {
         let mut retry = RETRY;
         let mut loaded = Instant::now();
         loop {
-            // In this order: a change that comes after is one that the load may miss.
+            // The number is read before the load, because the load may miss a later change.
             let changes = *self.told.borrow_and_update();
             let rest = match self.load().await {
                 Ok(()) => {
@@ -124,11 +129,12 @@ impl<S: CatalogSource> Keeper<S> {
                 }
             };
             tokio::time::sleep(SOONEST).await;
-            let jittered = rest.mul_f64(0.9 + 0.2 * fastrand::f64());
+            let jittered = rest.mul_f64(0.9 + 0.2 * self.store.entropy().ratio());
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(jittered) => {}
                 told = self.told.changed() => {
-                    // Whoever told is gone, and so is the need.
+                    // The watch was dropped, so nobody needs the catalog any more.
                     if told.is_err() {
                         return;
                     }
@@ -139,8 +145,10 @@ impl<S: CatalogSource> Keeper<S> {
 
     async fn load(&self) -> Result<(), Failure> {
         let doubts = self.classifier.doubts();
-        let Some(primary) = self.board.topology().primary() else {
-            return Err(Failure::Unavailable("there is no primary to ask".to_owned()));
+        let Some(primary) = self.store.topology().primary() else {
+            return Err(Failure::Unavailable(
+                "there is no primary to load the catalog from".to_owned(),
+            ));
         };
         let catalog = timeout(LOAD_LIMIT, self.source.load(primary))
             .await

@@ -1,4 +1,4 @@
-//! Panics of a task that has to go on.
+//! Catches panics of a task that must go on.
 
 use std::{
     any::Any,
@@ -7,9 +7,9 @@ use std::{
     pin::pin,
 };
 
-/// What `work` comes to, or what its panic said.
+/// Runs `work`. Returns its result, or the message of its panic.
 ///
-/// Whatever `work` borrows may be half-changed by then: the caller begins anew with it.
+/// After a panic, everything that `work` borrows may be half-changed: the caller must reset it.
 pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let mut work = pin!(work);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_told_and_a_result_passed_on() {
+    async fn a_panic_becomes_a_message_and_a_result_is_returned() {
         assert_eq!(caught(async { 7 }).await, Ok(7));
         let panics = async {
             tokio::task::yield_now().await;

@@ -1,13 +1,12 @@
-//! The time that observations and bounds use.
+//! The clock of observations and of bounds on staleness.
 //!
-//! A bound on staleness is a promise about real time, and the clock behind
-//! [`Instant`] stands still while the machine is suspended (Linux's `CLOCK_MONOTONIC`). A replica
-//! that was level before would seem level still, hours later. So the time of the suspension is
-//! added, which is what `CLOCK_BOOTTIME` is ahead by. Tokio's clock remains the base: tests
-//! stop it.
+//! A bound on staleness is a promise about real time. But the clock behind [`Instant`] (Linux's
+//! `CLOCK_MONOTONIC`) stands still while the machine is suspended: a replica that was up to date
+//! before would still seem so hours later. So this clock adds the time of suspensions, by which
+//! `CLOCK_BOOTTIME` is ahead. Tokio's clock remains the base, because tests pause it.
 //!
-//! Elsewhere than on Linux nothing is added. (On Windows `Instant` goes on. On macOS it does not,
-//! and a laptop that sleeps is no server.)
+//! Only Linux needs this. (On Windows `Instant` continues during a suspension. On macOS it does
+//! not, but a sleeping laptop is no server.)
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -17,21 +16,21 @@ use std::{
 use sealane_core::Moment;
 use tokio::time::Instant;
 
-/// By how much boot time is ahead of monotonic time, never more than that.
+/// Returns how far boot time is ahead of monotonic time: perhaps too little, never too much.
 type Ahead = fn() -> Duration;
 
-/// A clock that only grows, also over a suspension.
+/// A clock that never goes back and includes suspensions.
 #[derive(Debug)]
 pub(crate) struct Clock {
     origin: Instant,
     ahead: Ahead,
-    /// What [`Ahead`] said at the origin.
+    /// The value of [`Ahead`] at the origin.
     ahead_at_origin: Duration,
-    /// How long the machine was suspended since, in nanoseconds.
+    /// How long the machine has been suspended since then, in nanoseconds.
     suspended_ns: AtomicU64,
 }
 
-/// Less than this is no suspension: a thread may be held up between two readings.
+/// A smaller difference is no suspension: a thread may be delayed between two readings.
 const LEAST_SUSPENSION: Duration = Duration::from_millis(10);
 
 impl Clock {
@@ -45,8 +44,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        // In this order: a moment may lie too early by a suspension in between, not too late.
-        // Too late, the moment of a question would prove too much.
+        // The suspended time is read first. So a suspension between the two readings makes the
+        // moment too early, never too late. A question with a moment that is too late would prove
+        // too much.
         let suspended = self.suspended();
         Moment::from_origin(self.origin.elapsed() + suspended)
     }
@@ -71,7 +71,7 @@ fn ahead() -> Duration {
         let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
         Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
     };
-    // In this order: held up in between, it says too little.
+    // Boot time is read first. So a delay between the two readings makes the difference too small.
     let boot = duration(clock_gettime(ClockId::Boottime));
     boot.saturating_sub(duration(clock_gettime(ClockId::Monotonic)))
 }
@@ -86,11 +86,11 @@ mod tests {
     use std::cell::Cell;
 
     use sealane_core::{
-        Access, Consistency, Demand, Endpoint, EndpointId, HealthPolicy, Incarnation, Lsn,
-        Observation, Outcome, Plan, Position, Report, Role, Topology, WriteStamp,
+        Access, Consistency, Endpoint, EndpointId, HealthPolicy, Incarnation, Lsn, Observation,
+        Outcome, Plan, Position, ReadRequest, Report, Role, Topology, WriteStamp,
     };
 
-    use crate::Board;
+    use crate::TopologyStore;
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_suspension_is_time() {
+    async fn a_suspension_counts_as_time() {
         let clock = Clock::with(|| AHEAD.get());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(clock.now(), Moment::from_origin(Duration::from_secs(1)));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_busy_machine_does_is_no_suspension_and_time_never_goes_back() {
+    async fn a_short_delay_is_no_suspension_and_time_never_goes_back() {
         let clock = Clock::with(|| AHEAD.get());
         suspend(Duration::from_millis(9));
         assert_eq!(clock.now(), Moment::ZERO);
@@ -125,23 +125,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_fresh_before_a_suspension_is_not_fresh_after_it() {
+    async fn a_fresh_replica_is_stale_after_a_suspension() {
         let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
         let (topology, clock) = (Topology::new(names.to_vec()), Clock::with(|| AHEAD.get()));
-        let board = Board::with_clock(topology, HealthPolicy::default(), clock);
+        let store = TopologyStore::assemble(
+            topology,
+            HealthPolicy::default(),
+            clock,
+            crate::Entropy::default(),
+        );
         let replica = EndpointId::from_index(1).unwrap();
         for (endpoint, role) in [(EndpointId::FIRST, Role::Primary), (replica, Role::Replica)] {
             let lsn = Lsn::from_bytes(100);
             let position = Some(Position::Wal { system: 1, timeline: 1, lsn });
             let report = Report { position, ..Report::new(role, Incarnation::new("first")) };
-            let (started, finished) = (board.now(), board.now());
+            let (started, finished) = (store.now(), store.now());
             let (stamp, outcome) = (WriteStamp::NONE, Outcome::Answered(report));
-            board.apply(&Observation { endpoint, started, finished, stamp, outcome });
+            store.apply(&Observation { endpoint, started, finished, stamp, outcome });
         }
         let bounded = Consistency::BoundedStaleness(Duration::from_secs(5));
         let readers = || {
-            let demand = Demand::new(Access::Read, bounded, board.now());
-            Plan::new(&board.topology(), &demand).replicas().len()
+            let request = ReadRequest::new(Access::Read, bounded, store.now());
+            Plan::new(&store.topology(), &request).replicas().len()
         };
         assert_eq!(readers(), 1);
         suspend(Duration::from_secs(60));

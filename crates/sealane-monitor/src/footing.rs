@@ -1,20 +1,20 @@
-//! What an attempt stands on, and the moment when it stands there no longer.
+//! The assumptions of an attempt to run a statement, and the moment when they no longer hold.
 //!
-//! A statement is planned on one snapshot of the topology, and then waits: for a connection, and
-//! for an answer. Meanwhile the world may move. Its [`Footing`] names what must still hold, and
-//! [`Board::moved`] ends the wait when it does not.
+//! A statement is planned on one snapshot of the topology. Then it waits for a connection and for
+//! an answer, and meanwhile the cluster may change. The attempt's [`Footing`] names what must still
+//! hold, and [`TopologyStore::moved`] ends the wait when it no longer holds.
 //!
-//! A *generation* counts, per endpoint, the reasons not to trust its connections any more: another
-//! run of a server answers there, nothing can be connected to, or a server answers again after an
-//! outage. Connections are pooled
-//! per generation, so that a pooled connection belongs to one run of one server, and slots that a
-//! dead network holds are left behind with their pool. (Rejected: a new generation with the first
-//! probe that has no answer. A server that is merely overloaded would have to log everybody in
-//! again.)
+//! A *generation* is a counter per endpoint. It grows whenever the endpoint's connections can no
+//! longer be trusted: another run of a server answers, the endpoint refuses connections, or a
+//! server answers again after an outage. Each generation has its own pool. So a pooled connection
+//! belongs to one run of one server, and slots that wait for a dead network are left behind with
+//! the old pool. (Rejected: a new generation at the first probe without an answer. A server that is
+//! merely overloaded would have to accept all logins again.)
 //!
-//! A run is published after its generation is counted, and an attempt reads the topology before
-//! the generation. So an attempt whose generation still holds was judged on the run that its pool
-//! leads to, or on an older one, which its own check of the run finds.
+//! The store increases the generation before it publishes a new run, and an attempt reads the
+//! topology before the generation. So if an attempt's generation still holds, the attempt was
+//! planned on the run that its pool connects to, or on an older run. The attempt's own check of the
+//! run finds the older one.
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -27,46 +27,48 @@ use sealane_core::{
 
 use tokio::time::Instant;
 
-use crate::{Board, board::WatchSignals};
+use crate::{TopologyStore, topology_store::WatchSignals};
 
-/// Far more than a thread is held up between letting a connection in and noting its age.
+/// Much longer than a thread is delayed between admitting a connection and recording its age.
 const AGE_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// A server that was silent for so long has lost its connections, or they are worth no more: the
-/// network's own attempts to mend them come as late again.
+/// After a silence of this length the connections to a server are lost or useless: TCP's next
+/// retransmission on them would come as late again.
 const OUTAGE: Duration = Duration::from_secs(2);
 
-/// While a statement waits for a primary. Probes that are called for have a limit of their own.
+/// How often a statement that waits for a primary requests probes. Requested probes have their own
+/// rate limit.
 const ASKED_AGAIN: Duration = Duration::from_millis(50);
 
-/// What an attempt was planned on.
+/// The assumptions on which an attempt was planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footing {
-    /// Where it runs.
+    /// The endpoint that the attempt uses.
     pub endpoint: EndpointId,
-    /// The part that the endpoint plays for it.
+    /// The role in which the attempt uses the endpoint.
     pub role: Role,
-    /// The run of the server that it was judged on.
+    /// The run of the server that the plan judged.
     pub run: u32,
-    /// The connections that it may use.
+    /// The generation of the connections that the attempt may use.
     pub generation: u64,
-    /// How often the endpoint had fallen silent by then.
+    /// How often the endpoint had fallen silent before the attempt.
     silences: u64,
 }
 
-/// How far an attempt has come: what ends its wait depends on it.
+/// How far an attempt has come. This decides which changes end its wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Nothing is sent. Any change ends the wait: another attempt costs nothing.
+    /// The attempt has sent nothing. Any change ends the wait, because a new attempt costs nothing;
+    /// also if the endpoint is being drained, which ends no other wait.
     Unsent,
-    /// It was sent, and waits for the answer. On a replica, silence ends either wait: another
-    /// endpoint may answer. On the primary only its replacement does: a busy server may miss a
-    /// probe, and there is nowhere else to go.
+    /// The statement is sent, and the attempt waits for the answer. On a replica, silence ends the
+    /// wait at both stages, because another endpoint may answer. On the primary only its
+    /// replacement ends this wait: a busy server may miss a probe, and no other server can answer.
     Sent,
 }
 
-impl Board {
-    /// What an attempt on `endpoint` as `role` stands on, by `topology`.
+impl TopologyStore {
+    /// The footing of an attempt on `endpoint` as `role`, according to `topology`.
     #[must_use]
     pub fn footing(
         &self,
@@ -82,22 +84,26 @@ impl Board {
     /// The generation of `endpoint`'s connections; see the module.
     #[must_use]
     pub fn generation(&self, endpoint: EndpointId) -> u64 {
-        self.watch(endpoint).map_or(0, |watch| watch.generation.load(Ordering::Acquire))
+        self.watch(endpoint).generation.load(Ordering::Acquire)
     }
 
-    /// Whether an attempt at this stage still stands where it was planned.
+    /// Whether the footing of an attempt at this stage still holds.
     #[must_use]
     pub fn holds(&self, footing: &Footing, stage: Stage) -> bool {
         let topology = self.topology();
         let Footing { endpoint, role, run, generation, silences } = *footing;
-        let same_run = topology.get(endpoint).is_some_and(|state| state.run == run);
+        let state = topology.get(endpoint);
+        let same_run = state.is_some_and(|state| state.run == run);
+        if stage == Stage::Unsent && state.is_some_and(|state| state.draining) {
+            return false;
+        }
         match (role, stage) {
             (Role::Primary, Stage::Unsent) => {
                 same_run
                     && topology.primary() == Some(endpoint)
                     && self.generation(endpoint) == generation
             }
-            // While nobody is elected, nobody has taken its place.
+            // Without an elected primary, no other server has replaced this one.
             (Role::Primary, Stage::Sent) => {
                 same_run && topology.primary().is_none_or(|primary| primary == endpoint)
             }
@@ -109,15 +115,13 @@ impl Board {
         }
     }
 
-    /// Completes when an attempt at this stage no longer stands where it was planned. Cancel safe.
+    /// Completes when the footing of an attempt at this stage no longer holds. Cancel safe.
     pub async fn moved(&self, footing: &Footing, stage: Stage) {
-        let Some(watch) = self.watch(footing.endpoint) else {
-            return std::future::pending().await;
-        };
+        let watch = self.watch(footing.endpoint);
         loop {
             let moved = watch.moved.notified();
             tokio::pin!(moved);
-            // Registered before looking, so that no change slips in between.
+            // The waiter is registered before the check, so that no change is missed in between.
             moved.as_mut().enable();
             if !self.holds(footing, stage) {
                 return;
@@ -126,8 +130,8 @@ impl Board {
         }
     }
 
-    /// Waits for a primary that answers. All endpoints are asked again and again meanwhile: who is
-    /// promoted does not tell. Cancel safe; bounded by the caller.
+    /// Waits for a primary that answers. Meanwhile all endpoints are probed again and again,
+    /// because a promoted server does not announce itself. Cancel safe; the caller limits the time.
     pub async fn next_primary(&self) {
         let asking = async {
             loop {
@@ -142,29 +146,29 @@ impl Board {
         }
     }
 
-    /// What the first probe of `endpoint` that began after `after` found: an answer, or why there
-    /// was none. Cancel safe; bounded by the caller.
+    /// Waits for the first probe of `endpoint` that begins after `after`, and returns whether the
+    /// endpoint answered, or why not. Cancel safe; the caller limits the time.
     pub async fn heard_after(&self, endpoint: EndpointId, after: Moment) -> Result<(), Failure> {
         let mut heard = None;
         self.until(|_| {
-            heard = self.watch(endpoint).and_then(|watch| {
-                let last = watch.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                last.as_ref().filter(|(started, _)| *started > after).map(|(_, it)| it.clone())
-            });
+            let last = self.watch(endpoint).heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = last.as_ref().filter(|(started, _)| *started > after);
+            heard = last.map(|(_, it)| it.clone());
             heard.is_some()
         })
         .await;
         heard.unwrap_or(Ok(()))
     }
 
-    /// A probe of `endpoint` had no answer, and it is out of use: whatever is connected to it may
-    /// wait for ever. Not for statements that failed: one broken connection says nothing about the
-    /// others.
+    /// Records that a probe of `endpoint` had no answer. If the endpoint is out of use, statements
+    /// on its connections may wait forever, so they are woken. Failed statements do not come here:
+    /// one broken connection says nothing about the other connections.
     ///
-    /// `is_gone`: it could not even be connected to, so that what is connected is dead.
+    /// `is_gone` means that not even a connection was possible, so existing connections are dead.
     pub(crate) fn note_unanswered(&self, endpoint: EndpointId, is_gone: bool) {
-        let is_in_use = self.topology().get(endpoint).is_some_and(|state| state.is_usable());
-        if let Some(watch) = self.watch(endpoint).filter(|_| !is_in_use) {
+        let is_idle = self.topology().get(endpoint).is_some_and(|state| !state.is_usable());
+        if is_idle {
+            let watch = self.watch(endpoint);
             let now_ms = self.now_ms();
             let _ = watch.silent_since_ms.compare_exchange(
                 0,
@@ -180,10 +184,11 @@ impl Board {
         }
     }
 
-    /// Remembers what a probe found, for [`Board::heard_after`]. To be called before it is
-    /// published.
+    /// Remembers a probe's result for [`TopologyStore::heard_after`]. Must be called before the
+    /// result is published.
     pub(crate) fn note_heard(&self, observation: &Observation) {
-        if let Some(watch) = self.watch(observation.endpoint) {
+        if self.topology().get(observation.endpoint).is_some() {
+            let watch = self.watch(observation.endpoint);
             let result = match &observation.outcome {
                 Outcome::Answered(_) => Ok(()),
                 Outcome::Failed(failure) => Err(failure.clone()),
@@ -196,7 +201,7 @@ impl Board {
         }
     }
 
-    /// After an outage its connections may be dead, and nobody has told.
+    /// After an outage the endpoint's connections may be dead without any notice.
     fn note_sign_of_life(&self, endpoint: EndpointId, watch: &WatchSignals) {
         let since_ms = watch.silent_since_ms.swap(0, Ordering::AcqRel);
         let outage = Duration::from_millis(self.now_ms().saturating_sub(since_ms));
@@ -206,23 +211,32 @@ impl Board {
         }
     }
 
-    /// Publishes `next`. Returns it, and whose attempts may have lost their footing by it: to be
-    /// [woken](Self::wake_attempts) when nothing is locked, for a waker is foreign code.
+    /// Publishes `next`. Returns it together with the endpoints whose attempts may have lost their
+    /// footing. The caller [wakes](Self::wake_attempts) them when it holds no lock, because a waker
+    /// runs foreign code.
     pub(crate) fn publish(&self, next: Topology) -> (Arc<Topology>, EndpointSet) {
         let before = self.topology.load_full();
-        // The first run that is seen is the one that was connected to all the time.
+        // The first observed run is no change: all existing connections lead to it.
         let is_other = |old: &EndpointState, new: &EndpointState| {
             old.incarnation.is_some() && old.run != new.run
         };
-        let runs = before.iter().zip(next.iter());
-        let restarted = runs
-            .filter(|((_, old), (_, new))| is_other(old, new))
-            .map(|(_, (endpoint, _))| endpoint)
-            .collect::<EndpointSet>();
-        restarted.iter().for_each(|endpoint| self.renew_connections(endpoint));
-        // Not only the two: who waits on a third was planned while that was the primary.
+        let (mut restarted, mut left) = (EndpointSet::EMPTY, EndpointSet::EMPTY);
+        for (endpoint, old) in before.iter() {
+            match next.get(endpoint) {
+                Some(new) if is_other(old, new) => {
+                    restarted.insert(endpoint);
+                    self.renew_connections(endpoint);
+                }
+                Some(new) if new.draining && !old.draining => left.insert(endpoint),
+                Some(_) => {}
+                None => left.insert(endpoint),
+            }
+        }
+        // A new primary wakes the attempts on all endpoints, not only on the old and the new
+        // primary: an attempt on a third endpoint may have been planned while that one was the
+        // primary.
         let woken = match before.primary() == next.primary() {
-            true => restarted,
+            true => restarted.or(left),
             false => EndpointSet::ALL,
         };
         let next = Arc::new(next);
@@ -230,41 +244,38 @@ impl Board {
         (next, woken)
     }
 
-    /// Has the attempts on these endpoints look at their footing.
+    /// Makes the attempts on these endpoints check their footing.
     pub(crate) fn wake_attempts(&self, endpoints: EndpointSet) {
-        for endpoint in endpoints.iter() {
-            if let Some(watch) = self.watch(endpoint) {
-                watch.moved.notify_waiters();
-            }
+        for watch in endpoints.places().filter_map(|place| self.watch_at(place)) {
+            watch.moved.notify_waiters();
         }
     }
 
-    /// Whether a connection of that age was made for the generation of now. One that was made in
-    /// the second after the last one ended counts as older: its age is taken a little after it was
-    /// let in.
+    /// Whether a connection of this age belongs to the current generation. A connection from the
+    /// first second of the generation counts as older, because its age is measured a little after
+    /// its admission.
     #[must_use]
     pub fn is_younger_than_generation(&self, endpoint: EndpointId, age: Duration) -> bool {
-        let Some(watch) = self.watch(endpoint) else { return false };
+        let watch = self.watch(endpoint);
         let renewed_at = *watch.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // On the clock that the age is of: it stands still while the machine is suspended.
+        // This is the clock that measures the age: it stands still while the machine is suspended.
         renewed_at.is_none_or(|at| age + AGE_TOLERANCE < at.elapsed())
     }
 
     fn silences(&self, endpoint: EndpointId) -> u64 {
-        self.watch(endpoint).map_or(0, |watch| watch.silences.load(Ordering::Acquire))
+        self.watch(endpoint).silences.load(Ordering::Acquire)
     }
 
-    /// Never zero.
+    /// The current time in milliseconds, never zero.
     fn now_ms(&self) -> u64 {
         let now_ms = self.now().since(Moment::ZERO).as_millis();
         u64::try_from(now_ms).unwrap_or(u64::MAX).max(1)
     }
 
-    fn renew_connections(&self, endpoint: EndpointId) {
-        if let Some(watch) = self.watch(endpoint) {
-            let mut renewed_at = watch.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
-            *renewed_at = Some(Instant::now());
-            watch.generation.fetch_add(1, Ordering::AcqRel);
-        }
+    pub(crate) fn renew_connections(&self, endpoint: EndpointId) {
+        let watch = self.watch(endpoint);
+        let mut renewed_at = watch.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *renewed_at = Some(Instant::now());
+        watch.generation.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -1,74 +1,78 @@
-//! Admits a new connection only if it leads to the run of the server that its pool is for.
+//! Admits a new connection only if it leads to the server run that its pool belongs to.
 //!
-//! What is proved of a replica's data is proved of one run of the server: after a crash it may
-//! come back a little older. An address may also lead to another server from one moment to the
-//! next. Connections of the old run stay with the old pool (see `footing.rs`), so a new connection
-//! is the one place where an unnoticed change can slip in. The guard makes the board learn of the
-//! new run before the connection is used; attempts that were planned before then lose their
-//! footing, and are planned again.
+//! A proof about a replica's data holds for one run of the server only: after a crash the replica
+//! may come back a little older. An address may also suddenly lead to another server. Connections
+//! of the old run stay in the old pool (see `footing.rs`). So an unnoticed change can only come in
+//! with a new connection. Before the connection is used, the guard makes the store observe the new
+//! run. Attempts that were planned earlier then lose their footing and are planned again.
+//!
+//! A new connection for writing is also admitted when nobody could probe the server so far. Before
+//! each attempt the endpoint is judged again, on the snapshot that its run is taken from. A read
+//! that was served by another run than that is done again (`ReadExecution` in `sealane`).
 
 use std::{sync::Arc, time::Duration};
 
 use sealane_core::{EndpointId, Incarnation, Topology};
 
-use crate::Board;
+use crate::TopologyStore;
 
-/// How long a connection may wait for the board to learn of its server's run.
-/// A probe takes a round trip or two.
+/// How long a connection may wait until the store knows its server's run. A probe takes one or two
+/// round trips.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Watches the new connections of one pool.
 #[derive(Debug, Clone)]
 pub struct RunGuard {
-    board: Arc<Board>,
+    store: Arc<TopologyStore>,
     endpoint: EndpointId,
     generation: u64,
 }
 
-/// What a new connection leads to.
+/// Which run a new connection leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// The run that the pool is for.
+    /// The run that the pool belongs to.
     Known,
-    /// A run of which the board has not learned, and it knows of no other one: nobody could probe
-    /// the server so far.
+    /// An unknown run, while the store knows no run of this endpoint: no probe has reached the
+    /// server so far.
     Unobserved,
-    /// Another run than the one that the pool is for.
+    /// Another run than the one that the pool belongs to.
     Replaced,
 }
 
 impl RunGuard {
     /// A guard for connections of this generation to `endpoint`.
     #[must_use]
-    pub fn new(board: Arc<Board>, endpoint: EndpointId, generation: u64) -> Self {
-        RunGuard { board, endpoint, generation }
+    pub fn new(store: Arc<TopologyStore>, endpoint: EndpointId, generation: u64) -> Self {
+        RunGuard { store, endpoint, generation }
     }
 
-    /// Says what a connection to the run `incarnation` leads to. Waits up to a second for a probe
-    /// if the board does not know that run. Cancel safe.
+    /// Decides whether a connection to the run `incarnation` is admitted. If the store does not
+    /// know this run, waits up to a second for a probe. Cancel safe.
     pub async fn admit(&self, incarnation: &Incarnation) -> Admission {
-        if let Some(admission) = self.look(&self.board.topology(), incarnation) {
+        if let Some(admission) = self.look(&self.store.topology(), incarnation) {
             return admission;
         }
-        // On a new connection: the probe's own may lead to the server that was there before.
-        self.board.probe_anew(self.endpoint);
+        // The probe must open a new connection: its old one may still lead to the previous server.
+        self.store.probe_anew(self.endpoint);
         let mut admission = None;
-        let told = self.board.until(|topology| {
+        let told = self.store.until(|topology| {
             admission = self.look(topology, incarnation);
             admission.is_some()
         });
         let _ = tokio::time::timeout(PATIENCE, told).await;
-        admission.unwrap_or_else(|| match self.known(&self.board.topology()) {
+        admission.unwrap_or_else(|| match self.known(&self.store.topology()) {
             Some(_) => Admission::Replaced,
             None => Admission::Unobserved,
         })
     }
 
-    /// `None` while the board has to learn of `incarnation` first.
+    /// `None` as long as the store does not know `incarnation`.
     fn look(&self, topology: &Topology, incarnation: &Incarnation) -> Option<Admission> {
         let is_known = self.known(topology).as_ref() == Some(incarnation);
-        // Behind the topology: a run is published after its generation is counted.
-        match self.board.generation(self.endpoint) == self.generation {
+        // The generation is read after the topology, because the store increases it before it
+        // publishes a run.
+        match self.store.generation(self.endpoint) == self.generation {
             false => Some(Admission::Replaced),
             true => is_known.then_some(Admission::Known),
         }

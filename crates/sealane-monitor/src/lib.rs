@@ -1,17 +1,18 @@
-//! Probes of health, role, position and lag, and the topology they make.
+//! Probes health, role, position and lag, and keeps the topology made from them.
 //!
-//! One task per endpoint asks its server over a connection of its own, so that
-//! an exhausted application pool is not mistaken for a dead server. All of them
-//! feed the one reducer on the [`Board`], whose snapshot statements read with
-//! one atomic load. When the [`Monitor`] is dropped its tasks end.
+//! One task per endpoint asks its server over a separate connection, so that an exhausted
+//! application pool is not mistaken for a dead server. All tasks feed the one reducer in the
+//! [`TopologyStore`]. Statements read its snapshot with one atomic load. When the [`Monitor`] is
+//! dropped, its tasks end.
 //!
-//! Each probe is a `tracing` span; with feature `metrics` what it knows goes to the recorder
-//! that the application has installed. Beside them a [`CatalogWatch`] keeps what statements are judged by up to date.
+//! Each probe is a `tracing` span. With the feature `metrics`, the probes' results also go to the
+//! recorder that the application has installed. A [`CatalogWatch`] keeps the classifier up to date
+//! with the primary's catalog.
 
-mod board;
 mod catalog;
 mod caught;
 mod clock;
+mod entropy;
 mod footing;
 mod guard;
 #[cfg(feature = "metrics")]
@@ -19,17 +20,19 @@ mod metrics;
 mod monitor;
 #[cfg(feature = "mysql")]
 pub mod mysql;
-mod pace;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod probe;
+mod probe_schedule;
 mod span;
 mod telling;
+mod topology_store;
 
-pub use board::Board;
 pub use catalog::{CatalogSource, CatalogWatch};
+pub use entropy::Entropy;
 pub use footing::{Footing, Stage};
 pub use guard::{Admission, RunGuard};
 pub use monitor::Monitor;
-pub use pace::Pace;
-pub use probe::Probe;
+pub use probe::{BoxProbe, Probe};
+pub use probe_schedule::ProbeSchedule;
+pub use topology_store::TopologyStore;

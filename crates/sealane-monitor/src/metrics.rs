@@ -1,20 +1,23 @@
-//! What the monitor knows, as gauges, counters and histograms of the `metrics`
-//! facade: whoever installs a recorder gets them (Prometheus, OpenTelemetry, …).
+//! Publishes the monitor's knowledge as gauges, counters and histograms of the `metrics` facade. An
+//! application that installs a recorder (Prometheus, OpenTelemetry, …) gets them.
 //!
 //! | name | kind | unit |
 //! |---|---|---|
-//! | `sealane.endpoint.up` | gauge, 1 if it answers and is in use | |
-//! | `sealane.endpoint.serving` | gauge, 1 if nothing is wrong with it | |
-//! | `sealane.endpoint.primary` | gauge, 1 for the primary in charge | |
+//! | `sealane.endpoint.up` | gauge, 1 if the endpoint answers and is in use | |
+//! | `sealane.endpoint.serving` | gauge, 1 if nothing is wrong with the endpoint | |
+//! | `sealane.endpoint.primary` | gauge, 1 for the current primary | |
 //! | `sealane.endpoint.lag` | gauge; NaN while unknown | seconds |
 //! | `sealane.endpoint.staleness` | gauge; NaN while unknown | seconds |
-//! | `sealane.endpoint.suspicions` | counter of statements that failed for its own reasons | |
-//! | `sealane.probes` | counter, answered or not | |
-//! | `sealane.probe.duration` | histogram, of probes that were answered | seconds |
-//! | `sealane.probe.failures` | counter, with `error.type` | |
-//! | `sealane.topology.changes` | counter, with `event` | |
+//! | `sealane.endpoint.suspicions` | counter of statements that failed because of the endpoint | |
+//! | `sealane.probes` | counter of all probes, answered or not | |
+//! | `sealane.probe.duration` | histogram of answered probes | seconds |
+//! | `sealane.probe.failures` | counter with the label `error.type` | |
+//! | `sealane.topology.changes` | counter with the label `event` | |
+//! | `sealane.endpoint.draining` | gauge, 1 while the endpoint is drained | |
 //!
-//! All but the last carry `endpoint`, its name. Unknown is NaN, never zero.
+//! All but `sealane.topology.changes` carry the label `endpoint` with the endpoint's name. An
+//! unknown value is NaN, never zero. The facade cannot take a series back: after an endpoint was removed its gauges
+//! stay at 0 and NaN.
 
 use std::time::Duration;
 
@@ -42,22 +45,25 @@ pub(crate) fn probed(topology: &Topology, observation: &Observation) {
     }
 }
 
-/// Counts a statement that cast suspicion on its endpoint.
+/// Counts a statement whose failure makes its endpoint suspect.
 pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
     if let Some(name) = topology.get(id).map(name) {
         counter!("sealane.endpoint.suspicions", "endpoint" => name).increment(1);
     }
 }
 
-/// Tells what follows from one observation.
+/// Updates the gauges and counters after one observation.
 pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, changes: &[Event]) {
     for change in changes {
+        if let Event::Removed { name, .. } = change {
+            removed(name);
+        }
         counter!("sealane.topology.changes", "event" => event(change)).increment(1);
     }
     if changes.is_empty() {
         standing(topology, endpoint, at);
     } else {
-        // The change may be another endpoint's: a new primary ends the old one's term.
+        // The change may concern another endpoint: a new primary replaces the old one.
         topology.iter().for_each(|(id, _)| standing(topology, id, at));
     }
 }
@@ -70,6 +76,7 @@ fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     let gauges = [
         ("sealane.endpoint.up", truth(state.health == Health::Up)),
         ("sealane.endpoint.serving", truth(topology.condition(id) == Condition::Serving)),
+        ("sealane.endpoint.draining", truth(state.draining)),
         ("sealane.endpoint.primary", truth(topology.primary() == Some(id))),
         ("sealane.endpoint.lag", seconds(topology.lag(id))),
         ("sealane.endpoint.staleness", seconds(topology.staleness(id, at))),
@@ -79,13 +86,33 @@ fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     }
 }
 
+/// Leaves no gauge of a removed endpoint that says anything.
+fn removed(name: &str) {
+    let name = SharedString::from(name.to_owned());
+    let nothing = [
+        ("sealane.endpoint.up", 0.0),
+        ("sealane.endpoint.serving", 0.0),
+        ("sealane.endpoint.draining", 0.0),
+        ("sealane.endpoint.primary", 0.0),
+        ("sealane.endpoint.lag", f64::NAN),
+        ("sealane.endpoint.staleness", f64::NAN),
+    ];
+    for (gauge, value) in nothing {
+        gauge!(gauge, "endpoint" => name.clone()).set(value);
+    }
+}
+
 fn name(state: &EndpointState) -> SharedString {
     state.endpoint.name().to_owned().into()
 }
 
-/// An event in one word, the same as where it is serialised.
+/// The event's name, the same as in its serialised form.
 fn event(event: &Event) -> &'static str {
     match event {
+        Event::Added { .. } => "added",
+        Event::Removed { .. } => "removed",
+        Event::Draining { .. } => "draining",
+        Event::Undrained { .. } => "undrained",
         Event::Up { .. } => "up",
         Event::Down { .. } => "down",
         Event::Probation { .. } => "probation",
@@ -103,7 +130,7 @@ fn event(event: &Event) -> &'static str {
         Event::OldTimeline { .. } => "old_timeline",
         Event::Lagging { .. } => "lagging",
         Event::Recovered { .. } => "recovered",
-        // What core may add.
+        // Events that core may add later.
         _ => "other",
     }
 }
@@ -113,17 +140,18 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
     use sealane_core::{Endpoint, Failure, WriteStamp};
 
-    use crate::Board;
+    use crate::TopologyStore;
 
     use super::*;
 
-    /// What a recorder finds after `board` has been dealt with so.
-    fn found(deal: impl FnOnce(&Board)) -> Vec<String> {
+    /// What a recorder has received after `deal` has run on a store.
+    fn found(deal: impl FnOnce(&TopologyStore)) -> Vec<String> {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         metrics::with_local_recorder(&recorder, || {
-            let board = Board::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
-            deal(&board);
+            let store =
+                TopologyStore::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
+            deal(&store);
         });
         let mut found: Vec<String> = Vec::new();
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
@@ -145,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_failed_probe_is_counted_and_its_endpoint_no_longer_serves() {
-        let found = found(|board| {
-            board.apply(&Observation {
+        let found = found(|store| {
+            store.apply(&Observation {
                 endpoint: EndpointId::FIRST,
                 started: Moment::default(),
                 finished: Moment::from_origin(Duration::from_secs(1)),
@@ -169,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_failed_statement_is_no_failed_probe() {
-        let found = found(|board| {
+        let found = found(|store| {
             let failure = Failure::Connection("reset".to_owned());
-            board.suspect(EndpointId::FIRST, Moment::default(), failure);
+            store.suspect(EndpointId::FIRST, Moment::default(), failure);
         });
         for wanted in
             ["sealane.endpoint.up{endpoint=db-1} 0", "sealane.endpoint.suspicions{endpoint=db-1} 1"]
@@ -181,8 +209,29 @@ mod tests {
         assert!(!found.iter().any(|line| line.starts_with("sealane.probe")), "{found:#?}");
     }
 
-    /// A recorder that looks at the board whenever something is recorded.
-    struct Looks(std::sync::Arc<Board>);
+    #[test]
+    fn a_drained_endpoint_is_told_and_a_removed_one_leaves_nothing_that_looks_alive() {
+        let drained = found(|store| store.set_draining(EndpointId::FIRST, true));
+        for wanted in [
+            "sealane.endpoint.draining{endpoint=db-1} 1",
+            "sealane.endpoint.serving{endpoint=db-1} 0",
+        ] {
+            assert!(drained.iter().any(|line| line == wanted), "{wanted} is not in {drained:#?}");
+        }
+        let removed = found(|store| {
+            store.set_draining(EndpointId::FIRST, true);
+            store.remove(EndpointId::FIRST);
+        });
+        let gauges: Vec<_> =
+            removed.iter().filter(|line| line.starts_with("sealane.endpoint.")).collect();
+        assert_eq!(gauges.len(), 6, "{removed:#?}");
+        let is_nothing = |line: &&String| line.ends_with(" 0") || line.ends_with(" NaN");
+        assert!(gauges.iter().all(is_nothing), "{removed:#?}");
+        assert!(removed.iter().any(|line| line == "sealane.topology.changes{event=removed} 1"));
+    }
+
+    /// A recorder that reads the store whenever it records something.
+    struct Looks(std::sync::Arc<TopologyStore>);
 
     impl Looks {
         fn look(&self) {
@@ -225,17 +274,21 @@ mod tests {
     }
 
     #[test]
-    fn a_recorder_may_look_at_the_board() {
+    fn a_recorder_may_read_the_store() {
         let (done, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let board = Board::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
-            let recorder = Looks(std::sync::Arc::clone(&board));
+            let store =
+                TopologyStore::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
+            let recorder = Looks(std::sync::Arc::clone(&store));
             metrics::with_local_recorder(&recorder, || {
                 let failure = Failure::Connection("reset".to_owned());
-                board.suspect(EndpointId::FIRST, Moment::default(), failure);
+                store.suspect(EndpointId::FIRST, Moment::default(), failure);
             });
             let _ = done.send(());
         });
-        assert!(told.recv_timeout(Duration::from_secs(10)).is_ok(), "it waits for itself");
+        assert!(
+            told.recv_timeout(Duration::from_secs(10)).is_ok(),
+            "the store waits for its own lock"
+        );
     }
 }

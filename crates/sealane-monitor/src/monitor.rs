@@ -1,6 +1,9 @@
-//! One task per endpoint, for as long as somebody holds the monitor.
+//! Runs one probing task per endpoint until the monitor is dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sealane_core::{
     EndpointId, Failure, Health, Moment, Observation, Outcome, Topology, WriteStamp,
@@ -8,90 +11,121 @@ use sealane_core::{
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::{Instrument, Span};
 
-use crate::{Board, Pace, Probe, board::Need, caught::caught, pace::Allowance, span};
+use crate::{
+    Probe, ProbeSchedule, TopologyStore, caught::caught, probe_schedule::Allowance, span,
+    topology_store::Need,
+};
 
 /// Probes the endpoints of one cluster until it is dropped.
 #[derive(Debug)]
 pub struct Monitor {
-    board: Arc<Board>,
-    tasks: Vec<JoinHandle<()>>,
-    pace: Option<Pace>,
+    store: Arc<TopologyStore>,
+    tasks: Mutex<Vec<(EndpointId, JoinHandle<()>)>>,
+    schedule: Option<ProbeSchedule>,
 }
 
 impl Monitor {
-    /// Probes nothing: for topologies that need none.
+    /// A monitor without probes, for topologies that need none.
     #[must_use]
-    pub fn idle(board: Arc<Board>) -> Self {
-        Monitor { board, tasks: Vec::new(), pace: None }
+    pub fn idle(store: Arc<TopologyStore>) -> Self {
+        Monitor { store, tasks: Mutex::default(), schedule: None }
     }
 
-    /// Begins to probe each endpoint of `board` with the probe at its place.
-    /// Must be called within a tokio runtime.
-    pub fn spawn<P: Probe>(board: Arc<Board>, probes: Vec<P>, pace: Pace) -> Self {
-        let tasks = probes
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, probe)| Some((EndpointId::from_index(index)?, probe)))
-            .map(|(endpoint, probe)| {
-                tokio::spawn(Watch::new(Arc::clone(&board), endpoint, probe, pace).run())
-            })
-            .collect();
-        Monitor { board, tasks, pace: Some(pace) }
+    /// A monitor that probes nothing yet.
+    #[must_use]
+    pub fn new(store: Arc<TopologyStore>, schedule: ProbeSchedule) -> Self {
+        Monitor { store, tasks: Mutex::default(), schedule: Some(schedule) }
     }
 
-    /// The time between probes of `endpoint` while sessions wait all the time: its share in
-    /// the budget of all processes. `None` if it is not probed.
+    /// Starts to probe each endpoint of `store` with the probe of the same index. Must be called
+    /// within a tokio runtime.
+    pub fn spawn<P: Probe>(
+        store: Arc<TopologyStore>,
+        probes: Vec<P>,
+        schedule: ProbeSchedule,
+    ) -> Self {
+        let monitor = Monitor::new(store, schedule);
+        for (index, probe) in probes.into_iter().enumerate() {
+            if let Some(endpoint) = EndpointId::from_index(index) {
+                monitor.add(endpoint, probe);
+            }
+        }
+        monitor
+    }
+
+    /// Starts to probe `endpoint`, unless the monitor is idle. Must be called within a tokio
+    /// runtime.
+    pub fn add<P: Probe>(&self, endpoint: EndpointId, probe: P) {
+        if let Some(schedule) = self.schedule {
+            let watch = Watch::new(Arc::clone(&self.store), endpoint, probe, schedule);
+            self.tasks().push((endpoint, tokio::spawn(watch.run())));
+        }
+    }
+
+    /// Stops the probing of `endpoint`. A probe that is on its way may still answer; what it says
+    /// is dropped if the endpoint was removed from the store.
+    pub fn remove(&self, endpoint: EndpointId) {
+        self.tasks().extract_if(.., |(of, _)| *of == endpoint).for_each(|(_, task)| task.abort());
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<(EndpointId, JoinHandle<()>)>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time between probes of `endpoint` while sessions wait for it without a pause: this
+    /// process's share of the budget of all processes. `None` if the endpoint is not probed.
     #[must_use]
     pub fn quick_interval(&self, endpoint: EndpointId) -> Option<Duration> {
-        let monitors = self.board.topology().get(endpoint)?.particulars.monitors;
-        Some(self.pace?.quick_among(monitors.unwrap_or(1)))
+        let monitors = self.store.topology().get(endpoint)?.info.monitors;
+        Some(self.schedule?.quick_among(monitors.unwrap_or(1)))
     }
 
-    /// Whether it probes nothing.
+    /// Whether the monitor probes nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.tasks.is_empty()
+        self.schedule.is_none()
     }
 
-    /// What the probes write on.
+    /// The store that the probes write to.
     #[must_use]
-    pub fn board(&self) -> &Arc<Board> {
-        &self.board
+    pub fn store(&self) -> &Arc<TopologyStore> {
+        &self.store
     }
 
-    /// Waits until every endpoint has answered or failed once, `patience` at
-    /// most. Cancel safe.
+    /// Waits until every endpoint has answered or failed once, but at most for `patience`. Cancel
+    /// safe.
     pub async fn first_round(&self, patience: Duration) {
         let observed =
             |topology: &Topology| topology.iter().all(|(_, state)| state.health != Health::Unknown);
-        // Out of patience: what has not answered is simply not used yet.
-        let _ = tokio::time::timeout(patience, self.board.until(observed)).await;
+        // After a timeout, an endpoint without an answer is simply not used yet.
+        let _ = tokio::time::timeout(patience, self.store.until(observed)).await;
     }
 }
 
 impl Monitor {
-    /// Waits until every replica in use is proved to have what the primary had
-    /// at the call, `patience` at most; whether they are. Cancel safe.
+    /// Waits, at most for `patience`, until every replica in use is proved to have everything that
+    /// the primary had at the call. Returns whether this is proved. Cancel safe.
     pub async fn await_replication(&self, patience: Duration) -> bool {
-        let stamp = self.board.clock().tick();
+        let stamp = self.store.clock().tick();
         let proved = |topology: &Topology| topology.covered_by_replicas() >= stamp;
         let looking = async {
-            // Told again and again: whoever waits is forgotten after a while.
+            // Repeats the request, because the store forgets a waiter after a while.
             loop {
-                self.board.await_stamp(stamp);
-                tokio::time::sleep(AWAITED_AGAIN).await;
+                self.store.await_stamp(stamp);
+                tokio::time::sleep(TopologyStore::AWAITED_AGAIN).await;
             }
         };
         tokio::select! {
-            () = self.board.until(proved) => true,
+            biased;
+            () = self.store.until(proved) => true,
             () = tokio::time::sleep(patience) => false,
             () = looking => false,
         }
     }
 
-    /// Ends all probing; the topology stays as it is.
+    /// Stops all probing; the topology stays as it is.
     pub fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks().iter().for_each(|(_, task)| task.abort());
     }
 }
 
@@ -101,41 +135,43 @@ impl Drop for Monitor {
     }
 }
 
-/// Less than what the board forgets a waiting session after.
-const AWAITED_AGAIN: Duration = Duration::from_millis(500);
-
-/// After so long a database that a server does not have yet is asked for again: on a replica
-/// it may have been created milliseconds ago, as those of tests and of tenants are. The delay
-/// grows by as much each time, until it is as long as for whatever else is down.
+/// The delay before a server is asked again for a database that it did not have. The primary may
+/// have created the database milliseconds ago, as for tests or tenants, and the replica gets it
+/// soon. The delay grows by this amount each time, up to the delay for any endpoint that is down.
 const ABSENT_AGAIN: Duration = Duration::from_millis(50);
 
-/// The watch over one endpoint.
+/// The state of the task that probes one endpoint.
 struct Watch<P> {
-    board: Arc<Board>,
+    store: Arc<TopologyStore>,
     endpoint: EndpointId,
     probe: P,
-    pace: Pace,
+    schedule: ProbeSchedule,
     waiting_since: Option<Moment>,
-    /// Since when a probe is wanted that can help.
+    /// Since when a useful probe has been requested.
     asked_since: Option<Instant>,
-    /// How many processes ask this server, if it can be seen.
+    /// How many processes probe this server; 1 if unknown.
     monitors: u32,
     allowance: Allowance,
-    /// In a row, of an endpoint that nobody needs now.
+    /// Failures in a row while nobody needs the endpoint.
     failures: u32,
-    /// Answers in a row that the database is not there.
+    /// Answers in a row that the database does not exist.
     absences: u32,
-    /// Probes in a row that somebody called for.
+    /// Probes in a row that were requested.
     calls: u32,
 }
 
 impl<P: Probe> Watch<P> {
-    fn new(board: Arc<Board>, endpoint: EndpointId, probe: P, pace: Pace) -> Self {
+    fn new(
+        store: Arc<TopologyStore>,
+        endpoint: EndpointId,
+        probe: P,
+        schedule: ProbeSchedule,
+    ) -> Self {
         Watch {
-            board,
+            store,
             endpoint,
             probe,
-            pace,
+            schedule,
             waiting_since: None,
             asked_since: None,
             monitors: 1,
@@ -146,28 +182,32 @@ impl<P: Probe> Watch<P> {
         }
     }
 
-    /// For ever: who panics is started again, or its endpoint would stay as it was last seen.
+    /// Probes forever. After a panic the loop starts again; otherwise the topology would keep the
+    /// endpoint's last state.
     async fn run(mut self) {
         loop {
             let Err(panic) = caught(self.watch()).await;
             self.failures = self.failures.saturating_add(1);
-            // A listener that has panicked may do so again.
+            // A listener that caused the panic may panic again.
             let _ = caught(self.give_up(panic)).await;
-            tokio::time::sleep(self.pace.retry_spread(self.failures, fastrand::f64())).await;
+            tokio::time::sleep(
+                self.schedule.retry_spread(self.failures, self.store.entropy().ratio()),
+            )
+            .await;
         }
     }
 
-    /// Nothing that was known of the endpoint holds until it is probed again.
+    /// Marks the endpoint as failed: nothing known about it counts until it is probed again.
     async fn give_up(&mut self, panic: String) {
         self.probe.disconnect();
-        let topology = self.board.topology();
+        let topology = self.store.topology();
         let endpoint = topology.get(self.endpoint).map_or("?", |state| state.endpoint.name());
         tracing::warn!(
             target: "sealane::probe", endpoint, panic, "the watch has panicked and begins anew"
         );
-        let now = self.board.now();
+        let now = self.store.now();
         let failure = Failure::Unexpected(format!("the probe panicked: {panic}"));
-        self.board.apply(&Observation {
+        self.store.apply(&Observation {
             endpoint: self.endpoint,
             started: now,
             finished: now,
@@ -179,21 +219,21 @@ impl<P: Probe> Watch<P> {
     async fn watch(&mut self) -> std::convert::Infallible {
         loop {
             let observation = self.observe().await;
-            self.board.apply(&observation);
+            self.store.apply(&observation);
             if let Outcome::Answered(report) = &observation.outcome {
-                self.monitors = report.particulars.monitors.unwrap_or(1);
+                self.monitors = report.info.monitors.unwrap_or(1);
             }
             match &observation.outcome {
                 Outcome::Failed(Failure::Timeout) => {
-                    self.board.note_unanswered(self.endpoint, false);
+                    self.store.note_unanswered(self.endpoint, false);
                 }
                 Outcome::Failed(Failure::Connection(_)) => {
-                    self.board.note_unanswered(self.endpoint, true);
+                    self.store.note_unanswered(self.endpoint, true);
                 }
                 Outcome::Failed(_) | Outcome::Answered(_) => {}
             }
             self.failures = match observation.outcome {
-                Outcome::Failed(_) if !self.board.is_needed(self.endpoint) => {
+                Outcome::Failed(_) if !self.store.is_needed(self.endpoint) => {
                     self.failures.saturating_add(1)
                 }
                 Outcome::Failed(_) | Outcome::Answered(_) => 0,
@@ -207,19 +247,20 @@ impl<P: Probe> Watch<P> {
     }
 
     async fn observe(&mut self) -> Observation {
-        if self.board.take_reconnect(self.endpoint) {
+        if self.store.take_reconnect(self.endpoint) {
             self.probe.disconnect();
         }
         let span = self.span();
         let timeout = match self.probe.is_connected() {
-            true => self.pace.timeout,
-            false => self.pace.timeout_with_connect(),
+            true => self.schedule.timeout,
+            false => self.schedule.timeout_with_connect(),
         };
-        // In this order: the stamp and the time are read before the question is sent,
-        // so that the answer contains every write stamped by then.
-        let stamp: WriteStamp = self.board.clock().now();
-        let started = self.board.now();
-        self.allowance.spend(Instant::now(), self.pace.share(self.monitors));
+        // The stamp and the time are read before the question is sent, so that the answer contains
+        // every write stamped by then.
+        let stamp: WriteStamp = self.store.clock().now();
+        let started = self.store.now();
+        self.allowance.spend(Instant::now(), self.schedule.share(self.monitors));
+        self.probe.await_shown(self.store.is_awaited_to_show(self.endpoint));
         let outcome =
             match tokio::time::timeout(timeout, self.probe.ask().instrument(span.clone())).await {
                 Ok(Ok(report)) => Outcome::Answered(report),
@@ -232,7 +273,7 @@ impl<P: Probe> Watch<P> {
                     Outcome::Failed(Failure::Timeout)
                 }
             };
-        let finished = self.board.now();
+        let finished = self.store.now();
         span::close(&span, &outcome, finished.since(started));
         Observation { endpoint: self.endpoint, started, finished, stamp, outcome }
     }
@@ -241,33 +282,48 @@ impl<P: Probe> Watch<P> {
         if !span::is_watched() {
             return Span::none();
         }
-        let topology = self.board.topology();
+        let topology = self.store.topology();
         topology.get(self.endpoint).map_or_else(Span::none, |state| {
             span::open(&state.endpoint, self.probe.system(), !self.probe.is_connected())
         })
     }
 
-    /// Waits until the next probe is due. Never shorter than the quick pace,
-    /// whatever wakes it.
+    /// Waits until the next probe is due. The wait is never shorter than the quick pace, whatever
+    /// ends it.
     async fn rest(&mut self) {
-        let board = Arc::clone(&self.board);
+        let store = Arc::clone(&self.store);
         let began = Instant::now();
         let calm = self.allowed(began + self.calm_delay());
         loop {
-            let (woken, published) = (board.woken(), board.published());
+            let (woken, published) = (store.woken(), store.published());
             tokio::pin!(woken, published);
-            // Registered before looking, so that nobody's wait and no sample slips in between.
+            // The waiters are registered before the check, so that no request and no sample is
+            // missed in between.
             woken.as_mut().enable();
             published.as_mut().enable();
-            let need = board.need(self.endpoint);
+            let need = store.need(self.endpoint);
             let quick = self.quick_due(need, began);
             let due = quick.unwrap_or(calm);
-            // While somebody waits every refusal would wake it; it looks again by itself.
+            if due <= Instant::now() {
+                // A timer would round up to the next millisecond, which is as long as a probe.
+                return;
+            }
+            // While sessions wait, every refused read would wake this task. So it does not listen
+            // then, and checks again by itself.
             let look = match quick {
-                Some(_) => due.min(Instant::now() + self.pace.slowest_quick()),
+                Some(_) => due.min(Instant::now() + self.schedule.slowest_quick()),
                 None => due,
             };
             tokio::select! {
+                biased;
+                () = store.nudged(self.endpoint) => {
+                    let soonest = began + self.schedule.called_after(self.calls);
+                    self.calls = self.calls.saturating_add(1);
+                    return tokio::time::sleep_until(soonest).await;
+                }
+                // The request may be for another endpoint, so check the need again.
+                () = woken, if quick.is_none() => {}
+                () = published, if need == Need::AfterSample => {}
                 () = tokio::time::sleep_until(look) => {
                     if quick.is_none() {
                         self.calls = 0;
@@ -276,21 +332,13 @@ impl<P: Probe> Watch<P> {
                         return;
                     }
                 }
-                () = board.nudged(self.endpoint) => {
-                    let soonest = began + self.pace.called_after(self.calls);
-                    self.calls = self.calls.saturating_add(1);
-                    return tokio::time::sleep_until(soonest).await;
-                }
-                // Perhaps for others' sake.
-                () = woken, if quick.is_none() => {}
-                () = published, if need == Need::AfterSample => {}
             }
         }
     }
 
-    /// When the next probe is due, if somebody waits for what it may prove.
+    /// When the next probe is due, if a session waits for what this probe may prove.
     fn quick_due(&mut self, need: Need, began: Instant) -> Option<Instant> {
-        let behind = match need {
+        let (behind, quickest) = match need {
             Need::None => {
                 (self.waiting_since, self.asked_since) = (None, None);
                 return None;
@@ -299,30 +347,31 @@ impl<P: Probe> Watch<P> {
                 self.asked_since = None;
                 return None;
             }
-            Need::Now { behind } => behind,
+            Need::Sample { behind } => (behind, self.schedule.quick),
+            Need::Answer { behind } => (behind, self.schedule.first_quick()),
         };
-        if self.board.shows_more(self.endpoint) {
+        if self.store.shows_more(self.endpoint) {
             self.waiting_since = None;
         }
         let asked_since = *self.asked_since.get_or_insert_with(Instant::now);
-        let grace = self.pace.grace(self.monitors);
-        let now = self.board.now();
+        let grace = self.schedule.grace(self.monitors);
+        let now = self.store.now();
         let since = *self.waiting_since.get_or_insert(now);
-        let delay = self.pace.quick_after(now.since(since), behind);
+        let delay = self.schedule.quick_after(now.since(since), behind, quickest);
         Some(self.allowed((began + delay).max(asked_since + grace)))
     }
 
-    /// That moment, or the first one after it at which the share allows a probe.
+    /// The moment `at`, or the first later one at which the budget allows a probe.
     fn allowed(&self, at: Instant) -> Instant {
         self.allowance.next().map_or(at, |next| next.max(at))
     }
 
-    /// Until the next probe, if nobody asks for one.
+    /// The delay until the next probe if nobody requests one.
     fn calm_delay(&self) -> Duration {
         let delay = match self.failures {
-            0 if self.probe.is_undecided() => self.pace.soon(),
-            0 => self.pace.idle_spread(fastrand::f64()),
-            failures => self.pace.retry_spread(failures, fastrand::f64()),
+            0 if self.probe.is_undecided() => self.schedule.soon(),
+            0 => self.schedule.idle_spread(self.store.entropy().ratio()),
+            failures => self.schedule.retry_spread(failures, self.store.entropy().ratio()),
         };
         match self.absences {
             0 => delay,

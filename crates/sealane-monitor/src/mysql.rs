@@ -6,12 +6,14 @@
 //!   primary. That it also receives from another server says nothing: two
 //!   primaries may receive from each other. So a replica must have `read_only`
 //!   on, which keeps writes away from it, too.
-//! - **A primary's position contains every write that was answered.** MySQL adds a
-//!   transaction to `gtid_executed` after the engine has committed it and before
+//! - **A primary's position contains every write that was answered, and all that anybody has seen.**
+//!   MySQL adds a transaction to `gtid_executed` after the engine has committed it and before
 //!   the client is answered (`MYSQL_BIN_LOG::process_commit_stage_queue` calls
-//!   `update_commit_group`; manual, section 19.1.3.2, "GTID Life Cycle"). MariaDB
-//!   adds it to `gtid_binlog_pos` even before the engine commits, when it writes
-//!   the binary log.
+//!   `update_commit_group`; manual, section 19.1.3.2, "GTID Life Cycle"). By then others have seen
+//!   it: on the primary since the engine's commit, on replicas since it was sent. From before it is
+//!   in the binary log until it is in `gtid_executed`, it is in `gtid_owned`; so the position is
+//!   both sets. MariaDB adds a transaction to `gtid_binlog_pos` even before the engine commits, when
+//!   it writes the binary log.
 //! - **A replica's position contains only what new snapshots see.** In MySQL for
 //!   the same reason; without `replica_preserve_commit_order` the set has holes,
 //!   which it shows. MariaDB publishes in `gtid_slave_pos` "only after commit"
@@ -25,22 +27,60 @@
 //! the same, by positions; a MySQL replica then shows as
 //! [`Replication::Unknown`](sealane_core::Replication::Unknown), one of MariaDB as
 //! running or not.
+//!
+//! A promoted MariaDB server without `log_slave_updates` has nothing in its binary log of what it
+//! replayed before. So a primary's position is the union of `gtid_binlog_pos` and
+//! `gtid_slave_pos`; an empty one would prove everything. For the same reason a server without
+//! GTIDs, or a primary without a binary log, counts as misconfigured.
+//!
+//! # Runs
+//! MySQL and MariaDB have no start time to read. But the clock and the uptime are both taken when
+//! a statement begins and in whole seconds. So their difference is exact, the same in every
+//! answer, and the time of the start. (Rejected: differences of two statements, which jitter by a
+//! second; MySQL's `server_uuid`, which survives restarts; the binary log's name, which privileges
+//! hide.) A clock that is set while the server runs does not change the difference, also if it is
+//! set to before the start: then the uptime is negative. A server that crashes and is back within
+//! the second in which it started looks like one run.
+//!
+//! # What a primary shows
+//! Sessions that have read on a replica may wait until the primary shows the same. MySQL shows what
+//! is in `gtid_executed`, and each probe tells it; what MariaDB shows, [`shown`] tells.
+//!
+//! # Groups
+//! Galera and Group Replication have positions of their own kind: a member may show a transaction
+//! before or after another member, whatever the positions say. So they are recognised and told to
+//! people ([`ServerInfo::group`](sealane_core::ServerInfo::group)), and nothing more is promised.
+//! Status that only members have is asked of members only, every ten seconds.
+//!
+//! # One round trip
+//! A new connection asks for the version, the server's name, and whether it is Aurora, once, so
+//! that quick probes allocate nothing for it. A probe is one round trip: variables and status,
+//! which everybody may read, and in the same text `SHOW REPLICA STATUS`, which few may. A role
+//! that may not is asked without it until the next connection. A replica whose disk is full may
+//! hold locks that its status waits for; it is then down, as every server that does not answer.
 
+mod catalog;
 mod channel;
 mod flavour;
 mod fleet;
+mod group;
+mod owned;
+mod shown;
 
 use std::{fmt, sync::Arc};
 
-use sealane_core::{Database, Failure, Incarnation, Report};
+use sealane_core::{Ancestry, Database, Failure, Incarnation, Report};
 use sqlx::{
     ConnectOptions, Connection, MySqlConnection, Row,
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
 };
 
 use crate::Probe;
+pub use catalog::MySqlCatalog;
 use flavour::Flavour;
 use fleet::Fleet;
+use group::Group;
+use shown::Shown;
 
 /// Which run of the server this is: who it is, and when it started.
 ///
@@ -61,6 +101,7 @@ const INCARNATION: &str = "SELECT CONCAT(@@global.server_id, ' ', \
 pub struct MySqlProbe {
     options: MySqlConnectOptions,
     link: Option<Link>,
+    is_awaited: bool,
 }
 
 /// A connection, and what was learned when it was made.
@@ -71,14 +112,19 @@ struct Link {
     identity: Arc<str>,
     /// Whether this role may ask for details of replication.
     details: bool,
+    /// Whether this role may write where `read_only` is on.
+    unbound: Option<bool>,
     fleet: Fleet,
+    group: Group,
+    shown: Shown,
 }
 
 impl MySqlProbe {
     /// A probe that connects with `options` when it is first asked.
     #[must_use]
     pub fn new(options: MySqlConnectOptions) -> Self {
-        MySqlProbe { options: options.disable_statement_logging(), link: None }
+        let options = options.disable_statement_logging();
+        MySqlProbe { options, link: None, is_awaited: false }
     }
 }
 
@@ -107,6 +153,10 @@ impl Probe for MySqlProbe {
         self.link.is_some()
     }
 
+    fn await_shown(&mut self, is_awaited: bool) {
+        self.is_awaited = is_awaited;
+    }
+
     fn system(&self) -> &'static str {
         match self.link.as_ref().map(|link| link.flavour) {
             Some(Flavour::MariaDb) => "mariadb",
@@ -119,10 +169,21 @@ impl MySqlProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
         let mut report = link.flavour.report(&rows, link.details)?;
-        let Link { fleet, connection, .. } = &mut link;
-        report.particulars.monitors = fleet.monitors(connection).await.map_err(|e| failure(&e))?;
-        report.particulars.version = Some(Arc::clone(&link.version));
-        report.particulars.identity = Some(Arc::clone(&link.identity));
+        let Link { fleet, group, shown, connection, flavour, .. } = &mut link;
+        if self.is_awaited && *flavour == Flavour::MariaDb {
+            shown.ask(connection, &mut report).await.map_err(|e| failure(&e))?;
+        }
+        group.ask(connection).await.map_err(|e| failure(&e))?;
+        report.info.group = group.member();
+        report.info.semi_sync = group.semi_sync();
+        report.info.monitors = fleet.monitors(connection).await.map_err(|e| failure(&e))?;
+        report.info.unbound = link.unbound;
+        report.info.version = Some(Arc::clone(&link.version));
+        report.info.identity = Some(Arc::clone(&link.identity));
+        if link.flavour == Flavour::MySql {
+            // Without it (a proxy hides it) histories are told apart by sets alone.
+            report.ancestry = Ancestry::mysql(&link.identity).ok();
+        }
         report.database = rows.first().and_then(database);
         self.link = Some(link);
         Ok(report)
@@ -138,7 +199,12 @@ impl Link {
             .map(|row| Ok((text(row, "Variable_name")?, text(row, "Value")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let Introduction { flavour, version, identity } = Introduction::of(&variables);
-        Ok(Link { connection, flavour, version, identity, details: true, fleet: Fleet::new() })
+        // A proxy in between may not know the table.
+        let unbound = sqlx::raw_sql(UNBOUND).fetch_one(&mut connection).await;
+        let unbound = unbound.and_then(|row| text(&row, "unbound")).ok().map(|count| count != "0");
+        let (details, fleet, group) = (true, Fleet::new(), Group::of(&variables));
+        let shown = Shown::new();
+        Ok(Link { connection, flavour, version, identity, details, unbound, fleet, group, shown })
     }
 
     /// One round trip, and one more on a new connection of a role that may not see
@@ -156,10 +222,25 @@ impl Link {
     }
 }
 
+/// In place of a database's name.
+const NO_DATABASE: &str = "none (its URL names no database)";
+
+/// Whether the user may write where `read_only` is on. Who may read the table of all users sees
+/// everybody's privileges, so only the user's own are counted. Privileges that come through a role
+/// are not among them.
+const UNBOUND: &str = "SELECT CAST(COUNT(*) AS CHAR) AS unbound \
+     FROM information_schema.user_privileges \
+     WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN') \
+     AND grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
+                          QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
+
 /// What a server says of itself once on each connection. Those of another flavour are not
 /// there, which is no error.
 const FIRST: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', \
-     'server_uuid', 'server_id', 'gtid_domain_id', 'aurora_version', 'aurora_server_id')";
+     'server_uuid', 'server_id', 'gtid_domain_id', 'aurora_version', 'aurora_server_id', \
+     'wsrep_on', 'group_replication_group_name', 'rpl_semi_sync_master_enabled', \
+     'rpl_semi_sync_slave_enabled', 'rpl_semi_sync_source_enabled', \
+     'rpl_semi_sync_replica_enabled')";
 
 /// The same, understood.
 #[derive(Debug)]
@@ -219,10 +300,11 @@ fn text(row: &MySqlRow, column: &str) -> Result<String, sqlx::Error> {
     row.try_get_unchecked(column)
 }
 
-/// The database that is in use on the connection, if its URL names one. It has no number, and
-/// replicas hold it under the same name.
+/// The database that is in use on the connection. It has no number, and replicas hold it under the
+/// same name. A URL may name none: that is another place for names than a database is.
 fn database(row: &MySqlRow) -> Option<Arc<Database>> {
-    let name = text(row, "used_database").ok()?;
+    let name: Option<String> = row.try_get_unchecked("used_database").ok()?;
+    let name = name.unwrap_or_else(|| NO_DATABASE.to_owned());
     Some(Arc::new(Database { name: name.into(), number: None }))
 }
 
@@ -250,16 +332,16 @@ fn server_failure(number: u16, message: &str) -> Failure {
     let message = format!("{message} ({number})");
     match number {
         1049 => Failure::NoDatabase(message),
-        // Access denied to the server, a database or a table; host blocked or not allowed; a privilege is missing; no such way to log in; the
-        // password has expired.
-        1044 | 1045 | 1129 | 1130 | 1142 | 1227 | 1698 | 1820 | 1862 => {
-            Failure::Misconfigured(message)
-        }
+        // No such way to log in, or none without TLS; access denied to the server, a database or
+        // a table; host blocked or not allowed; a privilege is missing; the password has expired;
+        // the account is locked.
+        1044 | 1045 | 1129 | 1130 | 1142 | 1227 | 1251 | 1698 | 1820 | 1862 | 3118 | 3159
+        | 3955 | 4150 | 4151 => Failure::Misconfigured(message),
         // Too many connections, in all or of this user; a node that is not ready;
         // shutdown; offline mode.
         1040 | 1047 | 1053 | 1203 | 1226 | 3032 => Failure::Unavailable(message),
         // Killed; gone or lost, as a proxy tells; idle for too long.
-        1927 | 2006 | 2013 | 4031 => Failure::Connection(message),
+        1927 | 2006 | 2013 | 3169 | 4031 => Failure::Connection(message),
         _ => Failure::Unexpected(message),
     }
 }
@@ -274,6 +356,7 @@ mod tests {
     fn a_servers_refusal_is_told_with_its_number() {
         let told = |number| server_failure(number, "no");
         assert_eq!(told(1045), Failure::Misconfigured("no (1045)".into()));
+        assert_eq!(told(4151), Failure::Misconfigured("no (4151)".into()));
         assert_eq!(told(1049), Failure::NoDatabase("no (1049)".into()));
         assert_eq!(told(1040), Failure::Unavailable("no (1040)".into()));
         assert_eq!(told(1053), Failure::Unavailable("no (1053)".into()));

@@ -1,17 +1,18 @@
-//! What a probe shows to whoever listens with `tracing`.
+//! The `tracing` span of a probe.
 //!
-//! One span for each probe, at level debug and with target `sealane::probe`, in
-//! OpenTelemetry's words where it has any
-//! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>). Without a listener it is not
-//! even made. What a probe changes is told by events of `sealane::topology`.
+//! Each probe is one span with level debug and target `sealane::probe`. Its fields have
+//! OpenTelemetry's names where these exist
+//! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>). Without a subscriber
+//! the span is not created. Changes that follow from a probe are events with target
+//! `sealane::topology`.
 
 use std::time::Duration;
 
 use sealane_core::{Endpoint, Failure, Outcome};
 use tracing::{Span, field::Empty};
 
-/// The span of a probe of `endpoint`, which runs `system`; `connects` if it has to
-/// make a connection first.
+/// The span of a probe of `endpoint`, whose database system is `system`. `connects`: whether the
+/// probe must connect first.
 pub(crate) fn open(endpoint: &Endpoint, system: &'static str, connects: bool) -> Span {
     let (host, port) = host_and_port(endpoint.address());
     tracing::debug_span!(
@@ -29,12 +30,12 @@ pub(crate) fn open(endpoint: &Endpoint, system: &'static str, connects: bool) ->
     )
 }
 
-/// Whether anybody listens.
+/// Whether a subscriber wants the span.
 pub(crate) fn is_watched() -> bool {
     tracing::span_enabled!(target: "sealane::probe", tracing::Level::DEBUG)
 }
 
-/// Tells what came of the probe.
+/// Records the probe's outcome in its span.
 pub(crate) fn close(span: &Span, outcome: &Outcome, latency: Duration) {
     span.record("sealane.probe.latency_us", u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     match outcome {
@@ -49,7 +50,7 @@ pub(crate) fn close(span: &Span, outcome: &Outcome, latency: Duration) {
     }
 }
 
-/// A failure in one word, for what counts or groups by it.
+/// A failure in one word, for counting and grouping.
 pub(crate) fn kind(failure: &Failure) -> &'static str {
     match failure {
         Failure::Connection(_) => "connection",
@@ -58,7 +59,7 @@ pub(crate) fn kind(failure: &Failure) -> &'static str {
         Failure::Misconfigured(_) => "misconfigured",
         Failure::NoDatabase(_) => "no_database",
         Failure::Unavailable(_) => "unavailable",
-        // Also what core may add.
+        // `Unexpected`, and failures that core may add later.
         _ => "unexpected",
     }
 }

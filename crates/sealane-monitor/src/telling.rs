@@ -1,10 +1,10 @@
-//! What changed, told to listeners in its order, and under no lock.
+//! Tells listeners about changes, in order and without holding a lock.
 //!
-//! Whoever listens (a subscriber of `tracing`, a recorder of `metrics`, a task that is woken) may
-//! look at the board again, which takes the writer's lock. So what is to be told is put into a
-//! queue under that lock, in the order of the changes, and told after it is free. One thread
-//! tells at a time; what others have to tell meanwhile, and what a listener itself causes, it tells
-//! as well. So the order is kept, and nobody waits for a listener.
+//! A listener (a subscriber of `tracing`, a recorder of `metrics`, a woken task) may read the
+//! store, which takes the writer's lock. So changes go into a queue while this lock is held, in
+//! their order, and are told after it is released. One thread tells at a time. It also tells what
+//! other threads add meanwhile and what a listener itself causes. So the order is kept, and no
+//! thread waits for another thread's listeners.
 
 use std::{
     collections::VecDeque,
@@ -27,32 +27,33 @@ pub(crate) struct Told {
     pub(crate) events: Vec<Event>,
 }
 
-/// A listener that does not come back must not cost ever more memory.
+/// Limits the queue: a listener that never returns must not cost more and more memory.
 const MOST_WITHOUT_EVENTS: usize = 256;
 
-/// What is still to be told.
+/// The queue of what is still to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Telling {
     queue: Mutex<VecDeque<Told>>,
-    /// Somebody is telling.
+    /// Whether a thread is telling now.
     busy: AtomicBool,
 }
 
 impl Telling {
-    /// To be called under the writer's lock, which makes the order.
+    /// Must be called under the writer's lock, which defines the order.
     pub(crate) fn put(&self, told: Told) {
         let mut queue = self.lock();
-        // Without events it is for metrics only, of which the next one tells the same.
+        // An entry without events is for metrics only, and the next entry carries the same metrics.
         let is_wanted = cfg!(feature = "metrics") && queue.len() < MOST_WITHOUT_EVENTS;
         if is_wanted || !told.events.is_empty() {
             queue.push_back(told);
         }
     }
 
-    /// Has everything told by `tell` that was put before, here or by whoever is telling.
-    /// To be called under no lock.
+    /// Passes everything in the queue to `tell`, or leaves it to the thread that is telling now.
+    /// Must be called without holding a lock.
     pub(crate) fn tell_all(&self, mut tell: impl FnMut(Told)) {
-        // After the token is given back something may have been put whose owner saw it taken.
+        // Between the end of the inner loop and the release of the turn, another thread may have
+        // added an entry and found the turn taken. So the queue is checked again.
         while !self.lock().is_empty() {
             let Some(_turn) = Turn::take(&self.busy) else { return };
             while let Some(told) = self.next() {
@@ -70,7 +71,7 @@ impl Telling {
     }
 }
 
-/// The token of whoever tells; given back also when a listener panics.
+/// The right to tell; released even if a listener panics.
 struct Turn<'a>(&'a AtomicBool);
 
 impl<'a> Turn<'a> {

@@ -1,16 +1,16 @@
-//! The text with a caret under what was found.
+//! Shows the text of a statement with a caret under each finding.
 
 use std::fmt;
 
 use crate::finding::Finding;
 use crate::place::Place;
 
-/// Longer lines are cut to this many characters around the place.
+/// A longer line is cut to this many characters around the finding's place.
 const LINE_CHARS: usize = 100;
-/// How many findings are shown.
+/// How many findings an annotation shows.
 const SHOWN: usize = 4;
 
-/// Shows findings at their places, a few lines each. Made by
+/// Shows each finding at its place in the text, a few lines for each. Made by
 /// [`Classification::annotate`](crate::Classification::annotate).
 #[derive(Debug, Clone, Copy)]
 pub struct Annotation<'a> {
@@ -47,16 +47,16 @@ impl fmt::Display for Annotation<'_> {
     }
 }
 
-/// One line of the text, cut to what is worth showing.
+/// One line of the text, cut around the place.
 struct Line {
     text: String,
-    /// Characters before the place, and under it.
+    /// Number of characters before the place (`before`) and in the place (`under`).
     before: usize,
     under: usize,
 }
 
 impl Line {
-    /// `None` if the place is not one of `sql`: it was found in another text.
+    /// `None` if `place` does not lie in `sql`: the finding belongs to another text.
     fn of(sql: &str, place: Place) -> Option<Self> {
         let (head, tail) = (sql.get(..place.start)?, sql.get(place.start..)?);
         let placed = sql.get(place.range())?;
@@ -73,7 +73,7 @@ impl Line {
         }
         let line = sql[start..end].trim_end_matches('\r');
         let rest = line.chars().skip(skipped);
-        // A tab is one column here, so that the caret stands where it belongs.
+        // A tab becomes one blank, so that the caret stands under the right character.
         text.extend(rest.take(LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }));
         if line.chars().count() > skipped + LINE_CHARS {
             text.push('…');

@@ -1,8 +1,11 @@
-//! What is refused before there is a syntax tree.
+//! Limits on size and nesting, checked before the text is parsed.
 //!
-//! `a OR b OR c …` builds a tree as deep as the chain is long, and such a tree
-//! overflows the stack when it is dropped, long before anyone visits it; so chains
-//! and nesting are measured on the tokens.
+//! `a OR b OR c …` builds a tree as deep as the chain is long. Such a tree overflows the stack when
+//! it is dropped, even if nobody has walked over it. So chains and nesting are measured on the
+//! tokens.
+//!
+//! The parser recurses, and grows its stack only at some of its functions. So a deep text is
+//! parsed on a stack that is made for it (`with_stack`), and a deeper one is refused unparsed.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -11,31 +14,31 @@ use crate::finding::Reason;
 
 /// Longest text that is parsed: room for an `IN` list of tens of thousands.
 pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024;
-/// Deepest nesting of parentheses and brackets.
+/// Deepest nesting of parentheses, brackets and braces.
 const MAX_NESTING: usize = 48;
-/// Most operators and keywords on one path from the root of the tree. A dropped
-/// tree of this depth fits a stack of 1 MiB in a debug build, which tests prove.
+/// Most operators and keywords on one path from the root of the tree. Dropping a tree of this depth
+/// needs less than 1 MiB of stack in a debug build; tests prove it.
 const MAX_CHAIN: usize = 1_000;
-/// The same where the parser copies the left side of an operator, and with it the
-/// whole tree so far: a copy takes more stack than a drop, and quadratic time.
+/// The same limit for operators whose left side the parser copies, and with it the whole tree so
+/// far. A copy takes more stack than a drop, and the copies together take quadratic time.
 const MAX_COPIED_CHAIN: usize = 150;
-/// Up to here a text is [`Shape::Flat`].
+/// Up to this nesting and chain length, a text is [`Shape::Flat`].
 const FLAT_NESTING: usize = 6;
 const FLAT_CHAIN: usize = 150;
-/// Enough for a flat one in a debug build; half of what tokio gives its threads.
+/// Enough stack for a flat text in a debug build; half of what tokio gives its threads.
 const FLAT_STACK_BYTES: usize = 1024 * 1024;
-/// Enough for every bound here at once in a debug build, which tests prove.
+/// Enough stack for a text that reaches all limits at once in a debug build; tests prove it.
 const DEEP_STACK_BYTES: usize = 16 * 1024 * 1024;
-/// Most explanations and preparations in one text, each a statement within one.
+/// Most `EXPLAIN`s and `PREPARE`s in one text: each contains another statement.
 const MAX_EXPLAINS: usize = 8;
 /// Most statements in one text.
 const MAX_STATEMENTS: usize = 100;
-/// How deep the parser may recurse. Its own default; the parser grows the stack.
+/// How deep the parser may recurse. This is the parser's own default; it grows the stack itself.
 pub(crate) const PARSER_RECURSION: usize = 50;
 
-/// Whether a statement is made of statements: the parser goes down into each, and
-/// takes more stack for it than for a parenthesis. No read is a block; a few
-/// explanations may be.
+/// Refuses a statement that contains other statements. The parser descends into each of them and
+/// takes more stack for it than for a parenthesis. No read is a block of statements. A few nested
+/// `EXPLAIN`s are allowed, because they may be reads.
 fn statements_within(tokens: &[TokenWithSpan]) -> Option<Reason> {
     let mut before = None;
     let mut explains = 0;
@@ -54,7 +57,7 @@ fn statements_within(tokens: &[TokenWithSpan]) -> Option<Reason> {
                 return Some(Reason::NotListed("a block of statements"));
             }
             (Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::PREPARE, _) => explains += 1,
-            // Elsewhere it is an order.
+            // In any other place, `DESC` belongs to `ORDER BY`.
             (Keyword::DESC, Some(Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::DESC))
             | (Keyword::DESC, Some(Keyword::ANALYZE | Keyword::VERBOSE | Keyword::EXTENDED)) => {
                 explains += 1;
@@ -66,10 +69,10 @@ fn statements_within(tokens: &[TokenWithSpan]) -> Option<Reason> {
     (explains > MAX_EXPLAINS).then_some(Reason::TooComplex("explanations of explanations"))
 }
 
-/// How much the tokens nest, if no bound is exceeded.
+/// Measures how deep the tokens nest.
 ///
 /// # Errors
-/// The bound that is.
+/// The limit that the tokens exceed.
 pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
     if let Some(reason) = statements_within(tokens) {
         return Err(reason);
@@ -78,7 +81,7 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
     let mut levels = vec![Level::default()];
     let mut statements = 1;
     let max_chain = if tokens.iter().any(copies) { MAX_COPIED_CHAIN } else { MAX_CHAIN };
-    // Sum over all open levels: an upper bound for the depth of the tree here.
+    // Sum over all open levels: at this token, the tree is at most this deep.
     let mut depth = 0_usize;
     for token in tokens {
         let Some(level) = levels.last_mut() else {
@@ -98,7 +101,7 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
                 depth = 0;
                 levels = vec![Level::default()];
             }
-            // Neighbours in a list do not nest in each other.
+            // The elements of a list do not nest in each other.
             Token::Comma => {
                 depth -= level.operators;
                 level.operators = 0;
@@ -129,20 +132,21 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
     Ok(shape)
 }
 
-/// How much stack a text may take, roughly.
+/// Roughly how much stack the parser needs for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// What people and ORMs write: a part of any thread's stack will do.
+    /// What people and ORMs usually write: a part of any thread's stack is enough.
     Flat,
-    /// More than that.
+    /// Anything deeper.
     Deep,
 }
 
-/// Parses, walks and drops a tree of that shape, with enough stack for it.
+/// Runs `work`, which parses, walks and drops a tree of this shape, with enough stack.
 ///
-/// The parser grows the stack by itself, but only at some of its functions, and
-/// between two of them it may take more than it left in reserve. So it gets all at
-/// once. New stack costs a few microseconds, and memory only where it is used.
+/// The parser grows the stack itself, but only in some of its functions. Between two of these
+/// functions it may use more stack than it kept in reserve. So a deep text gets its whole stack at
+/// the start. Allocating a stack takes a few microseconds, and only the part that is used takes
+/// memory.
 pub(crate) fn with_stack<T>(shape: Shape, work: impl FnOnce() -> T) -> T {
     match shape {
         Shape::Flat => stacker::maybe_grow(FLAT_STACK_BYTES, DEEP_STACK_BYTES, work),
@@ -150,7 +154,7 @@ pub(crate) fn with_stack<T>(shape: Shape, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// How many statements the semicolons separate.
+/// How many statements the text holds, separated by semicolons; empty ones do not count.
 pub(crate) fn statements(tokens: &[TokenWithSpan]) -> usize {
     tokens
         .split(|token| token.token == Token::SemiColon)
@@ -160,7 +164,7 @@ pub(crate) fn statements(tokens: &[TokenWithSpan]) -> usize {
         .count()
 }
 
-/// Operators and clauses open at one depth of parentheses.
+/// Operators and clauses that are open at one level of parentheses.
 #[derive(Debug, Default)]
 struct Level {
     operators: usize,
@@ -191,7 +195,7 @@ fn nests_past_commas(keyword: Keyword) -> bool {
     )
 }
 
-/// Operators of MySQL and SQLite before which the parser copies its operand.
+/// Operators of MySQL and SQLite whose left operand the parser copies.
 fn copies(token: &TokenWithSpan) -> bool {
     match &token.token {
         Token::Word(word) => {

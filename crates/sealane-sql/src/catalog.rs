@@ -1,88 +1,122 @@
-//! What the catalog of a server knows and the text of a statement does not show.
+//! What a server's catalog knows but a statement's text does not show.
 //!
-//! A view, a policy, an operator, a cast or an aggregate may hide a function
-//! that is not pure; a function of the user's may be pure; a relation may be one
-//! that a replica cannot read. Somebody with a connection asks the catalog (for
-//! PostgreSQL that is `sealane-monitor`) and hands the [`CatalogFacts`] over;
-//! [`Catalog::new`] draws the conclusions, once, so that judging a statement is a
-//! few look-ups.
+//! A view, a policy, an operator, a cast or an aggregate may hide a function that is not pure. A
+//! user's own function may be pure. A replica may be unable to read a relation. The crate that has
+//! a connection (`sealane-monitor`) queries the catalog and passes on the [`CatalogFacts`].
+//! [`Catalog::new`] and [`Catalog::of_mysql`] draw the conclusions once, so that
+//! judging a statement takes only a few look-ups.
 //!
-//! Facts allow and forbid. What forbids may be a little out of date: a server
-//! refuses to write on a replica anyway. What allows may not, so after a change
-//! of the schema a catalog is put [in doubt](Catalog::doubted) until it is loaded
-//! anew.
+//! A fact either allows something or forbids it. A forbidding fact may be a little out of date,
+//! because a replica refuses writes anyway. An allowing fact must not be out of date. So after a
+//! schema change the catalog is [in doubt](Catalog::doubted) until it is loaded again.
+//!
+//! So there are three states. *Loaded*: facts allow and forbid. *In doubt*, after a change of the
+//! schema or when the facts could not be loaded for three minutes: what forbids stays, what allows
+//! does not, and views are for the primary. *Absent*: users' functions are unknown, and relations
+//! are tables.
+//!
+//! A generation number makes cached answers old, not a flush of the cache. An answer that was made
+//! with old facts and is stored late is therefore never used. (Rejected: `pg_depend`. It does not
+//! record what depends on the server's own functions, such as `nextval`.)
+//!
+//! # What is believed
+//! A function that is declared stable is believed to be stable. Volatile casts between two
+//! built-in types are not looked for. In PostgreSQL an attribute that does not exist is a call
+//! (`(value).name`), so names behind a dot are held against all impure functions.
+//!
+//! # MySQL and MariaDB
+//! These servers print a view's definition and a function's body, but not what a function does. So
+//! bodies are judged as texts are (`routine`), and functions and views are judged in turns until
+//! nothing changes. The facts name every relation, and a name that is not among them is for the
+//! primary: it may be a view that is new, or that our role does not see. So a new view is never
+//! taken for a table, also in doubt; only before the first load is it. A name without a schema is
+//! of the database in use, and of no other. Names are compared without case, because some servers
+//! do so: at worst a table is taken for a view of almost the same name.
 
-mod conclusion;
 mod facts;
+mod filter;
+mod routine;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub use filter::ReplicationFilter;
+
 pub use facts::{CatalogFacts, FunctionFact, OperatorFact, RelationFact, TableFact, TypeFact};
 
-use sealane_core::Footprint;
+use sealane_core::TableSet;
 
-use crate::table_name::{TableName, Tables};
+use sealane_core::{TableName, Tables};
+
+/// Why a relation is refused that the catalog should know and does not.
+pub(crate) const NOT_KNOWN: &str = "the catalog does not know it, so it may be a view";
 
 /// Conclusions from the [`CatalogFacts`] of one database.
 ///
-/// An empty one knows nothing: functions of the user's are then not pure, and
-/// relations are taken for tables.
+/// An empty catalog knows nothing: it treats users' functions as not pure, and relations as tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
-    known: Arc<Known>,
-    in_doubt: bool,
+    pub(crate) known: Arc<Known>,
+    pub(crate) in_doubt: bool,
 }
 
-/// The conclusions themselves, shared by a catalog and its doubted self.
+/// The conclusions, shared by a catalog and its doubted copy.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Known {
-    functions: HashMap<Box<str>, Vec<Callable>>,
-    operators: HashMap<Box<str>, bool>,
-    relations: HashMap<Box<str>, Vec<Relation>>,
+pub(crate) struct Known {
+    pub(crate) functions: HashMap<Box<str>, Vec<Callable>>,
+    pub(crate) operators: HashMap<Box<str>, bool>,
+    pub(crate) relations: HashMap<Box<str>, Vec<Relation>>,
     /// Types whose conversion may run a function that is not pure.
-    types: HashSet<Box<str>>,
-    /// By name, whatever the schema; `None` if nobody has looked.
-    tables: Option<HashMap<Box<str>, Table>>,
-    /// Functions that may be written like a column, `row.function`, and whether one of
-    /// that name is not pure.
-    attributes: HashMap<Box<str>, bool>,
-    /// Whether an operator, a cast, an order or the condition of a domain may read tables, which
-    /// no text shows.
-    reads_unseen: bool,
-    has_active_operators: bool,
+    pub(crate) types: HashSet<Box<str>>,
+    /// By name, whatever the schema; `None` if the tables were not queried.
+    pub(crate) tables: Option<HashMap<Box<str>, Table>>,
+    /// Functions that may be written like a column (`row.function`). The value is true if a
+    /// function of this name is not pure.
+    pub(crate) attributes: HashMap<Box<str>, bool>,
+    /// Whether an operator, a cast, an ordering or a domain's condition may read tables that no
+    /// text names.
+    pub(crate) reads_unseen: bool,
+    pub(crate) has_active_operators: bool,
+    /// Whether names are stored in lower case: MySQL compares the names of functions without case,
+    /// and on some systems those of tables.
+    pub(crate) folds: bool,
+    /// Whether a relation that is not in `relations` is refused.
+    pub(crate) has_all_relations: bool,
+    /// The only schema of names without one, in MySQL.
+    pub(crate) default_schema: Option<Box<str>>,
 }
 
 /// The functions of one name in one schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Callable {
-    schema: Box<str>,
-    is_pure: bool,
-    /// The server has a function of that name itself, which is found first.
-    is_shadowed: bool,
+pub(crate) struct Callable {
+    pub(crate) schema: Box<str>,
+    pub(crate) is_pure: bool,
+    /// The server has a built-in function of this name, which the search path finds first.
+    pub(crate) is_shadowed: bool,
 }
 
-/// A relation worth knowing.
+/// A relation about which the catalog says more than "a plain table".
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Relation {
-    schema: Box<str>,
-    /// Why it must not be read on a replica.
-    refused: Option<Box<str>>,
-    /// Whether queries of its own run when it is read: those of a view, or policies.
-    is_defined: bool,
+pub(crate) struct Relation {
+    pub(crate) schema: Box<str>,
+    /// Why a replica must not read it.
+    pub(crate) refused: Option<Box<str>>,
+    /// Whether reading it runs queries of its own: a view's definition, or policies.
+    pub(crate) is_defined: bool,
     /// The tables that a view reads, through all views below it.
-    reads: Vec<TableName>,
+    pub(crate) reads: Vec<TableName>,
     /// Whether functions in its definition may read more.
-    hides_tables: bool,
+    pub(crate) hides_tables: bool,
 }
 
 /// The tables of one name.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table {
-    /// What changes other tables, too.
-    spreads: [bool; 3],
-    /// Stands for all tables that show rows of this one, or whose rows it shows.
-    family: Option<Box<str>>,
+pub(crate) struct Table {
+    /// Whether an insert, an update or a delete also changes other tables (indexed by [`Change`]).
+    pub(crate) spreads: [bool; 3],
+    /// The name that stands for all tables that share rows with this one (partitions, inheritance).
+    pub(crate) family: Option<Box<str>>,
 }
 
 /// What a write does to rows.
@@ -93,21 +127,21 @@ pub(crate) enum Change {
     Delete,
 }
 
-/// What is known of a function by its name.
+/// What the catalog says about a function name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purity {
     Pure,
     Impure,
-    /// Not in the catalog: the built-in list decides.
+    /// The catalog does not have the function: the built-in list decides.
     Unknown,
-    /// The server has one of that name itself, and the types of the arguments decide which
-    /// is meant: it is pure if that one is.
+    /// The server also has a built-in function of this name, and the arguments' types decide which
+    /// one is called. The user's function is pure, so the call is pure if the built-in one is.
     Overloaded,
 }
 
 impl Catalog {
-    /// The same, but nothing of it allows any more: what only the catalog knew
-    /// to be pure is not known to be.
+    /// A copy whose facts no longer allow anything: what only the catalog knew to be pure now
+    /// counts as unknown.
     #[must_use]
     pub fn doubted(&self) -> Self {
         Self { in_doubt: true, ..self.clone() }
@@ -119,34 +153,34 @@ impl Catalog {
         self.in_doubt
     }
 
-    /// Whether both were drawn from the same facts, in doubt or not.
+    /// Whether both come from the same facts, in doubt or not.
     pub(crate) fn has_same_facts(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.known, &other.known) || self.known == other.known
     }
 
-    /// How many functions, operators, relations and types it knows something of.
+    /// How many functions, operators, relations and types the catalog knows.
     #[must_use]
     pub fn len(&self) -> usize {
         let Known { functions, operators, relations, types, .. } = &*self.known;
         functions.len() + operators.len() + relations.len() + types.len()
     }
 
-    /// Whether it knows nothing.
+    /// Whether the catalog knows nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.known.tables.is_none()
+        self.len() == 0 && self.known.tables.is_none() && !self.known.has_all_relations
     }
 
     /// A function by its folded name, `schema` if the text names one.
     ///
-    /// Without a schema the search path decides, which is not known here: so all
-    /// functions of that name have to be pure.
+    /// Without a schema the search path decides, and the search path is not known here. So all
+    /// functions of this name must be pure.
     pub(crate) fn function(&self, schema: Option<&str>, name: &str) -> Purity {
-        let Some(known) = self.known.functions.get(name) else {
+        let Some(known) = self.known.functions.get(&*self.folded(name)) else {
             return Purity::Unknown;
         };
-        let mut found =
-            known.iter().filter(|it| schema.is_none_or(|schema| schema == &*it.schema)).peekable();
+        let is_called = |it: &&Callable| schema.is_none_or(|name| self.folded(name) == *it.schema);
+        let mut found = known.iter().filter(is_called).peekable();
         if found.peek().is_none() {
             return Purity::Unknown;
         }
@@ -173,7 +207,7 @@ impl Catalog {
         }
     }
 
-    /// Whether any operator has side effects, which is rare: then all are looked up.
+    /// Whether any operator has side effects. That is rare; only then are operators looked up.
     pub(crate) fn has_active_operators(&self) -> bool {
         self.known.has_active_operators
     }
@@ -186,37 +220,41 @@ impl Catalog {
             && comparisons.iter().any(|symbol| self.operator(symbol) == Purity::Impure)
     }
 
-    /// Whether there is a type that a conversion to may run something.
+    /// Whether the conversion to some type may run a function.
     pub(crate) fn has_active_types(&self) -> bool {
         !self.known.types.is_empty()
     }
 
-    /// Whether a conversion to the type called `name` may run something.
+    /// Whether the conversion to the type `name` may run a function.
     pub(crate) fn is_active_type(&self, name: &str) -> bool {
         self.known.types.contains(name)
     }
 
-    /// Whether `row.name` may call a function that is not pure.
+    /// Whether `value.name` may call a function that is not pure, or convert to a type whose
+    /// conversion runs a function: both may be written like a column.
     pub(crate) fn is_active_attribute(&self, name: &str) -> bool {
-        self.known.attributes.get(name) == Some(&true)
+        self.known.attributes.get(name) == Some(&true) || self.is_active_type(name)
     }
 
-    /// Whether `row.name` may call a function of the user's.
+    /// Whether `row.name` may call a user's function.
     pub(crate) fn may_be_call(&self, name: &str) -> bool {
         self.known.attributes.contains_key(name)
     }
 
-    /// Why `table` must not be read on a replica.
+    /// Why a replica must not read `table`.
     pub(crate) fn refusal<'a>(&'a self, table: &'a TableName) -> Option<&'a str> {
         let doubt = |relation: &Relation| {
             let is_doubtful = self.in_doubt && relation.is_defined;
             is_doubtful.then_some("the schema has changed, and its definition may have")
         };
-        self.relations_called(table)
-            .find_map(|relation| relation.refused.as_deref().or_else(|| doubt(relation)))
+        let mut called = self.relations_called(table).peekable();
+        if self.known.has_all_relations && called.peek().is_none() && !is_mysqls_own(table) {
+            return Some(NOT_KNOWN);
+        }
+        called.find_map(|relation| relation.refused.as_deref().or_else(|| doubt(relation)))
     }
 
-    /// What reading `table` reads beside itself.
+    /// The other tables that a read of `table` also reads.
     pub(crate) fn reads_through<'a>(
         &'a self,
         table: &'a TableName,
@@ -229,44 +267,44 @@ impl Catalog {
         self.relations_called(table).any(|relation| relation.hides_tables)
     }
 
-    /// Whether it is known which tables belong together, now.
+    /// Whether the catalog knows, without doubt, which tables belong together.
     pub(crate) fn tells_tables(&self) -> bool {
         self.known.tables.is_some() && !self.in_doubt
     }
 
     /// The tables that a read touches, if all are known.
-    pub(crate) fn footprint_of_read(&self, tables: &Tables) -> Footprint {
+    pub(crate) fn table_set_of_read(&self, tables: &Tables) -> TableSet {
         if !tables.complete || !self.tells_tables() || self.known.reads_unseen {
-            return Footprint::WHOLE;
+            return TableSet::WHOLE;
         }
-        let mut footprint = Footprint::NONE;
+        let mut found = TableSet::NONE;
         for table in &tables.read {
             if is_of_the_server(table) {
-                return Footprint::WHOLE;
+                return TableSet::WHOLE;
             }
-            self.add_family(table, &mut footprint);
+            self.add_family(table, &mut found);
         }
-        footprint
+        found
     }
 
-    /// The tables that such changes of `table` touch, if all are known.
-    pub(crate) fn footprint_of_write(&self, table: &TableName, changes: &[Change]) -> Footprint {
-        let mut footprint = Footprint::NONE;
+    /// The tables that such `changes` of `table` touch, if all of them are known.
+    pub(crate) fn tables_written(&self, table: &TableName, changes: &[Change]) -> TableSet {
+        let mut tables = TableSet::NONE;
         for table in std::iter::once(table).chain(self.reads_through(table)) {
             let spreads = |known: &Table| changes.iter().any(|it| known.spreads[*it as usize]);
             let runs_unseen = self.refusal(table).is_some() || self.hides_tables(table);
             if runs_unseen || self.table(table).is_some_and(spreads) {
-                return Footprint::WHOLE;
+                return TableSet::WHOLE;
             }
-            self.add_family(table, &mut footprint);
+            self.add_family(table, &mut tables);
         }
-        footprint
+        tables
     }
 
-    fn add_family(&self, table: &TableName, footprint: &mut Footprint) {
-        footprint.add(table.name());
+    fn add_family(&self, table: &TableName, tables: &mut TableSet) {
+        tables.add(table.name());
         if let Some(family) = self.table(table).and_then(|known| known.family.as_deref()) {
-            footprint.add(family);
+            tables.add(family);
         }
     }
 
@@ -275,13 +313,36 @@ impl Catalog {
     }
 
     fn relations_called<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {
-        let called = self.known.relations.get(table.name()).into_iter().flatten();
-        called.filter(|it| table.schema().is_none_or(|schema| schema == &*it.schema))
+        let called = self.known.relations.get(&*self.folded(table.name())).into_iter().flatten();
+        let schema = table.schema().or(self.known.default_schema.as_deref());
+        called.filter(move |it| schema.is_none_or(|schema| self.folded(schema) == *it.schema))
+    }
+
+    /// A name as the catalog stores it.
+    fn folded<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        folded(name, self.known.folds)
     }
 }
 
-/// Whether it is one of the server's own relations: they show what statements do that
-/// name other tables, or none.
+pub(crate) fn folded(name: &str, folds: bool) -> Cow<'_, str> {
+    match folds && name.chars().any(char::is_uppercase) {
+        true => name.to_lowercase().into(),
+        false => name.into(),
+    }
+}
+
+/// Whether `table` is one of MySQL's own, which no catalog lists: [`relation`](crate::relation)
+/// knows them.
+pub(crate) fn is_mysqls_own(table: &TableName) -> bool {
+    let schemas = ["information_schema", "mysql", "performance_schema", "sys", "ndbinfo"];
+    match table.schema() {
+        Some(schema) => schemas.iter().any(|own| own.eq_ignore_ascii_case(schema)),
+        None => table.name().eq_ignore_ascii_case("dual"),
+    }
+}
+
+/// Whether `table` is one of the server's own relations. Their content changes with statements that
+/// name other tables, or no table at all.
 fn is_of_the_server(table: &TableName) -> bool {
     let is_own_schema = matches!(table.schema(), Some("pg_catalog" | "information_schema"));
     is_own_schema || table.name().starts_with("pg_")

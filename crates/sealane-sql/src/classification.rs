@@ -1,37 +1,37 @@
-//! What was decided about a text.
+//! The result of classifying a text.
 
 use std::fmt;
 
-use sealane_core::{Footprint, Intent};
+use sealane_core::{Intent, TableSet};
 use serde::Serialize;
 
 use crate::annotation::Annotation;
-use crate::cost::Cost;
 use crate::finding::{Finding, Reason};
 use crate::place::Place;
-use crate::table_name::Tables;
+use sealane_core::Cost;
+use sealane_core::Tables;
 
-/// More findings than this are not kept: one is enough to decide.
+/// Further findings are dropped: one is enough to decide.
 const MAX_FINDINGS: usize = 16;
 
-/// An intent, with all that was found on the way to it.
+/// A statement's intent, with the findings, tables and cost behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Classification {
-    /// What the statement does, as far as that is proved.
+    /// What the statement does, as far as the classifier can prove it.
     pub intent: Intent,
-    /// What keeps it on the primary, the deciding finding first; at most 16.
-    /// Empty if and only if the statement may leave the primary.
+    /// What keeps the statement on the primary, the decisive finding first; at most 16. Empty if
+    /// and only if the statement may leave the primary.
     pub findings: Vec<Finding>,
-    /// The tables that it touches.
+    /// The tables that the statement touches.
     pub tables: Tables,
-    /// The tables that it touches, for comparing; [`Footprint::WHOLE`] unless the
-    /// catalog is known and nothing is hidden.
+    /// The same tables as a compact set for comparisons; [`TableSet::WHOLE`] unless the catalog is
+    /// known and hides nothing.
     #[serde(skip)]
-    pub footprint: Footprint,
-    /// How much work it may be.
+    pub table_set: TableSet,
+    /// How much work the statement may be.
     pub cost: Cost,
-    /// The group of replicas that its leading hint asks for.
+    /// The group of replicas that the statement's leading hint asks for.
     pub group: Option<Box<str>>,
 }
 
@@ -42,34 +42,34 @@ impl Classification {
             intent: Intent::Read,
             findings: Vec::new(),
             tables: Tables::default(),
-            footprint: Footprint::WHOLE,
+            table_set: TableSet::WHOLE,
             cost: Cost::default(),
             group: None,
         }
     }
 
-    /// Whether it is proved to be a read and nothing asks for the primary.
+    /// Whether the statement is a proved read and nothing asks for the primary.
     #[must_use]
     pub fn may_leave_primary(&self) -> bool {
         self.intent.is_read() && self.findings.is_empty()
     }
 
-    /// The finding that decided; `None` if there is none.
+    /// The finding that decided the intent; `None` if nothing was found.
     #[must_use]
     pub fn decisive(&self) -> Option<&Finding> {
         self.findings.first()
     }
 
-    /// The text with a caret under each place that something was found at.
+    /// The text with a caret under the place of each finding.
     ///
-    /// `sql` is the text that was classified. The result shows its lines, with
-    /// whatever literals they have; [`Display`](fmt::Display) shows none.
+    /// `sql` is the text that was classified. The annotation shows lines of this text with their
+    /// literals; [`Display`](fmt::Display) of the classification shows no literals.
     #[must_use]
     pub fn annotate<'a>(&'a self, sql: &'a str) -> Annotation<'a> {
         Annotation::new(sql, &self.findings)
     }
 
-    /// Bytes on the heap, about.
+    /// Approximate number of bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         let names = self.tables.read.iter().chain(&self.tables.written);
         let names: usize = names
@@ -80,7 +80,7 @@ impl Classification {
             + self.group.as_ref().map_or(0, |group| group.len())
     }
 
-    /// Whether one more finding would be kept.
+    /// Whether another finding with this intent would be kept.
     pub(crate) fn takes(&self, intent: Intent) -> bool {
         self.findings.len() < MAX_FINDINGS || rank(intent) > rank(self.intent)
     }
@@ -88,7 +88,7 @@ impl Classification {
     pub(crate) fn found(&mut self, intent: Intent, reason: Reason, place: Option<Place>) {
         let finding = Finding { intent, reason, place };
         if matches!(finding.reason, Reason::Writes(_) | Reason::NotParsed | Reason::TooLong(_)) {
-            // What runs there is not in the text, or was not looked at.
+            // The text does not show what runs, or nobody has read it.
             self.tables.complete &= !self.tables.written.is_empty();
         }
         if rank(intent) > rank(self.intent) || self.findings.is_empty() {
@@ -101,14 +101,14 @@ impl Classification {
     }
 }
 
-/// A text does what the strongest of its parts does.
+/// The strongest part of a text decides its intent.
 fn rank(intent: Intent) -> u8 {
     match intent {
         Intent::Read => 0,
         Intent::Session => 2,
         Intent::Transaction => 3,
         Intent::Write => 4,
-        // Also what core may add: not known here.
+        // `Unknown`, and intents that core may add later.
         _ => 1,
     }
 }

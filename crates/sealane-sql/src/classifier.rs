@@ -1,11 +1,10 @@
-//! Classifications remembered, and corrected by what servers say.
+//! A cache of classifications, corrected by what servers refuse.
 //!
-//! An application sends few distinct texts, each many times, so the hot path is
-//! one look-up. The cache is weighed in bytes, because an ORM's `IN` lists make
-//! texts of very different sizes; texts that come once leave it first (S3-FIFO),
-//! and those that are certainly writes never enter it. What a server refused as a
-//! write is kept apart from the cache: it cannot be recomputed, so eviction must
-//! not lose it.
+//! An application sends few distinct texts, each many times, so the hot path is one look-up. The
+//! cache is limited in bytes, because an ORM's `IN` lists make texts of very different sizes. Texts
+//! that come only once leave the cache first (S3-FIFO), and certain writes never enter it. A text
+//! that a server refused as a write is stored outside the cache: the refusal cannot be recomputed,
+//! so eviction must not lose it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,49 +14,47 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use sealane_core::{Footprint, Intent};
+use sealane_core::{Intent, TableSet};
 
 use crate::catalog::Catalog;
 use crate::classification::Classification;
 use crate::classify::classify_with;
 use crate::dialect::Dialect;
+use crate::fast_path;
 use crate::finding::Reason;
-use crate::leading::Leading;
-use crate::plain;
-use crate::written;
+use crate::first_words::FirstWords;
 
 /// Memory for cached texts with their classifications.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// What an entry costs beside its text and lists: the classification itself, key,
-/// value, list and hash slots.
+/// What an entry costs in addition to its text and lists: the classification itself, the key, and
+/// the slots of list and hash table.
 const ENTRY_BYTES: usize = size_of::<Classification>() + 96;
-/// Longer texts are classified each time: they rarely come twice.
+/// Longer texts are classified each time, because they rarely come twice.
 const MAX_CACHED_TEXT_BYTES: usize = 16 * 1024;
-/// How many refused texts are remembered, and how many bytes of them. Past it
-/// nothing more is learned, so that a flood of distinct texts cannot push out what
-/// was learned; the caller still re-runs a refused statement on the primary, every
-/// time.
+/// How many refused texts are remembered, and how many bytes of them. Beyond these limits the
+/// classifier learns nothing more, so that a flood of distinct texts cannot push out what it has
+/// learned. The caller still runs a refused statement again on the primary, every time.
 const MAX_LEARNED: usize = 10_000;
 const MAX_LEARNED_BYTES: usize = 8 * 1024 * 1024;
 
-/// Classifies the statements of one database, remembering the answers.
+/// Classifies the statements of one database and remembers the results.
 ///
-/// Shared by reference between threads; every method takes `&self`.
+/// Threads share it by reference: every method takes `&self`.
 pub struct Classifier {
     dialect: Dialect,
     cache: Cache<Box<str>, Remembered, Bytes>,
     learned: DashMap<Box<str>, ()>,
     learned_bytes: AtomicUsize,
     catalog: ArcSwap<Catalog>,
-    /// Grows with each change of the catalog: what was remembered before is
-    /// decided anew.
+    /// Grows with each change of the catalog; classifications of an older generation are made
+    /// again.
     generation: AtomicU64,
-    /// How often the catalog was put in doubt. Behind the lock, because what is
-    /// loaded has to be compared and stored in one step; readers never take it.
+    /// How often the catalog was put in doubt. It is behind a lock because storing a catalog
+    /// compares this number and replaces the catalog in one step. Look-ups never take the lock.
     doubts: Mutex<u64>,
 }
 
-/// An answer, and the state of the catalog that it was given in.
+/// A classification, and the generation of the catalog that it was made with.
 #[derive(Clone)]
 struct Remembered {
     generation: u64,
@@ -87,24 +84,25 @@ impl Classifier {
         self.dialect
     }
 
-    /// What `sql` does. One look-up and no allocation when it was seen before.
+    /// The intent of `sql`. One look-up and no allocation if `sql` was seen before.
     #[must_use]
     pub fn intent(&self, sql: &str) -> Intent {
         self.look_up(sql).intent
     }
 
-    /// As [`classify`](Self::classify), remembered. One look-up and no allocation
-    /// when `sql` was seen before.
+    /// Like [`classify`](Self::classify), but cached. One look-up and no allocation if `sql` was
+    /// seen before.
     ///
-    /// Of a text that begins with `INSERT`, `UPDATE`, `DELETE` or `REPLACE` only the
-    /// intent is told, without parsing it.
+    /// A text that begins with `INSERT`, `UPDATE`, `DELETE` or `REPLACE` is not parsed: the result
+    /// then holds the intent, but no tables and no cost.
     #[must_use]
     pub fn look_up(&self, sql: &str) -> Arc<Classification> {
-        if Leading::is_certain_write(sql, self.dialect) {
+        if FirstWords::is_certain_write(sql, self.dialect) {
             return certain_write();
         }
-        // Before the catalog: an answer may then be from a newer catalog than it
-        // says, and be decided once more, but never from an older one.
+        // The generation is read before the catalog. So a classification may come from a newer
+        // catalog than its generation says, and is then made once more. It never comes from an
+        // older one.
         let generation = self.generation.load(Ordering::Acquire);
         if let Some(known) = self.cache.get(sql)
             && known.generation == generation
@@ -114,7 +112,7 @@ impl Classifier {
         let classification = Arc::new(self.decide(sql));
         if sql.len() <= MAX_CACHED_TEXT_BYTES {
             self.remember(sql, generation, &classification);
-            // `learn_write` may have come in between: what was learned wins.
+            // `learn_write` may have run in the meantime: what it learned wins.
             if classification.intent.is_read() && self.learned.contains_key(sql) {
                 let learned = Arc::new(learned());
                 self.remember(sql, generation, &learned);
@@ -124,18 +122,20 @@ impl Classifier {
         classification
     }
 
-    /// The tables that `sql` writes, as far as its text and the catalog tell. One pass
+    /// The tables that `sql` writes, as far as the text and the catalog show them. Takes one pass
     /// over the text.
     #[must_use]
-    pub fn written(&self, sql: &str) -> Footprint {
+    pub fn written(&self, sql: &str) -> TableSet {
         match self.dialect {
-            Dialect::PostgreSql => written::footprint(sql, self.dialect, &self.catalog.load()),
-            // No catalog tells what writes change besides.
-            Dialect::MySql | Dialect::Sqlite => Footprint::WHOLE,
+            Dialect::PostgreSql => {
+                fast_path::tables_written(sql, self.dialect, &self.catalog.load())
+            }
+            // For these dialects no catalog says which other tables a write changes.
+            Dialect::MySql | Dialect::Sqlite => TableSet::WHOLE,
         }
     }
 
-    /// All about `sql`, from what was learned or else from the text.
+    /// The full classification of `sql`, from what a server taught or else from the text.
     ///
     /// Parses each time: for explanations, not for the hot path.
     #[must_use]
@@ -146,23 +146,24 @@ impl Classifier {
         classify_with(sql, self.dialect, &self.catalog.load())
     }
 
-    /// As [`classify`](Self::classify), quicker where nobody needs a tree.
+    /// Like [`classify`](Self::classify), but takes the fast path where no syntax tree is needed.
     fn decide(&self, sql: &str) -> Classification {
         if self.learned.contains_key(sql) {
             return learned();
         }
         let catalog = self.catalog.load();
-        plain::classify(sql, self.dialect, &catalog)
+        fast_path::classify(sql, self.dialect, &catalog)
             .unwrap_or_else(|| classify_with(sql, self.dialect, &catalog))
     }
 
     /// Remembers that a server refused `sql` as a write.
     ///
-    /// Bounded: past 10,000 distinct texts, or 8 MiB of them, nothing more is learned beyond the
-    /// cache, and a forgotten text is refused and re-run once more. Forgotten when
-    /// the catalog changes, which may be the reason that it was refused.
+    /// The memory is bounded: beyond 10,000 distinct texts, or 8 MiB of them, a new text is
+    /// remembered in the cache only. If the cache evicts such a text, a server refuses it once more
+    /// and it runs again. When the catalog changes, all refused texts are forgotten, because the
+    /// change may have removed the reason for the refusal.
     pub fn learn_write(&self, sql: &str) {
-        // A little over the bounds under contention, which is harmless.
+        // Under contention the memory may exceed its limits a little, which is harmless.
         let bytes = self.learned_bytes.load(Ordering::Relaxed);
         let has_room = self.learned.len() < MAX_LEARNED && bytes + sql.len() <= MAX_LEARNED_BYTES;
         if has_room && self.learned.insert(sql.into(), ()).is_none() {
@@ -174,27 +175,36 @@ impl Classifier {
         }
     }
 
-    /// What is known of the catalog.
+    /// Forgets which texts servers refused: the reason may be gone.
+    pub fn forget_learned(&self) {
+        self.learned.clear();
+        self.learned_bytes.store(0, Ordering::Relaxed);
+        // Cached classifications of these texts become outdated.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The current catalog.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
     }
 
-    /// Grows whenever what is known of the catalog changes: an answer of before may
-    /// then be no longer right.
+    /// A number that grows with every change of the catalog. A classification of an older
+    /// generation may be wrong now.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// To be read before the catalog is loaded, for [`set_catalog`](Self::set_catalog).
+    /// How often the catalog was put in doubt. Read it before loading a catalog and pass it to
+    /// [`set_catalog`](Self::set_catalog).
     #[must_use]
     pub fn doubts(&self) -> u64 {
         *self.lock()
     }
 
-    /// Takes a catalog that was loaded after `doubts` was read from
-    /// [`doubts`](Self::doubts). If it was put in doubt since, it stays so.
+    /// Stores a catalog that was loaded after `doubts` was read from [`doubts`](Self::doubts). If
+    /// the catalog was put in doubt in the meantime, the new one is in doubt as well.
     pub fn set_catalog(&self, catalog: Catalog, doubts: u64) {
         let now = self.lock();
         let catalog = if *now == doubts { catalog } else { catalog.doubted() };
@@ -203,14 +213,13 @@ impl Classifier {
             return;
         }
         if !known.has_same_facts(&catalog) {
-            self.learned.clear();
-            self.learned_bytes.store(0, Ordering::Relaxed);
+            self.forget_learned();
         }
         self.replace(catalog);
     }
 
-    /// Says that the schema is changing: until the catalog is loaded anew, what
-    /// only it knew to be pure is not.
+    /// Puts the catalog in doubt because the schema is changing. Until the catalog is loaded again,
+    /// nothing counts as pure that only the catalog knows to be pure.
     pub fn doubt_catalog(&self) {
         let mut doubts = self.lock();
         *doubts += 1;
@@ -220,7 +229,7 @@ impl Classifier {
         }
     }
 
-    /// Under the lock.
+    /// The caller holds the lock.
     fn replace(&self, catalog: Catalog) {
         self.catalog.store(Arc::new(catalog));
         self.generation.fetch_add(1, Ordering::Release);
@@ -244,7 +253,7 @@ fn learned() -> Classification {
     classification
 }
 
-/// The same for all of them: nobody has looked at more than the first word.
+/// One shared value for all certain writes: only the first word was read.
 fn certain_write() -> Arc<Classification> {
     static CERTAIN_WRITE: LazyLock<Arc<Classification>> = LazyLock::new(|| {
         let mut classification = Classification::new();
@@ -266,7 +275,7 @@ impl fmt::Debug for Classifier {
     }
 }
 
-/// Weighs an entry by its memory.
+/// The weight of a cache entry is its memory in bytes.
 #[derive(Debug, Clone)]
 struct Bytes;
 

@@ -1,4 +1,21 @@
-//! From text to a classification.
+//! Turns a text into a classification.
+//!
+//! # The way of a text
+//! 1. The text is cut into tokens and measured (`bounds`).
+//! 2. It is cut once more, by a lexer that knows only quotes and comments (`lexer`). A difference
+//!    means that the parser's tree would not be the server's, and the text is not judged.
+//! 3. It is parsed.
+//! 4. The tree is walked over (`prover`). The walk allows; it never looks for what is forbidden.
+//!    Every node must be on its list. Common table expressions are resolved by scope, or a view
+//!    would hide behind one of its name. Syntax that one dialect has and another takes for a call
+//!    (`name(1) 'alias'`, `any(x)`) is refused in the other.
+//!
+//! Two ways need no tree. A text that begins with INSERT, UPDATE or DELETE is a write whatever
+//! follows (`first_words`). A plain SELECT of quoted names, placeholders, operators and aggregates
+//! is taken apart by a small grammar that is a part of the parser's (`fast_path/select`). Tests
+//! compare both with the tree, on every case and on random texts.
+//!
+//! A name is unescaped by the tokenizer and nowhere else.
 
 use std::sync::LazyLock;
 
@@ -6,32 +23,32 @@ use sealane_core::Intent;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
+use crate::backstop;
 use crate::bounds;
 use crate::catalog::Catalog;
 use crate::classification::Classification;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
+use crate::first_words::FirstWords;
 use crate::hint::{self, Hint};
-use crate::leading::Leading;
 use crate::lexer;
 use crate::place::Place;
 use crate::pragma;
 use crate::prover::{self, Found, Outcome};
-use crate::relation_query;
-use crate::suspicion;
+use crate::spelling;
 
-/// Decides what a text does, from the text alone.
+/// Decides from the text alone what a text does.
 ///
-/// The text may hold several statements: it is a read only if each of them is
-/// proved to be one. Nothing is cached; see [`Classifier`](crate::Classifier).
-/// Never panics, and needs a bounded amount of stack whatever the text.
+/// The text may hold several statements: it is a read only if each of them is a proved read.
+/// Nothing is cached; see [`Classifier`](crate::Classifier). The function never panics, and it
+/// needs a bounded amount of stack whatever the text is.
 #[must_use]
 pub fn classify(sql: &str, dialect: Dialect) -> Classification {
     static NOTHING_KNOWN: LazyLock<Catalog> = LazyLock::new(Catalog::default);
     classify_with(sql, dialect, &NOTHING_KNOWN)
 }
 
-/// As [`classify`], with what the database's catalog knows.
+/// Like [`classify`], but also uses what the database's catalog knows.
 #[must_use]
 pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classification {
     let mut judge = Judge { sql, dialect, catalog, result: Classification::new() };
@@ -43,11 +60,11 @@ pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classifi
     }
     judge.hint();
     judge.result.tables.sort();
-    judge.result.footprint = catalog.footprint_of_read(&judge.result.tables);
+    judge.result.table_set = catalog.table_set_of_read(&judge.result.tables);
     judge.result
 }
 
-/// Why a text is not judged at all, or not to its end.
+/// Why a text is not judged, or not to its end.
 struct Refusal {
     reason: Reason,
     place: Option<Place>,
@@ -76,28 +93,32 @@ impl Judge<'_> {
         {
             return Err(Refusal { reason: Reason::ExecutableComment, place: Some(place) });
         }
-        // Literals stay as they were written: only their ends matter here.
+        // The tokenizer removes the quotes from names and turns `""` into `"`. From here on, a name
+        // is what the server would look up. The fast path accepts no name that needs unescaping.
         let tokens = Tokenizer::new(self.dialect.parser(), self.sql)
-            .with_unescape(false)
             .tokenize_with_location()
             .map_err(|error| self.not_parsed(error.location))?;
         let shape = bounds::measure(&tokens)?;
-        if let Some(reason) = lexer::disagreement(self.sql, &tokens, self.dialect, self.catalog) {
-            return Err(reason.into());
-        }
+        let other = lexer::compare(self.sql, &tokens, self.dialect, self.catalog)?;
         let count = bounds::statements(&tokens);
         if count == 0 {
             return Err(Reason::Empty.into());
         }
-        let suspicion = suspicion::find(&tokens, self.dialect, self.catalog);
-        let tokens = relation_query::rewrite(tokens, self.dialect);
+        let suspect = backstop::find(&tokens, self.dialect, self.catalog);
+        let tokens = spelling::rewrite(tokens, self.dialect);
         let parsed = bounds::with_stack(shape, || self.statements(tokens, count));
-        // A backstop only: what the tree has shown is more precise, if there is one.
-        if let Some(Found { intent, reason, span }) = suspicion
+        // The backstop counts only if there is no tree or the tree shows nothing: a finding in the
+        // tree is more precise.
+        if let Some(Found { intent, reason, span }) = suspect
             && (parsed.is_err() || self.result.findings.is_empty())
         {
             let place = span.and_then(|span| Place::of(self.sql, span));
             self.result.found(intent, reason, place);
+        }
+        if let Some(other) = other
+            && !classify_with(&other, self.dialect, self.catalog).may_leave_primary()
+        {
+            return Err(lexer::BACKSLASH.into());
         }
         parsed
     }
@@ -107,7 +128,7 @@ impl Judge<'_> {
             .with_recursion_limit(bounds::PARSER_RECURSION)
             .with_tokens_with_locations(tokens);
         let mut parsed = 0;
-        // Not `parse_statements`, which stops at a stray END and drops the rest.
+        // `parse_statements` is not used: it stops at a stray END and drops the rest.
         loop {
             while parser.consume_token(&Token::SemiColon) {}
             if parser.peek_token_ref().token == Token::EOF {
@@ -123,11 +144,11 @@ impl Judge<'_> {
             }
             self.take(outcome, start, &parser, first);
         }
-        // A statement that swallowed a semicolon was not understood.
+        // If the counts differ, the parser swallowed a semicolon and did not understand the text.
         if parsed == count { Ok(()) } else { Err(Reason::Ambiguous("where statements end").into()) }
     }
 
-    /// Takes one statement off `parser` and walks over it.
+    /// Parses one statement and walks over it.
     fn statement(&self, parser: &mut Parser<'_>) -> Result<Outcome, ParserError> {
         if self.dialect == Dialect::Sqlite
             && let Some(found) = pragma::prove(parser)?
@@ -137,8 +158,8 @@ impl Judge<'_> {
         Ok(prover::prove(&parser.parse_statement()?, self.dialect, self.catalog))
     }
 
-    /// Adds what was found in the statement that begins at `start`, which is the
-    /// parser's token `first` or a blank before it.
+    /// Adds the findings of the statement that begins at `start`: the parser's token `first`, or a
+    /// blank before this token.
     fn take(&mut self, outcome: Outcome, start: Span, parser: &Parser<'_>, first: usize) {
         let Outcome { found, tables, cost } = outcome;
         self.result.tables.join(tables);
@@ -148,17 +169,17 @@ impl Judge<'_> {
                 continue;
             }
             let span = span
-                .or_else(|| suspicion::span_of(&reason, parser, first..parser.index()))
+                .or_else(|| backstop::span_of(&reason, parser, first..parser.index()))
                 .unwrap_or(start);
             let place = Place::of(self.sql, span);
             self.result.found(intent, reason, place);
         }
     }
 
-    /// What no tree has shown, the first words may.
+    /// Adds what the first words show, for a text that the tree could not explain.
     fn first_words(&mut self) {
-        if let Some(leading) = Leading::of(self.sql, self.dialect) {
-            self.result.found(leading.intent(), leading.reason(), Some(leading.place));
+        if let Some(words) = FirstWords::of(self.sql, self.dialect) {
+            self.result.found(words.intent(), words.reason(), Some(words.place));
         }
     }
 
@@ -179,7 +200,7 @@ impl Judge<'_> {
         Refusal { reason: Reason::NotParsed, place: Place::at(self.sql, at) }
     }
 
-    /// The place, not the message: a message quotes the statement, literals and all.
+    /// Takes only the place from the error. The message quotes the statement with its literals.
     fn parser_error(&self, error: &ParserError) -> Refusal {
         match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
@@ -193,15 +214,15 @@ impl Judge<'_> {
     }
 }
 
-/// The end of a message of the parser: `… at Line: 1, Column: 8`.
+/// Reads the place from the end of a parser's message: `… at Line: 1, Column: 8`.
 fn location(message: &str) -> Option<Location> {
     let (_, place) = message.rsplit_once("at Line: ")?;
     let (line, column) = place.split_once(", Column: ")?;
     Some(Location::new(line.trim().parse().ok()?, column.trim().parse().ok()?))
 }
 
-/// `/*! … */` runs on MySQL and MariaDB, `/*M! … */` on MariaDB. Looked for in
-/// literals too: a false alarm costs one trip to the primary.
+/// MySQL and MariaDB execute `/*! … */`, and MariaDB executes `/*M! … */`. The search includes
+/// literals: a false alarm only sends a read to the primary.
 fn executable_comment(sql: &str) -> Option<Place> {
     ["/*!", "/*M!", "/*m!"]
         .iter()

@@ -1,11 +1,11 @@
-//! The SQL dialects that statements arrive in.
+//! The SQL dialects of statements.
 
 use serde::{Deserialize, Serialize};
 use sqlparser::dialect::{
     Dialect as ParserDialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect,
 };
 
-/// Which server will read the text.
+/// The kind of server that reads the text.
 ///
 /// MariaDB is [`Dialect::MySql`]: where the two differ, the cautious reading wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

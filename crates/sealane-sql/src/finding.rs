@@ -1,8 +1,7 @@
-//! Why a statement is not proved to be a read.
+//! Reasons why a statement is not a proved read.
 //!
-//! A reason is a typed value, so that it can be counted and tested; it carries
-//! names (of a function, a clause, a statement) and never a literal of the
-//! statement, so that it may be logged.
+//! A reason is a typed value, so that it can be counted and tested. It carries names (of a
+//! function, a clause, a statement) but never a literal of the statement, so that it may be logged.
 
 use std::fmt;
 
@@ -14,34 +13,34 @@ use crate::place::Place;
 /// One thing that keeps a statement on the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What the statement wants to do, by this finding alone.
+    /// The intent that this finding alone implies.
     pub intent: Intent,
     /// Why.
     pub reason: Reason,
-    /// Where in the text, if it is about one place.
+    /// The place in the text, if the finding has one.
     pub place: Option<Place>,
 }
 
-/// Why a statement is for the primary.
+/// Why a statement must run on the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
-    /// There is no statement in the text.
+    /// The text holds no statement.
     Empty,
-    /// The text is longer than is worth parsing; the bound, in bytes.
+    /// The text is too long to parse. Holds the limit in bytes.
     TooLong(usize),
-    /// Nested, chained or repeated past the bound; which bound.
+    /// The text exceeds a limit on nesting, chaining or repetition. Names the limit.
     TooComplex(&'static str),
     /// The parser gave up.
     NotParsed,
-    /// Server and parser might not cut the text into the same tokens; why.
+    /// Server and parser might split the text into different tokens. Says why.
     Ambiguous(&'static str),
     /// A comment that MySQL or MariaDB executes.
     ExecutableComment,
-    /// Rows are locked; the clause.
+    /// The statement locks rows. Names the clause.
     Locking(&'static str),
-    /// The result goes into a table, a file or variables.
+    /// The statement stores its result in a table, a file or variables.
     Into,
     /// A function that is not known to be pure.
     Function(String),
@@ -49,26 +48,26 @@ pub enum Reason {
     Operator(String),
     /// A type whose conversion is not known to be pure.
     Type(String),
-    /// A relation that must not be read on a replica, or that hides something.
+    /// A relation that a replica must not read, or that hides something.
     Relation {
         /// Its name.
         name: String,
-        /// What the catalog says of it.
+        /// What the catalog says about the relation.
         why: String,
     },
-    /// A statement that changes data, schema or the server; its name.
+    /// A statement that changes data, the schema or the server. Holds its name.
     Writes(&'static str),
-    /// Reads or changes the state of the session; what.
+    /// The statement reads or changes the state of the database session. Says which state.
     SessionState(&'static str),
-    /// Begins, ends or configures a transaction; the statement's name.
+    /// The statement begins, ends or configures a transaction. Holds its name.
     TransactionControl(&'static str),
-    /// Some other part that is not on the allow-list; what.
+    /// Another part that is not on the allow-list. Names the part.
     NotListed(&'static str),
-    /// A server refused this text as a write, so it is one.
+    /// A server refused this text as a write.
     Learned,
     /// A leading hint that asks for the primary.
     HintPrimary,
-    /// A leading hint that is none of ours; what it may say.
+    /// A leading hint that sealane does not understand.
     HintNotUnderstood,
 }
 

@@ -1,11 +1,11 @@
-//! Which functions a proved read may call.
+//! The functions that a proved read may call.
 //!
-//! An allow-list per dialect, kept as data with its source beside this file: a
-//! name that is not listed is not pure, whatever it sounds like. A deny-list
-//! would be shorter and wrong the day a server or an extension adds a function.
+//! Each dialect has an allow-list: a data file beside this one, which names its source. A name that
+//! is not listed is not pure, whatever it sounds like. A deny-list would be shorter, and wrong on
+//! the day a server or an extension adds a function.
 //!
-//! Names are all that is compared. A user's function that overloads a listed
-//! name is beyond what the text shows; the [catalog](crate::Catalog) knows it.
+//! Only names are compared. The text does not show a user's function that overloads a listed name;
+//! the [catalog](crate::Catalog) does.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -14,11 +14,12 @@ use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use crate::catalog::{self, Catalog};
 use crate::dialect::Dialect;
-use crate::table_name::TableName;
+use crate::relation::listed;
+use crate::table_name::table_name;
 
 static POSTGRES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres.txt")));
-/// Functions of PostgreSQL's own that `(value).name` would call and that are not pure.
+/// PostgreSQL's own functions that are not pure and that `(value).name` would call.
 static POSTGRES_ATTRIBUTES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres_attributes.txt")));
 static MYSQL: LazyLock<HashSet<&'static str>> =
@@ -26,9 +27,9 @@ static MYSQL: LazyLock<HashSet<&'static str>> =
 static SQLITE: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/sqlite.txt")));
 
-/// Names that MySQL takes for a built-in only when the parenthesis follows at
-/// once; after a space they may be a stored function (manual, section 11.2.5; and
-/// MariaDB's window functions).
+/// Names that mean a built-in function of MySQL only if the parenthesis follows directly. With a
+/// space before it, they may mean a stored function (manual, section 11.2.5; and MariaDB's window
+/// functions).
 const MYSQL_TIGHT: &[&str] = &[
     "adddate",
     "bit_and",
@@ -81,21 +82,21 @@ const MYSQL_TIGHT: &[&str] = &[
     "variance",
 ];
 
-/// What is known of calling a function.
+/// What is known about a call of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purity {
-    /// It has no side effect, and reads nothing but its arguments.
+    /// The call has no side effect and reads only its arguments.
     Pure,
-    /// It has no side effect, and may read any table: it is the user's, or may be, or tells
-    /// of objects.
+    /// The call has no side effect but may read any table: the function is, or may be, a user's
+    /// own, or it reports on database objects.
     PureReader,
     Unproved,
 }
 
-/// What is known of calling `name`.
+/// What is known about a call of `name`.
 pub(crate) fn purity(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> Purity {
     if !catalog.is_empty() {
-        let Some(called) = TableName::of(name, dialect) else {
+        let Some(called) = table_name(name, dialect) else {
             return Purity::Unproved;
         };
         match catalog.function(called.schema(), called.name()) {
@@ -114,7 +115,7 @@ pub(crate) fn purity(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> 
     }
 }
 
-/// Sizes of tables, among others: `pg_relation_size('boat')`.
+/// Whether the function may report on database objects, as `pg_relation_size('boat')` does.
 fn tells_of_objects(name: &ObjectName, dialect: Dialect) -> bool {
     let prefix = |function: &Ident| function.value.get(..3).map(str::to_ascii_lowercase);
     dialect == Dialect::PostgreSql
@@ -131,14 +132,14 @@ fn is_pure_built_in(name: &ObjectName, dialect: Dialect) -> bool {
         Dialect::Sqlite => &*SQLITE,
     };
     match function.quote_style {
-        // A quoted name is itself, letter by letter; in MySQL it may be a stored function.
+        // A quoted name must match letter by letter. In MySQL it may be a stored function.
         Some(_) => dialect != Dialect::MySql && set.contains(function.value.as_str()),
         None => set.contains(function.value.to_ascii_lowercase().as_str()),
     }
 }
 
-/// Whether `value.name` may call a function that is not known to be pure: in
-/// PostgreSQL an attribute that does not exist is a call. `name` is folded.
+/// Whether `value.name` may call a function that is not known to be pure. In PostgreSQL an
+/// attribute that does not exist is a function call. `name` is already folded.
 pub(crate) fn is_active_attribute(name: &str, dialect: Dialect, catalog: &Catalog) -> bool {
     dialect == Dialect::PostgreSql
         && (catalog.is_active_attribute(name) || POSTGRES_ATTRIBUTES.contains(name))
@@ -149,7 +150,57 @@ pub(crate) fn needs_tight_parenthesis(word: &str) -> bool {
     MYSQL_TIGHT.iter().any(|name| name.eq_ignore_ascii_case(word))
 }
 
-/// The last part of a name that can only be the server's own function.
+/// Whether the server has a function of this name (in lower case). A call without a schema then
+/// means the server's own, whatever the user has defined.
+pub(crate) fn is_mysqls_own(name: &str) -> bool {
+    MYSQL.contains(name) || listed(MYSQL_IMPURE, name)
+}
+
+/// MySQL's and MariaDB's functions that are not pure, and their families: what
+/// `functions/mysql.txt` leaves out. It serves to tell users' functions apart from them only. A
+/// function that is missing here is harmless unless a user has defined one of the same name.
+const MYSQL_IMPURE: &[&str] = &[
+    "asynchronous_connection_failover_*",
+    "benchmark",
+    "binlog_gtid_pos",
+    "can_access_*",
+    "connection_id",
+    "decode*",
+    "des_*",
+    "encode",
+    "encrypt",
+    "found_rows",
+    "get_*",
+    "group_replication_*",
+    "gtid_*",
+    "internal_*",
+    "is_free_lock",
+    "is_used_lock",
+    "is_visible_dd_object",
+    "keyring_*",
+    "last_insert_id",
+    "lastval",
+    "load_file",
+    "master_*",
+    "name_const",
+    "nextval",
+    "old_password",
+    "password",
+    "ps_*",
+    "release_*",
+    "roles_graphml",
+    "row_count",
+    "setval",
+    "sleep",
+    "source_pos_wait",
+    "sys_get_config",
+    "uuid_short",
+    "validate_password_strength",
+    "wait_*",
+    "wsrep_*",
+];
+
+/// The function's own name, if `name` can only mean one of the server's functions.
 fn built_in(name: &ObjectName, dialect: Dialect) -> Option<&Ident> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(function)] => Some(function),
@@ -204,9 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn functions_that_write_wait_or_ask_the_session_are_in_no_list() {
+    fn no_list_holds_a_function_that_writes_waits_or_reads_session_state() {
         for name in [
             "nextval",
+            "current_schema",
+            "current_schemas",
             "setval",
             "currval",
             "lastval",

@@ -1,24 +1,23 @@
-//! Our own leading comment, for raw SQL.
+//! sealane's own leading comment, for raw SQL.
 //!
-//! `/* sealane: primary */` sends a statement to the primary.
-//! `/* sealane: group=analytics */` sends a proved read to the replicas of that
-//! group. A hint can never make a read of what is not proved to be one, and a
-//! hint that is not understood sends the statement to the primary, because
-//! whoever wrote it wanted something.
+//! `/* sealane: primary */` sends a statement to the primary. `/* sealane: group=analytics */`
+//! sends a proved read to the replicas of that group. A hint can never turn an unproved statement
+//! into a read. A hint that sealane does not understand sends the statement to the primary, because
+//! its author meant something by it.
 
 use crate::place::Place;
 
-/// What the leading comment asks for.
+/// What a leading hint asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// Run it on the primary, though it may be a read.
+    /// Run the statement on the primary, even if it is a read.
     Primary,
-    /// If it is a read, run it on a replica of this group.
+    /// If the statement is a read, run it on a replica of this group.
     Group(Box<str>),
 }
 
-/// The hint at the start of `sql`, if there is one; an error is the place of
-/// one that is not understood.
+/// The hint at the start of `sql`, if there is one. The error is the place of a hint that sealane
+/// does not understand.
 pub(crate) fn leading(sql: &str) -> Result<Option<(Hint, Place)>, Place> {
     let text = sql.trim_start_matches([' ', '\t', '\r', '\n']);
     let start = sql.len() - text.len();
@@ -42,7 +41,7 @@ pub(crate) fn leading(sql: &str) -> Result<Option<(Hint, Place)>, Place> {
     }
 }
 
-/// Whether a hint can name a group so: letters, digits, `-` and `_`.
+/// Whether a hint can name a group `name`: letters, digits, `-` and `_`.
 #[must_use]
 pub fn is_group_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

@@ -1,19 +1,21 @@
-//! A second opinion on where literals, quoted names and comments end.
+//! A second lexer that checks where literals, quoted names and comments end.
 //!
-//! Everything else is judged on the parser's syntax tree, so a tree that is not
-//! the server's would prove nothing: a quote that the parser escapes and the
-//! server does not can hide a whole statement. This lexer knows nothing but
-//! quotes, comments and semicolons, written down from the servers' manuals. Where
-//! it and the parser's tokenizer differ in a single place, or where the answer
-//! depends on a server setting, the text is not judged at all.
+//! Everything else is judged on the parser's syntax tree, so a tree that differs from the server's
+//! would prove nothing: a quote that the parser escapes and the server does not can hide a whole
+//! statement. This lexer knows only quotes, comments and semicolons, written after the servers'
+//! manuals. If it differs from the parser's tokenizer in a single place, or if the answer depends
+//! on a server setting, the text is not judged at all.
+
+mod reading;
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 use crate::catalog::{Catalog, Purity};
 use crate::dialect::Dialect;
 use crate::finding::Reason;
+use reading::{Others, Reading};
 
-/// A piece of text whose end both lexers have to agree on.
+/// A piece of text; both lexers must agree on its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
     Literal,
@@ -22,7 +24,7 @@ enum Piece {
     Semicolon,
 }
 
-/// A piece, and the line and column (both from 1, in characters) after its end.
+/// A piece, with the line and column (both from 1, in characters) after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     piece: Piece,
@@ -30,48 +32,55 @@ struct Mark {
     column: u64,
 }
 
-/// Why `tokens` may not be what the server sees in `sql`, if that is so.
-pub(crate) fn disagreement(
+/// The reason to refuse a text in which a backslash may be read in two ways.
+pub(crate) const BACKSLASH: Reason = Reason::Ambiguous("a backslash before a quote");
+
+/// Compares `tokens` with what the server sees in `sql`. If a server in another mode would read
+/// `sql` differently, returns a text with that reading, which must be judged as well.
+///
+/// # Errors
+/// Why the server may see other tokens.
+pub(crate) fn compare(
     sql: &str,
     tokens: &[TokenWithSpan],
     dialect: Dialect,
     catalog: &Catalog,
-) -> Option<Reason> {
-    if depends_on_escape_setting(sql, dialect) {
-        return Some(Reason::Ambiguous("a backslash before a quote"));
+) -> Result<Option<String>, Reason> {
+    if dialect == Dialect::PostgreSql && depends_on_escape_setting(sql) {
+        return Err(BACKSLASH);
     }
     let mut scan = Scan::new(sql, dialect, catalog);
-    match scan.run() {
-        Err(why) => Some(Reason::Ambiguous(why)),
-        Ok(()) if !scan.marks.iter().copied().eq(tokens.iter().filter_map(mark)) => {
-            Some(Reason::Ambiguous("quotes or comments"))
-        }
-        Ok(()) => scan.unknown_operator.map(|symbol| Reason::Operator(symbol.to_owned())),
+    scan.run().map_err(Reason::Ambiguous)?;
+    if !scan.marks.iter().copied().eq(tokens.iter().filter_map(mark)) {
+        return Err(Reason::Ambiguous("quotes or comments"));
+    }
+    if let Some(symbol) = scan.unknown_operator {
+        return Err(Reason::Operator(symbol.to_owned()));
+    }
+    if !(dialect == Dialect::MySql && scan.escaped_quote) {
+        return Ok(None);
+    }
+    match reading::others(sql, &scan.marks, catalog) {
+        Others::None => Ok(None),
+        Others::Text(other) => Ok(Some(other)),
+        Others::Unclear => Err(BACKSLASH),
     }
 }
 
-/// Whether a server setting (`standard_conforming_strings`,
-/// `NO_BACKSLASH_ESCAPES`) or the continuation of an `E''` literal over lines
-/// decides where a literal ends. `ESCAPE '\'` is common and taken as PostgreSQL's
-/// default reads it.
-fn depends_on_escape_setting(sql: &str, dialect: Dialect) -> bool {
-    let quotes: &[char] = match dialect {
-        Dialect::PostgreSql => &['\''],
-        Dialect::MySql => &['\'', '"'],
-        Dialect::Sqlite => return false,
-    };
+/// Whether the end of a PostgreSQL literal depends on `standard_conforming_strings` or on an `E''`
+/// literal that continues on another line. `ESCAPE '\'` is common, and is read as PostgreSQL reads
+/// it by default.
+fn depends_on_escape_setting(sql: &str) -> bool {
     sql.match_indices('\\').any(|(at, _)| {
         let rest = &sql[at + 1..];
-        let escape_clause = dialect == Dialect::PostgreSql
-            && rest.starts_with('\'')
-            && sql[..at]
-                .get(at.saturating_sub(8)..)
-                .is_some_and(|before| before.eq_ignore_ascii_case("escape '"));
-        rest.starts_with(quotes) && !escape_clause && rest[1..].contains(quotes)
+        let escape_clause = sql[..at]
+            .get(at.saturating_sub(8)..)
+            .is_some_and(|before| before.eq_ignore_ascii_case("escape '"));
+        rest.starts_with('\'') && !escape_clause && rest[1..].contains('\'')
     })
 }
 
-/// The parser's view of the pieces.
+/// The piece that a token of the parser is, if any.
 fn mark(token: &TokenWithSpan) -> Option<Mark> {
     let span = token.span;
     let piece = match &token.token {
@@ -122,13 +131,29 @@ struct Scan<'a> {
     marks: Vec<Mark>,
     /// The first operator that is neither the server's own nor known to be pure.
     unknown_operator: Option<&'a str>,
+    /// How MySQL reads a backslash.
+    reading: Reading,
+    /// Whether a backslash kept a quote from ending its literal.
+    escaped_quote: bool,
+    /// Whether the scan stopped at a place where every server refuses the statement.
+    is_refused_here: bool,
 }
 
 impl<'a> Scan<'a> {
     fn new(sql: &'a str, dialect: Dialect, catalog: &'a Catalog) -> Self {
-        let (before, marks) = ([' '; 2], Vec::new());
-        let unknown_operator = None;
-        Self { rest: sql, dialect, catalog, line: 1, column: 1, before, marks, unknown_operator }
+        Self {
+            rest: sql,
+            dialect,
+            catalog,
+            line: 1,
+            column: 1,
+            before: [' '; 2],
+            marks: Vec::new(),
+            unknown_operator: None,
+            reading: Reading::Escapes,
+            escaped_quote: false,
+            is_refused_here: false,
+        }
     }
 
     fn run(&mut self) -> Result<(), &'static str> {
@@ -136,7 +161,9 @@ impl<'a> Scan<'a> {
             match c {
                 '\'' | '"' if self.has_unicode_escapes() => return Err("a Unicode escape"),
                 '\'' => self.quoted(Piece::Literal, '\'', self.escapes())?,
-                '"' if self.dialect == Dialect::MySql => self.quoted(Piece::Literal, '"', true)?,
+                '"' if self.dialect == Dialect::MySql => {
+                    self.quoted(Piece::Literal, '"', self.reading.escapes_in('"'))?;
+                }
                 '"' => self.quoted(Piece::QuotedName, '"', false)?,
                 '`' if self.dialect != Dialect::PostgreSql => {
                     self.quoted(Piece::QuotedName, '`', false)?;
@@ -154,6 +181,10 @@ impl<'a> Scan<'a> {
                 _ if self.dialect == Dialect::PostgreSql && is_operator_part(c) => {
                     self.operator();
                 }
+                '\\' if self.dialect == Dialect::MySql && !self.rest.starts_with("\\N") => {
+                    self.is_refused_here = true;
+                    return Err("a backslash outside of quotes");
+                }
                 ' ' | '\t' | '\n' | '\r' => self.take(),
                 c if c.is_whitespace() || c.is_control() => return Err("an unusual blank"),
                 _ => self.take(),
@@ -162,8 +193,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Whether the quote that begins here is one of PostgreSQL's `U&'…'` or `U&"…"`,
-    /// which the parser takes for an operator.
+    /// Whether the quote here begins PostgreSQL's `U&'…'` or `U&"…"`, whose `&` the parser takes
+    /// for an operator.
     fn has_unicode_escapes(&self) -> bool {
         self.dialect == Dialect::PostgreSql && matches!(self.before, ['u' | 'U', '&'])
     }
@@ -171,7 +202,7 @@ impl<'a> Scan<'a> {
     /// Whether a backslash escapes in the literal that begins here.
     fn escapes(&self) -> bool {
         match self.dialect {
-            Dialect::MySql => true,
+            Dialect::MySql => self.reading.escapes_in('\''),
             Dialect::Sqlite => false,
             Dialect::PostgreSql => {
                 matches!(self.before[1], 'e' | 'E') && !is_name_part(self.before[0])
@@ -186,6 +217,7 @@ impl<'a> Scan<'a> {
             if c == '\0' {
                 return Err("a null character");
             } else if escapes && c == '\\' {
+                self.escaped_quote |= self.rest.starts_with(quote);
                 self.take();
             } else if c == quote {
                 if !self.rest.starts_with(quote) {
@@ -195,6 +227,7 @@ impl<'a> Scan<'a> {
                 self.take();
             }
         }
+        self.is_refused_here = true;
         Err("an open quote")
     }
 
@@ -208,7 +241,7 @@ impl<'a> Scan<'a> {
         let Some(after) = self.rest.strip_prefix("--") else {
             return false;
         };
-        // MySQL wants a blank or a control character after the dashes.
+        // MySQL requires a blank or a control character after the dashes.
         self.dialect != Dialect::MySql
             || after.chars().next().is_none_or(|c| c.is_ascii_whitespace() || c.is_control())
     }
@@ -221,7 +254,7 @@ impl<'a> Scan<'a> {
                     Dialect::PostgreSql => break,
                     Dialect::MySql | Dialect::Sqlite => {}
                 },
-                // Some servers end the comment here and some do not.
+                // Some servers end the comment here, others do not.
                 '\r' => return Err("a carriage return in a comment"),
                 c if c != '\t' && c.is_control() => return Err("a control character"),
                 _ => {}
@@ -256,8 +289,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// An operator of PostgreSQL, as long as the server takes it (manual, section
-    /// 4.1.3). The parser may see several in it, and none of the user's.
+    /// An operator of PostgreSQL, as long as the server reads it (manual, section 4.1.3). The
+    /// parser may split it into several operators and so miss a user's operator.
     fn operator(&mut self) {
         let mut length = 0;
         while self.rest[length..].starts_with(is_operator_part)
@@ -271,7 +304,7 @@ impl<'a> Scan<'a> {
         let symbol = if run.contains(is_special) {
             run
         } else {
-            // A sign at its end belongs to what follows.
+            // A sign at the end belongs to the operand that follows.
             let kept = run.trim_end_matches(['+', '-']);
             if kept.is_empty() { &run[..1] } else { kept }
         };
@@ -285,10 +318,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A placeholder, or a dollar-quoted literal of PostgreSQL.
+    /// A placeholder, or a dollar-quoted literal in PostgreSQL.
     fn dollar(&mut self) -> Result<(), &'static str> {
         match self.dialect {
-            // MySQL 9 quotes with `$$`, older servers take it for a name.
+            // MySQL 9 quotes with `$$`; older servers read it as a name.
             Dialect::MySql if self.rest.starts_with("$$") => Err("two dollar signs"),
             Dialect::MySql => {
                 self.take();
@@ -316,7 +349,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// SQLite lets a variable's name go on with `::` and `(...)`.
+    /// In SQLite a variable's name may continue with `::` and `(...)`.
     fn sqlite_variable(&mut self) -> Result<(), &'static str> {
         self.take();
         while self.rest.starts_with(is_name_part) {
@@ -363,7 +396,7 @@ fn is_operator_part(c: char) -> bool {
     "+-*/<>=~!@#%^&|`?".contains(c)
 }
 
-/// PostgreSQL's own operators (`pg_operator` of 15 to 18), and three marks that are none.
+/// PostgreSQL's own operators (`pg_operator` of 15 to 18), and three marks that are not operators.
 const POSTGRES_OPERATORS: &[&str] = &[
     "!!", "!=", "!~", "!~*", "!~~", "!~~*", "#", "##", "#-", "#>", "#>>", "%", "&", "&&", "&<",
     "&<|", "&>", "*", "*<", "*<=", "*<>", "*=", "*>", "*>=", "+", "-", "->", "->>", "-|-", "/",

@@ -1,25 +1,23 @@
-//! SQL text and dialect to an access intent, with its reason.
+//! Turns SQL text and a dialect into an access intent, with its reason.
 //!
-//! A statement may leave the primary only if it is *proved* to be a read, so the
-//! question here is never "does this look like a write?" but "is every part of
-//! it known to be pure?". Regular expressions and keyword lists answer the first
-//! question and have let writes through wherever they were tried: inside a
-//! common table expression, behind a function, in the second statement of a
-//! text. So the text is parsed, and every node of the tree has to be on an
-//! allow-list; whatever is not understood is [`Intent::Unknown`], which is for
-//! the primary.
+//! A statement may leave the primary only if it is *proved* to be a read. So the question is never
+//! "does this look like a write?" but "is every part of it known to be pure?". Regular expressions
+//! and keyword lists answer the first question. Wherever they were tried they have let writes
+//! through: inside a common table expression, behind a function, in the second statement of a text.
+//! So this crate parses the text, and every node of the tree must be on an allow-list. A statement
+//! that is not understood is [`Intent::Unknown`] and runs on the primary.
 //!
 //! # What the text cannot show
-//! A view, an operator, a cast or a domain may hide a volatile function, a
-//! user's function may be pure, and a table may be unlogged. The catalog knows:
-//! give [`classify_with`] or [`Classifier::set_catalog`] the [`Catalog`] of the
-//! database. A write that still slips through is refused by the server, because
-//! sessions on replicas are read-only, and [`Classifier::learn_write`] remembers it;
-//! a lock or a wait is not refused, which is why absent facts make functions unknown.
+//! A view, an operator, a cast or a domain may hide a volatile function, a user's function may be
+//! pure, and a table may be unlogged. The database's catalog knows all this: pass a [`Catalog`] to
+//! [`classify_with`] or [`Classifier::set_catalog`]. If a write still slips through, the replica
+//! refuses it, because sessions on replicas are read-only, and [`Classifier::learn_write`]
+//! remembers the text. A replica does not refuse a lock or a wait. Therefore users' functions stay
+//! unknown without facts from the catalog.
 //!
 //! # What else comes out
-//! The [places](Place) in the text of all that was found, the [tables](Tables)
-//! read and written, and a [cost class](CostClass). All of it is for people and
+//! A classification also holds the [place](Place) of each finding, the [tables](Tables) that the
+//! statement reads and writes, and a [cost class](CostClass). These are for people and for routing
 //! rules; only [`Classification::may_leave_primary`] is a promise.
 //!
 //! ```
@@ -40,43 +38,44 @@
 //! );
 //! ```
 
+mod aggregate;
 mod annotation;
+mod backstop;
 mod bounds;
 mod catalog;
 mod classification;
 mod classifier;
 mod classify;
-mod cost;
+mod conclusion;
 mod dialect;
+mod fast_path;
 mod finding;
+mod first_words;
 mod function;
 mod hint;
-mod leading;
 mod lexer;
 mod place;
-mod plain;
 mod pragma;
 mod prover;
 mod relation;
-mod relation_query;
-mod suspicion;
+mod spelling;
 mod table_name;
 mod temporary;
-mod written;
 
 pub use annotation::Annotation;
 pub use catalog::{
-    Catalog, CatalogFacts, FunctionFact, OperatorFact, RelationFact, TableFact, TypeFact,
+    Catalog, CatalogFacts, FunctionFact, OperatorFact, RelationFact, ReplicationFilter, TableFact,
+    TypeFact,
 };
 pub use classification::Classification;
 pub use classifier::Classifier;
 pub use classify::{classify, classify_with};
-pub use cost::{Cost, CostClass, Limit};
+
 pub use dialect::Dialect;
 pub use finding::{Finding, Reason};
+pub use first_words::{is_single_write, may_change_schema};
 pub use hint::is_group_name;
-pub use leading::{is_single_write, may_change_schema};
 pub use place::Place;
-pub use sealane_core::Intent;
-pub use table_name::{TableName, Tables};
+pub use sealane_core::{Cost, CostClass, Intent, Limit, TableName, Tables};
+
 pub use temporary::TemporaryTables;

@@ -1,4 +1,4 @@
-//! Places in the text.
+//! Places in a statement's text.
 
 use std::ops::Range;
 
@@ -15,21 +15,21 @@ pub struct Place {
 }
 
 impl Place {
-    /// The same as a range, to slice the text with.
+    /// The place as a range, for slicing the text.
     #[must_use]
     pub fn range(self) -> Range<usize> {
         self.start..self.end
     }
 
-    /// Where the parser's lines and columns (both from 1, in characters) are in
-    /// `sql`. `None` for a span that names no place.
+    /// Converts the parser's lines and columns (both from 1, in characters) into bytes of `sql`.
+    /// `None` for an empty span.
     pub(crate) fn of(sql: &str, span: Span) -> Option<Self> {
         let start = offset(sql, span.start)?;
         let end = offset(sql, span.end).unwrap_or(start);
         Some(Self { start, end: end.max(start) })
     }
 
-    /// The rest of the word that begins at `at`, or one character.
+    /// The word that begins at `at`, or one character if no word begins there.
     pub(crate) fn at(sql: &str, at: Location) -> Option<Self> {
         let start = offset(sql, at)?;
         let rest = &sql[start..];

@@ -1,7 +1,7 @@
 //! SQLite's `PRAGMA`, read from the tokens.
 //!
-//! The parser takes only literals for an argument, and `PRAGMA table_info(cake)`
-//! is how schemas are discovered. The grammar is small enough to follow here.
+//! The parser accepts only literals as arguments, but tools discover schemas with `PRAGMA
+//! table_info(cake)`. The grammar is small enough to follow it here.
 
 use sqlparser::ast::ObjectNamePart;
 use sqlparser::keywords::Keyword;
@@ -24,7 +24,7 @@ const PRAGMAS_WITH_ARGUMENT: &[&str] = &[
     "table_xinfo",
 ];
 
-/// Pragmas that read only when they have no argument: with one they set.
+/// Pragmas that read only without an argument: with an argument they set a value.
 const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
     "application_id",
     "collation_list",
@@ -44,11 +44,11 @@ const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
     "user_version",
 ];
 
-/// Takes a whole `PRAGMA` off `parser` and judges it; `None` if there is none,
-/// `Some(None)` if it reads.
+/// Consumes a whole `PRAGMA` from `parser` and judges it. `None` if the statement is no `PRAGMA`,
+/// `Some(None)` if it only reads.
 ///
 /// # Errors
-/// If what follows `PRAGMA` is not of its grammar.
+/// If the text behind `PRAGMA` does not follow its grammar.
 pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, ParserError> {
     if !parser.parse_keyword(Keyword::PRAGMA) {
         return Ok(None);
@@ -58,7 +58,7 @@ pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, Pa
         Some(ObjectNamePart::Identifier(pragma)) => pragma.value.to_ascii_lowercase(),
         _ => String::new(),
     };
-    // `PRAGMA temp.x` is about what this connection has to itself.
+    // `PRAGMA temp.x` reads objects that only this connection has.
     let is_temporary = match name.0.first() {
         Some(ObjectNamePart::Identifier(schema)) if name.0.len() > 1 => {
             schema.value.eq_ignore_ascii_case("temp")

@@ -1,11 +1,10 @@
-//! The proof that a statement is a read.
+//! Proves that a statement is a read.
 //!
-//! A walk over the whole syntax tree in which every node must be on an
-//! allow-list. Nodes are taken apart field by field, without `..`, so that a
-//! field or variant added by a newer parser breaks the build instead of slipping
-//! through. The walk keeps its own list of pending nodes: nothing here recurses,
-//! so no statement can exhaust the stack. It does not stop at the first finding:
-//! tables and costs are counted on the way, of writes too.
+//! The proof is a walk over the whole syntax tree, in which every node must be on an allow-list.
+//! Nodes are destructured field by field, without `..`, so that a field or variant of a newer
+//! parser breaks the build instead of slipping through. The walk keeps its own list of pending
+//! nodes and does not recurse, so no statement can exhaust the stack. The walk does not stop at the
+//! first finding, because it also counts tables and costs, of writes too.
 
 mod call;
 mod changes;
@@ -22,13 +21,13 @@ use sqlparser::ast::{Expr, Query, SetExpr, Statement, TableFactor, TableWithJoin
 use sqlparser::tokenizer::Span;
 
 use crate::catalog::Catalog;
-use crate::cost::Cost;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
-use crate::table_name::Tables;
 use scope::{Scope, Scopes};
+use sealane_core::Cost;
+use sealane_core::Tables;
 
-/// What a walk over one statement has found.
+/// The result of the walk over one statement.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) found: Vec<Found>,
@@ -36,7 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) cost: Cost,
 }
 
-/// A finding, at a place that the parser named; or else somewhere in the statement.
+/// A finding, with its place if the parser keeps one.
 pub(crate) struct Found {
     pub(crate) intent: Intent,
     pub(crate) reason: Reason,
@@ -49,7 +48,7 @@ impl Found {
     }
 }
 
-/// Walks over `statement`. It is a read if nothing is found.
+/// Walks over `statement`, which is a read if the walk finds nothing.
 pub(crate) fn prove(statement: &Statement, dialect: Dialect, catalog: &Catalog) -> Outcome {
     let mut prover = Prover {
         dialect,
@@ -73,10 +72,10 @@ pub(crate) fn prove(statement: &Statement, dialect: Dialect, catalog: &Catalog) 
     prover.finish()
 }
 
-/// More findings than this are not collected from one statement.
+/// The most findings collected from one statement.
 const MAX_FOUND: usize = 32;
 
-/// A part of the tree that is still to be proved.
+/// A part of the tree that the walk still has to prove.
 enum Node<'a> {
     Expr(&'a Expr),
     Query(&'a Query),
@@ -109,7 +108,7 @@ impl<'a> Prover<'a> {
         self.pending.extend(exprs.into_iter().map(|expr| (Node::Expr(expr), scope)));
     }
 
-    /// A query within the statement.
+    /// Adds a query within the statement.
     fn push_subquery(&mut self, query: &'a Query) {
         let subqueries = &mut self.outcome.cost.subqueries;
         *subqueries = subqueries.saturating_add(1);
@@ -117,7 +116,7 @@ impl<'a> Prover<'a> {
     }
 
     fn refuse(&mut self, intent: Intent, reason: Reason, span: Option<Span>) {
-        // A part that was not understood may touch tables that are not listed.
+        // A part that is not understood may touch further tables.
         self.outcome.tables.complete &= intent != Intent::Unknown;
         let found = &mut self.outcome.found;
         let is_stronger = intent == Intent::Write && found.iter().all(|it| it.intent != intent);
@@ -138,7 +137,7 @@ impl<'a> Prover<'a> {
         self.refuse(Intent::Write, Reason::Writes(statement), span);
     }
 
-    /// Refuses unless `holds`: for the clauses that are not on the allow-list.
+    /// Refuses the statement unless `holds`, because `what` is not on the allow-list.
     fn require(&mut self, holds: bool, what: &'static str) {
         if !holds {
             self.not_listed(what);
@@ -149,7 +148,8 @@ impl<'a> Prover<'a> {
         self.dialect == dialect
     }
 
-    /// Syntax of one dialect, which is a call of who knows what in the others.
+    /// Allows syntax in `dialect` only. In other dialects the same text may be a call of an unknown
+    /// function.
     fn only_in(&mut self, dialect: Dialect) {
         self.require(self.dialect == dialect, "syntax of another dialect");
     }

@@ -1,14 +1,14 @@
-//! Relations of the server's own that say nothing about the data.
+//! The server's own relations that describe a session or one server instead of the data.
 //!
-//! What a session, or this one server, is doing right now: read on a replica they
-//! answer, but for the replica. Whoever asks `pg_stat_activity` or `pg_locks`
-//! through the routed connection means the primary.
+//! They show what a session, or this one server, is doing right now. On a replica they would
+//! describe the replica. But an application that reads `pg_stat_activity` or `pg_locks` through the
+//! routed connection means the primary.
 
 use crate::dialect::Dialect;
-use crate::table_name::TableName;
+use sealane_core::TableName;
 
-/// PostgreSQL 18, "System Views" and "The Cumulative Statistics System". Names
-/// that end in `*` are beginnings. `pg_stats` is about the data and not here.
+/// PostgreSQL 18, "System Views" and "The Cumulative Statistics System". A name that ends in `*` is
+/// a prefix. `pg_stats` describes the data, so it is not in this list.
 const POSTGRES: &[&str] = &[
     "pg_aios",
     "pg_available_extension*",
@@ -30,65 +30,111 @@ const POSTGRES: &[&str] = &[
     "pg_stat_*",
     "pg_statio_*",
     "pg_temp*",
+    // Files of this server, and a setting of the session.
+    "pg_timezone_*",
     "pg_toast_temp*",
     "pg_wait_events",
 ];
 
-/// MySQL 9, chapters 28 to 30, and MariaDB's "Information Schema Tables".
-const MYSQL: &[&str] = &[
-    "applicable_roles",
-    "enabled_roles",
-    "feedback",
-    "global_status",
-    "global_variables",
-    "innodb_*",
-    "locales",
-    "metadata_lock_info",
-    "optimizer_trace",
-    "plugins",
-    "processlist",
-    "profiling",
-    "session_status",
-    "session_variables",
-    "system_variables",
-    "thread_pool_*",
-    "user_statistics",
-    "user_variables",
+/// The tables of MySQL's and MariaDB's `information_schema` that describe definitions and rights
+/// (MySQL 8.0 to 9, chapter 28; MariaDB 10.6 to 11.8, "Information Schema Tables"). This is an
+/// allow-list, because plugins and new versions add tables of other kinds: counters, settings,
+/// sessions, build options. `events` is missing because a replica shows events as disabled.
+const MYSQL_SCHEMA: &[&str] = &[
+    "character_sets",
+    "check_constraints",
+    "collation_character_set_applicability",
+    "collations",
+    "column_privileges",
+    "column_statistics",
+    "columns",
+    "columns_extensions",
+    "geometry_columns",
+    "key_column_usage",
+    "key_period_usage",
+    "keywords",
+    "parameters",
+    "partitions",
+    "periods",
+    "referential_constraints",
+    "routines",
+    "schema_privileges",
+    "schemata",
+    "schemata_extensions",
+    "spatial_ref_sys",
+    "sql_functions",
+    "st_geometry_columns",
+    "st_spatial_reference_systems",
+    "st_units_of_measure",
+    "statistics",
+    "table_constraints",
+    "table_constraints_extensions",
+    "table_privileges",
+    "tables",
+    "tables_extensions",
+    "triggered_update_columns",
+    "triggers",
+    "user_attributes",
+    "user_privileges",
+    "view_routine_usage",
+    "view_table_usage",
+    "views",
 ];
 
-/// Why `table` is a matter of one session or one server.
+/// The tables of the schema `mysql` that are replicated: users, their rights, routines, help and
+/// time zones. The others hold logs, positions, plugins, costs and statistics of one server.
+const MYSQL_REPLICATED: &[&str] = &[
+    "columns_priv",
+    "db",
+    "default_roles",
+    "func",
+    "global_grants",
+    "global_priv",
+    "help_*",
+    "password_history",
+    "proc",
+    "procs_priv",
+    "proxies_priv",
+    "role_edges",
+    "roles_mapping",
+    "tables_priv",
+    "time_zone*",
+    "user",
+];
+
+/// Why a read of `table` must stay on the primary: it describes one session or one server.
 pub(crate) fn refusal(table: &TableName, dialect: Dialect) -> Option<&'static str> {
-    let schema = table.schema().unwrap_or_default();
+    let (schema, name) = (table.schema().unwrap_or_default(), table.name());
     let is_local = match dialect {
-        // A name of ours alone is enough: without a schema, pg_catalog is searched first.
+        // A listed name without a schema is refused, because the server searches pg_catalog first.
         Dialect::PostgreSql => {
             schema.starts_with("pg_temp")
-                || (matches!(schema, "" | "pg_catalog") && listed(POSTGRES, table.name()))
+                || (matches!(schema, "" | "pg_catalog") && listed(POSTGRES, name))
         }
-        Dialect::MySql => match schema.to_ascii_lowercase().as_str() {
-            "performance_schema" | "sys" => true,
-            "mysql" => {
-                let name = table.name().to_ascii_lowercase();
-                name.ends_with("_log") || name.starts_with("gtid_") || name.starts_with("slave_")
+        Dialect::MySql => {
+            let is = |own: &str| schema.eq_ignore_ascii_case(own);
+            match () {
+                () if is("information_schema") => !listed(MYSQL_SCHEMA, name),
+                () if is("mysql") => !listed(MYSQL_REPLICATED, name),
+                () => is("performance_schema") || is("sys") || is("ndbinfo"),
             }
-            "information_schema" => listed(MYSQL, &table.name().to_ascii_lowercase()),
-            _ => false,
-        },
+        }
         Dialect::Sqlite => {
-            schema == "temp"
-                || matches!(
-                    table.name(),
-                    "sqlite_temp_master" | "sqlite_temp_schema" | "sqlite_stmt"
-                )
+            let own = ["sqlite_temp_master", "sqlite_temp_schema", "sqlite_stmt", "sqlite_memstat"];
+            schema == "temp" || own.contains(&name)
         }
     };
     is_local.then_some("a relation of this session or server")
 }
 
-fn listed(list: &[&str], name: &str) -> bool {
+/// Whether `list` holds `name`, or a beginning of it before a `*`, ignoring case: PostgreSQL's names arrive in lower case, and MySQL
+/// ignores case in the names of its own tables.
+pub(crate) fn listed(list: &[&str], name: &str) -> bool {
     list.iter().any(|entry| match entry.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => *entry == name,
+        Some(beginning) => {
+            name.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        }
+        None => entry.eq_ignore_ascii_case(name),
     })
 }
 

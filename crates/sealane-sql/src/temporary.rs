@@ -1,33 +1,32 @@
-//! Temporary tables, which nobody else sees.
+//! Temporary tables, which only their own connection sees.
 //!
-//! One that is made, filled, indexed and dropped changes nothing that other statements
-//! could meet, so it is no change of the schema. That a table is temporary stands in the
-//! statement that makes it, and nowhere in those that index or drop it; so a transaction
-//! remembers the names. Outside a transaction nobody knows which connection a statement
-//! gets, and `DROP TABLE` counts as a change.
+//! A temporary table can be created, filled, indexed and dropped without any effect on other
+//! connections, so none of this changes the schema. The statement that creates the table says that
+//! it is temporary; the statements that index or drop it do not. So a transaction remembers the
+//! names. Outside a transaction it is unknown which connection a statement gets, so `DROP TABLE`
+//! counts as a schema change.
 //!
-//! A temporary table may bear the name of another one, and hides it on its connection. In a
-//! transaction that is of no consequence: all of its statements run on that connection.
-//! Outside, the next statement may get another connection in any case, with or without
+//! A temporary table may have the same name as a permanent table, which it then hides on its
+//! connection. Within a transaction this does no harm: all statements run on that connection.
+//! Outside a transaction the next statement may get another connection in any case, with or without
 //! sealane.
 
 use crate::dialect::Dialect;
-use crate::leading::{Leading, begins_with, may_change_schema, skip_blanks};
+use crate::first_words::{FirstWords, behind_temporary, may_change_schema, skip_blanks, words};
 
-/// The temporary tables that a transaction has made.
+/// The temporary tables that a transaction has created.
 ///
-/// Forgets all names where one of them may mean another table again: at any statement that
-/// controls transactions, such as `ROLLBACK TO SAVEPOINT`. Where savepoints are undone
-/// otherwise, make a new one.
+/// It forgets all names at each statement that controls transactions, such as `ROLLBACK TO
+/// SAVEPOINT`, because a name may then mean a permanent table again. A caller that rolls back to a
+/// savepoint in another way must create a new value.
 #[derive(Debug, Default)]
 pub struct TemporaryTables(Vec<Box<str>>);
 
 impl TemporaryTables {
-    /// As [`may_change_schema`](crate::may_change_schema), for the next statement of the
-    /// transaction.
+    /// Like [`may_change_schema`](crate::may_change_schema), for the transaction's next statement.
     pub fn may_change_schema(&mut self, sql: &str, dialect: Dialect) -> bool {
         let rest = skip_blanks(sql, dialect);
-        if Leading::of(sql, dialect).is_some_and(Leading::is_transaction_control) {
+        if FirstWords::of(sql, dialect).is_some_and(FirstWords::is_transaction_control) {
             self.0.clear();
         }
         if !may_change_schema(sql, dialect) {
@@ -38,7 +37,7 @@ impl TemporaryTables {
         !(is_one && (self.are_dropped(rest) || self.are_indexed(rest)))
     }
 
-    /// Whether `rest` drops temporary tables only, which are forgotten then.
+    /// Whether `rest` drops temporary tables only. Forgets their names.
     fn are_dropped(&mut self, rest: &str) -> bool {
         let Some(rest) = words(rest, &["DROP", "TABLE"]) else { return false };
         let mut rest = words(rest, &["IF", "EXISTS"]).unwrap_or(rest);
@@ -56,18 +55,18 @@ impl TemporaryTables {
             }
         }
         self.0.retain(|known| !dropped.iter().any(|name| **name == **known));
-        // Nothing else depends on a temporary table but what is temporary itself.
+        // CASCADE is harmless: only temporary objects can depend on a temporary table.
         let rest = rest.trim_end_matches([' ', '\t', '\r', '\n', ';']);
         ["", "CASCADE", "RESTRICT"].iter().any(|end| end.eq_ignore_ascii_case(rest))
     }
 
-    /// Whether `rest` makes an index of a temporary table.
+    /// Whether `rest` creates an index on a temporary table.
     fn are_indexed(&self, rest: &str) -> bool {
         let indexed = words(rest, &["CREATE", "INDEX"])
             .or_else(|| words(rest, &["CREATE", "UNIQUE", "INDEX"]))
             .and_then(|rest| {
                 let rest = words(rest, &["IF", "NOT", "EXISTS"]).unwrap_or(rest);
-                // Its name may be left out, and is no `ON` itself.
+                // The index's name is optional, and it cannot be `ON`.
                 words(rest, &["ON"]).or_else(|| words(name(rest)?.1, &["ON"]))
             })
             .and_then(|rest| name(words(rest, &["ONLY"]).unwrap_or(rest)));
@@ -79,32 +78,14 @@ impl TemporaryTables {
     }
 }
 
-/// Whether `rest`, the text behind its blanks, makes or drops what only its own connection
-/// sees.
-pub(crate) fn is_temporary(rest: &str) -> bool {
-    words(rest, &["DROP", "TEMPORARY"]).is_some() || behind_temporary(rest).is_some()
-}
-
-/// The temporary table that `rest` makes.
+/// The temporary table that `rest` creates.
 fn made(rest: &str) -> Option<String> {
     let rest = words(behind_temporary(rest)?, &["TABLE"])?;
     Some(name(words(rest, &["IF", "NOT", "EXISTS"]).unwrap_or(rest))?.0)
 }
 
-fn behind_temporary(rest: &str) -> Option<&str> {
-    let rest = words(rest, &["CREATE"])?;
-    let rest = words(rest, &["OR", "REPLACE"]).unwrap_or(rest);
-    let rest = words(rest, &["LOCAL"]).or_else(|| words(rest, &["GLOBAL"])).unwrap_or(rest);
-    words(rest, &["TEMPORARY"]).or_else(|| words(rest, &["TEMP"]))
-}
-
-/// What follows these words, in any case and apart.
-fn words<'a>(rest: &'a str, words: &[&str]) -> Option<&'a str> {
-    words.iter().try_fold(rest, |rest, word| begins_with(rest.trim_ascii_start(), word))
-}
-
-/// A name as the server keeps it, without `pg_temp`, and what follows. None with another
-/// schema, or with anything unusual.
+/// A name as the server keeps it, without `pg_temp`, and the text behind it. `None` if the name has
+/// another schema or anything unusual.
 fn name(rest: &str) -> Option<(String, &str)> {
     let rest = rest.trim_ascii_start();
     let rest = rest.strip_prefix("pg_temp.").unwrap_or(rest);
@@ -119,8 +100,9 @@ fn name(rest: &str) -> Option<(String, &str)> {
             (rest[..end].to_ascii_lowercase(), &rest[end..])
         }
     };
-    let is_whole = !name.is_empty()
-        && after.chars().next().is_none_or(|c| c.is_ascii() && !matches!(c, '.' | '"' | '$'));
+    // These characters would continue the name; `&` does in `U&"name"`.
+    let goes_on = |c: char| !c.is_ascii() || matches!(c, '.' | '"' | '$' | '&');
+    let is_whole = !name.is_empty() && !after.starts_with(goes_on);
     is_whole.then_some((name, after))
 }
 
@@ -130,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Which of these statements of one transaction may change the schema.
+    /// For each statement of one transaction: whether it may change the schema.
     fn changes(statements: &[&str]) -> Vec<bool> {
         let mut tables = TemporaryTables::default();
         let change = |sql: &&str| tables.may_change_schema(sql, Dialect::PostgreSql);
@@ -148,7 +130,7 @@ mod tests {
     #[case("SELECT 1 INTO TEMP t")]
     #[case("DISCARD TEMP")]
     #[case("DISCARD ALL")]
-    fn what_is_temporary_changes_no_schema(#[case] sql: &str) {
+    fn a_temporary_object_changes_no_schema(#[case] sql: &str) {
         assert!(!may_change_schema(sql, Dialect::PostgreSql), "{sql}");
     }
 
@@ -160,12 +142,12 @@ mod tests {
     #[case("CREATE TEMPTABLE t (id int)")]
     #[case("CREATE UNLOGGED TABLE t (id int)")]
     #[case("DROP TABLE t")]
-    fn what_may_not_be_is_a_change(#[case] sql: &str) {
+    fn a_permanent_object_changes_the_schema(#[case] sql: &str) {
         assert!(may_change_schema(sql, Dialect::PostgreSql), "{sql}");
     }
 
     #[test]
-    fn of_mysql_and_sqlite_too() {
+    fn mysql_and_sqlite_have_temporary_objects_too() {
         for sql in [
             "CREATE TEMPORARY TABLE t (id int)",
             "CREATE OR REPLACE TEMPORARY TABLE t (id int)",
@@ -205,12 +187,12 @@ mod tests {
     #[case::an_index_of_another(r#"CREATE INDEX t ON boat (id)"#)]
     #[case::a_trigger(r#"CREATE TRIGGER x AFTER INSERT ON t EXECUTE FUNCTION f()"#)]
     #[case::altered(r#"ALTER TABLE t RENAME TO u"#)]
-    fn whatever_else_there_is_may_be_a_change(#[case] sql: &str) {
+    fn any_other_statement_may_change_the_schema(#[case] sql: &str) {
         assert_eq!(changes(&["CREATE TEMP TABLE t (id int)", sql]), [false, true], "{sql}");
     }
 
     #[test]
-    fn a_name_is_good_until_the_table_is_gone() {
+    fn a_name_is_remembered_until_its_table_is_gone() {
         let (make, drop) = ("CREATE TEMP TABLE t (id int)", "DROP TABLE t");
         assert_eq!(changes(&[make, drop, drop]), [false, false, true]);
         let undone = ["SAVEPOINT a", make, "ROLLBACK TO SAVEPOINT a", drop];

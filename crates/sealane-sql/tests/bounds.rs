@@ -1,11 +1,13 @@
-//! Hostile sizes and shapes: an answer, in bounded time, on a small stack.
+//! Hostile sizes and shapes of texts: each gets an answer in bounded time on a small stack.
+
+#![allow(clippy::disallowed_methods, reason = "tests measure and bound time")]
 
 use rstest::rstest;
 use sealane_sql::{Dialect, Intent, classify};
 
 const DIALECTS: [Dialect; 3] = [Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
 
-/// Smaller than any stack a runtime gives its threads.
+/// Smaller than the stack that any runtime gives its threads.
 const STACK_BYTES: usize = 1024 * 1024;
 
 fn on_small_stack(sql: String) -> Vec<Intent> {
@@ -60,6 +62,8 @@ fn chain(count: usize, unit: &str, rest: &str) -> String {
 #[case::cases(30_000, "CASE WHEN 1 THEN ", "1")]
 #[case::subqueries(20_000, "(SELECT ", "1")]
 #[case::brackets(100_000, "a[", "1")]
+#[case::remainders(60_000, "a MOD ", "1")]
+#[case::is(60_000, "a IS ", "1")]
 #[case::is_null(20_000, "a IS NULL IS NULL ", "")]
 #[case::joins(100_000, "1 FROM (", "a")]
 #[case::explains(100_000, "EXPLAIN ", "SELECT 1")]
@@ -67,7 +71,7 @@ fn chain(count: usize, unit: &str, rest: &str) -> String {
 #[case::descs(30_000, "DESC ", "SELECT 1")]
 #[case::explains_with_options(10_000, "EXPLAIN (ANALYZE) ", "SELECT 1")]
 fn a_hostile_shape_is_unknown(#[case] count: usize, #[case] unit: &str, #[case] rest: &str) {
-    // Once past the bound on the text's length, and once below it.
+    // Once above the limit on the text's length, and once below it.
     for count in [count, count.min(200_000 / unit.len())] {
         let intents = on_small_stack(chain(count, unit, rest));
         assert_eq!(intents, [Intent::Unknown; 3], "{count} times {unit:?}");
@@ -112,6 +116,9 @@ fn every_depth_of_parentheses_is_answered(#[case] before: &str, #[case] inside: 
 #[case::types("int(date(", "1")]
 #[case::division("a DIV ", "1")]
 #[case::interval("INTERVAL ", "1")]
+#[case::remainder("a MOD ", "1")]
+#[case::is("a IS ", "1")]
+#[case::is_not("a IS NOT ", "1")]
 #[case::from("1 FROM ((", "a")]
 #[case::subquery("1 FROM (SELECT ", "a")]
 #[case::exists("EXISTS(SELECT ", "1")]

@@ -1,4 +1,4 @@
-//! The cases in `tests/cases/*/*.toml`, and what follows from them.
+//! Checks the cases in `tests/cases/*/*.toml` and what follows from them.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,11 +19,11 @@ struct Case {
     sql: String,
     intent: Intent,
     why: String,
-    /// What it is in truth, where the intent is a safe approximation.
+    /// The true intent, if `intent` is a safe approximation.
     truth: Option<Intent>,
 }
 
-/// Every file of every dialect's folder, by name.
+/// All cases of all files in the dialects' folders, sorted by name.
 fn cases() -> Vec<(Dialect, Case)> {
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     [(Dialect::PostgreSql, "postgres"), (Dialect::MySql, "mysql"), (Dialect::Sqlite, "sqlite")]
@@ -72,7 +72,7 @@ fn every_case_is_classified_as_its_file_says() {
 }
 
 #[test]
-fn every_case_is_told_once_and_says_why() {
+fn every_case_appears_once_and_says_why() {
     let mut seen = HashSet::new();
     for (dialect, case) in cases() {
         assert!(!case.why.is_empty(), "{dialect:?}: {:?} does not say why", case.sql);
@@ -82,7 +82,7 @@ fn every_case_is_told_once_and_says_why() {
 }
 
 #[test]
-fn what_is_decided_without_a_tree_is_what_the_tree_says() {
+fn decisions_without_a_tree_agree_with_the_tree() {
     let (mut failures, mut plain) = (Vec::new(), 0);
     for (dialect, case) in cases() {
         let (quick, full) =
@@ -119,7 +119,7 @@ fn approximations_are_safe_and_few() {
 fn nothing_wrapped_around_a_statement_makes_it_a_read() {
     let mut failures = Vec::new();
     for (dialect, case) in cases() {
-        // Of a read that is not proved, a part or an explanation may be.
+        // A part or an explanation of an unproved read may be a proved read.
         let is_read = case.intent.is_read() || case.truth.is_some_and(Intent::is_read);
         if is_read || case.sql.trim_end_matches([' ', ';', '\n']).is_empty() {
             continue;
@@ -142,8 +142,8 @@ fn nothing_wrapped_around_a_statement_makes_it_a_read() {
             format!("({sql})"),
         ] {
             let found = classify(&wrapped, dialect);
-            // `SELECT (BEGIN)` reads a column of that name, `(COMMIT AND CHAIN)` two, and
-            // `EXPLAIN SHUTDOWN` describes a table.
+            // `SELECT (BEGIN)` reads a column called `BEGIN`, `(COMMIT AND CHAIN)` reads two
+            // columns, and `EXPLAIN SHUTDOWN` describes a table.
             let is_name = !sql.contains([' ', '(']) || sql.ends_with(" AND CHAIN");
             let names = ["SELECT (", "EXPLAIN"].iter().any(|it| wrapped.starts_with(it));
             let is_column = is_name && names;
@@ -163,7 +163,7 @@ fn a_lock_after_a_read_is_never_a_read() {
             continue;
         }
         let sql = case.sql.trim_end_matches([' ', ';', '\n']);
-        // On a line of its own, or a comment at the end would swallow it.
+        // On a separate line, because a comment at the end would swallow it.
         for lock in ["FOR UPDATE", "FOR SHARE", "FOR NO KEY UPDATE", "LOCK IN SHARE MODE"] {
             let locked = format!("{sql}\n{lock}");
             if classify(&locked, dialect).intent.is_read() {
@@ -178,8 +178,8 @@ fn a_lock_after_a_read_is_never_a_read() {
 fn a_call_put_anywhere_into_a_read_is_seen() {
     let mut failures = Vec::new();
     for (dialect, case) in cases() {
-        // Blanks inside literals and comments are not between tokens. The argument is a
-        // sum, or after a name it would be a list of columns or the size of a type.
+        // Blanks inside literals and comments do not separate tokens. The argument is a sum,
+        // because after a name a plain value could be a list of columns or the size of a type.
         let is_plain = !["'", "--", "/*", "#", "$$"].iter().any(|it| case.sql.contains(it));
         if !case.intent.is_read() || !is_plain {
             continue;

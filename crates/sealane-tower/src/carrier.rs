@@ -1,4 +1,4 @@
-//! Where in requests and answers a token is.
+//! Where requests and responses carry tokens.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
-    /// All that the client sent for tokens, right or wrong.
+    /// Everything that the client sent as a token, valid or not.
     pub(crate) fn tokens<'h>(&self, headers: &'h HeaderMap) -> Vec<&'h str> {
         match self {
             Carrier::Cookie(cookie) => cookie.values(headers),
             Carrier::Header(name) => headers
                 .get_all(name)
                 .iter()
-                // What is no text is no token, and an empty one is refused.
+                // A value that is not text becomes an empty token, which is then refused.
                 .flat_map(|value| value.to_str().unwrap_or_default().split(','))
                 .map(str::trim)
                 .collect(),
         }
     }
 
-    /// Has an answer bring `token` to the client. Other cookies stay.
-    #[allow(clippy::expect_used, reason = "see its text")]
+    /// Adds `token` to the headers of a response. Other cookies stay.
+    #[allow(clippy::expect_used, reason = "its text states the invariant")]
     pub(crate) fn put(&self, token: &str, max_age: Duration, headers: &mut HeaderMap) {
         match self {
             Carrier::Cookie(cookie) => {
@@ -45,23 +45,47 @@ impl Carrier {
     }
 }
 
-/// Does not show in `Debug`, and so in no log.
+/// Marks the value as sensitive: it then appears neither in `Debug` nor in logs.
 fn unlogged(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
 
-/// A shared cache must not store what is `private`, whatever else is said (RFC 9111,
-/// section 3). It does store cookies, and would hand one user's token to all others.
+/// Keeps the response out of shared caches. A shared cache must not store a `private` response,
+/// whatever other directives say (RFC 9111, section 3). Without it, the cache would store the
+/// cookie and hand one user's token to all other users.
+///
+/// A cache that finds its own header field ignores `Cache-Control`. So such fields are made private
+/// too, if they are present: targeted fields such as `CDN-Cache-Control` (RFC 9213), their
+/// predecessors, and fields of single products.
 fn keep_private(headers: &mut HeaderMap) {
     let is_kept = |value: &HeaderValue| {
         let directives = value.to_str().unwrap_or_default();
         let keeps = |it: &str| ["private", "no-store"].iter().any(|d| it.eq_ignore_ascii_case(d));
-        // In quotes stand names of header fields, and some of them are like directives.
+        // Quoted text names header fields, and such a name may look like a directive.
         !directives.contains('"') && directives.split(',').map(str::trim).any(keeps)
     };
     if !headers.get_all(header::CACHE_CONTROL).iter().any(is_kept) {
         headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+    let targeted: Vec<_> =
+        headers.keys().filter_map(|name| Some((name.clone(), forbidding(name)?))).collect();
+    for (name, value) in targeted {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// The value that keeps a response out of the caches that read this field. `None` if no cache reads
+/// it, and for `Cache-Control`, which all caches read.
+fn forbidding(name: &HeaderName) -> Option<&'static str> {
+    match name.as_str() {
+        "cache-control" => None,
+        // Fields of Fastly and other surrogates, and of Akamai.
+        "surrogate-control" | "edge-control" => Some("private, no-store"),
+        // A field of nginx, which prefers it to all others. The value is a number of seconds.
+        "x-accel-expires" => Some("0"),
+        name if name.ends_with("-cache-control") => Some("private, no-store"),
+        _ => None,
     }
 }
 
@@ -123,5 +147,25 @@ mod tests {
         header().put("t1", MINUTE, &mut headers);
         let found: Vec<_> = headers.get_all(header::CACHE_CONTROL).iter().collect();
         assert_eq!(found, expected);
+    }
+
+    #[rstest]
+    #[case("cdn-cache-control", "max-age=3600", "private, no-store")]
+    #[case("Surrogate-Control", "max-age=3600", "private, no-store")]
+    #[case("cloudflare-cdn-cache-control", "public, max-age=60", "private, no-store")]
+    #[case("edge-control", "cache-maxage=1h", "private, no-store")]
+    #[case("x-accel-expires", "3600", "0")]
+    #[case("expires", "0", "0")]
+    fn fields_of_single_caches_keep_tokens_out_of_them(
+        #[case] name: &'static str,
+        #[case] said: &'static str,
+        #[case] expected: &str,
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.append(name, HeaderValue::from_static(said));
+        header().put("t1", MINUTE, &mut headers);
+        let found: Vec<_> = headers.get_all(name).iter().collect();
+        assert_eq!(found, [expected]);
+        assert_eq!(headers[header::CACHE_CONTROL], "private");
     }
 }

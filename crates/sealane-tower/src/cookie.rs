@@ -1,4 +1,4 @@
-//! The cookie that a token travels in.
+//! The cookie that carries a token.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::SessionLayerError;
 
-/// The name of a cookie that was given no other.
+/// The default name of the cookie.
 const DEFAULT_NAME: &str = "sealane";
 
-/// A cookie for the session's token: by default one named `sealane`, for the whole site
-/// (`Path=/`), out of reach of scripts (`HttpOnly`) and of other sites' forms
-/// (`SameSite=Lax`), over encrypted connections only (`Secure`). It is kept for twice as long
-/// as its token is good (`Max-Age`): one that is outdated is refused, and its session begins
-/// with all that the primary has; one that was forgotten would begin with nothing.
+/// A cookie for the session's token. By default its name is `sealane`, and it is valid for the
+/// whole site (`Path=/`), out of reach of scripts (`HttpOnly`) and of other sites' forms
+/// (`SameSite=Lax`), and sent over encrypted connections only (`Secure`). The browser keeps it for
+/// twice as long as its token is valid (`Max-Age`). The reason: an outdated token is refused, and
+/// its session then starts with everything that the primary has; without any token, a session would
+/// start with nothing.
 ///
-/// Other hosts of the domain can set a cookie of this name, too, and with it make every
-/// session begin anew. Where they are not trusted, [name](Self::named) it `__Host-sealane`.
+/// Other hosts of the domain can also set a cookie of this name, and so force every session to
+/// start anew. If you do not trust these hosts, [name](Self::named) the cookie `__Host-sealane`.
 #[derive(Debug, Clone)]
 pub struct TokenCookie {
     name: String,
@@ -25,35 +26,35 @@ pub struct TokenCookie {
 }
 
 impl TokenCookie {
-    /// The same under another name: needed where a service has several databases, each
-    /// with a layer of its own.
+    /// A cookie with another name. A service with several databases, each with its own layer, needs
+    /// different names.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         TokenCookie { name: name.into(), ..TokenCookie::default() }
     }
 
-    /// Also for the hosts below `domain`, where instances have names of their own.
-    /// Default: only the host that set it. Choose another name than the cookie had without
-    /// a domain: browsers would go on sending both.
+    /// Sends the cookie also to the hosts below `domain`, for instances with their own host names.
+    /// Default: only to the host that set it. When you add a domain, also change the cookie's name:
+    /// browsers would otherwise send both the old and the new cookie.
     #[must_use]
     pub fn domain(self, domain: impl Into<String>) -> Self {
         TokenCookie { domain: Some(domain.into()), ..self }
     }
 
-    /// Also over connections that are not encrypted. Browsers take `localhost` for one
-    /// that is, most of them.
+    /// Sends the cookie also over unencrypted connections. For `localhost` most browsers do not
+    /// need this: they treat it as encrypted.
     #[must_use]
     pub fn insecure(self) -> Self {
         TokenCookie { secure: false, ..self }
     }
 
     /// # Errors
-    /// The name or the domain would not survive in a header.
+    /// The name or the domain is not valid in a header.
     pub(crate) fn check(&self) -> Result<(), SessionLayerError> {
         if !is_cookie_name(&self.name) {
             return Err(SessionLayerError::CookieName { name: self.name.clone() });
         }
-        // Browsers ignore one that does not keep what its name promises (RFC 6265bis).
+        // Browsers ignore a cookie that breaks the promise of its name's prefix (RFC 6265bis).
         let promises = |prefix: &str| {
             let name = self.name.as_bytes().get(..prefix.len());
             name.is_some_and(|name| name.eq_ignore_ascii_case(prefix.as_bytes()))
@@ -72,8 +73,8 @@ impl TokenCookie {
         }
     }
 
-    /// The values of all cookies of this name. Bytes that are no text are none of ours, and
-    /// become an empty value; other cookies may have them.
+    /// The values of all cookies of this name. A value that is not text cannot be a token and
+    /// becomes an empty one. Other cookies may hold any bytes.
     pub(crate) fn values<'h>(&self, headers: &'h HeaderMap) -> Vec<&'h str> {
         let name = self.name.as_bytes();
         headers
@@ -85,13 +86,13 @@ impl TokenCookie {
             .collect()
     }
 
-    /// The value of a `Set-Cookie` that brings `token`, good for `max_age`, to the client.
-    #[allow(clippy::expect_used, reason = "see its text")]
+    /// The value of the `Set-Cookie` header for `token`, which is valid for `max_age`.
+    #[allow(clippy::expect_used, reason = "its text states the invariant")]
     pub(crate) fn set(&self, token: &str, max_age: Duration) -> HeaderValue {
         let TokenCookie { name, domain, secure } = self;
         let domain = domain.as_ref().map_or_else(String::new, |it| format!("; Domain={it}"));
         let secure = if *secure { "; Secure" } else { "" };
-        // None at all would make the browser drop it.
+        // With zero the browser would drop the cookie.
         let max_age = max_age.as_secs().saturating_mul(2).max(1);
         let attributes = format!("Path=/{domain}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
         HeaderValue::try_from(format!("{name}={token}; {attributes}{secure}"))
@@ -105,7 +106,7 @@ impl Default for TokenCookie {
     }
 }
 
-/// A token of RFC 9110, section 5.6.2, as RFC 6265 has it.
+/// Whether `name` is a token (RFC 9110, section 5.6.2), as RFC 6265 requires.
 fn is_cookie_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(fits)
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn another_cookie_that_is_no_text_hides_nothing() {
+    fn another_cookie_that_is_not_text_hides_no_token() {
         let value = HeaderValue::from_bytes(b"theme=d\xff\xfe; sealane=t1").unwrap();
         let map = HeaderMap::from_iter([(header::COOKIE, value)]);
         assert_eq!(TokenCookie::default().values(&map), ["t1"]);
@@ -177,12 +178,12 @@ mod tests {
     #[case(TokenCookie::default().domain(""))]
     #[case(TokenCookie::default().domain("a; Secure"))]
     #[case(TokenCookie::default().domain("a\n"))]
-    fn what_would_break_a_header_is_refused(#[case] cookie: TokenCookie) {
+    fn names_and_domains_that_would_break_a_header_are_refused(#[case] cookie: TokenCookie) {
         assert!(cookie.check().is_err());
     }
 
     #[test]
-    fn what_the_prefix_of_a_name_promises_is_kept() {
+    fn a_cookie_must_keep_the_promise_of_its_prefix() {
         let [host, secure] = ["__Host-sealane", "__secure-sealane"];
         assert_eq!(TokenCookie::named(host).check(), Ok(()));
         assert_eq!(TokenCookie::named(secure).domain("example.org").check(), Ok(()));

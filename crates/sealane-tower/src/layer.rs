@@ -1,4 +1,4 @@
-//! The layer that applications add.
+//! The layer that an application adds to its service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,51 +6,69 @@ use http::HeaderName;
 use sealane::RoutedConnection;
 use tower_layer::Layer;
 
-use crate::{SessionLayerError, SessionService, TokenCookie, carrier::Carrier};
+use crate::{SessionLayerError, SessionService, TokenCookie, carrier::Carrier, service::Settings};
 
 /// Gives every request the session of its user. See the [crate](crate).
 ///
-/// A request that is in a session of the same database already, because a layer further
-/// out put it there, stays in it. Several databases need a layer each, with different
-/// names. A layer that hands requests to another task (tower's `Buffer`) belongs outside.
+/// If an outer layer has already put the request into a session of the same database, the request
+/// stays in that session. With several databases, each needs its own layer, and the layers' cookies
+/// or headers need different names.
 #[derive(Debug, Clone)]
 pub struct SessionLayer {
     db: RoutedConnection,
-    max_age: Duration,
-    carrier: Arc<Carrier>,
+    settings: Arc<Settings>,
 }
 
 impl SessionLayer {
-    /// Sessions of `db`, with tokens in the default [`TokenCookie`]. What `db` asks for
-    /// ([`with_consistency`](RoutedConnection::with_consistency) and the like) every
-    /// request asks for. From now on there is one warning if work seems to leave the session
-    /// of its request ([`RoutedConnection::warn_of_strays`]).
+    /// Sessions of `db`, with tokens in the default [`TokenCookie`]. The settings of `db`
+    /// ([`with_consistency`](RoutedConnection::with_consistency) and the like) apply to every
+    /// request. From now on sealane logs one warning if work seems to leave the session of its
+    /// request ([`RoutedConnection::warn_of_strays`]).
     ///
     /// # Errors
-    /// `db` has no key for tokens. A connection made of one of SeaORM's own never has.
+    /// `db` has no key for tokens. A connection that wraps one of SeaORM's own never has a key.
     pub fn new(db: &RoutedConnection) -> Result<Self, SessionLayerError> {
         let max_age = db.token_max_age().ok_or(SessionLayerError::NoTokenKey)?;
-        let carrier = Arc::new(Carrier::Cookie(TokenCookie::default()));
+        let carrier = Carrier::Cookie(TokenCookie::default());
         db.warn_of_strays();
-        Ok(SessionLayer { db: db.clone(), max_age, carrier })
+        let settings = Arc::new(Settings { max_age, carrier, limit: None });
+        Ok(SessionLayer { db: db.clone(), settings })
     }
 
-    /// Tokens in this cookie.
+    /// Carries tokens in this cookie.
     ///
     /// # Errors
-    /// Its name or its domain is none.
+    /// The cookie's name or domain is not valid.
     pub fn cookie(self, cookie: TokenCookie) -> Result<Self, SessionLayerError> {
         cookie.check()?;
-        Ok(SessionLayer { carrier: Arc::new(Carrier::Cookie(cookie)), ..self })
+        Ok(self.with(|settings| settings.carrier = Carrier::Cookie(cookie)))
     }
 
-    /// Tokens in this header, of requests and of answers: for clients that are no browsers,
-    /// and for gRPC, where it is metadata. The client sends the last token that it got with
-    /// every request. It may send several, in several headers or separated by commas: then
-    /// nothing is missed of any of them.
+    /// Carries tokens in this header of requests and responses: for clients that are not browsers,
+    /// and for gRPC, where the header is metadata. The client sends the last token that it received
+    /// with every request. It may send several tokens, in several headers or separated by commas;
+    /// the session then misses nothing of any of them.
     #[must_use]
     pub fn header(self, name: HeaderName) -> Self {
-        SessionLayer { carrier: Arc::new(Carrier::Header(name)), ..self }
+        self.with(|settings| settings.carrier = Carrier::Header(name))
+    }
+
+    /// If the inner service does not answer within `limit`, drops its future and answers with 504
+    /// and a token. Making the token takes up to 250 milliseconds more. Default: no limit.
+    ///
+    /// Use it behind a proxy with a time limit of its own: the proxy's 504 carries no token, so the
+    /// user might not see what the request has written. Choose a shorter limit than the proxy's. (A
+    /// time limit inside the service works as well, if it is inside this layer; see the
+    /// [crate](crate#among-other-layers).)
+    #[must_use]
+    pub fn answer_within(self, limit: Duration) -> Self {
+        self.with(|settings| settings.limit = Some(limit))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.settings);
+        change(&mut settings);
+        SessionLayer { settings: Arc::new(settings), ..self }
     }
 }
 
@@ -58,6 +76,6 @@ impl<S> Layer<S> for SessionLayer {
     type Service = SessionService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionService::new(inner, self.db.clone(), self.max_age, Arc::clone(&self.carrier))
+        SessionService::new(inner, self.db.clone(), Arc::clone(&self.settings))
     }
 }

@@ -1,11 +1,10 @@
-//! A [`tower`](tower_layer) layer that gives every request the session of its user:
-//! who has written on one instance of a service reads it on all others, whichever
-//! replica answers there.
+//! A [`tower`](tower_layer) layer that gives every request the session of its user. A user who
+//! writes through one instance of a service reads this write through all other instances, whichever
+//! replica answers.
 //!
-//! [`SessionLayer`] opens the session that the request's token tells of, has the
-//! request served in its [scope](sealane::scope), and sends a new token along with the
-//! answer, if there is something new to tell. Handlers use the one `db` of the
-//! application and know nothing of it:
+//! [`SessionLayer`] opens the session that the request's token describes and serves the request in
+//! its [scope](sealane::scope). If the session has made progress, the response carries a new token.
+//! Handlers use the application's one `db` and need no change:
 //!
 //! ```
 //! use axum::{Router, body::Body, extract::State, http::Request, routing::post};
@@ -36,43 +35,66 @@
 //! # }
 //! ```
 //!
-//! It works for whatever speaks [`http`]'s types: axum, tonic, hyper. All instances need
-//! the same [key](sealane::Config::token_key).
+//! The layer works with everything that uses the types of [`http`]: axum, tonic, hyper. All
+//! instances need the same [key](sealane::Config::token_key).
 //!
-//! # What counts
-//! What a request did until its service answered, and also if it answered with an error
-//! status. Tasks that a handler spawns, and data loaders that spawn, are outside of its
-//! session, unless they run [in its scope](sealane::in_current_scope). They miss none of its
-//! writes all the same (see [`sealane::Config::shared_waits_for_sessions`]); what they write
-//! is not in the token. One warning tells when work seems to have left its session.
+//! # What a token covers
+//! A token covers everything that the request did until its service answered, also if the answer is
+//! an error status. Tasks that a handler spawns, and data loaders that spawn tasks, run outside the
+//! session, unless they run [in its scope](sealane::in_current_scope). Even outside, they miss none
+//! of the session's writes (see [`sealane::Config::shared_waits_for_sessions`]), but the token does
+//! not cover their own writes. sealane logs one warning if work seems to have left its session.
 //!
-//! What is done later is not in the token: by a task that goes on, or by a body
-//! that is made while it is sent. Such a body is made outside the scope, too; what it
-//! reads with should be [forked](sealane::RoutedConnection::fork) by the handler. A
-//! service that fails (its future's error, not a status) sends no answer and so no token.
+//! A body that is produced while it is sent (streamed rows, server-sent events) is produced in the
+//! session of its request. The code behind an upgraded connection (a WebSocket) runs in its own
+//! task; the handler takes the session there with a [`CurrentScope`](sealane::CurrentScope). The
+//! token covers the writes of neither, because it was sent before.
 //!
-//! Answers that cross each other overwrite each other's cookie: if a read was
-//! on its way while the same user's write ended, and its answer comes last, the
-//! user has a cookie that does not know of the write. A client for which that matters
-//! carries tokens in a [header](SessionLayer::header) and sends both.
+//! If two responses overtake each other, the later one sets the cookie. Suppose a read is in flight
+//! while the same user's write ends, and the read's response arrives last: then the cookie does not
+//! cover the write. A client for which this matters carries tokens in a
+//! [header](SessionLayer::header) and sends both.
+//!
+//! # Among other layers
+//! The order from the outside to the inside (the reverse of the order in which `Router::layer` adds
+//! layers):
+//! 1. Layers that turn requests away: authentication, rate limits. A rejected request gets no
+//!    session.
+//! 2. This layer.
+//! 3. Time limits, and layers that turn a service's error into a response (axum's
+//!    `HandleErrorLayer`). Inside this layer, their responses carry a token, which is needed: a
+//!    request may have written something before it was cancelled. Outside this layer, their
+//!    responses carry no token. A service that fails (with an error of its future, not a status)
+//!    sends no response at all, and so no token. If a proxy outside the process has a time limit,
+//!    use [`SessionLayer::answer_within`] to answer before the proxy does.
+//!
+//! Compression may be on either side. A layer that passes requests to another task (tower's
+//! `Buffer`) belongs outside.
 //!
 //! # What a client can do
-//! A token that is forged, outdated or cut off is never an error: the request gets a
-//! session that misses nothing of what the primary has by then, and a new token. Tokens
-//! are signed, not secret; they name no user and give no rights.
+//! A forged, outdated or truncated token is never an error. The request gets a session that misses
+//! nothing of what the primary has at that moment, and a new token once the session has read or
+//! written something. A request that neither reads nor writes causes no work for any server,
+//! whatever token it sends. The first reads of such sessions wait for each other, up to a twentieth
+//! of a second, and share their proofs. So many requests with bad tokens load neither the primary
+//! nor its probes. Tokens are signed, not secret; they name no user and give no rights.
 //!
 //! # Caches
-//! An answer without a new token is left as it is. One that carries a token is marked
-//! `Cache-Control: private`, for a shared cache would hand it to other users in place
-//! of their own. Since every user's first read makes a token, pages that are to be cached for
-//! everybody are best served outside the layer.
+//! A response without a new token stays unchanged. A response with a token is marked
+//! `Cache-Control: private`, because a shared cache would hand the token to other users. Some
+//! caches read other fields instead; these fields are changed in the same way if they are present:
+//! `CDN-Cache-Control` and similar ones, `Surrogate-Control`, `Edge-Control`, `X-Accel-Expires`.
+//! Every user's first read makes a token, so it is best to serve pages that are cached for
+//! everybody outside the layer.
 
+mod body;
 mod carrier;
 mod cookie;
 mod error;
 mod layer;
 mod service;
 
+pub use body::SessionBody;
 pub use cookie::TokenCookie;
 pub use error::SessionLayerError;
 pub use layer::SessionLayer;

@@ -1,4 +1,8 @@
-//! The service that a layer makes.
+//! The service that the layer creates.
+//!
+//! The layer opens the request's session from its token, and sends a new token if the session's
+//! `Progress` has changed. Opening asks no server anything; the first statement of the session
+//! pays.
 
 use std::{
     mem,
@@ -8,36 +12,38 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
-use sealane::{Resumed, RoutedConnection, TokenRefusal};
+use http::{Request, Response, StatusCode};
+use sealane::RoutedConnection;
 use tower_service::Service;
 
-use crate::carrier::Carrier;
+use crate::{SessionBody, carrier::Carrier};
 
 /// Serves each request in the session of its user. Made by [`SessionLayer`](crate::SessionLayer).
 ///
 /// # Errors
-/// Those of the inner service, and no others.
+/// Only the errors of the inner service.
 ///
 /// # Cancel safety
-/// Dropping its future drops that of the inner service. The client gets no answer then, and
-/// no token; what was written may have happened.
+/// Dropping the future drops the future of the inner service. The client then gets no response and
+/// no token, but the request's writes may have happened.
 #[derive(Debug, Clone)]
 pub struct SessionService<S> {
     inner: S,
     db: RoutedConnection,
-    max_age: Duration,
-    carrier: Arc<Carrier>,
+    settings: Arc<Settings>,
+}
+
+/// The settings that all services of a layer share.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) max_age: Duration,
+    pub(crate) carrier: Carrier,
+    pub(crate) limit: Option<Duration>,
 }
 
 impl<S> SessionService<S> {
-    pub(crate) fn new(
-        inner: S,
-        db: RoutedConnection,
-        max_age: Duration,
-        carrier: Arc<Carrier>,
-    ) -> Self {
-        SessionService { inner, db, max_age, carrier }
+    pub(crate) fn new(inner: S, db: RoutedConnection, settings: Arc<Settings>) -> Self {
+        SessionService { inner, db, settings }
     }
 }
 
@@ -48,9 +54,9 @@ where
     Q: Send + 'static,
     R: Send + 'static,
 {
-    type Response = Response<R>;
+    type Response = Response<SessionBody<R>>;
     type Error = S::Error;
-    // The future of a scope has no name; one allocation gives it one.
+    // The future of a scope has no nameable type, so it is boxed: one allocation.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -58,29 +64,45 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        // The one that was polled is ready; a clone of it need not be.
+        // Only the service that was polled is known to be ready; its clone may not be.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         if self.db.is_scoped() {
-            return Box::pin(inner.call(request));
+            let served = inner.call(request);
+            return Box::pin(async { Ok(served.await?.map(SessionBody::here)) });
         }
-        let (max_age, carrier) = (self.max_age, Arc::clone(&self.carrier));
-        let Resumed { session, refused, .. } =
-            self.db.resume_all(carrier.tokens(request.headers()));
+        let settings = Arc::clone(&self.settings);
+        // This asks no server anything; only the use of the session does.
+        let session = self.db.resume_all(settings.carrier.tokens(request.headers())).session;
         let before = session.progress();
         Box::pin(async move {
-            // Called inside as well: a service may begin its work before it is awaited.
-            let served = async { inner.call(request).await };
-            let mut response = sealane::scope(session.clone(), served).await?;
-            // A refused token is replaced, or the client would send it for ever. Not one that
-            // knows of a failover: it says more than can be said here.
-            let is_void = refused.is_some_and(|refusal| refusal != TokenRefusal::NewerTimeline);
-            if (is_void || session.progress() != before)
+            // `call` also runs inside the scope: a service may start its work before its future is
+            // polled.
+            let served = async { Ok(inner.call(request).await?.map(SessionBody::here)) };
+            let served = sealane::scope(session.clone(), served);
+            let mut response = match settings.limit {
+                None => served.await?,
+                Some(limit) => match tokio::time::timeout(limit, served).await {
+                    Ok(served) => served?,
+                    // The inner future is dropped by now. The session has recorded what it may have
+                    // written.
+                    Err(_elapsed) => late(),
+                },
+            };
+            // A refused token is replaced as well, once its session is used.
+            if session.progress() != before
                 && let Some(token) = session.token().await
             {
-                carrier.put(&token, max_age, response.headers_mut());
+                settings.carrier.put(&token, settings.max_age, response.headers_mut());
             }
             Ok(response)
         })
     }
+}
+
+/// The response for a request that takes too long.
+fn late<R>() -> Response<SessionBody<R>> {
+    let mut response = Response::new(SessionBody::empty());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response
 }

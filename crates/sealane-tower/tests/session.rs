@@ -1,4 +1,4 @@
-//! Requests and their sessions, over one SQLite file each.
+//! Requests and their sessions; each test has its own SQLite file.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end there")]
 
@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderName, Request, Response, StatusCode, header};
 use rstest::rstest;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::{Config, RoutedConnection};
 use sealane_tower::{SessionLayer, SessionLayerError, TokenCookie};
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ async fn connected(configure: impl FnOnce(Config) -> Config) -> (RoutedConnectio
     let folder = tempfile::tempdir().unwrap();
     let config = configure(Config::sqlite(folder.path().join("harbour.db")));
     let db = sealane::connect(config).await.unwrap();
-    // Not by a session that a test looks at.
+    // The table is not created in a session that a test checks.
     db.session().execute_unprepared("CREATE TABLE boat (name TEXT)").await.unwrap();
     (db, folder)
 }
@@ -57,6 +57,22 @@ fn writer(
     }))
 }
 
+/// A handler that reads through the handle of the whole application.
+fn reader(
+    db: &RoutedConnection,
+) -> BoxCloneService<Request<()>, Response<&'static str>, Infallible> {
+    let db = db.clone();
+    BoxCloneService::new(service_fn(move |_| {
+        let db = db.clone();
+        async move {
+            db.query_one_raw(Statement::from_string(DbBackend::Sqlite, "SELECT name FROM boat"))
+                .await
+                .unwrap();
+            Ok(Response::new("ahoy"))
+        }
+    }))
+}
+
 /// A handler that does nothing.
 async fn idle(_: Request<()>) -> Answer {
     Ok(Response::new("ahoy"))
@@ -70,13 +86,13 @@ fn request_with(name: HeaderName, value: &[u8]) -> Request<()> {
     Request::builder().header(name, value).body(()).unwrap()
 }
 
-fn cookies<'r>(response: &'r Response<&str>) -> Vec<&'r str> {
+fn cookies<B>(response: &Response<B>) -> Vec<&str> {
     let cookies = response.headers().get_all(header::SET_COOKIE);
     cookies.iter().map(|cookie| cookie.to_str().unwrap()).collect()
 }
 
-/// The token in the only cookie that was set, which has this name.
-fn token_in(response: &Response<&str>, name: &str) -> String {
+/// The token in the only cookie that was set; the cookie has the name `name`.
+fn token_in<B>(response: &Response<B>, name: &str) -> String {
     let cookies = cookies(response);
     let [cookie] = cookies[..] else { panic!("{cookies:?}") };
     let (token, _) = cookie.strip_prefix(name).unwrap()[1..].split_once(';').unwrap();
@@ -84,7 +100,7 @@ fn token_in(response: &Response<&str>, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_wrote_gets_a_token() {
+async fn a_request_that_writes_gets_a_token() {
     let Harbour { db, layer, _folder } = harbour().await;
     let response = layer.layer(writer(&db)).oneshot(request()).await.unwrap();
     assert_eq!(db.resume(&token_in(&response, "sealane")).refused, None);
@@ -92,7 +108,7 @@ async fn who_wrote_gets_a_token() {
 }
 
 #[tokio::test]
-async fn the_handle_of_the_application_speaks_for_the_request() {
+async fn the_applications_handle_uses_the_requests_session() {
     let Harbour { db, layer, _folder } = harbour().await;
     let before = db.progress();
     layer.layer(writer(&db)).oneshot(request()).await.unwrap();
@@ -102,7 +118,7 @@ async fn the_handle_of_the_application_speaks_for_the_request() {
 }
 
 #[tokio::test]
-async fn an_answer_with_nothing_new_is_left_as_it_is() {
+async fn a_response_without_a_new_token_stays_unchanged() {
     let Harbour { db, layer, _folder } = harbour().await;
     let response = layer.layer(service_fn(idle)).oneshot(request()).await.unwrap();
     assert!(response.headers().is_empty(), "{response:?}");
@@ -114,7 +130,7 @@ async fn an_answer_with_nothing_new_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn without_replicas_a_token_says_no_more_than_that_there_is_a_past_and_is_sent_once() {
+async fn without_replicas_a_token_only_says_that_there_is_a_past_and_is_sent_once() {
     let Harbour { db, layer, _folder } = harbour().await;
     let response = layer.layer(writer(&db)).oneshot(request()).await.unwrap();
     let cookie = format!("sealane={}", token_in(&response, "sealane"));
@@ -131,21 +147,26 @@ async fn without_replicas_a_token_says_no_more_than_that_there_is_a_past_and_is_
 #[case::oversized(&[b"sealane=".as_slice(), &[b'A'; 20_000]].concat())]
 #[case::one_of_two(b"sealane=GOOD; sealane=bad")]
 #[tokio::test]
-async fn a_token_that_is_refused_is_replaced_and_no_error(#[case] cookie: &[u8]) {
+async fn a_token_that_is_refused_is_replaced_once_its_session_is_used(#[case] cookie: &[u8]) {
     let Harbour { db, layer, _folder } = harbour().await;
     launch(&db).await;
     let cookie = match str::from_utf8(cookie) {
         Ok(text) => text.replace("GOOD", &db.token().await.unwrap()).into_bytes(),
         Err(_) => cookie.to_owned(),
     };
-    let request = request_with(header::COOKIE, &cookie);
-    let response = layer.layer(service_fn(idle)).oneshot(request).await.unwrap();
+    let request = || request_with(header::COOKIE, &cookie);
+    let response = layer.layer(service_fn(idle)).oneshot(request()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(db.resume(&token_in(&response, "sealane")).refused, None);
+    assert!(response.headers().is_empty(), "nothing was read or written: {response:?}");
+    for service in [reader(&db), writer(&db)] {
+        let response = layer.layer(service).oneshot(request()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(db.resume(&token_in(&response, "sealane")).refused, None);
+    }
 }
 
 #[tokio::test]
-async fn tokens_travel_in_headers_for_those_that_want_them_there() {
+async fn tokens_travel_in_headers_if_configured() {
     let Harbour { db, layer, _folder } = harbour().await;
     let name = HeaderName::from_static("sealane-token");
     let layer = layer.header(name.clone());
@@ -155,7 +176,7 @@ async fn tokens_travel_in_headers_for_those_that_want_them_there() {
     assert_eq!(db.resume(token).refused, None);
     let again = async |value: &str| {
         let request = request_with(name.clone(), value.as_bytes());
-        let response = layer.layer(service_fn(idle)).oneshot(request).await.unwrap();
+        let response = layer.layer(reader(&db)).oneshot(request).await.unwrap();
         response.headers().contains_key(&name)
     };
     assert!(!again(token).await, "it was accepted");
@@ -185,14 +206,15 @@ async fn a_write_counts_whatever_the_answer_is() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_is_passed_on() {
+async fn an_error_of_the_inner_service_is_returned() {
     let Harbour { layer, _folder, .. } = harbour().await;
     let fails = async |_: Request<()>| Err::<Response<()>, _>("sunk");
     let service = service_fn(move |request| Box::pin(fails(request)));
     assert_eq!(layer.layer(service).oneshot(request()).await.unwrap_err(), "sunk");
 }
 
-/// Must be polled before it is called, as tower says, and its clones anew.
+/// A service that must be polled before each call, as tower requires; its clones must be polled
+/// again.
 #[derive(Debug, Default)]
 struct Strict {
     is_ready: bool,
@@ -232,7 +254,7 @@ async fn readiness_is_that_of_the_inner_service() {
 }
 
 #[tokio::test]
-async fn two_databases_with_a_layer_each_do_not_disturb_each_other() {
+async fn the_layers_of_two_databases_do_not_disturb_each_other() {
     let (one, two) = (harbour().await, harbour().await);
     let (first, second) = (one.db.clone(), two.db.clone());
     let handler = service_fn(move |_: Request<()>| {
@@ -266,7 +288,7 @@ async fn a_request_has_one_session_however_many_layers_there_are() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_given_up_leaves_the_service_usable() {
+async fn a_cancelled_request_leaves_the_service_usable() {
     let Harbour { db, layer, _folder } = harbour().await;
     let mut service = layer.layer(writer(&db));
     drop(service.ready().await.unwrap().call(request()));
@@ -275,7 +297,7 @@ async fn a_request_that_is_given_up_leaves_the_service_usable() {
 }
 
 #[tokio::test]
-async fn a_layer_that_cannot_do_its_work_is_not_made() {
+async fn a_layer_without_a_key_or_with_a_wrong_cookie_is_refused() {
     let (keyless, _folder) = connected(|config| config).await;
     assert_eq!(SessionLayer::new(&keyless).unwrap_err(), SessionLayerError::NoTokenKey);
     let Harbour { layer, _folder, .. } = harbour().await;

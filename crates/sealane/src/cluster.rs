@@ -1,6 +1,12 @@
 //! The endpoints of one configuration, and everything that their statements
 //! share.
 
+mod file;
+pub(crate) mod membership;
+mod pool_table;
+mod resignation;
+mod turns;
+
 use std::{
     fmt,
     sync::{
@@ -12,79 +18,77 @@ use std::{
 
 use sea_orm::DatabaseConnection;
 use sealane_core::{
-    Balancer, Consistency, Endpoint, EndpointId, EndpointSet, Engine, Footprint, Loads, Topology,
-    TwoChoices, WhenAhead, WhenBehind, WriteTracking,
+    Balancer, ByGroup, Consistency, Endpoint, EndpointId, EndpointSet, Engine, FallbackPolicy,
+    Horizon, Loads, Routable, Route, RoutingPolicy, TableSet, Topology, TwoChoices,
 };
-use sealane_monitor::{Board, CatalogWatch, Monitor};
+use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
     Classification, Classifier, TemporaryTables, is_single_write, may_change_schema,
 };
 
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
+use crate::Config;
 use crate::{
-    failover::Resignation,
-    group::Groups,
+    config::Reading,
     pool::{EndpointPools, Pools},
-    token::Signer,
+    signer::Signer,
 };
+use membership::OpenEndpoint;
+pub(crate) use pool_table::PoolTable;
+use resignation::Resignation;
+use turns::Turns;
 
 /// Shared by all handles of one [`connect`](crate::connect); the monitor's
 /// tasks and the pools end with it.
 pub(crate) struct Cluster {
     pub(crate) engine: Engine,
     pub(crate) monitor: Monitor,
-    pub(crate) pools: Box<[EndpointPools]>,
+    pub(crate) pools: PoolTable,
+    /// Opens endpoints that are added; `None` where none can be.
+    pub(crate) opener: Option<Box<dyn OpenEndpoint>>,
+    /// One change of the endpoints at a time.
+    pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
     /// `None` with one endpoint: there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
     /// `None` where there is no catalog to ask.
     pub(crate) catalog: Option<CatalogWatch>,
+    /// What the endpoints of a file that is split share.
+    #[cfg(feature = "sqlite")]
+    pub(crate) file: Option<Arc<crate::pool::sqlite::File>>,
     /// How many statements and transactions are running that may change the schema.
     pub(crate) schema_changes: AtomicUsize,
-    pub(crate) groups: Groups,
+    pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
+    pub(crate) turns: Turns,
     /// How long something waits for a primary that answers.
     pub(crate) primary_wait: Duration,
     /// Between probes while somebody waits.
     pub(crate) quick: Duration,
+    /// How long the first answer of an endpoint is waited for.
+    pub(crate) patience: Duration,
 }
 
-/// What a read may be served by, and what it reads.
+/// Where a proved read may run besides the primary, and what it reads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reach {
-    pub(crate) readers: EndpointSet,
-    pub(crate) tables: Footprint,
+pub(crate) struct ReadRoute {
+    pub(crate) route: Route,
+    pub(crate) tables: TableSet,
+    /// When the route was made: it does not lead to endpoints that were added later.
+    pub(crate) horizon: Horizon,
+    /// Whether no replica may serve it, whatever the handle asks for.
+    pub(crate) stays_on_primary: bool,
 }
 
-/// How reads are served that ask for nothing else.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
-    pub(crate) consistency: Consistency,
-    pub(crate) when_behind: WhenBehind,
-    pub(crate) when_ahead: WhenAhead,
-    pub(crate) max_lag: Option<Duration>,
-    pub(crate) tracking: WriteTracking,
-    /// Whether reads through the shared handle wait for the writes of all sessions.
-    pub(crate) shared_waits: bool,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Reading {
-            // What an application expects that has never heard of replicas.
-            consistency: Consistency::ReadYourWrites,
-            when_behind: WhenBehind::Primary,
-            // Going back is rare; waiting costs each transaction that follows a read on a replica.
-            when_ahead: WhenAhead::Primary,
-            // A replica further behind than this has a problem; its readers should not.
-            max_lag: Some(Duration::from_secs(30)),
-            // A handle for everybody would read on the primary as long as anybody writes.
-            tracking: WriteTracking::Tables,
-            // Work that leaves its session must not miss what the session wrote.
-            shared_waits: true,
-        }
+impl ReadRoute {
+    /// Whether a read on this route must not run on the primary.
+    pub(crate) fn only_replicas(&self) -> bool {
+        self.route.fallback == FallbackPolicy::Fail
+            && !self.stays_on_primary
+            && self.route.consistency != Consistency::Strong
     }
 }
 
@@ -97,43 +101,84 @@ impl Cluster {
         only: DatabaseConnection,
     ) -> Self {
         let topology = Topology::always_current(vec![Endpoint::new(name, address)]);
+        let monitor = Monitor::idle(TopologyStore::new(topology));
+        let pools = PoolTable::new([EndpointPools::fixed(Pools::same(only))]);
+        Cluster::assemble(engine, monitor, pools)
+    }
+
+    /// A cluster of these endpoints that decides nothing and waits for nothing. Whoever makes a
+    /// cluster for more says so in the fields.
+    pub(crate) fn assemble(engine: Engine, monitor: Monitor, pools: PoolTable) -> Self {
         Cluster {
             engine,
-            loads: Arc::new(Loads::new(topology.len())),
-            monitor: Monitor::idle(Board::new(topology)),
-            pools: Box::new([EndpointPools::fixed(Pools::same(only))]),
+            monitor,
+            pools,
+            opener: None,
+            membership: tokio::sync::Mutex::default(),
+            loads: Arc::default(),
             balancer: Arc::new(TwoChoices),
             classifier: None,
             catalog: None,
+            #[cfg(feature = "sqlite")]
+            file: None,
             schema_changes: AtomicUsize::new(0),
-            groups: Groups::default(),
+            routing: Arc::new(ByGroup),
             reading: Reading::default(),
             signer: Signer::default(),
             resignation: Resignation::default(),
+            turns: Turns::default(),
             primary_wait: Duration::ZERO,
             quick: Duration::ZERO,
+            patience: Duration::ZERO,
         }
     }
 
-    pub(crate) fn board(&self) -> &Arc<Board> {
-        self.monitor.board()
+    /// The same cluster with the policies and the limits of `config`.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
+    pub(crate) fn configured(self, config: &Config) -> Self {
+        Cluster {
+            balancer: Arc::clone(&config.balancer),
+            routing: Arc::clone(&config.routing),
+            primary_wait: config.primary_wait,
+            quick: config.schedule.quick,
+            patience: config.schedule.timeout_with_connect(),
+            ..self
+        }
     }
 
-    /// Where the statement may run, besides the primary, and what it reads; `None` if
-    /// it is not a proved read. With one endpoint nobody asks.
-    pub(crate) fn reach(&self, sql: &str) -> Option<Reach> {
-        let found = self.classifier.as_ref()?.look_up(sql);
-        found.intent.is_read().then(|| self.reach_of(&found))
+    pub(crate) fn store(&self) -> &Arc<TopologyStore> {
+        self.monitor.store()
     }
 
-    /// Where a proved read may run, besides the primary, and what it reads.
-    pub(crate) fn reach_of(&self, read: &Classification) -> Reach {
-        Reach { readers: self.groups.readers(read), tables: self.now(read.footprint) }
-    }
-
-    /// Where a read-only transaction may run, whatever it will read.
-    pub(crate) fn reach_of_transaction(&self) -> Reach {
-        Reach { readers: self.groups.others(), tables: Footprint::WHOLE }
+    /// Where a proved read may run besides the primary. The routing policy decides that, unless
+    /// something keeps the statement on the primary.
+    pub(crate) fn route(
+        &self,
+        statement: Option<&Classification>,
+        read: Routable<'_>,
+    ) -> ReadRoute {
+        let tables = statement.map_or(TableSet::WHOLE, |found| self.now(found.table_set));
+        let may_leave = statement.is_none_or(Classification::may_leave_primary);
+        if !may_leave || self.reads_with_writer() {
+            let route = Route::new(EndpointSet::EMPTY, read.consistency, read.fallback);
+            let horizon = Horizon::NEVER;
+            return ReadRoute { route, tables, horizon, stays_on_primary: true };
+        }
+        let topology = self.store().topology();
+        let mut route = self.routing.route(&read, &topology);
+        // What no policy may change.
+        if read.consistency == Consistency::Strong {
+            route.consistency = Consistency::Strong;
+        }
+        let subscribers = topology.subscribers();
+        if !subscribers.is_empty() {
+            let asked = [read.hint, read.group].into_iter().flatten();
+            let asked = asked
+                .filter_map(|name| topology.group(name))
+                .fold(EndpointSet::EMPTY, EndpointSet::or);
+            route.among = route.among.without(subscribers.without(asked));
+        }
+        ReadRoute { route, tables, horizon: topology.horizon(), stays_on_primary: false }
     }
 
     /// Whether the statement is a proved read.
@@ -142,16 +187,16 @@ impl Cluster {
     }
 
     /// The tables that a statement writes, as far as is known.
-    pub(crate) fn written(&self, sql: &str) -> Footprint {
+    pub(crate) fn written(&self, sql: &str) -> TableSet {
         let written = self.classifier.as_ref().map(|classifier| classifier.written(sql));
-        self.now(written.unwrap_or(Footprint::WHOLE))
+        self.now(written.unwrap_or(TableSet::WHOLE))
     }
 
     /// What the catalog made of a text, or anything while the schema is changing.
-    fn now(&self, tables: Footprint) -> Footprint {
+    fn now(&self, tables: TableSet) -> TableSet {
         match self.schema_changes.load(Ordering::Acquire) {
             0 => tables,
-            _ => Footprint::WHOLE,
+            _ => TableSet::WHOLE,
         }
     }
 
@@ -169,7 +214,7 @@ impl Cluster {
 
     /// To be held while `sql` runs on the primary, if it may change what the catalog says.
     pub(crate) fn schema_change(self: &Arc<Self>, sql: &str) -> Option<SchemaChange> {
-        let classifier = self.classifier.as_ref().filter(|_| self.catalog.is_some())?;
+        let classifier = self.classifier.as_ref().filter(|_| self.knows_schema())?;
         may_change_schema(sql, classifier.dialect()).then(|| SchemaChange::begin(self))
     }
 
@@ -181,7 +226,7 @@ impl Cluster {
     /// Whether the next statement of a transaction with such temporary tables may change what
     /// the catalog says.
     pub(crate) fn may_change_schema_in(&self, sql: &str, temporary: &mut TemporaryTables) -> bool {
-        let classifier = self.classifier.as_ref().filter(|_| self.catalog.is_some());
+        let classifier = self.classifier.as_ref().filter(|_| self.knows_schema());
         classifier.is_some_and(|it| temporary.may_change_schema(sql, it.dialect()))
     }
 
@@ -190,6 +235,17 @@ impl Cluster {
         if let Some(catalog) = &self.catalog {
             catalog.schema_changed();
         }
+        #[cfg(feature = "sqlite")]
+        if let (Some(file), Some(classifier)) = (&self.file, &self.classifier) {
+            file.schema_changed();
+            // A view, or what a name means, may be another one now.
+            classifier.forget_learned();
+        }
+    }
+
+    /// Whether what statements mean has to be renewed when the schema changes.
+    fn knows_schema(&self) -> bool {
+        self.catalog.is_some() || self.is_split_file()
     }
 
     /// Whether probes tell of changes. Where none do, nothing that is suspected is ever cleared.
@@ -197,30 +253,16 @@ impl Cluster {
         !self.monitor.is_idle()
     }
 
-    /// The pools of an endpoint of this topology.
-    pub(crate) fn pools(&self, id: EndpointId) -> &EndpointPools {
-        &self.pools[id.index()]
-    }
-
-    /// Opens the pools of the endpoints that answer, which then make as many connections as the
-    /// configuration asks for. Those of the others are opened when they are used.
-    pub(crate) fn fill_pools(&self) {
-        let board = self.board();
-        for (id, _) in board.topology().iter().filter(|(_, state)| state.is_usable()) {
-            self.pools(id).at(board.generation(id));
-        }
-    }
-
     /// The name of an endpoint.
     pub(crate) fn name(&self, id: EndpointId) -> String {
-        let topology = self.board().topology();
+        let topology = self.store().topology();
         topology.get(id).map_or_else(|| id.to_string(), |state| state.endpoint.name().to_owned())
     }
 
     /// How long a read may wait for a proof of one of `readers` that is about to come:
     /// a probe of the primary, then one of a replica, each after a quick interval.
     pub(crate) fn proof_patience(&self, readers: EndpointSet) -> Duration {
-        let topology = self.board().topology();
+        let topology = self.store().topology();
         let is_asked = |id| topology.primary() == Some(id) || readers.contains(id);
         let asked = topology.iter().filter(|(id, _)| is_asked(*id));
         let slowest = asked.filter_map(|(_, state)| state.probe_time).max();
@@ -234,11 +276,12 @@ impl Cluster {
         }
     }
 
-    /// SeaORM's own connection to the primary, or to the configured primary while there
-    /// is none.
+    /// SeaORM's own connection to the primary, or to the endpoint that was configured first, or was
+    /// added before all others, while there is none.
     pub(crate) fn primary_or_first(&self) -> &DatabaseConnection {
-        let id = self.board().topology().primary().unwrap_or(EndpointId::FIRST);
-        self.pools(id).plain()
+        let topology = self.store().topology();
+        let first = || topology.iter().next().map(|(id, _)| id);
+        self.pools.plain(topology.primary().or_else(first).unwrap_or(EndpointId::FIRST))
     }
 }
 
@@ -247,6 +290,8 @@ impl Cluster {
 pub(crate) struct SchemaChange {
     cluster: Arc<Cluster>,
     undone: bool,
+    /// Whether it counts as running.
+    counts: bool,
 }
 
 /// A statement that nobody heard the end of may wait for a lock on the server, and be carried
@@ -258,17 +303,46 @@ impl SchemaChange {
     pub(crate) fn linger(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
+        #[cfg(feature = "sqlite")]
+        if self.cluster.file.is_some() {
+            let change =
+                SchemaChange { cluster: Arc::clone(&self.cluster), undone: false, counts: true };
+            runtime.spawn(async move {
+                crate::pool::sqlite::is_idle(change.cluster.primary_or_first()).await;
+                drop(change);
+            });
+            return;
+        }
         // Not to keep the connections of an application that is over.
         let cluster = Arc::downgrade(&self.cluster);
         runtime.spawn(async move {
             tokio::time::sleep(UNHEARD).await;
-            drop(cluster.upgrade().map(|cluster| SchemaChange { cluster, undone: false }));
+            let cluster = cluster.upgrade();
+            drop(cluster.map(|cluster| SchemaChange { cluster, undone: false, counts: true }));
         });
     }
 
     pub(crate) fn begin(cluster: &Arc<Cluster>) -> Self {
-        cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
-        SchemaChange { cluster: Arc::clone(cluster), undone: false }
+        let mut change =
+            SchemaChange { cluster: Arc::clone(cluster), undone: false, counts: false };
+        change.count();
+        change
+    }
+
+    /// In a transaction. Of a file, nobody sees anything of it before the COMMIT; and while it
+    /// counts as running, all read with the writer, which the transaction has for itself.
+    pub(crate) fn begin_in_transaction(cluster: &Arc<Cluster>) -> Self {
+        match cluster.is_split_file() {
+            true => SchemaChange { cluster: Arc::clone(cluster), undone: false, counts: false },
+            false => SchemaChange::begin(cluster),
+        }
+    }
+
+    /// Counts as running from now on.
+    pub(crate) fn count(&mut self) {
+        if !std::mem::replace(&mut self.counts, true) {
+            self.cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// It was rolled back: the schema is what it was, and nobody has seen another one.
@@ -282,13 +356,15 @@ impl Drop for SchemaChange {
         if !self.undone {
             self.cluster.schema_changed();
         }
-        self.cluster.schema_changes.fetch_sub(1, Ordering::AcqRel);
+        if self.counts {
+            self.cluster.schema_changes.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let topology = self.board().topology();
+        let topology = self.store().topology();
         f.debug_struct("Cluster")
             .field("engine", &self.engine)
             .field(

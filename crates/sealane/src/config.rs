@@ -1,21 +1,23 @@
 //! What to connect to, and how to route.
 
+mod environment;
 mod file;
+mod reading;
+mod replica;
 
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Balancer, Consistency, HealthPolicy, TwoChoices, WhenAhead, WhenBehind, WriteTracking,
+    Balancer, ByGroup, Consistency, FallbackPolicy, HealthPolicy, RoutingPolicy, TwoChoices,
+    WhenAhead, WriteTracking,
 };
-use sealane_monitor::Pace;
+use sealane_monitor::ProbeSchedule;
 
-use crate::{ConnectError, cluster::Reading, token::Signer};
+pub(crate) use reading::Reading;
+pub use replica::Replica;
 
-/// The primary's URL.
-const PRIMARY_VARIABLE: &str = "DATABASE_URL";
-/// The replicas' URLs, separated by commas or white space.
-const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
+use crate::{ConnectError, error::is_name, signer::Signer};
 
 /// A primary, its replicas, and how to route between them.
 ///
@@ -32,140 +34,133 @@ const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
 /// ```
 #[derive(Clone)]
 pub struct Config {
-    pub(crate) primary: EndpointConfig,
-    pub(crate) replicas: Vec<EndpointConfig>,
+    pub(crate) primary: Replica,
+    pub(crate) replicas: Vec<Replica>,
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
+    pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) pace: Pace,
+    pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
+    /// Whether a file may be changed to WAL mode.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
+    pub(crate) may_change_journal: bool,
     #[cfg_attr(
         not(any(feature = "postgres", feature = "mysql")),
         allow(dead_code, reason = "nothing is probed")
     )]
     pub(crate) health: HealthPolicy,
+    /// How many replicas must be usable at the start.
+    pub(crate) required_replicas: usize,
+    /// Whether whatever is wrong at the start is an error.
+    pub(crate) strict: bool,
+    /// What was odd where the configuration comes from.
+    pub(crate) warnings: Vec<Warning>,
 }
 
-/// One endpoint of a [`Config`].
-#[derive(Clone)]
-pub(crate) struct EndpointConfig {
-    pub(crate) name: String,
-    pub(crate) group: Option<String>,
-    pub(crate) subscription: Option<String>,
-    pub(crate) options: ConnectOptions,
-}
-
-impl EndpointConfig {
-    fn new(name: impl Into<String>, options: impl Into<ConnectOptions>) -> Self {
-        let (name, options) = (name.into(), options.into());
-        EndpointConfig { name, group: None, subscription: None, options }
-    }
+/// Something odd in a configuration that may be meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Warning {
+    #[error("DATABASE_REPLICA_URLS is empty, so there are no replicas")]
+    NoReplicaUrls,
 }
 
 impl Config {
-    /// A primary alone: a URL, or SeaORM's `ConnectOptions`.
-    pub fn new(primary: impl Into<ConnectOptions>) -> Self {
-        let primary = EndpointConfig::new("primary", primary);
+    /// A primary alone: a URL, SeaORM's `ConnectOptions`, or a [`Replica`] with a name and more.
+    pub fn new(primary: impl Into<Replica>) -> Self {
+        let primary = primary.into().at_place(|| "primary".to_owned());
         Config {
             primary,
             replicas: Vec::new(),
             reading: Reading::default(),
             signer: Signer::default(),
+            routing: Arc::new(ByGroup),
             // Even without knowing the load of other processes, and never all on one.
             balancer: Arc::new(TwoChoices),
-            pace: Pace::default(),
+            schedule: ProbeSchedule::default(),
             // A promotion by hand or by Patroni takes longer; a restart, a switchover and the end
             // of a promotion do not.
             primary_wait: Duration::from_secs(5),
+            // Without it readers and the writer would wait for each other.
+            may_change_journal: true,
             health: HealthPolicy::default(),
+            required_replicas: 0,
+            strict: false,
+            warnings: Vec::new(),
         }
     }
 
-    /// Adds a replica: a URL, or SeaORM's `ConnectOptions` with pool sizes and
-    /// timeouts of its own. It is called `replica-1`, `replica-2` and so on in
-    /// everything that people read. It may be down at start.
+    /// Adds a replica: a URL, SeaORM's `ConnectOptions` with pool sizes and timeouts of its own, or a
+    /// [`Replica`] with a name and more. It may be down at start.
     ///
     /// With replicas, two hooks of `ConnectOptions` work otherwise: its
     /// `after_connect` runs once, for the endpoint configured first; and an
-    /// `after_connect` that `map_sqlx_postgres_pool_opts` sets is replaced.
+    /// `after_connect` that `map_sqlx_postgres_pool_opts` or `map_sqlx_mysql_pool_opts` sets runs on
+    /// each connection before sealane's own if it sends something, at the price of one more
+    /// connection that is opened and closed.
     #[must_use]
-    pub fn replica(self, replica: impl Into<ConnectOptions>) -> Self {
-        let name = format!("replica-{}", self.replicas.len() + 1);
-        self.named_replica(name, replica)
-    }
-
-    /// Adds a replica with a name of its own.
-    #[must_use]
-    pub fn named_replica(
-        mut self,
-        name: impl Into<String>,
-        replica: impl Into<ConnectOptions>,
-    ) -> Self {
-        self.replicas.push(EndpointConfig::new(name, replica));
-        self
-    }
-
-    /// Puts the replica added last into a group: letters, digits, `-` and `_`.
-    ///
-    /// A replica in a group serves only statements that ask for it, with a leading
-    /// `/* sealane: group=NAME */`; statements that do not ask are served by the
-    /// replicas of no group. Such as `"analytics"`, to keep reports from the
-    /// replicas that users wait for. Without a replica it does nothing.
-    #[must_use]
-    pub fn in_group(mut self, group: impl Into<String>) -> Self {
-        if let Some(replica) = self.replicas.last_mut() {
-            replica.group = Some(group.into());
-        }
-        self
-    }
-
-    /// Says that the replica added last is a logical subscriber of PostgreSQL: a server
-    /// of its own that holds what the subscription of this name brings from the primary.
-    ///
-    /// It must be in a group ([`Config::in_group`]): it lacks what is not published, so
-    /// statements go there only when they ask for it. It never takes writes, though it
-    /// could. Without a replica it does nothing.
-    ///
-    /// ```
-    /// let config = sealane::Config::new("postgres://app@db-1/shop")
-    ///     .replica("postgres://app@reports-1/shop")
-    ///     .subscription("shop_to_reports")
-    ///     .in_group("reports");
-    /// ```
-    #[must_use]
-    pub fn subscription(mut self, subscription: impl Into<String>) -> Self {
-        if let Some(replica) = self.replicas.last_mut() {
-            replica.subscription = Some(subscription.into());
-        }
+    pub fn replica(mut self, replica: impl Into<Replica>) -> Self {
+        let place = self.replicas.len() + 1;
+        self.replicas.push(replica.into().at_place(|| format!("replica-{place}")));
         self
     }
 
     /// One SQLite file with one writing and several reading connections. The
     /// file is created if it is not there.
+    ///
+    /// The file is changed to WAL mode, which lasts: every program that opens it later finds it so
+    /// (<https://sqlite.org/wal.html>). [`keep_journal_mode`](Self::keep_journal_mode) refuses
+    /// that. A file that cannot be changed, as one that is read-only, and a database in memory are
+    /// not split: one pool serves everything, and a warning says why.
+    ///
+    /// Transactions begin with the lock for writing (`BEGIN IMMEDIATE`), because those that read
+    /// first and write then fail beside another writer. `begin_with_options` chooses otherwise; those
+    /// with `AccessMode::ReadOnly` run on the readers.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(path: impl AsRef<Path>) -> Self {
         Config::new(crate::pool::sqlite::url(path.as_ref()))
     }
 
-    /// The primary's URL from `DATABASE_URL`, and those of replicas, if any,
-    /// from `DATABASE_REPLICA_URLS`, separated by commas or white space.
+    /// As [`sqlite`](Self::sqlite), with SeaORM's options. `max_connections` is how many statements
+    /// read at a time; `after_connect` runs once, with the writer.
     ///
-    /// # Errors
-    /// `DATABASE_URL` is not set, or one of the two is not text.
-    pub fn from_env() -> Result<Self, ConnectError> {
-        let variable =
-            |name| env::var(name).map_err(|cause| ConnectError::Environment { name, cause });
-        let primary = variable(PRIMARY_VARIABLE)?;
-        let replicas = match variable(REPLICAS_VARIABLE) {
-            Err(ConnectError::Environment { cause: env::VarError::NotPresent, .. }) => {
-                String::new()
-            }
-            other => other?,
-        };
-        Ok(replica_urls(&replicas).fold(Config::new(primary), Config::replica))
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let config = sealane::Config::sqlite_with("shop.db", |options| {
+    ///     options.max_connections(8);
+    ///     options.map_sqlx_sqlite_opts(|file| file.busy_timeout(Duration::from_secs(30)));
+    /// });
+    /// ```
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite_with(
+        path: impl AsRef<Path>,
+        configure: impl FnOnce(&mut ConnectOptions),
+    ) -> Self {
+        let mut options = ConnectOptions::new(crate::pool::sqlite::url(path.as_ref()));
+        configure(&mut options);
+        Config::new(options)
     }
 
-    /// A configuration from a TOML file; see the README for its keys. Unknown
+    /// Leaves the journal mode of an SQLite file as it is. A file that is not in WAL mode is then
+    /// not split.
+    #[must_use]
+    pub fn keep_journal_mode(mut self) -> Self {
+        self.may_change_journal = false;
+        self
+    }
+
+    /// The primary's URL from `DATABASE_URL`, and those of replicas, if any, from
+    /// `DATABASE_REPLICA_URLS`, separated by commas, semicolons or white space.
+    ///
+    /// # Errors
+    /// One of the two cannot be used, or `DATABASE_REPLICA_URL` is set, which is not read.
+    pub fn from_env() -> Result<Self, ConnectError> {
+        environment::parse(|name| env::var(name))
+    }
+
+    /// A configuration from a TOML file; the book's chapter on the
+    /// [configuration](https://github.com/sealane/sealane/blob/main/docs/src/configuration.md) has its keys. Unknown
     /// keys are refused.
     ///
     /// # Errors
@@ -186,10 +181,10 @@ impl Config {
     }
 
     /// What becomes of reads for which no replica is good enough, unless a handle
-    /// says otherwise. Default: [`WhenBehind::Primary`].
+    /// says otherwise. Default: [`FallbackPolicy::Primary`].
     #[must_use]
-    pub fn when_behind(mut self, when_behind: WhenBehind) -> Self {
-        self.reading.when_behind = when_behind;
+    pub fn fallback(mut self, fallback: FallbackPolicy) -> Self {
+        self.reading.fallback = fallback;
         self
     }
 
@@ -250,6 +245,42 @@ impl Config {
         self
     }
 
+    /// Which replicas a read may choose from, how fresh they must be, and what happens if no replica is
+    /// good enough. Default: [`ByGroup`].
+    ///
+    /// ```
+    /// use sealane::{ByGroup, Config, Consistency, Routable, Route, RoutingPolicy, Topology};
+    ///
+    /// /// What only reads the catalogue of goods may be old, unless the handle says otherwise.
+    /// #[derive(Debug)]
+    /// struct OldGoods;
+    ///
+    /// impl RoutingPolicy for OldGoods {
+    ///     fn name(&self) -> &'static str {
+    ///         "old-goods"
+    ///     }
+    ///
+    ///     fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route {
+    ///         let mut route = ByGroup.route(read, topology);
+    ///         let is_goods = |tables: &sealane::Tables| {
+    ///             tables.complete
+    ///                 && !tables.read.is_empty()
+    ///                 && tables.read.iter().all(|table| table.name() == "goods")
+    ///         };
+    ///         if !read.chose_consistency && read.tables.is_some_and(is_goods) {
+    ///             route.consistency = Consistency::Eventual;
+    ///         }
+    ///         route
+    ///     }
+    /// }
+    ///
+    /// let config = Config::new("postgres://app@db-1/shop").routing(OldGoods);
+    /// ```
+    #[must_use]
+    pub fn routing(self, policy: impl RoutingPolicy + 'static) -> Self {
+        Config { routing: Arc::new(policy), ..self }
+    }
+
     /// How reads are spread over the replicas that may serve them. Default:
     /// [`TwoChoices`].
     #[must_use]
@@ -287,7 +318,7 @@ impl Config {
     /// five times as long at least. Default: one second.
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
-        self.pace.idle = interval;
+        self.schedule.idle = interval;
         self
     }
 
@@ -296,7 +327,7 @@ impl Config {
     /// ask less often each, see [`Config::probe_budget`].
     #[must_use]
     pub fn quick_probe_interval(mut self, interval: Duration) -> Self {
-        self.pace.quick = interval;
+        self.schedule.quick = interval;
         self
     }
 
@@ -312,7 +343,7 @@ impl Config {
     /// transaction they cannot all be seen.
     #[must_use]
     pub fn probe_budget(mut self, per_s: u32) -> Self {
-        self.pace.budget_per_s = per_s;
+        self.schedule.budget_per_s = per_s;
         self
     }
 
@@ -320,17 +351,34 @@ impl Config {
     /// one second.
     #[must_use]
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
-        self.pace.timeout = timeout;
+        self.schedule.timeout = timeout;
         self
     }
 
-    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &EndpointConfig> {
+    /// How many replicas must be usable when [`connect`](crate::connect) ends, or it fails: for those
+    /// who would rather not start than have all reads on the primary. Replicas of all groups
+    /// count, and the readers of an SQLite file as one. Default: 0.
+    #[must_use]
+    pub fn require_replicas(self, replicas: usize) -> Self {
+        Config { required_replicas: replicas, ..self }
+    }
+
+    /// Has [`connect`](crate::connect) fail for whatever it only warns of otherwise: a replica that
+    /// is down, refuses us, lags, does not replicate, leads to another system or database, or to a
+    /// server that is configured twice; a single URL that leads to a replica; a variable for
+    /// replicas that is empty. Default: no.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Config { strict: true, ..self }
+    }
+
+    pub(crate) fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Replica> {
+        std::iter::once(&mut self.primary).chain(&mut self.replicas)
+    }
+
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Replica> {
         std::iter::once(&self.primary).chain(&self.replicas)
     }
-}
-
-fn replica_urls(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|url| !url.is_empty())
 }
 
 impl From<&str> for Config {
@@ -354,12 +402,17 @@ impl From<ConnectOptions> for Config {
 impl fmt::Debug for Config {
     /// Names only: URLs may hold passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |endpoint: &Replica| match is_name(&endpoint.name) {
+            true => endpoint.name.clone(),
+            false => "not a name".to_owned(),
+        };
         f.debug_struct("Config")
-            .field("endpoints", &self.endpoints().map(|e| &e.name).collect::<Vec<_>>())
+            .field("endpoints", &self.endpoints().map(name).collect::<Vec<_>>())
             .field("reading", &self.reading)
             .field("signer", &self.signer)
+            .field("routing", &self.routing.name())
             .field("balancer", &self.balancer.name())
-            .field("pace", &self.pace)
+            .field("schedule", &self.schedule)
             .finish()
     }
 }
@@ -367,12 +420,6 @@ impl fmt::Debug for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn replica_urls_are_separated_by_commas_or_space() {
-        let urls: Vec<_> = replica_urls(" postgres://a,\n postgres://b postgres://c ,").collect();
-        assert_eq!(urls, ["postgres://a", "postgres://b", "postgres://c"]);
-    }
 
     #[test]
     fn the_debug_form_shows_no_password() {

@@ -1,20 +1,37 @@
 //! From a configuration to a connection.
 
-mod error;
+mod address;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod start;
 
-use std::{sync::atomic::AtomicUsize, time::Duration};
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use std::sync::Arc;
+use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DbBackend, DbErr};
-use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS};
-use sealane_monitor::Pace;
+use sea_orm::{ConnectOptions, DatabaseConnection};
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use sealane_core::EndpointId;
+use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, Topology};
+use sealane_monitor::ProbeSchedule;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use sealane_monitor::{CatalogSource, CatalogWatch, Monitor, TopologyStore};
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use sealane_sql::Classifier;
 use sealane_sql::is_group_name;
-use url::Url;
 
-use crate::{Config, RoutedConnection, cluster::Cluster, config::EndpointConfig};
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use crate::cluster::{PoolTable, membership::OpenEndpoint};
+use crate::{
+    Config, ConnectError, RoutedConnection,
+    cluster::Cluster,
+    config::Replica,
+    error::{is_name, safe},
+};
 
-pub use error::ConnectError;
+use start::Start;
 
 /// Connects to the primary and observes all endpoints once.
 ///
@@ -28,22 +45,38 @@ pub use error::ConnectError;
 /// # Cancel safety
 /// Dropping the future leaves nothing behind.
 pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, ConnectError> {
-    let config = config.into();
+    let mut config = config.into();
+    config.endpoints_mut().for_each(|endpoint| bound_waits(&mut endpoint.options));
+    let mut start = Start::of(&config);
     let (reading, signer) = (config.reading, config.signer.clone());
     let addresses = check(&config)?;
-    let cluster = match addresses.engine {
-        Engine::Postgres if config.replicas.is_empty() => alone(&config, &addresses).await?,
-        Engine::Postgres => postgres(config, addresses).await?,
-        Engine::Sqlite => sqlite(&config, &addresses).await?,
-        #[cfg(feature = "mysql")]
-        Engine::MySql if !config.replicas.is_empty() => {
-            mysql::replicated(config, addresses).await?
-        }
-        _ => alone(&config, &addresses).await?,
-    };
+    // Boxed: the compiler computes the layout of a future with all that it waits for, to a limited
+    // depth, and applications nest this one in theirs.
+    let cluster = Box::pin(open(config, addresses, &mut start)).await?;
     let cluster = Cluster { reading, signer, ..cluster };
+    start.tell(&cluster)?;
     cluster.fill_pools();
     Ok(RoutedConnection::new(cluster))
+}
+
+async fn open(
+    config: Config,
+    addresses: Addresses,
+    start: &mut Start,
+) -> Result<Cluster, ConnectError> {
+    match addresses.engine {
+        Engine::Postgres | Engine::MySql if config.replicas.is_empty() => {
+            alone(&config, &addresses, start).await
+        }
+        #[cfg(feature = "postgres")]
+        Engine::Postgres => postgres::replicated(&config, &addresses).await,
+        #[cfg(feature = "mysql")]
+        Engine::MySql => mysql::replicated(&config, &addresses).await,
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => sqlite(&config, &addresses).await,
+        // `check` has refused engines without a driver.
+        _ => alone(&config, &addresses, start).await,
+    }
 }
 
 /// The endpoints of a configuration that has been looked through.
@@ -59,55 +92,97 @@ impl Addresses {
     }
 }
 
-pub(crate) fn engine_of(backend: DbBackend) -> Engine {
-    match backend {
-        DbBackend::Postgres => Engine::Postgres,
-        DbBackend::MySql => Engine::MySql,
-        // SQLite, and whatever SeaORM may learn to speak: alone on its endpoint.
-        _ => Engine::Sqlite,
-    }
-}
-
 fn check(config: &Config) -> Result<Addresses, ConnectError> {
     let count = 1 + config.replicas.len();
     if count > MAX_ENDPOINTS {
         return Err(ConnectError::TooManyEndpoints { count });
     }
-    check_pace(config.pace)?;
+    // First: all other errors tell names.
+    for (index, endpoint) in config.endpoints().enumerate() {
+        check_names(endpoint, index + 1)?;
+        if index == 0 && (endpoint.group.is_some() || endpoint.subscription.is_some()) {
+            return Err(ConnectError::PrimaryApart);
+        }
+    }
+    check_schedule(config.schedule)?;
     check_wait("primary_wait", config.primary_wait)?;
     config.signer.check()?;
     config.endpoints().try_for_each(check_sizes)?;
-    let engine = read_url(&config.primary)?.0;
-    let mut endpoints = Vec::with_capacity(count);
+    let engine = address::read(&config.primary)?.0;
+    let mut addresses = Vec::with_capacity(count);
     for endpoint in config.endpoints() {
-        let (its_engine, address) = read_url(endpoint)?;
-        if its_engine != engine {
-            return Err(ConnectError::MixedEngines { endpoint: endpoint.name.clone() });
-        }
-        if endpoints.iter().any(|other: &Endpoint| other.name() == endpoint.name) {
-            return Err(ConnectError::DuplicateName { name: endpoint.name.clone() });
-        }
-        check_group(endpoint)?;
-        check_subscription(endpoint, engine)?;
-        endpoints.push(Endpoint::new(&endpoint.name, address));
+        addresses.push(check_endpoint(endpoint, engine)?);
     }
+    let chosen = config.endpoints().map(|endpoint| match engine {
+        // A file has no host, and its role does not move.
+        Engine::Sqlite => Some(&*endpoint.name),
+        _ => endpoint.chosen_name(),
+    });
+    let names = address::names(chosen, &addresses);
+    if let Some(name) = twice(&names) {
+        return Err(ConnectError::DuplicateName { name: name.to_owned() });
+    }
+    let endpoints = config.endpoints().zip(names).zip(addresses);
+    let endpoints = endpoints.map(|((it, name), address)| it.endpoint(&name, address)).collect();
     match engine {
         Engine::Sqlite if count > 1 => Err(ConnectError::SqliteReplicas),
         _ => Ok(Addresses { engine, endpoints }),
     }
 }
 
-fn check_group(endpoint: &EndpointConfig) -> Result<(), ConnectError> {
+/// A name that stands twice in `names`.
+fn twice(names: &[String]) -> Option<&str> {
+    let mut known = std::collections::HashSet::new();
+    names.iter().map(String::as_str).find(|name| !known.insert(*name))
+}
+
+/// Looks a replica through that is added to these endpoints of `engine`.
+///
+/// # Errors
+/// It is not valid.
+pub(crate) fn check_replica(
+    replica: Replica,
+    topology: &Topology,
+    engine: Engine,
+) -> Result<(Replica, Endpoint), ConnectError> {
+    let place = topology.len() + 1;
+    let mut replica = replica.at_place(|| format!("replica-{}", topology.len()));
+    bound_waits(&mut replica.options);
+    check_names(&replica, place)?;
+    check_sizes(&replica)?;
+    let address = check_endpoint(&replica, engine)?;
+    let name = match replica.chosen_name() {
+        Some(name) => name.to_owned(),
+        None => {
+            let is_taken = |name: &str| topology.iter().any(|(_, it)| it.endpoint.name() == name);
+            address::free_name(&address, is_taken)
+        }
+    };
+    let endpoint = replica.endpoint(&name, address);
+    Ok((replica, endpoint))
+}
+
+/// The address of one endpoint, for people.
+fn check_endpoint(replica: &Replica, engine: Engine) -> Result<String, ConnectError> {
+    let (its_engine, address) = address::read(replica)?;
+    if its_engine != engine {
+        return Err(ConnectError::MixedEngines { endpoint: replica.name.clone() });
+    }
+    check_group(replica)?;
+    check_subscription(replica, engine)?;
+    Ok(safe(&address))
+}
+
+fn check_group(endpoint: &Replica) -> Result<(), ConnectError> {
     match &endpoint.group {
-        Some(group) if !is_group_name(group) => Err(ConnectError::InvalidGroup {
-            endpoint: endpoint.name.clone(),
-            group: group.clone(),
-        }),
+        Some(group) if !is_group_name(group) => {
+            Err(ConnectError::InvalidGroup { endpoint: endpoint.name.clone() })
+        }
         _ => Ok(()),
     }
 }
 
-fn check_subscription(endpoint: &EndpointConfig, engine: Engine) -> Result<(), ConnectError> {
+fn check_subscription(endpoint: &Replica, engine: Engine) -> Result<(), ConnectError> {
     let name = || endpoint.name.clone();
     match (&endpoint.subscription, &endpoint.group) {
         (None, _) => Ok(()),
@@ -119,24 +194,57 @@ fn check_subscription(endpoint: &EndpointConfig, engine: Engine) -> Result<(), C
     }
 }
 
-/// Refuses sizes that the pool would panic at, or quietly not keep.
-fn check_sizes(endpoint: &EndpointConfig) -> Result<(), ConnectError> {
-    let most = endpoint.options.get_max_connections();
-    let least = endpoint.options.get_min_connections().unwrap_or(0);
-    match most {
-        Some(most) if most == 0 || least > most => {
-            Err(ConnectError::PoolSize { endpoint: endpoint.name.clone(), least, most })
-        }
-        _ => Ok(()),
+/// Refuses names that people could not read, or that hold what must not be told.
+fn check_names(endpoint: &Replica, place: usize) -> Result<(), ConnectError> {
+    let names = [
+        ("name", Some(endpoint.name.as_str())),
+        ("subscription", endpoint.subscription.as_deref()),
+        ("zone", endpoint.zone.as_deref()),
+    ];
+    let tags = endpoint.tags.iter().map(|tag| ("tag", Some(tag.as_str())));
+    let mut names = names.into_iter().chain(tags);
+    match names.find(|(_, name)| name.is_some_and(|name| !is_name(name))) {
+        Some((what, _)) => Err(ConnectError::InvalidName { place, what }),
+        None => Ok(()),
     }
 }
 
-fn check_pace(pace: Pace) -> Result<(), ConnectError> {
+/// Refuses sizes that the pool would panic at, or quietly not keep.
+fn check_sizes(endpoint: &Replica) -> Result<(), ConnectError> {
+    let most = endpoint.options.get_max_connections().unwrap_or(DRIVERS_CONNECTIONS);
+    let least = endpoint.options.get_min_connections().unwrap_or(0);
+    match (1..=MOST_CONNECTIONS).contains(&most) && least <= most {
+        true => Ok(()),
+        false => Err(ConnectError::PoolSize { endpoint: endpoint.name.clone(), least, most }),
+    }
+}
+
+/// What the driver opens at most unless configured (sqlx 0.9, `PoolOptions::new`).
+const DRIVERS_CONNECTIONS: u32 = 10;
+/// PostgreSQL's own limit (`MAX_BACKENDS`), and above that of MySQL. The driver takes memory for each
+/// of them at once, and ends the process if there is not enough.
+const MOST_CONNECTIONS: u32 = 262_143;
+
+/// Keeps waits within what the clock can hold: the driver adds them to the time of now, and panics
+/// beyond.
+fn bound_waits(options: &mut ConnectOptions) {
+    if options.get_acquire_timeout().is_some_and(|it| it > FOR_EVER) {
+        options.acquire_timeout(FOR_EVER);
+    }
+    if options.get_connect_timeout().is_some_and(|it| it > FOR_EVER) {
+        options.connect_timeout(FOR_EVER);
+    }
+}
+
+/// Longer than anybody waits: ten years.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+fn check_schedule(schedule: ProbeSchedule) -> Result<(), ConnectError> {
     let (least, most) = (Duration::from_millis(1), Duration::from_secs(3600));
     let settings = [
-        ("the probe interval", pace.idle),
-        ("the quick probe interval", pace.quick),
-        ("the probe timeout", pace.timeout),
+        ("the probe interval", schedule.idle),
+        ("the quick probe interval", schedule.quick),
+        ("the probe timeout", schedule.timeout),
     ];
     match settings.into_iter().find(|(_, value)| *value < least || *value > most) {
         Some((name, value)) => Err(ConnectError::OutOfRange { name, value, least, most }),
@@ -153,88 +261,21 @@ fn check_wait(name: &'static str, value: Duration) -> Result<(), ConnectError> {
     }
 }
 
-/// The engine that a URL names, and its address without credentials.
-fn read_url(endpoint: &EndpointConfig) -> Result<(Engine, String), ConnectError> {
-    let name = || endpoint.name.clone();
-    let text = endpoint.options.get_url();
-    let invalid = |reason: String| ConnectError::InvalidUrl { endpoint: name(), reason };
-    let url = Url::parse(text).map_err(|error| {
-        invalid(match error {
-            url::ParseError::RelativeUrlWithoutBase => {
-                "it must begin with postgres:, mysql: or sqlite:".to_owned()
-            }
-            error => format!(
-                "{error} (in a password, characters such as # / ? @ must be percent-encoded)"
-            ),
-        })
-    })?;
-    let (engine, feature, enabled, port) = match url.scheme() {
-        "postgres" | "postgresql" => {
-            (Engine::Postgres, "postgres", cfg!(feature = "postgres"), 5432)
-        }
-        "mysql" => (Engine::MySql, "mysql", cfg!(feature = "mysql"), 3306),
-        "sqlite" => (Engine::Sqlite, "sqlite", cfg!(feature = "sqlite"), 0),
-        scheme => {
-            let scheme = scheme.to_owned();
-            return Err(ConnectError::UnknownScheme { endpoint: name(), scheme });
-        }
-    };
-    if !enabled {
-        return Err(ConnectError::DriverMissing { endpoint: name(), feature });
-    }
-    let address = match engine {
-        Engine::Sqlite => {
-            let path = text.trim_start_matches("sqlite:").trim_start_matches("//");
-            path.split('?').next().unwrap_or_default().to_owned()
-        }
-        _ => {
-            let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
-            format!("{host}:{}", url.port().unwrap_or(port))
-        }
-    };
-    Ok((engine, address))
-}
-
-/// Names the endpoint that the driver could not open.
-fn open_error(endpoint: &Endpoint) -> impl FnOnce(DbErr) -> ConnectError {
-    let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
-    move |cause| ConnectError::Open { endpoint, address, cause }
-}
-
 /// One endpoint without replicas: as SeaORM, with our defaults.
-async fn alone(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
+async fn alone(
+    config: &Config,
+    addresses: &Addresses,
+    start: &mut Start,
+) -> Result<Cluster, ConnectError> {
     let options = crate::pool::routed(&config.primary.options);
     let endpoint = addresses.first();
-    #[cfg(feature = "postgres")]
-    if addresses.engine == Engine::Postgres && !options.get_connect_lazy() {
-        answers(&options, endpoint, config.pace).await?;
+    if !options.get_connect_lazy() {
+        let asked = start::answers(addresses.engine, &options, endpoint, config.schedule);
+        let role = Box::pin(asked).await?;
+        start.note_only(role);
     }
-    let only = sea_orm::Database::connect(options).await.map_err(open_error(endpoint))?;
+    let only = sea_orm::Database::connect(options).await.map_err(ConnectError::open(endpoint))?;
     Ok(cluster_alone(addresses, only))
-}
-
-/// Asks a server once. The driver would try for half a minute, and then not
-/// tell why it failed.
-#[cfg(feature = "postgres")]
-async fn answers(
-    options: &sea_orm::ConnectOptions,
-    endpoint: &Endpoint,
-    pace: Pace,
-) -> Result<(), ConnectError> {
-    use sealane_core::Failure;
-    use sealane_monitor::{Probe, postgres::PostgresProbe};
-
-    let connect_options =
-        crate::pool::postgres::connect_options(options).await.map_err(open_error(endpoint))?;
-    let mut probe = PostgresProbe::new(connect_options);
-    let failure = match tokio::time::timeout(pace.timeout_with_connect(), probe.ask()).await {
-        // Whatever a server answers, it is there; the application's own role may do less.
-        Ok(Ok(_) | Err(Failure::Unexpected(_))) => return Ok(()),
-        Ok(Err(failure)) => failure,
-        Err(_) => Failure::Timeout,
-    };
-    let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
-    Err(ConnectError::PrimaryUnreachable { endpoint, address, failure })
 }
 
 fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
@@ -242,78 +283,53 @@ fn cluster_alone(addresses: &Addresses, only: DatabaseConnection) -> Cluster {
     Cluster::alone(endpoint.name(), endpoint.address(), addresses.engine, only)
 }
 
-#[cfg(feature = "postgres")]
-async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
-    use std::sync::Arc;
-
-    use sealane_core::{EndpointId, Loads, Topology};
-    use sealane_monitor::{
-        Board, CatalogWatch, Monitor,
-        postgres::{PostgresCatalog, PostgresProbe},
-    };
-    use sealane_sql::{Classifier, Dialect};
-
-    use crate::{failover::Resignation, group::Groups, pool::guard::Replica};
-
-    let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
-    let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
-    let has_subscribers = config.replicas.iter().any(|replica| replica.subscription.is_some());
-    let (mut pools, mut probes, mut sources) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, endpoint) in config.endpoints().enumerate() {
+/// Opens and probes all endpoints, and observes each once.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+async fn replicated(
+    config: &Config,
+    addresses: &Addresses,
+    store: Arc<TopologyStore>,
+    opener: Box<dyn OpenEndpoint>,
+) -> Result<Cluster, ConnectError> {
+    let (mut pools, mut probes) = (Vec::new(), Vec::new());
+    for (index, (replica, endpoint)) in config.endpoints().zip(&addresses.endpoints).enumerate() {
         // `check` has counted them.
         let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
-        let replica = match endpoint.subscription {
-            Some(_) => Replica::Logical,
-            None => Replica::Physical,
-        };
-        let (its_pools, connect_options) =
-            crate::pool::postgres::open(&endpoint.options, &board, id, index == 0, replica)
-                .await
-                .map_err(open_error(&addresses.endpoints[index]))?;
-        pools.push(its_pools);
-        sources.push(connect_options.clone());
-        probes.push(match &endpoint.subscription {
-            Some(name) => PostgresProbe::subscriber(connect_options, name),
-            None if has_subscribers => PostgresProbe::with_feeds(connect_options),
-            None => PostgresProbe::new(connect_options),
-        });
+        let opened =
+            opener.open(replica, id, index == 0).await.map_err(ConnectError::open(endpoint))?;
+        pools.push(opened.pools);
+        probes.push(opened.probe);
     }
-    let monitor = Monitor::spawn(board, probes, config.pace);
+    let monitor = Monitor::spawn(store, probes, config.schedule);
     // Whoever has not answered by then joins later.
-    monitor.first_round(config.pace.timeout_with_connect()).await;
-    primary_answers(&monitor.board().topology())?;
-    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
-    let catalog = CatalogWatch::spawn(
-        Arc::clone(monitor.board()),
-        Arc::clone(&classifier),
-        PostgresCatalog::new(sources),
-    );
+    monitor.first_round(config.schedule.timeout_with_connect()).await;
+    let cluster = Cluster::assemble(addresses.engine, monitor, PoolTable::new(pools));
+    Ok(Cluster { opener: Some(opener), ..cluster.configured(config) })
+}
+
+/// The cluster with its catalog. Waits a moment until the replicas are proved and the catalog is
+/// loaded.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+async fn with_catalog(
+    cluster: Cluster,
+    config: &Config,
+    classifier: Classifier,
+    source: impl CatalogSource,
+) -> Cluster {
+    let classifier = Arc::new(classifier);
+    let store = Arc::clone(cluster.store());
+    let catalog = CatalogWatch::spawn(store, Arc::clone(&classifier), source);
     // Out of patience: reads begin on the primary, and move when there is proof.
-    monitor.await_replication(config.pace.quick * 10).await;
-    // Without it, functions of the user's run on the primary for a little longer.
-    catalog.current(config.pace.timeout_with_connect()).await;
-    Ok(Cluster {
-        engine: Engine::Postgres,
-        loads: Arc::new(Loads::new(pools.len())),
-        monitor,
-        pools: pools.into(),
-        balancer: config.balancer,
-        classifier: Some(classifier),
-        catalog: Some(catalog),
-        schema_changes: AtomicUsize::new(0),
-        groups,
-        reading: config.reading,
-        signer: config.signer,
-        resignation: Resignation::default(),
-        primary_wait: config.primary_wait,
-        quick: config.pace.quick,
-    })
+    cluster.monitor.await_replication(config.schedule.quick * 10).await;
+    // Without it, what only the catalog knows to be pure runs on the primary for a little longer.
+    catalog.current(config.schedule.timeout_with_connect()).await;
+    Cluster { classifier: Some(classifier), catalog: Some(catalog), ..cluster }
 }
 
 /// Whether some endpoint may take writes, or else why not.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError> {
-    use sealane_core::{EndpointId, EndpointState, Failure, Health, Role};
+    use sealane_core::{EndpointState, Failure, Health, Role};
 
     let claims: Vec<_> = topology
         .iter()
@@ -362,54 +378,30 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
     }
 }
 
-#[cfg(not(feature = "postgres"))]
-async fn postgres(config: Config, addresses: Addresses) -> Result<Cluster, ConnectError> {
-    // `check` has refused it.
-    alone(&config, &addresses).await
-}
-
 #[cfg(feature = "sqlite")]
 async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
     use std::sync::Arc;
 
-    use sealane_core::{Loads, Topology};
-    use sealane_monitor::{Board, Monitor};
+    use sealane_core::Topology;
+    use sealane_monitor::{Monitor, TopologyStore};
     use sealane_sql::{Classifier, Dialect};
 
-    use crate::{failover::Resignation, group::Groups, pool::EndpointPools};
+    use crate::{cluster::PoolTable, pool::sqlite::Opened};
 
-    let options = &config.primary.options;
-    if crate::pool::sqlite::is_private(options.get_url()) {
-        let only = crate::pool::sqlite::open_private(options).await;
-        return Ok(cluster_alone(addresses, only.map_err(open_error(addresses.first()))?));
-    }
-    let (writer, readers) =
-        crate::pool::sqlite::open(options).await.map_err(open_error(addresses.first()))?;
+    let opened = crate::pool::sqlite::open(&config.primary.options, config.may_change_journal);
+    let (file, writer, readers) =
+        match opened.await.map_err(ConnectError::open(addresses.first()))? {
+            Opened::Whole(only) => return Ok(cluster_alone(addresses, only)),
+            Opened::Split { file, writer, readers } => (file, writer, readers),
+        };
     let address = addresses.first().address();
     let topology = Topology::always_current(vec![
         Endpoint::new("writer", address),
         Endpoint::new("readers", address),
     ]);
-    Ok(Cluster {
-        engine: Engine::Sqlite,
-        loads: Arc::new(Loads::new(topology.len())),
-        monitor: Monitor::idle(Board::new(topology)),
-        pools: Box::new([writer, readers].map(EndpointPools::fixed)),
-        balancer: Arc::clone(&config.balancer),
-        classifier: Some(Arc::new(Classifier::new(Dialect::Sqlite))),
-        catalog: None,
-        schema_changes: AtomicUsize::new(0),
-        groups: Groups::new([None, None]),
-        reading: config.reading,
-        signer: config.signer.clone(),
-        resignation: Resignation::default(),
-        primary_wait: config.primary_wait,
-        quick: config.pace.quick,
-    })
-}
-
-#[cfg(not(feature = "sqlite"))]
-async fn sqlite(config: &Config, addresses: &Addresses) -> Result<Cluster, ConnectError> {
-    // `check` has refused it.
-    alone(config, addresses).await
+    let monitor = Monitor::idle(TopologyStore::new(topology));
+    let pools = PoolTable::new([writer, readers]);
+    let cluster = Cluster::assemble(Engine::Sqlite, monitor, pools).configured(config);
+    let classifier = Some(Arc::new(Classifier::new(Dialect::Sqlite)));
+    Ok(Cluster { classifier, file: Some(file), ..cluster })
 }

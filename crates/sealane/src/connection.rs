@@ -1,28 +1,36 @@
 //! The connection that applications hold.
 
 mod compat;
+#[cfg(feature = "rbac")]
+mod restricted;
 mod traits;
+
+#[cfg(feature = "rbac")]
+pub use restricted::{Restricted, RestrictedConnection, RestrictedTransaction};
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use sea_orm::{DatabaseConnection, DbErr};
-use sealane_core::{Access, Consistency, Demand, Engine, Event, Session, WhenAhead, WhenBehind};
+use sealane_core::{
+    Consistency, ConsistencyPolicy, Engine, Event, FallbackPolicy, Moment, WhenAhead,
+};
 
 use crate::{
     Events, Explanation, Status,
-    cluster::{Cluster, Reach},
-    connect, events,
-    execute::{PrimaryWait, TakeLine},
-    explain,
-    pool::EndpointPools,
+    caller::{Caller, Wish},
+    cluster::Cluster,
+    execute::{PrimaryWait, ReadExecution, TakeLine, TakePool},
+    observe::{Metric, explain},
+    pool,
     scope::Here,
+    transaction::READ_ONLY,
 };
 
 /// A SeaORM connection that sends each statement where it belongs.
 ///
 /// It stands wherever a `DatabaseConnection` stood: entities, raw statements,
-/// streams, paginators, loaders, transactions. Cloning it copies two pointers.
+/// streams, paginators, loaders, transactions. Cloning it allocates nothing.
 ///
 /// # Sessions
 /// A handle reads its own writes: after a write through it, its reads stay on
@@ -46,63 +54,122 @@ use crate::{
 /// counts it as one that did.
 #[derive(Debug, Clone)]
 pub struct RoutedConnection {
-    cluster: Arc<Cluster>,
-    session: Arc<Session>,
-    wish: Wish,
-}
-
-/// What a handle asks for; what it leaves open its scope decides, or else the
-/// configuration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Wish {
-    consistency: Option<Consistency>,
-    when_behind: Option<WhenBehind>,
-    when_ahead: Option<WhenAhead>,
+    caller: Caller,
+    metric: Metric,
+    /// Leads nowhere, and holds SeaORM's rules of access for all handles.
+    #[cfg(feature = "rbac")]
+    rules: DatabaseConnection,
 }
 
 impl RoutedConnection {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        let session = Session::shared(cluster.reading.tracking)
-            .waiting_for_others(cluster.reading.shared_waits);
         RoutedConnection {
-            cluster: Arc::new(cluster),
-            session: Arc::new(session),
-            wish: Wish::default(),
+            caller: Caller::shared(cluster),
+            metric: Metric::default(),
+            #[cfg(feature = "rbac")]
+            rules: DatabaseConnection::default(),
         }
     }
 
-    /// This handle for another session, of which the shared one hears.
-    pub(crate) fn with_session(&self, session: Session) -> Self {
-        RoutedConnection { session: Arc::new(session.beside(&self.session)), ..self.clone() }
+    /// This handle for another caller.
+    pub(crate) fn with_caller(&self, caller: Caller) -> Self {
+        RoutedConnection { caller, ..self.clone() }
+    }
+
+    /// The same session, asking for what `change` makes of its wish.
+    fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
+        self.with_caller(self.caller.wishing(change))
     }
 
     /// The same session with another consistency for its reads.
     #[must_use]
     pub fn with_consistency(&self, consistency: Consistency) -> Self {
-        let wish = Wish { consistency: Some(consistency), ..self.wish };
-        RoutedConnection { wish, ..self.clone() }
+        self.wishing(|wish| Wish { consistency: Some(consistency), ..wish })
     }
 
     /// The same session with another way out for reads for which no replica is
     /// good enough.
     #[must_use]
-    pub fn when_behind(&self, when_behind: WhenBehind) -> Self {
-        let wish = Wish { when_behind: Some(when_behind), ..self.wish };
-        RoutedConnection { wish, ..self.clone() }
+    pub fn fallback(&self, fallback: FallbackPolicy) -> Self {
+        self.wishing(|wish| Wish { fallback: Some(fallback), ..wish })
     }
 
     /// The same session with another way for what goes on to the primary after a read on a replica
     /// that may have been ahead of it.
     #[must_use]
     pub fn when_ahead(&self, when_ahead: WhenAhead) -> Self {
-        let wish = Wish { when_ahead: Some(when_ahead), ..self.wish };
-        RoutedConnection { wish, ..self.clone() }
+        self.wishing(|wish| Wish { when_ahead: Some(when_ahead), ..wish })
     }
 
     /// The same session with all reads on the primary.
     #[must_use]
     pub fn on_primary(&self) -> Self {
         self.with_consistency(Consistency::Strong)
+    }
+
+    /// The same session with its reads on replicas: a read for which no replica is good enough fails
+    /// ([`FallbackPolicy::Fail`], which also says what that means for inserts into MySQL). Reads that
+    /// ask for the primary run there all the same, as with [`Consistency::Strong`].
+    #[must_use]
+    pub fn on_replicas(&self) -> Self {
+        self.fallback(FallbackPolicy::Fail)
+    }
+
+    /// The same session with reads, also those of entities and of read-only transactions, on the
+    /// replicas of a group ([`Replica::group`](crate::Replica::group)). A hint in the text goes
+    /// first. Without such a group the replicas of no group serve them; [`explain`](Self::explain)
+    /// tells.
+    #[must_use]
+    pub fn group(&self, group: impl Into<Arc<str>>) -> Self {
+        self.wishing(|wish| Wish { group: Some(group.into()), ..wish })
+    }
+
+    /// The same session with reads on the replicas that carry `tag`
+    /// ([`Replica::tag`](crate::Replica::tag)), if there are any among those that may serve them. A
+    /// [`RoutingPolicy`](crate::RoutingPolicy) of the application's can make of a tag what it wants.
+    #[must_use]
+    pub fn tagged(&self, tag: impl Into<Arc<str>>) -> Self {
+        self.wishing(|wish| Wish { tag: Some(tag.into()), ..wish })
+    }
+
+    /// The same session with reads only on replicas that `policy` lets pass, besides the handle's
+    /// [`Consistency`] and the policies that it or its scope has already. What happens if no replica
+    /// passes, the handle's [`fallback`](Self::fallback) says.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// use sealane::{
+    ///     Candidate, Config, Consistency, ConsistencyPolicy, Moment, ReadRequest, Verdict,
+    /// };
+    ///
+    /// /// Shows at least what was there when the page was made.
+    /// #[derive(Debug)]
+    /// struct SincePage(Moment);
+    ///
+    /// impl ConsistencyPolicy for SincePage {
+    ///     fn name(&self) -> &'static str {
+    ///         "since-page"
+    ///     }
+    ///
+    ///     fn judge(&self, candidate: &Candidate<'_>, _: &ReadRequest) -> Verdict {
+    ///         candidate.shows(self.0)
+    ///     }
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = sealane::connect(Config::sqlite(dir.path().join("shop.db"))).await?;
+    /// let page = db.with_consistency(Consistency::Eventual).with_policy(SincePage(db.now()));
+    /// assert_eq!(page.explain("SELECT 1").first_choice(), Some("readers"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn with_policy(&self, policy: impl ConsistencyPolicy + 'static) -> Self {
+        self.wishing(|wish| wish.with_policy(Arc::new(policy)))
     }
 
     /// The plain connection to the primary of this moment (to the first
@@ -114,13 +181,58 @@ impl RoutedConnection {
     /// SeaORM's `DatabaseExecutor` needs no such note for a second.)
     #[must_use]
     pub fn primary(&self) -> &DatabaseConnection {
-        self.cluster.primary_or_first()
+        self.cluster().primary_or_first()
+    }
+
+    /// A plain connection to a server that may serve this session's reads now: a replica, or else
+    /// the primary, as for a read-only transaction. For libraries that name SeaORM's type.
+    ///
+    /// Take it anew for each request. It was good enough for the session when it was taken; what is
+    /// read through it is not noted, and after a failover, or a change of an SQLite file's schema, its
+    /// statements may fail because its pool was closed. On a replica the server refuses writes; the
+    /// primary carries them out, and the session does not hear of them.
+    ///
+    /// # Errors
+    /// No server may serve it, or none could be connected to.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// # use sea_orm::{ConnectionTrait, Statement, DbBackend};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = sealane::connect(sealane::Config::sqlite(dir.path().join("shop.db"))).await?;
+    /// let reader: sea_orm::DatabaseConnection = db.reader().await?;
+    /// # let one = Statement::from_string(DbBackend::Sqlite, "SELECT 1");
+    /// # assert!(reader.query_one_raw(one).await?.is_some());
+    /// # assert!(reader.execute_unprepared("CREATE TABLE boat (id INTEGER)").await.is_err());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    pub async fn reader(&self) -> Result<DatabaseConnection, DbErr> {
+        let here = self.here();
+        if here.cluster().classifier.is_none() {
+            // One server, which may be SeaORM's mock.
+            return Ok(self.primary().clone());
+        }
+        let mut read = ReadExecution::plan(&here, &here.route_of_transaction()).await?;
+        loop {
+            let (attempt, connection) = read.open(&TakePool, READ_ONLY).await?;
+            if read.served(&attempt) {
+                return Ok(connection);
+            }
+        }
     }
 
     /// Notes that something was written on behalf of this session by other
     /// means, so that its reads wait for it as for its own writes.
     pub fn note_write(&self) {
-        Here::of(self).session.wrote_anything(self.cluster.board().clock());
+        self.here().session_ref().wrote_anything(self.cluster().store().clock());
     }
 
     /// Notes that the schema was changed by other means, such as a migration over
@@ -129,102 +241,78 @@ impl RoutedConnection {
     /// noticed within a minute. Changes through this handle need no note.
     pub fn note_schema_change(&self) {
         self.note_write();
-        self.cluster.schema_changed();
+        self.cluster().schema_changed();
     }
 
     /// Waits until every replica in use has what the primary has at the call,
     /// `limit` at most; whether they have. For tests, deployments and jobs that
-    /// hand over to readers of another process. Replicas that are down or do not
-    /// replicate are not waited for. Cancel safe.
+    /// hand over to readers of another process. Replicas that are down, do not
+    /// replicate or are being drained are not waited for. Cancel safe.
     pub async fn wait_for_replication(&self, limit: Duration) -> bool {
-        self.cluster.monitor.await_replication(limit).await
+        self.cluster().monitor.await_replication(limit).await
     }
 
     /// What would become of `sql` now, and why. Nothing is sent anywhere.
     #[must_use]
     pub fn explain(&self, sql: &str) -> Explanation {
-        explain::explain(&Here::of(self), sql)
+        explain::explain(&self.here(), sql)
+    }
+
+    /// This moment, on the clock that policies see.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.cluster().store().now()
     }
 
     /// What is known of all endpoints, and how the load is spread.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::of(&self.cluster)
+        Status::of(self.cluster())
     }
 
     /// A change of the topology in words, with the names of its endpoints.
     #[must_use]
     pub fn in_words(&self, event: &Event) -> String {
-        event.named(&self.cluster.board().topology()).to_string()
+        event.named(&self.cluster().store().topology()).to_string()
     }
 
     /// Changes of the topology from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        events::Events::new(self.cluster.board().events())
+        Events::new(self.cluster().store().events())
     }
 
     /// The consistency of this handle's reads, here.
     #[must_use]
     pub fn consistency(&self) -> Consistency {
-        Here::of(self).own_consistency()
+        self.here().own_consistency()
     }
 
-    pub(crate) fn own_consistency(&self) -> Consistency {
-        self.wish.consistency.unwrap_or(self.cluster.reading.consistency)
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
-    /// What becomes of its reads for which no replica is good enough.
-    pub(crate) fn own_way_out(&self) -> WhenBehind {
-        self.wish.when_behind.unwrap_or(self.cluster.reading.when_behind)
-    }
-
-    /// What becomes of what it runs on the primary in a session that may be ahead of it.
-    pub(crate) fn own_when_ahead(&self) -> WhenAhead {
-        self.wish.when_ahead.unwrap_or(self.cluster.reading.when_ahead)
-    }
-
-    /// Whether it leaves everything to its scope and the configuration.
-    pub(crate) fn asks_for_nothing(&self) -> bool {
-        self.wish == Wish::default()
-    }
-
-    /// Speaks for the session of `scoped`; what this handle leaves open, `scoped` decides.
-    pub(crate) fn in_session_of(&self, scoped: &RoutedConnection) -> Self {
-        let wish = Wish {
-            consistency: self.wish.consistency.or(scoped.wish.consistency),
-            when_behind: self.wish.when_behind.or(scoped.wish.when_behind),
-            when_ahead: self.wish.when_ahead.or(scoped.wish.when_ahead),
-        };
-        RoutedConnection { wish, ..scoped.clone() }
+    /// For whom statements of this handle run here: its own session goes first, a scope's next, the
+    /// shared one last.
+    pub(crate) fn here(&self) -> Here<'_> {
+        Here::of(&self.caller)
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
+        self.caller.cluster()
     }
 
-    /// What a read of this handle asks of an endpoint now.
-    pub(crate) fn demand(&self, reach: &Reach) -> Demand {
-        let max_lag = self.cluster.reading.max_lag;
-        Demand::new(Access::Read, self.own_consistency(), self.cluster.board().now())
-            .with_session(
-                self.session_now().view_of(&reach.tables, self.cluster.catalog_generation()),
-            )
-            .among(reach.readers)
-            .with_max_lag(max_lag)
+    pub(crate) fn metric(&self) -> &Metric {
+        &self.metric
     }
 
-    pub(crate) fn session_ref(&self) -> &Arc<Session> {
-        &self.session
+    #[cfg(feature = "rbac")]
+    pub(crate) fn rules(&self) -> &DatabaseConnection {
+        &self.rules
     }
 
-    /// The session as it is by now, with what may have happened where nobody looks.
-    pub(crate) fn session_now(&self) -> &Arc<Session> {
-        if self.session.is_unwatched() {
-            let board = self.cluster.board();
-            self.session.catch_up(&board.topology(), board.now(), board.clock());
-        }
-        &self.session
+    pub(crate) fn set_metric(&mut self, metric: Metric) {
+        self.metric = metric;
     }
 }
 
@@ -246,7 +334,7 @@ impl From<DatabaseConnection> for RoutedConnection {
     /// If `connection` is disconnected, as SeaORM does when asked for its
     /// backend.
     fn from(connection: DatabaseConnection) -> Self {
-        let engine = connect::engine_of(connection.get_database_backend());
+        let engine = pool::engine_of(connection.get_database_backend());
         let cluster = Cluster::alone("primary", "as given", engine, connection);
         RoutedConnection::new(cluster)
     }
@@ -258,7 +346,7 @@ impl RoutedConnection {
     /// # Errors
     /// The primary does not answer, or there is none.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        let (_, mut line) = PrimaryWait::default().open(&self.cluster, &TakeLine, |_| {}).await?;
+        let (_, mut line) = PrimaryWait::default().open(self.cluster(), &TakeLine, |_| {}).await?;
         line.ping().await
     }
 
@@ -276,11 +364,16 @@ impl RoutedConnection {
     /// # Errors
     /// As SeaORM's connections do; every pool is closed even so.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
-        self.cluster.monitor.stop();
-        if let Some(catalog) = &self.cluster.catalog {
+        self.cluster().monitor.stop();
+        if let Some(catalog) = &self.cluster().catalog {
             catalog.stop();
         }
-        let closing = self.cluster.pools.iter().map(EndpointPools::close);
+        #[cfg(feature = "sqlite")]
+        if self.cluster().is_split_file() {
+            return self.cluster().close_file().await;
+        }
+        let entries = self.cluster().pools.all();
+        let closing = entries.iter().map(|entry| entry.pools.close());
         join_all(closing).await.into_iter().fold(Ok(()), Result::and)
     }
 }

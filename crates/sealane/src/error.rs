@@ -1,73 +1,80 @@
-//! Errors that sealane itself gives to a statement, and what a failed statement says about its
+//! Errors that sealane itself returns for a statement, and what a failed statement says about its
 //! endpoint.
 
 mod code;
+mod connect;
+mod endpoint;
 
 use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
 
-pub(crate) use code::{is_end, is_read_only_refusal, with_code};
+pub(crate) use code::{is_end, with_code};
+pub use connect::ConnectError;
+#[cfg(feature = "sqlite")]
+pub(crate) use connect::looks_like_url;
+pub(crate) use connect::{is_name, safe};
+pub use endpoint::EndpointError;
 
-/// Why a statement failed, where that was not for its server to say.
+/// Why a statement failed, for errors that come from sealane and not from a server.
 ///
 /// SeaORM's methods return a [`DbErr`]; [`Error::of`] finds this in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No endpoint was the primary, or the primary did not answer, for as long as
-    /// [`primary_wait`](crate::Config::primary_wait) allows. Nothing was carried out.
+    /// For as long as [`primary_wait`](crate::Config::primary_wait) allows, no endpoint was the
+    /// primary, or the primary did not answer. Nothing was executed.
     #[error("no endpoint may take this statement: {why}; waited {waited:?} for a primary")]
     NoPrimary {
-        /// What was known of the primary.
+        /// What was known about the primary.
         why: String,
         /// How long the statement waited.
         waited: Duration,
-        /// What the last attempt failed with, if there was one.
+        /// The error of the last attempt, if there was one.
         #[source]
         cause: Option<DbErr>,
     },
     /// No replica is fresh enough, and
-    /// [`WhenBehind::Fail`](sealane_core::WhenBehind::Fail) keeps the read from the primary.
+    /// [`FallbackPolicy::Fail`](sealane_core::FallbackPolicy::Fail) keeps the read from the primary.
     #[error(
         "no replica is fresh enough for this read, and it is not to run on the primary (see \
          RoutedConnection::explain)"
     )]
     NoReplica,
     /// A write was sent, and either its answer was lost, or another server had become the primary
-    /// by the time of the answer. It may have been carried out, or not, or be lost with the server
-    /// that was replaced. It was not tried again.
+    /// before the answer came. The write may have been executed or not, or it may be lost with the
+    /// replaced server. It was not tried again.
     #[error("whether this write was carried out is unknown: it was sent to {endpoint}, and {why}")]
     OutcomeUnknown {
-        /// Where it was sent.
+        /// The endpoint that the write was sent to.
         endpoint: String,
-        /// What happened then.
+        /// What happened afterwards.
         why: &'static str,
         /// The driver's error, if there is one.
         #[source]
         cause: Option<DbErr>,
     },
-    /// The server of an open transaction was replaced, restarted or does not answer any more.
-    /// Nothing of the transaction was committed, so it may be begun anew.
+    /// The server of an open transaction was replaced or restarted, or it no longer answers.
+    /// Nothing of the transaction was committed, so the caller may begin it again.
     #[error("the transaction on {endpoint} is lost, and nothing of it was committed: {why}")]
     TransactionLost {
-        /// Where it was begun.
+        /// The endpoint where the transaction began.
         endpoint: String,
         /// What happened.
         why: &'static str,
     },
-    /// The server of a stream was replaced, restarted or does not answer any more, and rows were
-    /// already given out.
+    /// The server of a stream was replaced or restarted, or it no longer answers, and the caller
+    /// has already received rows.
     #[error("the stream of rows from {endpoint} is lost: {why}")]
     StreamLost {
-        /// Where it was opened.
+        /// The endpoint where the stream was opened.
         endpoint: String,
         /// What happened.
         why: &'static str,
     },
 }
 
-/// A server was replaced while it was waited for.
+/// A server was replaced while a statement waited for it.
 pub(crate) const REPLACED: &str = "another server took its place, or it was restarted";
 /// A server does not answer.
 pub(crate) const SILENT: &str = "it does not answer, or was restarted";
@@ -75,7 +82,8 @@ pub(crate) const SILENT: &str = "it does not answer, or was restarted";
 pub(crate) const LOST: &str = "the connection was lost before its answer";
 
 impl Error {
-    /// What sealane has to say in `error`; `None` if it is the server's or the driver's.
+    /// The error of sealane inside `error`; `None` if the error comes from the server or the
+    /// driver.
     #[must_use]
     pub fn of(error: &DbErr) -> Option<&Error> {
         match error {
@@ -90,7 +98,7 @@ impl Error {
 }
 
 impl From<Error> for DbErr {
-    /// As the driver's error of a broken connection, which carries it.
+    /// Wraps the error in the driver's error for a broken connection.
     fn from(error: Error) -> DbErr {
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         {
@@ -120,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn others_errors_are_not_ours() {
+    fn errors_of_others_are_not_ours() {
         let broken = sea_orm::sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
         assert!(Error::of(&DbErr::Conn(RuntimeErr::SqlxError(broken.into()))).is_none());
         assert!(Error::of(&DbErr::Custom("no".to_owned())).is_none());

@@ -11,49 +11,69 @@
 //!
 //! (Rejected: to end writes, too, when the primary is silent, without another one in sight. A
 //! primary that builds an index may miss a probe.)
+//!
+//! The two waits of an attempt end when its `Footing` no longer holds:
+//!
+//! | | not sent | sent |
+//! |---|---|---|
+//! | on a replica | another run answers there, or none | the same |
+//! | on the primary | another server is the primary, another run answers there, or it answers again after an outage | another server is the primary, or another run answers there |
+//! | then | it is planned again | a read runs elsewhere; a write is *outcome unknown* |
+//!
+//! An answer counts only if the footing still holds when it comes. So a write is acknowledged only
+//! by a run that was the primary, as far as is known, at the moment of its answer. What remains is
+//! the time before anybody knows: a primary that was cut off, and that the probes have not been
+//! told of, acknowledges writes that a promotion loses. Synchronous replication prevents the loss,
+//! and fencing the acknowledgement; a client cannot.
+//!
+//! Without a primary that answers, what is not sent waits (`primary_wait`), and all endpoints are
+//! asked ten times a second. SeaORM takes a connection and sends in one step, so the driver takes
+//! its connections from sqlx by itself (`pool/line`), and makes SeaORM's rows and streams of what
+//! comes.
 
+pub(crate) mod ahead;
 mod attempt;
+pub(crate) mod failover;
 mod opening;
 mod primary;
 mod read;
-mod write;
+pub(crate) mod turn;
+mod writing;
 
 use sea_orm::{DbErr, Statement};
 use sealane_monitor::Stage;
 
 pub(crate) use attempt::{Attempt, Ended};
-pub(crate) use opening::{Begin, TakeLine};
+pub(crate) use opening::{Begin, TakeLine, TakePool};
 pub(crate) use primary::PrimaryWait;
 pub(crate) use read::{Next, ReadExecution};
-pub(crate) use write::{Notes, What, Writing};
+pub(crate) use writing::{Notes, What, Writing};
 
 use crate::{
-    RoutedConnection, ahead,
-    cluster::Reach,
-    explain, failover,
+    caller::Caller,
+    cluster::ReadRoute,
+    observe::explain,
     pool::{Line, Verb},
-    scope::Here,
 };
 
-impl RoutedConnection {
+impl Caller {
     /// Runs one autocommit statement where it belongs.
-    pub(crate) async fn run<V: Verb>(&self, statement: Statement) -> Result<V::Output, DbErr> {
-        let here = Here::of(self);
-        match here.cluster().reach(&statement.sql) {
-            Some(reach) => here.run_read::<V>(&reach, statement).await,
-            None => here.run_write::<V>(statement).await,
+    pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
+        match self.route(&statement.sql) {
+            Some(route) => self.run_read::<V>(&route, statement).await,
+            None => self.run_write::<V>(statement).await,
         }
     }
 
     /// Runs on the primary whatever is not a proved read.
     pub(crate) async fn run_write<V: Verb>(
         &self,
-        statement: Statement,
+        statement: &Statement,
     ) -> Result<V::Output, DbErr> {
         let mut wait = PrimaryWait::default();
         loop {
             let (writing, mut line) = self.start_write(&statement.sql, &mut wait).await?;
-            let error = match writing.run(V::send(&mut line, &statement)).await {
+            let error = match writing.run(V::send(&mut line, statement)).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -92,13 +112,13 @@ impl RoutedConnection {
 
     async fn run_read<V: Verb>(
         &self,
-        reach: &Reach,
-        statement: Statement,
+        route: &ReadRoute,
+        statement: &Statement,
     ) -> Result<V::Output, DbErr> {
-        let mut read = ReadExecution::plan(self, reach).await?;
+        let mut read = ReadExecution::plan(self, route).await?;
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
-            match attempt.race(Stage::Sent, V::send(&mut line, &statement)).await {
+            match attempt.race(Stage::Sent, V::send(&mut line, statement)).await {
                 Ok(value) if read.served(&attempt) => return Ok(value),
                 Ok(_) => {}
                 Err(ended) => match read.ended(&attempt, ended).await {

@@ -1,26 +1,46 @@
-//! The pools of one endpoint, and which run of a server their connections belong to.
+//! The pools of one endpoint, and the server run that their connections belong to.
 //!
-//! An endpoint has a pool of sessions that cannot write, for reads that it serves as a replica, and
-//! one of sessions that may, for whatever it serves as the primary. Both are lazy. An endpoint
-//! that is promoted needs no new configuration, and one that is demoted gets no write.
+//! An endpoint has two pools: one with read-only sessions, for reads that it serves as a replica,
+//! and one with writing sessions, for everything that it serves as the primary. Both are lazy. So a
+//! promoted endpoint needs no new configuration, and a demoted endpoint gets no writes.
 //!
-//! Both live for one *generation*: until another run of a server answers at the address, or the
-//! server answers again after an outage (`sealane_monitor::Footing`). Then they are left behind with all their
-//! connections, idle, lent, or lost in a dead network, and new ones are opened with the next
-//! statement. So no connection is ever handed out for another server than the one it was made to,
-//! and a slot that the driver cannot get back costs nothing. (Rejected: one pool for ever with a
-//! check before each use. A connection does not tell which run it was made in without being asked,
-//! and the driver waits without limit for slots that a dead network holds.)
+//! Both pools live for one *generation*: until another server run answers at the address, or the
+//! server answers again after an outage (`sealane_monitor::Footing`). Then they are left behind
+//! with all their connections, whether idle, lent, or lost in a dead network, and the next
+//! statement opens new pools. So a connection is never used for another server than the one it was
+//! opened to, and a slot that the driver cannot get back costs nothing. (Rejected: one pool forever
+//! with a check before each use. To learn a connection's run takes a question to the server, and
+//! the driver waits without limit for slots that a dead network holds.)
+//!
+//! A statement that is given up on closes its connection instead of returning it: sqlx pings on
+//! release without a limit.
+//!
+//! # SeaORM's options
+//! SeaORM keeps the hooks of `ConnectOptions` private and takes one of each kind. So a pool is
+//! made that is never used: it carries the application's settings, and the real pools add ours to
+//! them. A search path that was set with `set_schema_search_path` needs the same hook as the
+//! guard, which therefore sets the path, too.
+//!
+//! The driver's own hook, which the application may set by `map_sqlx_mysql_pool_opts` and
+//! `map_sqlx_postgres_pool_opts`, runs before ours: see `hook`.
+//!
+//! Code that wants SeaORM's own connection gets one pool more of each endpoint. It is never
+//! replaced, because references to it are handed out; it checks its connections by their age.
 
+mod begun;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod driver;
 #[cfg(feature = "postgres")]
 pub(crate) mod guard;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod lent;
 mod line;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "assembly")]
+pub(crate) mod simulated;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -31,62 +51,93 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
-use sealane_core::Role;
+use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr};
+use sealane_core::{Engine, Role};
 
-pub(crate) use line::{Execute, ExecuteUnprepared, Line, QueryAll, QueryOne, Verb};
+pub(crate) use begun::Begun;
+pub(crate) use line::{Execute, ExecuteUnprepared, Line, QueryAll, QueryOne, RowStream, Verb};
 
-/// A connection that was used within this time is not asked whether it lives
-/// before it is used again. SeaORM's default asks every time, which doubles
-/// the round trips; never asking would let a restarted server's dead
-/// connections fail the first writes.
+/// A connection that was used within this time is used again without a ping. SeaORM by default
+/// pings every time, which doubles the round trips. Without any pings, the dead connections of a
+/// restarted server would make the first writes fail.
 pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// How long the polite end of a pool may take. A server that hangs never says goodbye.
+/// How long closing a pool may take. A hanging server never answers the goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connections for one purpose.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    pub(crate) connection: DatabaseConnection,
+    /// The pool's role for a split SQLite file.
+    #[cfg(feature = "sqlite")]
+    pub(crate) seat: Option<sqlite::Seat>,
+    /// Who lends the connections, if a simulator does.
+    #[cfg(feature = "assembly")]
+    pub(crate) lender: Option<Arc<dyn simulated::Lender>>,
+}
+
+impl From<DatabaseConnection> for Pool {
+    fn from(connection: DatabaseConnection) -> Self {
+        Pool {
+            connection,
+            #[cfg(feature = "sqlite")]
+            seat: None,
+            #[cfg(feature = "assembly")]
+            lender: None,
+        }
+    }
+}
 
 /// The two pools of one generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
     pub(crate) generation: u64,
-    pub(crate) reads: DatabaseConnection,
-    pub(crate) writes: DatabaseConnection,
+    pub(crate) reads: Pool,
+    pub(crate) writes: Pool,
 }
 
 impl Pools {
-    /// One connection for everything.
-    pub(crate) fn same(connection: DatabaseConnection) -> Self {
-        Pools { generation: 0, reads: connection.clone(), writes: connection }
+    /// One pool for everything.
+    pub(crate) fn same(pool: impl Into<Pool>) -> Self {
+        let pool = pool.into();
+        Pools { generation: 0, reads: pool.clone(), writes: pool }
     }
 
-    /// The pool for what was planned in `role`: what the primary serves may write, what a replica
-    /// serves may not.
-    pub(crate) fn of(&self, role: Role) -> &DatabaseConnection {
+    /// The pool for statements planned for `role`: statements on the primary may write, statements
+    /// on a replica may not.
+    pub(crate) fn of(&self, role: Role) -> &Pool {
         match role {
             Role::Primary => &self.writes,
-            // A replica; and if core learns of more roles, none of them takes writes.
+            // A replica. If core gets more roles, they do not take writes either.
             _ => &self.reads,
         }
     }
 
     async fn close(&self) -> Result<(), DbErr> {
-        let (reads, writes) = tokio::join!(close(&self.reads), close(&self.writes));
+        let (reads, writes) =
+            tokio::join!(close(&self.reads.connection), close(&self.writes.connection));
+        #[cfg(feature = "assembly")]
+        [&self.reads, &self.writes]
+            .iter()
+            .filter_map(|it| it.lender.as_ref())
+            .for_each(|it| it.close());
         reads.and(writes)
     }
 }
 
 /// Closes a pool, in bounded time.
 async fn close(pool: &DatabaseConnection) -> Result<(), DbErr> {
-    // What has not said goodbye by then is dropped with the pool.
+    // Connections that are not closed by then are dropped with the pool.
     tokio::time::timeout(CLOSE_LIMIT, pool.close_by_ref()).await.unwrap_or(Ok(()))
 }
 
-/// Makes the pools of a generation. None of them connects before it is used.
+/// Opens the pools of a generation. They do not connect before their first use.
 pub(crate) trait OpenPools: Send + Sync {
     fn open(&self, generation: u64) -> Pools;
 }
 
-/// Pools that there is only one generation of.
+/// Pools with only one generation.
 impl OpenPools for Pools {
     fn open(&self, _: u64) -> Pools {
         self.clone()
@@ -95,18 +146,18 @@ impl OpenPools for Pools {
 
 /// The pools of one endpoint.
 pub(crate) struct EndpointPools {
-    /// Opened with the first use: by then a probe knows how sessions are kept from writing.
+    /// Opened at the first use: by then a probe knows what keeps sessions from writing.
     current: ArcSwapOption<Pools>,
     opener: Box<dyn OpenPools>,
     opening: Mutex<()>,
-    /// For code that wants SeaORM's own type. It checks its connections by itself.
+    /// For code that needs SeaORM's own type. This pool checks its connections itself.
     plain: DatabaseConnection,
 }
 
 impl EndpointPools {
-    /// Pools that serve for ever: of one server alone, or of one file.
+    /// Pools that are never replaced: of a single server, or of one file.
     pub(crate) fn fixed(pools: Pools) -> Self {
-        let plain = pools.writes.clone();
+        let plain = pools.writes.connection.clone();
         let pools = Pools { generation: u64::MAX, ..pools };
         EndpointPools {
             current: ArcSwapOption::from_pointee(pools.clone()),
@@ -116,13 +167,13 @@ impl EndpointPools {
         }
     }
 
-    /// Pools that `opener` makes for each generation.
-    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    /// Pools that `opener` opens for each generation.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
     pub(crate) fn renewed(opener: Box<dyn OpenPools>, plain: DatabaseConnection) -> Self {
         EndpointPools { current: ArcSwapOption::empty(), opener, opening: Mutex::default(), plain }
     }
 
-    /// The pools of `generation`, or of a later one.
+    /// The pools of `generation` or of a later generation.
     pub(crate) fn at(&self, generation: u64) -> Arc<Pools> {
         if let Some(current) = self.fresh(generation) {
             return current;
@@ -133,7 +184,7 @@ impl EndpointPools {
         }
         let renewed = Arc::new(self.opener.open(generation));
         if let Some(left) = self.current.swap(Some(Arc::clone(&renewed))) {
-            // Ends the waits for its connections at once.
+            // Closing the old pools ends waits for their connections at once.
             tokio::spawn(async move { left.close().await });
         }
         renewed
@@ -148,7 +199,7 @@ impl EndpointPools {
         &self.plain
     }
 
-    /// Closes all of them, in bounded time.
+    /// Closes all pools, in bounded time.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         let last = {
             let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +207,8 @@ impl EndpointPools {
                 Some(current) => Pools::clone(&current),
                 None => self.opener.open(0),
             };
-            // For every generation to come: a handle that is left must not open them again.
+            // These closed pools count for every later generation: a remaining handle must not open
+            // new ones.
             let last = Arc::new(Pools { generation: u64::MAX, ..last });
             self.current.store(Some(Arc::clone(&last)));
             last
@@ -174,20 +226,30 @@ impl fmt::Debug for EndpointPools {
     }
 }
 
-/// The same options for a pool that does nothing before it is used: SeaORM would
-/// run the application's hook at once.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+/// The same options for a pool that does nothing before its first use; otherwise SeaORM would run
+/// the application's hook at once.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 fn quiet(options: &ConnectOptions) -> ConnectOptions {
     let mut quiet = options.clone();
     quiet.connect_lazy(true).min_connections(0).after_connect(|_| Box::pin(async { Ok(()) }));
     quiet
 }
 
-/// What every routed pool has in common.
+/// The options that all routed pools have in common.
 pub(crate) fn routed(options: &ConnectOptions) -> ConnectOptions {
     let mut options = options.clone();
     if options.get_test_before_acquire_if_idle_for().is_none() {
         options.test_before_acquire_if_idle_for(TRUSTED_FOR);
     }
     options
+}
+
+/// The engine behind SeaORM's backend.
+pub(crate) fn engine_of(backend: DbBackend) -> Engine {
+    match backend {
+        DbBackend::Postgres => Engine::Postgres,
+        DbBackend::MySql => Engine::MySql,
+        // SQLite, and whatever SeaORM may learn to speak: alone on its endpoint.
+        _ => Engine::Sqlite,
+    }
 }

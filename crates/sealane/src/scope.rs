@@ -1,60 +1,35 @@
-//! The session of whatever runs now, so that handles need not be passed around.
+//! Binds a session to running code, so that handles need not be passed around.
+//!
+//! A scope binds a caller to a future by a task-local. `Here::of` resolves it once, when a
+//! statement begins; below it nothing knows of scopes. The handle's own session goes first, the
+//! scope's next, the shared one last.
 
-use std::{ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
-use crate::RoutedConnection;
+use sealane_core::Session;
+
+use crate::caller::Caller;
 
 tokio::task_local! {
     static CURRENT: Arc<Scope>;
 }
 
-/// A session bound to a future; one inside another, for applications with several
-/// databases.
+/// A session bound to a future. Scopes nest, for applications with several databases.
 struct Scope {
-    session: Arc<RoutedConnection>,
+    session: Arc<Caller>,
     outer: Option<Arc<Scope>>,
 }
 
-/// Runs `future` with `session` bound to it: every handle of the same
-/// [`connect`](crate::connect) that has no session of its own then speaks for
-/// `session`, wherever in `future` it is used.
-///
-/// So the one `db` in an application's state serves each request in the request's
-/// own session. What a call asks for ([`with_consistency`] and the like) goes
-/// before what `session` asks for, and that before what was configured. A scope
-/// inside another one takes its place, unless it is of another database.
-///
-/// A task that is spawned inside begins without a scope; give it this one with
-/// [`in_current_scope`]. Without it the task uses the handle for everybody. It then misses
-/// none of the writes of `session` ([`Config::shared_waits_for_sessions`]), but what it
-/// writes itself `session` does not wait for, and it may read something older than
-/// `session` has read.
-///
-/// ```
-/// # #[cfg(feature = "sqlite")]
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), sea_orm::DbErr> {
-/// # use sea_orm::ConnectionTrait;
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let db = sealane::connect(sealane::Config::sqlite(dir.path().join("s.db"))).await?;
-/// # let handler = async || db.execute_unprepared("CREATE TABLE boat (id INT)").await;
-/// sealane::scope(db.session(), handler()).await?;
-/// # Ok(())
-/// # }
-/// # #[cfg(not(feature = "sqlite"))]
-/// # fn main() {}
-/// ```
-///
-/// [`with_consistency`]: RoutedConnection::with_consistency
-/// [`Config::shared_waits_for_sessions`]: crate::Config::shared_waits_for_sessions
-pub async fn scope<F: Future>(session: RoutedConnection, future: F) -> F::Output {
-    // Not before it runs: it may be made outside the scope that it is to run in.
+/// Runs `future` with `session` bound to it; see [`crate::scope`].
+pub(crate) async fn bound<F: Future>(session: Caller, future: F) -> F::Output {
+    // The outer scope is read when the future runs, because the future may be created outside the
+    // scope that it runs in.
     let outer = CURRENT.try_with(Arc::clone).ok();
     CURRENT.scope(Arc::new(Scope { session: Arc::new(session), outer }), future).await
 }
 
-/// Runs `future` in the scope of the caller, for tasks. Where there is none, the shared
-/// session goes on.
+/// Runs `future` in the scope of the caller, for spawned tasks. If the caller has no scope,
+/// `future` uses the shared session.
 ///
 /// ```
 /// # async fn send_mail() {}
@@ -64,48 +39,84 @@ pub async fn scope<F: Future>(session: RoutedConnection, future: F) -> F::Output
 /// # }
 /// ```
 pub fn in_current_scope<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
-    let current = CURRENT.try_with(Arc::clone).ok();
-    async move {
-        match current {
+    CurrentScope::capture().run(future)
+}
+
+/// A captured scope for work that starts later in another place: in a callback, on an upgraded
+/// connection, or while a body is sent. If there was no scope to capture, the work runs as it would
+/// without this.
+///
+/// ```
+/// # struct Socket;
+/// # fn on_upgrade<F: Future>(callback: impl FnOnce(Socket) -> F) {}
+/// # async fn talk(socket: Socket) {}
+/// // In a handler. The callback runs in a separate task, once the connection is upgraded.
+/// let scope = sealane::CurrentScope::capture();
+/// on_upgrade(move |socket| scope.run(talk(socket)));
+/// ```
+#[derive(Clone)]
+pub struct CurrentScope(Option<Arc<Scope>>);
+
+impl CurrentScope {
+    /// Captures the scope of the caller.
+    #[must_use]
+    pub fn capture() -> Self {
+        CurrentScope(CURRENT.try_with(Arc::clone).ok())
+    }
+
+    /// Runs `future` in the scope. Dropping the returned future drops `future`.
+    pub async fn run<F: Future>(self, future: F) -> F::Output {
+        match self.0 {
             Some(scope) => CURRENT.scope(scope, future).await,
             None => future.await,
         }
     }
+
+    /// Runs `work` in the scope, for example one poll of a stream.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(scope) => CURRENT.sync_scope(Arc::clone(scope), work),
+            None => work(),
+        }
+    }
 }
 
-/// The handle that a call is made on, with the session that it is made for.
+impl fmt::Debug for CurrentScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentScope").field("is_scoped", &self.0.is_some()).finish()
+    }
+}
+
+/// The caller of a statement, resolved to the session that it uses.
 pub(crate) enum Here<'a> {
-    Own(&'a RoutedConnection),
-    Scoped(Arc<RoutedConnection>),
+    Own(&'a Caller),
+    Scoped(Arc<Caller>),
 }
 
 impl<'a> Here<'a> {
-    /// Takes no lock, and allocates only where a call overrides its scope.
-    pub(crate) fn of(connection: &'a RoutedConnection) -> Self {
-        if !connection.session_ref().is_shared() {
-            return Here::Own(connection);
+    /// Takes no lock, and allocates only if the call overrides settings of its scope.
+    pub(crate) fn of(caller: &'a Caller) -> Self {
+        if !caller.session_ref().is_shared() {
+            return Here::Own(caller);
         }
-        match CURRENT.try_with(|scope| scope.find(connection)) {
-            Ok(Some(session)) if connection.asks_for_nothing() => Here::Scoped(session),
-            Ok(Some(session)) => Here::Scoped(Arc::new(connection.in_session_of(&session))),
-            Ok(None) | Err(_) => Here::Own(connection),
+        match CURRENT.try_with(|scope| scope.find(caller)) {
+            Ok(Some(session)) if caller.asks_for_nothing() => Here::Scoped(session),
+            Ok(Some(session)) => Here::Scoped(Arc::new(caller.in_session_of(&session))),
+            Ok(None) | Err(_) => Here::Own(caller),
         }
     }
 
-    pub(crate) fn into_owned(self) -> RoutedConnection {
+    pub(crate) fn into_owned(self) -> Caller {
         match self {
-            Here::Own(connection) => connection.clone(),
-            Here::Scoped(connection) => Arc::unwrap_or_clone(connection),
+            Here::Own(caller) => caller.clone(),
+            Here::Scoped(caller) => Arc::unwrap_or_clone(caller),
         }
     }
 }
 
-/// Which session `connection`, that a call was resolved to, speaks for: in traces.
-pub(crate) fn kind_of_session(connection: &RoutedConnection) -> &'static str {
-    let session = connection.session_ref();
-    let is_of = |scope: &Arc<Scope>| {
-        scope.find(connection).is_some_and(|it| Arc::ptr_eq(it.session_ref(), session))
-    };
+/// The kind of the session that a statement runs in, for traces.
+pub(crate) fn kind_of_session(session: &Arc<Session>) -> &'static str {
+    let is_of = |scope: &Arc<Scope>| scope.binds(session);
     match CURRENT.try_with(is_of) {
         _ if session.is_shared() => "shared",
         Ok(true) => "scoped",
@@ -114,22 +125,28 @@ pub(crate) fn kind_of_session(connection: &RoutedConnection) -> &'static str {
 }
 
 impl Deref for Here<'_> {
-    type Target = RoutedConnection;
+    type Target = Caller;
 
-    fn deref(&self) -> &RoutedConnection {
+    fn deref(&self) -> &Caller {
         match self {
-            Here::Own(connection) => connection,
-            Here::Scoped(connection) => connection,
+            Here::Own(caller) => caller,
+            Here::Scoped(caller) => caller,
         }
     }
 }
 
 impl Scope {
-    /// The innermost session on the database of `connection`.
-    fn find(&self, connection: &RoutedConnection) -> Option<Arc<RoutedConnection>> {
+    /// Whether this scope, or one around it, binds `session`.
+    fn binds(&self, session: &Arc<Session>) -> bool {
+        Arc::ptr_eq(self.session.session_ref(), session)
+            || self.outer.as_ref().is_some_and(|outer| outer.binds(session))
+    }
+
+    /// The innermost session on the database of `caller`.
+    fn find(&self, caller: &Caller) -> Option<Arc<Caller>> {
         let mut scope = Some(self);
         while let Some(Scope { session, outer }) = scope {
-            if Arc::ptr_eq(session.cluster(), connection.cluster()) {
+            if Arc::ptr_eq(session.cluster(), caller.cluster()) {
                 return Some(Arc::clone(session));
             }
             scope = outer.as_deref();

@@ -1,4 +1,4 @@
-//! Row streams, which keep their promises until they end.
+//! Row streams that keep the session's promises until they end.
 
 use std::{
     fmt,
@@ -7,31 +7,37 @@ use std::{
 };
 
 use futures_util::Stream;
-use sea_orm::{DbErr, QueryResult, QueryStream, Statement};
-use sealane_core::Remedy;
+use sea_orm::{DbErr, QueryResult, Statement};
+use sealane_core::RetryDecision;
 use sealane_monitor::Stage;
 
 use crate::{
-    BoxFuture, Error, RoutedConnection,
+    BoxFuture, Error,
+    caller::Caller,
     error::{self, SILENT},
     execute::{Attempt, Ended, Next, PrimaryWait, ReadExecution, TakeLine, Writing},
+    observe::{Measured, Metric},
+    pool::RowStream,
 };
 
 /// A stream of rows from one endpoint.
 ///
-/// It counts as a running statement until it ends or is dropped. A read that
-/// fails before its first row is opened again elsewhere; after the first row an
-/// error goes to the caller.
-pub struct RoutedStream(State);
+/// The stream counts as a running statement until it ends or is dropped. A read that fails before
+/// its first row is opened again on another endpoint; after the first row, an error goes to the
+/// caller.
+pub struct RoutedStream {
+    state: State,
+    measured: Option<Measured>,
+}
 
 enum State {
     /// A read without a row so far.
     Unproved(Box<Read>),
-    /// A read that has not found its endpoint (again) yet.
-    Opening(BoxFuture<'static, Result<RoutedStream, DbErr>>),
+    /// Looking for an endpoint, perhaps once more. A write in this state has not been sent.
+    Opening(BoxFuture<'static, Result<State, DbErr>>),
     /// A stream whose errors go to the caller.
     Flowing(Box<Flow>),
-    /// Over.
+    /// The stream is over.
     Ended,
 }
 
@@ -48,57 +54,65 @@ struct Read {
 struct Flow {
     rows: Rows,
     running: Running,
-    /// Whether what it shows is noted.
+    /// A write that was not sent yet, with its connection: it can still go to another endpoint.
+    unsent: Option<(Caller, Statement)>,
+    /// Whether the session has recorded that rows were seen.
     is_noted: bool,
 }
 
-/// Rows, and what ends the wait for them.
+/// The rows, and the event that ends the wait for them.
 struct Rows {
-    rows: QueryStream,
+    rows: RowStream,
     moved: BoxFuture<'static, ()>,
-    /// Whether they were asked for, and the statement was sent with that.
+    /// Whether the rows were polled, which sends the statement.
     is_sent: bool,
 }
 
-/// Let go when the stream is over.
+/// What the stream holds until it is over.
 enum Running {
     Read(Attempt),
     Write(Writing),
 }
 
-/// Opens a stream where the statement belongs.
+/// Opens a stream on the right endpoint for the statement.
 pub(crate) async fn open(
-    connection: RoutedConnection,
+    caller: Caller,
+    metric: &Metric,
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
-    match connection.cluster().reach(&statement.sql) {
-        Some(reach) => open_read(ReadExecution::plan(&connection, &reach).await?, statement).await,
-        None => open_write(connection, statement).await,
+    let mut measured = metric.begin(caller.cluster(), &statement);
+    let opened = open_somewhere(caller, statement).await;
+    Measured::note(&mut measured, &opened);
+    opened.map(|state| RoutedStream { state, measured })
+}
+
+async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
+    match caller.route(&statement.sql) {
+        Some(route) => open_read(ReadExecution::plan(&caller, &route).await?, statement).await,
+        None => open_write(caller, statement).await,
     }
 }
 
-async fn open_write(
-    connection: RoutedConnection,
-    statement: Statement,
-) -> Result<RoutedStream, DbErr> {
+async fn open_write(caller: Caller, statement: Statement) -> Result<State, DbErr> {
     let mut wait = PrimaryWait::default();
-    let (writing, line) = connection.start_write(&statement.sql, &mut wait).await?;
-    // It is sent with the first look at the rows.
+    let (writing, line) = caller.start_write(&statement.sql, &mut wait).await?;
+    // The statement is sent when the rows are first polled.
+    let unsent = Some((caller, statement.clone()));
     let rows = line.stream(statement).await.inspect_err(|error| writing.note_error(error))?;
     let rows = Rows { rows, moved: writing.attempt().moved(), is_sent: false };
-    let flow = Flow { rows, running: Running::Write(writing), is_noted: false };
-    Ok(RoutedStream(State::Flowing(Box::new(flow))))
+    let flow = Flow { rows, running: Running::Write(writing), unsent, is_noted: false };
+    Ok(State::Flowing(Box::new(flow)))
 }
 
-/// Takes the attempts that are left.
-async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<RoutedStream, DbErr> {
+/// Opens a read with the remaining attempts.
+async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<State, DbErr> {
     loop {
         let (attempt, line) = read.open(&TakeLine, &statement.sql).await?;
         match line.stream(statement.clone()).await {
             Ok(rows) => {
                 let rows = Rows { rows, moved: attempt.moved(), is_sent: false };
                 let read = Read { statement, read, attempt, rows };
-                return Ok(RoutedStream(State::Unproved(Box::new(read))));
+                return Ok(State::Unproved(Box::new(read)));
             }
             Err(error) => match read.ended(&attempt, Ended::Failed(error)).await {
                 Next::GiveUp(error) => return Err(error),
@@ -109,10 +123,10 @@ async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<Rout
     }
 }
 
-/// It was called a read, and a server knows better.
-async fn open_learned(read: ReadExecution, statement: Statement) -> Result<RoutedStream, DbErr> {
-    read.connection().cluster().learn_write(&statement.sql);
-    open_write(read.connection().clone(), statement).await
+/// The statement was classified as a read, but a server refused it as a write.
+async fn open_learned(read: ReadExecution, statement: Statement) -> Result<State, DbErr> {
+    read.caller().cluster().learn_write(&statement.sql);
+    open_write(read.caller().clone(), statement).await
 }
 
 impl Rows {
@@ -127,7 +141,7 @@ impl Rows {
 }
 
 impl Read {
-    /// The first thing that came from the server decides.
+    /// Decides by the first answer of the server.
     fn first(self, came: Result<Item, Ended>) -> (State, Option<Item>) {
         let Read { statement, mut read, attempt, rows } = self;
         let ended = match came {
@@ -135,13 +149,14 @@ impl Read {
                 let state = match item {
                     Some(_) => {
                         let running = Running::Read(attempt);
-                        State::Flowing(Box::new(Flow { rows, running, is_noted: true }))
+                        let flow = Flow { rows, running, unsent: None, is_noted: true };
+                        State::Flowing(Box::new(flow))
                     }
                     None => State::Ended,
                 };
                 return (state, Some(item));
             }
-            // Its server was restarted under it.
+            // The server was restarted during the read.
             Ok(_) => Ended::Moved,
             Err(ended) => ended,
         };
@@ -160,14 +175,17 @@ impl Read {
 }
 
 impl Flow {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        if let Running::Write(writing) = &self.running
-            && !self.rows.is_sent
-            && !writing.attempt().holds(Stage::Unsent)
-        {
-            // Time has passed since it was opened. Nothing is sent.
-            return Poll::Ready(Some(Err(writing.replaced_unsent())));
+    /// Returns an unsent write that must not be sent here any more, because time has passed since
+    /// its connection was taken. From here on the statement counts as sent.
+    fn send(&mut self) -> Option<(Caller, Statement)> {
+        let unsent = self.unsent.take()?;
+        match &self.running {
+            Running::Write(writing) if !writing.attempt().holds(Stage::Unsent) => Some(unsent),
+            Running::Write(_) | Running::Read(_) => None,
         }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let came = ready!(self.rows.poll(cx));
         Poll::Ready(match &self.running {
             Running::Write(writing) => match came {
@@ -198,11 +216,12 @@ impl Flow {
     }
 }
 
-/// A connection that breaks in the middle of a stream says the same as any other.
+/// A connection that breaks in the middle of a stream makes its endpoint suspect, like any other
+/// broken connection.
 fn note_loss(attempt: &Attempt, error: &DbErr) {
     let engine = attempt.cluster().engine;
-    if error::with_code(error, |code| Remedy::for_read(engine, attempt.role(), code))
-        == Remedy::Suspect
+    if error::with_code(error, |code| RetryDecision::for_read(engine, attempt.role(), code))
+        == RetryDecision::Suspect
     {
         attempt.suspect(error);
     }
@@ -212,27 +231,46 @@ impl Stream for RoutedStream {
     type Item = Result<QueryResult, DbErr>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
-        let state = &mut self.get_mut().0;
+        let this = self.get_mut();
+        let item = ready!(this.state.poll(cx));
+        if let Some(item) = &item {
+            Measured::note(&mut this.measured, item);
+        }
+        if matches!(this.state, State::Ended) {
+            this.measured = None;
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl State {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let state = self;
         loop {
             match state {
                 State::Ended => return Poll::Ready(None),
                 State::Flowing(flow) => {
+                    if let Some((caller, statement)) = flow.send() {
+                        *state = State::Opening(Box::pin(open_write(caller, statement)));
+                        continue;
+                    }
                     let item = ready!(flow.poll(cx));
                     if !matches!(item, Some(Ok(_))) {
-                        // The session is stamped before the caller learns of the end.
+                        // This stamps the session before the caller learns of the end.
                         *state = State::Ended;
                     }
                     return Poll::Ready(item);
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(stream) => *state = stream.0,
+                    Ok(opened) => *state = opened,
                     Err(error) => {
                         *state = State::Ended;
                         return Poll::Ready(Some(Err(error)));
                     }
                 },
                 State::Unproved(read) => {
-                    // Time has passed since it was planned: its session may have written since.
+                    // Time has passed since the plan, and the session may have written in the
+                    // meantime.
                     let came = match read.rows.is_sent || read.read.may_serve(&read.attempt) {
                         true => ready!(read.rows.poll(cx)),
                         false => Err(Ended::Moved),
@@ -252,7 +290,7 @@ impl Stream for RoutedStream {
 
 impl fmt::Debug for RoutedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.0 {
+        let state = match &self.state {
             State::Unproved(_) => "unproved",
             State::Opening(_) => "opening",
             State::Flowing(_) => "flowing",

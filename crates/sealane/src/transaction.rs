@@ -9,6 +9,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use sea_orm::{
@@ -17,84 +18,85 @@ use sea_orm::{
 use sealane_core::Lent;
 
 use crate::{
-    RoutedConnection, ahead,
-    execute::{Attempt, Begin, Notes, PrimaryWait, ReadExecution, What, Writing},
-    explain, failover,
+    caller::Caller,
+    execute::{Attempt, Begin, Notes, PrimaryWait, ReadExecution, What, Writing, ahead, failover},
+    observe::{Metric, explain},
+    pool::Begun,
 };
 use place::Place;
 
 pub use stream::RoutedTransactionStream;
 
-/// A transaction on the endpoint where it was begun.
+/// A transaction on the endpoint where it began.
 ///
-/// It dereferences to SeaORM's `DatabaseTransaction`, so that code written for
-/// that type takes a reference to this one. The session is stamped when the
-/// transaction ends, whatever ran inside. Statements through that reference are not
-/// looked at, and may have written any table: after a change of the schema say
-/// [`note_schema_change`](RoutedConnection::note_schema_change).
+/// It dereferences to SeaORM's `DatabaseTransaction`, so that code written for that type accepts a
+/// reference to this one. The session is stamped when the transaction ends, whatever ran inside.
+/// sealane does not see statements sent through that reference and assumes that they may have
+/// written any table. After a schema change through it, call
+/// [`note_schema_change`](crate::RoutedConnection::note_schema_change).
 ///
-/// Dropped without [`commit`](Self::commit), it is rolled back.
+/// If dropped without [`commit`](Self::commit), the transaction is rolled back.
 ///
 /// # Errors
 /// If the server is replaced or restarted while the transaction is open, its statements fail with
-/// [`Error::TransactionLost`](crate::Error::TransactionLost), and nothing of it is committed.
+/// [`Error::TransactionLost`](crate::Error::TransactionLost), and nothing is committed.
 pub struct RoutedTransaction {
-    // First: it is rolled back before the place below lets go.
-    inner: DatabaseTransaction,
-    /// From when it is used as SeaORM's own type.
+    // This field comes first, so that the transaction is rolled back before `place` is dropped.
+    inner: Begun,
+    /// Set once the transaction is used as SeaORM's own type.
     lent: OnceLock<Lent>,
-    /// Shared with the transactions inside.
+    /// Shared with the nested transactions.
     place: Arc<Place>,
-    /// Whether another transaction is around it, which decides.
+    /// Whether the transaction is nested; then the outermost one decides about the commit.
     is_nested: bool,
+    metric: Metric,
 }
 
-/// What traces call the beginning of a read-only transaction.
-const READ_ONLY: &str = "BEGIN READ ONLY";
+/// The text in traces for the beginning of a read-only transaction.
+pub(crate) const READ_ONLY: &str = "BEGIN READ ONLY";
 
-/// Begins a transaction where it belongs.
+/// Begins a transaction on the right endpoint.
 pub(crate) async fn begin(
-    connection: &RoutedConnection,
+    caller: &Caller,
+    metric: Metric,
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
-    let (inner, place) = match may_leave_primary(connection, options) {
-        true => begin_read(connection, options).await?,
-        false => begin_write(connection, options).await?,
+    let options = caller.cluster().begins(options);
+    let (inner, place) = match may_leave_primary(caller, options) {
+        true => begin_read(caller, options).await?,
+        false => begin_write(caller, options).await?,
     };
     let (lent, place) = (OnceLock::new(), Arc::new(place));
-    Ok(RoutedTransaction { inner, lent, place, is_nested: false })
+    Ok(RoutedTransaction { inner, lent, place, is_nested: false, metric })
 }
 
-/// A standby refuses SERIALIZABLE, and a lone endpoint has nowhere to go.
-fn may_leave_primary(connection: &RoutedConnection, options: TransactionOptions) -> bool {
+/// A standby refuses SERIALIZABLE, and with a single endpoint there is no choice.
+fn may_leave_primary(caller: &Caller, options: TransactionOptions) -> bool {
     options.access_mode == Some(AccessMode::ReadOnly)
         && options.isolation_level != Some(IsolationLevel::Serializable)
-        && connection.cluster().classifier.is_some()
+        && caller.cluster().classifier.is_some()
 }
 
 async fn begin_write(
-    connection: &RoutedConnection,
+    caller: &Caller,
     options: TransactionOptions,
-) -> Result<(DatabaseTransaction, Place), DbErr> {
-    failover::seen(connection).await;
-    ahead::overtaken(connection, None).await;
-    let notes = Notes::new(connection);
-    let begun = |attempt: &Attempt| explain::trace(connection, attempt.endpoint(), "BEGIN");
+) -> Result<(Begun, Place), DbErr> {
+    failover::seen(caller).await;
+    ahead::overtaken(caller, None).await;
+    let notes = Notes::new(caller);
+    let begun = |attempt: &Attempt| explain::trace(caller, attempt.endpoint(), "BEGIN");
     let mut wait = PrimaryWait::default();
-    let (attempt, inner) = wait.open(connection.cluster(), &Begin(options), begun).await?;
-    let writing = Writing::new(connection, attempt, What::Transaction(Arc::clone(&notes)));
+    let (attempt, inner) = wait.open(caller.cluster(), &Begin(options), begun).await?;
+    let writing = Writing::new(caller, attempt, What::Transaction(Arc::clone(&notes)));
     Ok((inner, Place::Write { writing, notes }))
 }
 
-async fn begin_read(
-    connection: &RoutedConnection,
-    options: TransactionOptions,
-) -> Result<(DatabaseTransaction, Place), DbErr> {
-    let reach = connection.cluster().reach_of_transaction();
-    let mut read = ReadExecution::plan(connection, &reach).await?;
+async fn begin_read(caller: &Caller, options: TransactionOptions) -> Result<(Begun, Place), DbErr> {
+    let route = caller.route_of_transaction();
+    let mut read = ReadExecution::plan(caller, &route).await?;
     loop {
         let (attempt, inner) = read.open(&Begin(options), READ_ONLY).await?;
-        // Its connection leads to the run that was planned, and stays there.
+        // The connection leads to the planned run and stays there.
         if read.served(&attempt) {
             return Ok((inner, Place::Read { read: Box::new(read), attempt }));
         }
@@ -102,21 +104,21 @@ async fn begin_read(
 }
 
 impl RoutedTransaction {
-    /// A transaction inside this one.
-    fn nested(&self, inner: DatabaseTransaction) -> Self {
+    /// A nested transaction.
+    fn nested(&self, inner: Begun) -> Self {
         let (lent, place) = (OnceLock::new(), Arc::clone(&self.place));
-        RoutedTransaction { inner, lent, place, is_nested: true }
+        RoutedTransaction { inner, lent, place, is_nested: true, metric: self.metric.clone() }
     }
 
     /// Commits.
     ///
     /// # Errors
-    /// SeaORM's; or [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown) if the answer was lost,
-    /// or another server had become the primary by then. It is never tried again.
+    /// SeaORM's errors, or [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown) if the answer
+    /// was lost or another server had become the primary. A commit is never tried again.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave the outcome unknown; the session counts
-    /// it as written.
+    /// Dropping the future may leave the outcome unknown; the session then assumes that it has
+    /// written.
     pub async fn commit(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, place, is_nested, .. } = self;
         match is_nested {
@@ -128,14 +130,22 @@ impl RoutedTransaction {
     /// Rolls back.
     ///
     /// # Errors
-    /// SeaORM's.
+    /// SeaORM's errors.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, place, .. } = self;
         place.within(inner.rollback()).await
     }
 
-    /// SeaORM's own, for statements that are noted.
-    pub(crate) fn inner(&self) -> &DatabaseTransaction {
+    /// SeaORM's own transaction, for somebody who ends it. The session counts as one that writes for
+    /// the next `time`.
+    pub(crate) fn give_away(self, time: Duration) -> DatabaseTransaction {
+        let RoutedTransaction { inner, place, .. } = self;
+        place.expect_writes(time);
+        inner.into_driver()
+    }
+
+    /// The transaction itself, for statements that sealane records.
+    pub(crate) fn inner(&self) -> &Begun {
         &self.inner
     }
 
@@ -164,7 +174,7 @@ impl RoutedTransaction {
         self.end_with(result).await
     }
 
-    async fn end_with<T, E>(self, result: Result<T, E>) -> Result<T, TransactionError<E>>
+    pub(crate) async fn end_with<T, E>(self, result: Result<T, E>) -> Result<T, TransactionError<E>>
     where
         E: fmt::Display + fmt::Debug,
     {
@@ -181,7 +191,7 @@ impl Deref for RoutedTransaction {
 
     fn deref(&self) -> &DatabaseTransaction {
         self.lent.get_or_init(|| self.place.lend());
-        &self.inner
+        self.inner.driver()
     }
 }
 

@@ -5,10 +5,16 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use sealane::Config;
+use sealane::{Config, Replica};
+#[cfg(feature = "sqlite")]
+use sealane::{ConnectError, EndpointError};
 
 #[rstest]
 #[case::no_url("tide", "it must begin with postgres:, mysql: or sqlite:")]
+#[case::empty("", "it is empty")]
+#[case::mistyped("postgrse://app:ebb@db/shop", "begins with none of postgres:")]
+#[case::two("postgres://a:x@db/shop;postgres://app:ebb@db/shop", "holds more than one URL")]
+#[case::variable("postgres://app:${ebb}@db/shop", "which nobody has expanded")]
 #[case::scheme("oracle://app:ebb@db/shop", "begins with oracle:")]
 #[case::mariadb("mariadb://app:ebb@db/shop", "begins with mariadb:")]
 #[case::port("postgres://app:ebb@db:99999/shop", "is not valid")]
@@ -35,11 +41,28 @@ async fn replicas_of_a_file_are_refused() {
     assert!(error.contains("SQLite"), "{error}");
 }
 
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn the_endpoints_of_a_file_and_of_one_server_are_fixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = sealane::connect(Config::sqlite(folder.path().join("shop.db"))).await.unwrap();
+    for (db, name, url) in [
+        (file, "readers", "sqlite://other.db"),
+        (sealane::RoutedConnection::default(), "disconnected", "sqlite://other.db"),
+    ] {
+        assert_eq!(db.drain(name).await, Err(EndpointError::Fixed));
+        assert_eq!(db.undrain(name), Err(EndpointError::Fixed));
+        assert_eq!(db.remove(name).await, Err(EndpointError::Fixed));
+        let added = db.add_replica(url).await;
+        assert!(matches!(added, Err(ConnectError::FixedEndpoints)), "{added:?}");
+    }
+}
+
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn a_subscriber_in_no_group_is_refused() {
-    let config =
-        Config::new("postgres://a/shop").replica("postgres://b/shop").subscription("reports");
+    let subscriber = Replica::new("postgres://b/shop").subscription("reports");
+    let config = Config::new("postgres://a/shop").replica(subscriber);
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(error.contains("replica-1 is a logical subscriber and in no group"), "{error}");
 }
@@ -47,10 +70,8 @@ async fn a_subscriber_in_no_group_is_refused() {
 #[cfg(feature = "mysql")]
 #[tokio::test]
 async fn a_subscriber_of_mysql_is_refused() {
-    let config = Config::new("mysql://a/shop")
-        .replica("mysql://b/shop")
-        .subscription("reports")
-        .in_group("reports");
+    let subscriber = Replica::new("mysql://b/shop").subscription("reports").group("reports");
+    let config = Config::new("mysql://a/shop").replica(subscriber);
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(error.contains("only PostgreSQL has logical subscribers"), "{error}");
 }
@@ -58,6 +79,8 @@ async fn a_subscriber_of_mysql_is_refused() {
 #[rstest]
 #[case::no_room(Some(0), None)]
 #[case::more_than_room(Some(2), Some(3))]
+#[case::more_than_the_drivers_room(None, Some(11))]
+#[case::more_than_there_is_memory_for(Some(u32::MAX), None)]
 #[tokio::test]
 async fn a_pool_without_room_is_refused(#[case] most: Option<u32>, #[case] least: Option<u32>) {
     let mut options = sea_orm::ConnectOptions::new("sqlite::memory:");
@@ -69,9 +92,50 @@ async fn a_pool_without_room_is_refused(#[case] most: Option<u32>, #[case] least
 
 #[tokio::test]
 async fn two_endpoints_do_not_share_a_name() {
-    let config = Config::new("postgres://a/shop").named_replica("primary", "postgres://b/shop");
+    let config = Config::new(Replica::new("postgres://a/shop").name("near"))
+        .replica(Replica::new("postgres://b/shop").name("near"));
     let error = sealane::connect(config).await.unwrap_err().to_string();
-    assert!(error.contains("two endpoints are called primary"), "{error}");
+    assert!(error.contains("two endpoints are called near"), "{error}");
+}
+
+#[rstest]
+#[case::control("near\u{1b}[2J")]
+#[case::turned("near\u{202e}")]
+#[case::empty("")]
+#[case::a_url("postgres://app:ebb@db/shop")]
+#[tokio::test]
+async fn a_name_that_is_none_is_refused_and_not_told(#[case] name: &str) {
+    let config =
+        Config::new("postgres://a/shop").replica(Replica::new("postgres://b/shop").name(name));
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(error.contains("the name of the endpoint at place 2"), "{error}");
+    assert!(!error.contains("ebb") && !error.contains('\u{1b}'), "{error}");
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_timeout_without_end_is_none_that_the_driver_panics_at() {
+    let mut options = sea_orm::ConnectOptions::new("sqlite::memory:");
+    options.acquire_timeout(Duration::MAX).connect_timeout(Duration::MAX);
+    sealane::connect(options.clone()).await.unwrap().ping().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("harbour.db");
+    let mut file = sea_orm::ConnectOptions::new(format!("sqlite://{}?mode=rwc", path.display()));
+    file.acquire_timeout(Duration::MAX);
+    sealane::connect(file).await.unwrap().ping().await.unwrap();
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn replicas_that_are_required_and_not_there_are_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::sqlite(folder.path().join("harbour.db"));
+    let error = sealane::connect(config.clone().require_replicas(2)).await.unwrap_err();
+    assert_eq!(error.to_string(), "2 replicas are required and 1 can be used");
+    sealane::connect(config.strict().require_replicas(1)).await.unwrap();
+    let alone = Config::new("sqlite::memory:").require_replicas(1);
+    let error = sealane::connect(alone).await.unwrap_err();
+    assert_eq!(error.to_string(), "1 replicas are required and 0 can be used");
 }
 
 #[cfg(feature = "sqlite")]
@@ -81,11 +145,13 @@ async fn a_file_that_cannot_be_made_is_named() {
     assert!(error.contains("no/such/shop.db") && error.contains("mode=rwc"), "{error}");
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "mysql", feature = "postgres"))]
+#[rstest]
+#[case::postgres("postgres://app:ebb@127.0.0.1:1/shop")]
+#[case::mysql("mysql://app:ebb@127.0.0.1:1/shop")]
 #[tokio::test]
-async fn a_lone_server_that_is_not_there_is_told_at_once() {
-    let connect = sealane::connect("postgres://app:ebb@127.0.0.1:1/shop");
-    let told = tokio::time::timeout(Duration::from_secs(5), connect).await.unwrap();
+async fn a_lone_server_that_is_not_there_is_told_at_once(#[case] url: &str) {
+    let told = tokio::time::timeout(Duration::from_secs(5), sealane::connect(url)).await.unwrap();
     let error = told.unwrap_err().to_string();
     assert!(error.contains("127.0.0.1:1") && error.contains("no connection"), "{error}");
     assert!(!error.contains("ebb"), "{error}");
@@ -99,9 +165,7 @@ async fn replicas_of_mysql_are_accepted() {
         Config::new("mysql://app:ebb@127.0.0.1:1/shop").replica("mysql://app:ebb@127.0.0.1:1/shop");
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(
-        error.contains(
-            "primary at 127.0.0.1:1, which should take the writes, cannot be used: no conn"
-        ),
+        error.contains("127.0.0.1:1, which should take the writes, cannot be used: no conn"),
         "{error}"
     );
     assert!(!error.contains("ebb"), "{error}");
@@ -124,9 +188,7 @@ async fn a_primary_that_is_not_there_is_told_without_its_password() {
         .replica("postgres://app:ebb@127.0.0.1:1/shop");
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(
-        error.contains(
-            "primary at 127.0.0.1:1, which should take the writes, cannot be used: no conn"
-        ),
+        error.contains("127.0.0.1:1, which should take the writes, cannot be used: no conn"),
         "{error}"
     );
     assert!(!error.contains("ebb"), "{error}");

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end there")]
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseExecutor, DbBackend, IntoDatabaseExecutor, Statement, TransactionTrait,
+};
 use sealane::{Config, Consistency, RoutedConnection, TokenRefusal, in_current_scope, scope};
 use tempfile::TempDir;
 
@@ -62,6 +64,21 @@ async fn a_transaction_and_a_noted_write_belong_to_the_scope_too() {
         assert_ne!(session.progress(), before);
     }
     assert_eq!(db.progress(), before);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_given_away_counts_as_a_write_of_its_session() {
+    let db = harbour().await;
+    let (session, before) = (db.session(), db.progress());
+    let executor = session.begin().await.unwrap().into_database_executor();
+    assert!(executor.is_transaction());
+    launch(&executor).await;
+    let DatabaseExecutor::OwnedTransaction(transaction) = executor else { panic!("{executor:?}") };
+    transaction.commit().await.unwrap();
+    let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) AS n FROM boat");
+    let row = session.query_one_raw(count).await.unwrap().unwrap();
+    assert_eq!(row.try_get::<i64>("", "n").unwrap(), 1);
+    assert_ne!(session.progress(), before);
 }
 
 #[tokio::test]

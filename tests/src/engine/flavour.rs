@@ -1,4 +1,4 @@
-//! In what MySQL and MariaDB differ: the form of their GTIDs, and a statement's name.
+//! The differences between MySQL and MariaDB: the form of GTIDs and the names of statements.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::Server;
 
-/// MySQL and its cousin.
+/// MySQL or MariaDB.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Flavour {
     /// A position is the set of all transactions that a server has run.
@@ -17,12 +17,12 @@ pub(crate) enum Flavour {
     Mariadb,
 }
 
-/// Of each domain the server that wrote last, and the number of that transaction.
+/// For each domain: the server that wrote last, and the number of its last transaction.
 #[derive(Debug, Eq, PartialEq)]
 struct Domains(BTreeMap<u32, (u32, u64)>);
 
 impl Flavour {
-    /// What the server's log holds: on a primary all that was written.
+    /// What the server's log holds; on a primary, everything written.
     pub(super) async fn written(self, server: &Server) -> anyhow::Result<String> {
         let position: String = server
             .query_scalar(match self {
@@ -52,7 +52,7 @@ impl Flavour {
         }
     }
 
-    /// Whether the replica has transactions that its primary has not.
+    /// Whether the replica has transactions that its primary does not have.
     pub(super) async fn has_strayed(
         self,
         replica: &Server,
@@ -69,12 +69,64 @@ impl Flavour {
         }
     }
 
-    /// Tells the newest file of the binary log first.
+    /// A statement whose first column is the newest file of the binary log.
     pub(super) fn log_status(self) -> &'static str {
         match self {
             Self::Mysql => "SHOW BINARY LOG STATUS",
             Self::Mariadb => "SHOW BINLOG STATUS",
         }
+    }
+
+    /// Makes the primary wait before it shows a commit (AFTER_SYNC) until a replica has received it,
+    /// for an hour.
+    pub(super) fn wait_for_replica(self) -> &'static str {
+        match self {
+            Self::Mysql => {
+                "SET GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC, \
+                 GLOBAL rpl_semi_sync_source_timeout = 3600000, \
+                 GLOBAL rpl_semi_sync_source_enabled = ON"
+            }
+            Self::Mariadb => {
+                "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC, \
+                 GLOBAL rpl_semi_sync_master_timeout = 3600000, \
+                 GLOBAL rpl_semi_sync_master_enabled = ON"
+            }
+        }
+    }
+
+    pub(super) fn wait_for_nobody(self) -> &'static str {
+        match self {
+            Self::Mysql => "SET GLOBAL rpl_semi_sync_source_enabled = OFF",
+            Self::Mariadb => "SET GLOBAL rpl_semi_sync_master_enabled = OFF",
+        }
+    }
+
+    /// Makes a replica tell its primary what it receives, or not. The thread that receives has to
+    /// start again for this.
+    pub(super) fn acknowledge(self, acknowledges: bool) -> String {
+        let role = match self {
+            Self::Mysql => "replica",
+            Self::Mariadb => "slave",
+        };
+        format!(
+            "SET GLOBAL rpl_semi_sync_{role}_enabled = {acknowledges}; \
+             STOP REPLICA IO_THREAD; START REPLICA IO_THREAD"
+        )
+    }
+
+    /// How many replicas tell the primary what they receive.
+    pub(super) async fn replicas_waited_for(self, primary: &Server) -> anyhow::Result<i64> {
+        let status = match self {
+            Self::Mysql => {
+                "SELECT CAST(variable_value AS SIGNED) FROM performance_schema.global_status \
+                 WHERE variable_name = 'Rpl_semi_sync_source_clients'"
+            }
+            Self::Mariadb => {
+                "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
+                 WHERE variable_name = 'Rpl_semi_sync_master_clients'"
+            }
+        };
+        primary.query_scalar(status).await
     }
 
     pub(super) fn change_source(self, host: &str) -> String {
@@ -93,7 +145,7 @@ impl Flavour {
 }
 
 impl Domains {
-    /// From `domain-server-number,…`.
+    /// Parses `domain-server-number,…`.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let gtids = text.split(',').map(str::trim).filter(|gtid| !gtid.is_empty());
         let parsed = gtids.map(|gtid| {
@@ -135,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn who_wrote_last_is_known() {
+    fn the_last_writer_is_known() {
         assert!(domains("0-1-10,2-3-5").last_written_by(3));
         assert!(!domains("0-1-10,3-1-5").last_written_by(3));
     }
 
     #[test]
-    fn what_is_no_position_is_refused() {
+    fn text_that_is_no_position_is_refused() {
         for text in ["0-1", "x-1-1", "3E11FA47-71CA-11E1-9E33-C80AA9429562:1-5"] {
             assert!(Domains::parse(text).is_err(), "{text}");
         }

@@ -1,8 +1,9 @@
 //! Replication of MySQL and MariaDB: one thread receives, another applies.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use async_trait::async_trait;
 
 use super::{Flavour, Replication};
@@ -11,30 +12,47 @@ use crate::connection;
 use crate::server::STATEMENT_LIMIT;
 use crate::wait::eventually;
 
-/// Both, for they differ little; see [`Flavour`].
+/// A replica that has nothing more to apply, and has applied nothing for so long, is through.
+const NOTHING_MORE: Duration = Duration::from_secs(1);
+
+/// Both engines, because they differ little; see [`Flavour`].
 #[derive(Debug)]
 pub(super) struct Mysql(pub(super) Flavour);
 
-/// What a replica says of its threads; of the source it is told nothing when it has none.
+/// What a replica says about its threads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Threads {
-    /// The host that it follows.
+    /// The host that the replica follows.
     source: String,
-    /// Connected; while it tries to connect, it is not.
+    /// Whether the receiving thread is connected; false while it tries to connect.
     receives: bool,
     applies: bool,
     delayed: bool,
+    /// Whether nothing is left in the relay log that it has not begun to apply.
+    has_read_all: bool,
+    /// The places in the source's log up to which the replica has received and applied.
+    received: Option<LogPlace>,
+    applied: Option<LogPlace>,
 }
+
+/// The number of a binary log, and the place in it.
+type LogPlace = (u32, u32);
 
 impl Mysql {
     async fn threads(&self, replica: &Server) -> anyhow::Result<Option<Threads>> {
         let status = replica.bounded("SHOW REPLICA STATUS", connection::replica_status).await?;
         Ok(status.map(|status| {
             let says = |name: &str, value| status.get(name).is_some_and(|said| said == value);
-            // MariaDB accepts the new name of the statement, but keeps the old ones of the columns.
+            // MariaDB accepts the statement's new name but keeps the old names of the columns.
             let runs = |thread: &str| {
                 let column = |word: &str| format!("{word}_{thread}_Running");
                 says(&column("Replica"), "Yes") || says(&column("Slave"), "Yes")
+            };
+            let place = |columns: &[&str; 2]| {
+                let said = |name: &str| {
+                    status.get(name).or_else(|| status.get(&name.replace("Source", "Master")))
+                };
+                log_place(said(columns[0])?, said(columns[1])?)
             };
             let source = status.get("Source_Host").or_else(|| status.get("Master_Host"));
             Threads {
@@ -42,9 +60,19 @@ impl Mysql {
                 receives: runs("IO"),
                 applies: runs("SQL"),
                 delayed: !says("SQL_Delay", "0"),
+                has_read_all: ["Replica_SQL_Running_State", "Slave_SQL_Running_State"]
+                    .iter()
+                    .filter_map(|name| status.get(*name))
+                    .any(|state| state.contains("has read all relay log")),
+                received: place(&["Source_Log_File", "Read_Source_Log_Pos"]),
+                applied: place(&["Relay_Source_Log_File", "Exec_Source_Log_Pos"]),
             }
         }))
     }
+}
+
+fn log_place(log: &str, place: &str) -> Option<LogPlace> {
+    Some((log.rsplit('.').next()?.parse().ok()?, place.parse().ok()?))
 }
 
 #[async_trait]
@@ -57,7 +85,7 @@ impl Replication for Mysql {
         "CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
     }
 
-    /// Replicas are those that do not let applications write.
+    /// A replica is a server that does not let applications write.
     async fn in_recovery(&self, server: &Server) -> anyhow::Result<bool> {
         server.query_scalar("SELECT @@global.read_only = 1").await
     }
@@ -83,7 +111,7 @@ impl Replication for Mysql {
     }
 
     async fn delay_replay(&self, replica: &Server, delay: Duration) -> anyhow::Result<()> {
-        // Both servers know whole seconds only. MariaDB wants both threads to stand still.
+        // Both engines accept whole seconds only. MariaDB requires both threads to be stopped.
         let seconds = delay.as_millis().div_ceil(1000);
         let change = self.0.change_delay(seconds);
         replica.sql(&format!("STOP REPLICA; {change}; START REPLICA")).await?;
@@ -103,10 +131,10 @@ impl Replication for Mysql {
         primary.sql("FLUSH BINARY LOGS").await
     }
 
-    /// The start script of the primary brings back what it then keeps aside.
+    /// Keeps copies of the deleted logs; the primary's start script brings them back.
     async fn lose_log(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
         self.stop_replication(replica).await?;
-        // Something that the replica lacks is in the log that goes.
+        // The deleted log must contain something that the replica lacks.
         primary.sql("CREATE TABLE lost (id int); DROP TABLE lost").await?;
         self.switch_log(primary).await?;
         let data = self.data();
@@ -114,7 +142,7 @@ impl Replication for Mysql {
         primary.shell(&keep).await?;
         let newest: String = primary.query_scalar(self.0.log_status()).await?;
         eventually(STATEMENT_LIMIT, "the primary removes its log", async || {
-            // Those that somebody reads are spared.
+            // The server does not delete a log that a client is reading.
             primary.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).await?;
             Ok(oldest_log(primary).await? == newest)
         })
@@ -127,24 +155,70 @@ impl Replication for Mysql {
         replica.sql(&format!("STOP REPLICA; {change}; START REPLICA")).await
     }
 
+    async fn replicate_synchronously(
+        &self,
+        primary: &Server,
+        replicas: &[Server],
+    ) -> anyhow::Result<()> {
+        for replica in replicas {
+            replica.sql(&self.0.acknowledge(true)).await?;
+        }
+        primary.sql(self.0.wait_for_replica()).await?;
+        eventually(STATEMENT_LIMIT, "replicas take part in commits", async || {
+            let taking_part = self.0.replicas_waited_for(primary).await?;
+            Ok(usize::try_from(taking_part)? == replicas.len())
+        })
+        .await
+    }
+
+    async fn acknowledge_nothing(&self, replica: &Server) -> anyhow::Result<()> {
+        replica.sql(&self.0.acknowledge(false)).await
+    }
+
+    async fn received(&self, replica: &Server) -> anyhow::Result<i64> {
+        let threads = self.threads(replica).await?.context("it is no replica")?;
+        let (log, place) = threads.received.context("it has received nothing")?;
+        Ok(i64::from(log) << 32 | i64::from(place))
+    }
+
+    /// Promotes as a failover manager does: the replica first applies everything it has received.
     async fn promote(&self, replica: &Server) -> anyhow::Result<()> {
+        replica.sql("STOP REPLICA IO_THREAD").await?;
+        let stands = Mutex::new((None, Instant::now()));
+        eventually(STATEMENT_LIMIT, "it applies what it has received", async || {
+            let Some(threads) = self.threads(replica).await? else { return Ok(true) };
+            let mut stands = stands.lock().unwrap_or_else(PoisonError::into_inner);
+            let (applied, since) = *stands;
+            if threads.applied != applied {
+                *stands = (threads.applied, Instant::now());
+            }
+            // The receiver may have stopped within a transaction, whose rest never comes.
+            let is_through = threads.has_read_all && since.elapsed() > NOTHING_MORE;
+            Ok(!threads.applies
+                || threads.delayed
+                || threads.applied == threads.received
+                || (threads.applied == applied && is_through))
+        })
+        .await?;
         // The start script must not make it a replica again.
         replica.mark("promoted").await?;
         replica.sql("STOP REPLICA; RESET REPLICA ALL; SET GLOBAL read_only = OFF").await
     }
 
     async fn crash(&self, server: &Server) -> anyhow::Result<()> {
-        // The start script begins anew, as a service manager would.
+        // The start script starts the server again, as a service manager would.
         server.shell("kill -9 $(cat /tmp/sealane.pid)").await
     }
 
     async fn restore_primary(&self, primary: &Server) -> anyhow::Result<()> {
+        // First of all: whatever writes might wait.
+        primary.sql(self.0.wait_for_nobody()).await?;
         ensure!(self.threads(primary).await?.is_none(), "the primary came back as a replica");
         if !oldest_log(primary).await?.ends_with(".000001") {
             primary.kill().await?;
             primary.start().await?;
         }
-        primary.sql("SET GLOBAL read_only = OFF").await
+        primary.sql("SET GLOBAL read_only = OFF, sync_binlog = 0").await
     }
 
     async fn restore_replica(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool> {
@@ -158,7 +232,7 @@ impl Replication for Mysql {
         if threads.delayed {
             self.delay_replay(replica, Duration::ZERO).await?;
         } else if !threads.receives || !threads.applies {
-            // Refused if what the replica knows of its source is spoilt.
+            // The server refuses this if the replica's data about its source is damaged.
             return Ok(replica.sql("START REPLICA").await.is_ok());
         }
         Ok(true)
@@ -170,7 +244,7 @@ impl Replication for Mysql {
     }
 }
 
-/// The first file of the binary log that is still there.
+/// The oldest existing file of the binary log.
 async fn oldest_log(primary: &Server) -> anyhow::Result<String> {
     primary.query_scalar("SHOW BINARY LOGS").await
 }

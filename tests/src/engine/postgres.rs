@@ -45,7 +45,7 @@ impl Replication for Postgres {
     async fn pause_replay(&self, replica: &Server) -> anyhow::Result<()> {
         replica.sql("SELECT pg_wal_replay_pause()").await?;
         let what = format!("{} pauses replay", replica.name);
-        // The call above only requests the pause.
+        // The call above only requests the pause, so wait for it.
         eventually(STATEMENT_LIMIT, &what, async || {
             replica.query_scalar("SELECT pg_get_wal_replay_pause_state() = 'paused'").await
         })
@@ -71,12 +71,12 @@ impl Replication for Postgres {
     }
 
     async fn resume_replication(&self, replica: &Server) -> anyhow::Result<()> {
-        // The start script keeps the true value in postgresql.conf.
+        // The start script has put the right value into postgresql.conf.
         set(replica, "RESET primary_conninfo").await
     }
 
     async fn switch_log(&self, primary: &Server) -> anyhow::Result<()> {
-        // A file without a record would not be left.
+        // The server does not switch away from a file without a record, so one is written first.
         let switch = "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()";
         primary.sql(switch).await
     }
@@ -87,7 +87,7 @@ impl Replication for Postgres {
         replica.stop().await?;
         let slot = replica.name.replace('-', "_");
         let drop_slot = format!("SELECT pg_drop_replication_slot('{slot}')");
-        eventually(STATEMENT_LIMIT, "the slot is left", async || {
+        eventually(STATEMENT_LIMIT, "the slot is no longer used", async || {
             primary.sql(&drop_slot).await.map(|()| true)
         })
         .await?;
@@ -100,13 +100,13 @@ impl Replication for Postgres {
             primary.query_scalar(&gone).await
         })
         .await?;
-        // It reserves nothing before it is used, which is too late.
+        // A slot reserves no log before its first use, so this is too late to help the replica.
         primary.sql(&format!("SELECT pg_create_physical_replication_slot('{slot}')")).await?;
         replica.start().await
     }
 
     async fn follow_instead(&self, replica: &Server, primary: &Server) -> anyhow::Result<()> {
-        // Without a slot: the new primary has none.
+        // The new primary has no slot for this replica.
         set(replica, "SET primary_slot_name = ''").await?;
         let conninfo = format!("host={} user=sealane password=sealane", primary.name);
         set(replica, &format!("SET primary_conninfo = '{conninfo}'")).await
@@ -141,7 +141,8 @@ impl Replication for Postgres {
     }
 
     async fn crash(&self, server: &Server) -> anyhow::Result<()> {
-        // Any process will do: when one dies the postmaster ends all others and begins anew.
+        // Any process works: when one of them dies, the postmaster ends all others and starts
+        // again.
         let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
         let pid: i32 = server.query_scalar(writer).await?;
         server.shell(&format!("kill -9 {pid}")).await
@@ -162,7 +163,8 @@ impl Replication for Postgres {
         Ok(true)
     }
 
-    /// As the primary sees it: a replica on another's timeline takes itself for streaming.
+    /// The primary is asked, because a replica on another server's timeline still believes that it
+    /// streams.
     async fn follows(&self, replica: &Server, primary: &Server) -> anyhow::Result<bool> {
         let listed = format!(
             "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming')",
@@ -172,14 +174,16 @@ impl Replication for Postgres {
     }
 }
 
-/// Whether [`Replication::follow_instead`] is not undone: it may have what the primary lacks.
+/// Whether [`Replication::follow_instead`] is still in effect. Then the replica may have what the
+/// primary lacks.
 async fn follows_another(replica: &Server, primary: &Server) -> anyhow::Result<bool> {
     let conninfo: String =
         replica.query_scalar("SELECT current_setting('primary_conninfo')").await?;
     Ok(!conninfo.is_empty() && !conninfo.contains(&format!("host={} ", primary.name)))
 }
 
-/// What subscribers left that are replicas again: it would keep the log for ever.
+/// Drops the slots of former subscribers that are replicas again. Such slots would keep the log
+/// forever.
 async fn drop_logical_slots(primary: &Server) -> anyhow::Result<()> {
     let slots = "FROM pg_replication_slots WHERE slot_type = 'logical'";
     let what = format!("{} has no logical slots", primary.name);
@@ -192,7 +196,8 @@ async fn drop_logical_slots(primary: &Server) -> anyhow::Result<()> {
     .await
 }
 
-/// `ALTER SYSTEM` stands alone: it cannot run in a transaction, not even an implicit one.
+/// `ALTER SYSTEM` is sent alone, because it cannot run in a transaction, not even in an implicit
+/// one.
 async fn set(server: &Server, change: &str) -> anyhow::Result<()> {
     server.sql(&format!("ALTER SYSTEM {change}")).await?;
     server.sql("SELECT pg_reload_conf()").await

@@ -1,15 +1,15 @@
-//! Between a server and everybody else.
+//! Faults of the network between a server and all others.
 
 use anyhow::ensure;
 
 use crate::Server;
 use crate::docker::{docker, run};
 
-/// The rules that drop all packets; what stays within the container passes.
+/// The firewall rules that drop all packets, except those within the container.
 const RULES: &str = "inet sealane_blackhole";
 
 impl Server {
-    /// Takes its network away, from clients and from the other servers.
+    /// Disconnects the server from its clients and from the other servers.
     ///
     /// # Errors
     /// When Docker refuses.
@@ -17,25 +17,25 @@ impl Server {
         docker(&["network", "disconnect", &self.network, &self.container]).await.map(drop)
     }
 
-    /// The opposite of [`Server::cut`]. Waits until it answers.
+    /// Undoes [`Server::cut`]. Waits until the server answers.
     ///
     /// # Errors
-    /// When Docker refuses, or it does not answer within 30 s.
+    /// When Docker refuses, or the server does not answer within 30 s.
     pub async fn join(&self) -> anyhow::Result<()> {
         let alias = format!("--alias={}", self.name);
         docker(&["network", "connect", &alias, &self.network, &self.container]).await?;
         self.ready().await
     }
 
-    /// Drops all packets to it and from it, in silence: neither a reset nor a refusal tells
-    /// anybody. Old connections hang, and so do attempts to connect. But Docker's proxy, which
-    /// is behind [`Server::url`], still accepts them: use [`Server::direct_url`]. It ends with
-    /// the container.
+    /// Silently drops all packets to and from the server, without a reset or a refusal. Old
+    /// connections hang, and so do attempts to connect. But Docker's proxy, which is behind
+    /// [`Server::url`], still accepts connections, so use [`Server::direct_url`]. The rules end
+    /// with the container.
     ///
     /// # Errors
     /// Without `nsenter` and `nft`, or the rights of root.
     pub async fn blackhole(&self) -> anyhow::Result<()> {
-        // Another call that adds the same again changes nothing.
+        // Adding the same rules again changes nothing.
         let chain = |way, device| {
             let hook = format!("type filter hook {way} priority -200; policy drop;");
             format!("chain {way} {{ {hook} {device} lo accept; }};")
@@ -47,24 +47,25 @@ impl Server {
         Ok(())
     }
 
-    /// The opposite of [`Server::blackhole`].
+    /// Undoes [`Server::blackhole`].
     ///
     /// # Errors
-    /// When there are no such rules.
+    /// When the rules do not exist.
     pub async fn unblackhole(&self) -> anyhow::Result<()> {
         self.filter(&format!("delete table {RULES}")).await
     }
 
-    /// Also false where nobody can have done it.
+    /// Whether [`Server::blackhole`] is in effect. Also false if this machine has no firewall
+    /// program.
     pub(crate) async fn is_blackholed(&self) -> bool {
         self.filter(&format!("list table {RULES}")).await.is_ok()
     }
 
-    /// Its URL past Docker's proxy, which accepts connections whatever became of the server. It
-    /// may change with a restart.
+    /// The server's URL without Docker's proxy, because the proxy accepts connections even if the
+    /// server is dead. The URL may change with a restart.
     ///
     /// # Errors
-    /// When Docker refuses, or it is not running.
+    /// When Docker refuses, or the server is not running.
     pub async fn direct_url(&self) -> anyhow::Result<String> {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let address = self.inspect(format).await?;
@@ -81,7 +82,8 @@ impl Server {
         behind_user.split('/').next().unwrap_or_default().to_owned()
     }
 
-    /// From the machine's side: the images have no program for it.
+    /// Runs a firewall command from the machine's side, because the images have no program for
+    /// this.
     async fn filter(&self, command: &str) -> anyhow::Result<()> {
         let process = self.inspect("{{.State.Pid}}").await?;
         run("nsenter", &["--target", &process, "--net", "nft", command]).await.map(drop)

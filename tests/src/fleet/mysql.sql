@@ -15,11 +15,11 @@ INSERT INTO harbour (name) VALUES ('Husum'), ('Wismar');
 DROP FUNCTION IF EXISTS in_recovery;
 DROP FUNCTION IF EXISTS reads_only;
 DROP FUNCTION IF EXISTS address;
-CREATE FUNCTION in_recovery() RETURNS bool READS SQL DATA RETURN @@global.read_only;
--- The first is for MariaDB, the second for MySQL.
-CREATE FUNCTION reads_only() RETURNS bool READS SQL DATA
-    RETURN /*M! @@session.tx_read_only */ /*!80000 @@session.transaction_read_only */;
-CREATE FUNCTION address() RETURNS varchar(255) CHARSET utf8mb4 READS SQL DATA RETURN @@hostname;
+-- The application has defined them, so that it may see what they do: else they are for the primary.
+CREATE DEFINER = sealane@'%' FUNCTION in_recovery() RETURNS bool READS SQL DATA RETURN @@global.read_only;
+CREATE DEFINER = sealane@'%' FUNCTION reads_only() RETURNS bool READS SQL DATA
+    RETURN @@session.READS_ONLY;
+CREATE DEFINER = sealane@'%' FUNCTION address() RETURNS varchar(255) CHARSET utf8mb4 READS SQL DATA RETURN @@hostname;
 CREATE VIEW whereabouts AS
     SELECT 1 AS id, in_recovery() AS in_recovery, reads_only() AS reads_only,
         address() AS address;

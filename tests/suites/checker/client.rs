@@ -9,7 +9,7 @@ use std::{
 };
 
 use sea_orm::{DbErr, EntityTrait, QueryFilter, UpdateMany, entity::prelude::*};
-use sealane::{Consistency, RoutedConnection, WhenBehind};
+use sealane::{Consistency, FallbackPolicy, RoutedConnection};
 
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use crate::{
         Action, Author, Clock, FIRST_SESSION, Failed, Fate, Key, LONGEST, Moment, Operation,
         Promise, SessionId, Sight, Transaction, Version, process_of,
     },
+    numbers::Numbers,
     sea::{Chart, buoy, id, look},
 };
 
@@ -38,12 +39,14 @@ pub enum Plant {
     Bounds,
     /// So do reads of tasks that left their session's scope.
     Strays,
+    /// Reads go where the numbers of positions lead them.
+    Numbers,
 }
 
 /// What all clients share.
 #[derive(Debug)]
 pub struct Shared {
-    /// One for each process; the second stands for another one: a board, a clock and pools of
+    /// One for each process; the second stands for another one: a store, a clock and pools of
     /// its own.
     pub processes: [RoutedConnection; 2],
     pub chart: Chart,
@@ -52,7 +55,8 @@ pub struct Shared {
     pub until: Instant,
     /// Whether the primary is replaced meanwhile.
     pub fails_over: bool,
-    numbers: AtomicI64,
+    pub numbers: Option<Numbers>,
+    authors: AtomicI64,
     sessions: AtomicUsize,
 }
 
@@ -64,9 +68,9 @@ impl Shared {
         until: Instant,
         fails_over: bool,
     ) -> Self {
-        let (numbers, sessions) = (AtomicI64::new(1), AtomicUsize::new(FIRST_SESSION / 2));
-        let clock = Clock::new();
-        Self { processes, chart, clock, plant, until, fails_over, numbers, sessions }
+        let (authors, sessions) = (AtomicI64::new(1), AtomicUsize::new(FIRST_SESSION / 2));
+        let (clock, numbers) = (Clock::new(), None);
+        Self { processes, chart, clock, plant, until, fails_over, numbers, authors, sessions }
     }
 }
 
@@ -136,6 +140,9 @@ impl Client {
     async fn act(&mut self) {
         let drawn = self.rng.usize(..self.held.len());
         let held = self.held[drawn].clone();
+        if self.shared.plant == Plant::Numbers {
+            return self.write_and_read_by_numbers(&held).await;
+        }
         let alone = self.rng.choice(self.shared.chart.all()).unwrap_or_default();
         match self.rng.u32(..1100) {
             0..400 => self.read(&held, vec![alone]).await,
@@ -184,6 +191,21 @@ impl Client {
         }
     }
 
+    /// Writes, and reads on the replicas that have got as far, by their numbers.
+    async fn write_and_read_by_numbers(&mut self, held: &Held) {
+        self.write_own(held).await;
+        let shared = Arc::clone(&self.shared);
+        let Some(numbers) = &shared.numbers else { return };
+        // Whoever is away has no number.
+        let level = numbers.level_with(&held.db).await.unwrap_or_default();
+        for replica in level {
+            let keys = self.some_keys();
+            let begun = shared.clock.now();
+            let result = look(replica, &keys).await;
+            self.record(held.id, begun, looked(result, Promise::Session));
+        }
+    }
+
     async fn read(&mut self, held: &Held, keys: Vec<Key>) {
         let way = match self.rng.u32(..10) {
             0..7 => Way::Handle,
@@ -212,7 +234,7 @@ impl Client {
         let bound = self.rng.choice(BOUNDS_MS).map_or(Duration::ZERO, Duration::from_millis);
         let consistency = match self.shared.plant {
             Plant::Bounds => Consistency::Eventual,
-            Plant::Nothing | Plant::Sessions | Plant::Strays => {
+            Plant::Nothing | Plant::Sessions | Plant::Strays | Plant::Numbers => {
                 Consistency::BoundedStaleness(bound)
             }
         };
@@ -232,7 +254,7 @@ impl Client {
         let begun = self.shared.clock.now();
         let result = match way {
             Way::Handle => look(db, &keys).await,
-            Way::Waiting => look(&db.when_behind(WhenBehind::Wait(PATIENCE)), &keys).await,
+            Way::Waiting => look(&db.fallback(FallbackPolicy::Wait(PATIENCE)), &keys).await,
             Way::Scope => {
                 let everybody = self.handle_beside(session);
                 sealane::scope(db.clone(), look(&everybody, &keys)).await
@@ -309,7 +331,7 @@ impl Client {
     pub fn planted(&self, db: &RoutedConnection) -> RoutedConnection {
         match self.shared.plant {
             Plant::Sessions => db.with_consistency(Consistency::Eventual),
-            Plant::Nothing | Plant::Bounds | Plant::Strays => db.clone(),
+            Plant::Nothing | Plant::Bounds | Plant::Strays | Plant::Numbers => db.clone(),
         }
     }
 
@@ -327,7 +349,7 @@ impl Client {
     }
 
     pub fn number(&self) -> Author {
-        self.shared.numbers.fetch_add(1, Ordering::Relaxed)
+        self.shared.authors.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Who writes, and since when. Until it is recorded it counts as begun.

@@ -1,7 +1,11 @@
 //! A failover while clients go on: the primary is struck, a replica is promoted, and the old
 //! primary comes back as it was.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
@@ -9,11 +13,11 @@ use sealane_tests::{Cluster, Engine, Server};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    client::Shared,
+    client::{Plant, Shared},
     history::{Author, Failover, Moment},
 };
 
-/// Within this time every process knows of a promotion.
+/// So long after the new primary takes writes, every process knows of it.
 const KNOWN: Duration = Duration::from_secs(10);
 
 /// A server that does not answer for so long is noticed.
@@ -34,6 +38,9 @@ pub enum Way {
     Asynchronous,
     /// Nothing that was answered may be lost.
     Synchronous,
+    /// The replica that has less is promoted, and nobody tells the other one, which goes on to follow
+    /// the old primary.
+    Behind,
     /// The same is said, and is not true.
     Planted,
 }
@@ -55,9 +62,15 @@ pub async fn fail_over<'c>(
     };
     if way == Way::Planted {
         for replica in cluster.replicas() {
-            replica.stop_replication().await?;
+            cut_off(cluster, replica).await?;
         }
         sleep(Duration::from_secs(1)).await;
+    }
+    if way == Way::Behind {
+        cut_off(cluster, &cluster.replicas()[0]).await?;
+        // Numbers deceive only while the others write less than was lost.
+        let lag_ms = if shared.plant == Plant::Numbers { 4_000 } else { rng.u64(20..2_000) };
+        sleep(Duration::from_millis(lag_ms)).await;
     }
     let began = shared.clock.now();
     let struck = Instant::now();
@@ -67,13 +80,16 @@ pub async fn fail_over<'c>(
         Blow::Blackhole => primary.blackhole().await.map(|()| "failovers from a lost primary")?,
     };
     sleep(Duration::from_millis(rng.u64(200..2_500))).await;
-    let successor = match cluster.engine() {
-        Engine::Postgres => cluster.choose_successor().await?,
-        _ => cluster.server("replica-1"),
+    let successor = match way {
+        Way::Behind => &cluster.replicas()[0],
+        Way::Asynchronous | Way::Synchronous | Way::Planted => cluster.choose_successor().await?,
     };
+    let is_promoted = OnceLock::new();
     let promoted = async {
         successor.promote().await?;
-        for other in cluster.replicas().iter().filter(|other| other.name != successor.name) {
+        let _first = is_promoted.set(Instant::now());
+        let others = cluster.replicas().iter().filter(|other| other.name != successor.name);
+        for other in others.filter(|_| way != Way::Behind) {
             other.follow_instead(successor).await?;
         }
         sleep(Duration::from_millis(rng.u64(..2_000))).await;
@@ -89,25 +105,41 @@ pub async fn fail_over<'c>(
     };
     let (_, first, second) = tokio::try_join!(
         promoted,
-        known(shared, 0, &successor.name),
-        known(shared, 1, &successor.name)
+        known(shared, 0, &successor.name, &is_promoted),
+        known(shared, 1, &successor.name, &is_promoted)
     )?;
-    let synchronous = way != Way::Asynchronous;
+    let synchronous = matches!(way, Way::Synchronous | Way::Planted);
     let known = [first, second];
     Ok((successor, name, Failover { synchronous, began, known, survivors: HashSet::new() }))
 }
 
+/// Stops a replica between two transactions. On MySQL and MariaDB one that has half of a transaction
+/// waits for the rest before it stops applying, and so would its promotion.
+async fn cut_off(cluster: &Cluster, replica: &Server) -> anyhow::Result<()> {
+    if cluster.engine() != Engine::Postgres {
+        replica.pause_replay().await?;
+    }
+    replica.stop_replication().await
+}
+
 /// The moment from which on a process calls that endpoint the primary.
-async fn known(shared: &Shared, process: usize, name: &str) -> anyhow::Result<Moment> {
-    // A wait, a promotion and the return of the old primary come before, at most.
-    let (db, end) = (&shared.processes[process], Instant::now() + KNOWN);
-    while Instant::now() < end {
+async fn known(
+    shared: &Shared,
+    process: usize,
+    name: &str,
+    is_promoted: &OnceLock<Instant>,
+) -> anyhow::Result<Moment> {
+    let db = &shared.processes[process];
+    while is_promoted.get().is_none_or(|promoted| promoted.elapsed() < KNOWN) {
         if db.status().primary.as_deref() == Some(name) {
             return Ok(shared.clock.now());
         }
         sleep(Duration::from_millis(1)).await;
     }
-    bail!("process {process} calls {:?} the primary, and not {name}", db.status().primary)
+    bail!(
+        "{KNOWN:?} after its promotion, process {process} does not call {name} the primary: {:?}",
+        db.status()
+    )
 }
 
 /// Who wrote what `server` has; see `Chart::leave_wakes`.

@@ -175,6 +175,8 @@ pub struct History {
     pub keys: usize,
     /// Rows that are only ever written two at once: the first with the second, and so on.
     pub pairs: Range<Key>,
+    /// The addresses of servers that were no replicas in the end.
+    pub primaries: Vec<String>,
     pub operations: Vec<Operation>,
 }
 

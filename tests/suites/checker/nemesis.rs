@@ -3,16 +3,24 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sealane_tests::{Engine, Relay, Server, watch};
-use tokio::time::sleep;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::sleep,
+};
 
 /// Faults by name, and those that could not be inflicted.
 pub type Inflicted = BTreeMap<&'static str, usize>;
 /// The name of those that could not be inflicted.
 pub const FAILED: &str = "that failed";
+
+/// After a connection is lost, a read has this time to be answered elsewhere before another server
+/// may lose its connections, too.
+const ANSWERED_ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// Troubles one server in ways that are drawn from a seed.
 #[derive(Debug)]
@@ -21,12 +29,22 @@ pub struct Nemesis {
     rng: fastrand::Rng,
     until: Instant,
     inflicted: Inflicted,
+    /// Held by the one whose server loses connections.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Nemesis {
     pub fn new(server: &Server, seed: u64, until: Instant) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { server: server.clone(), rng, until, inflicted: Inflicted::new() }
+        let (server, inflicted, turn) = (server.clone(), Inflicted::new(), Arc::default());
+        Self { server, rng, until, inflicted, turn }
+    }
+
+    /// Connections are lost by one server at a time, of those that share `turn`. A read that loses
+    /// two in a row fails, as it may be what breaks servers: where none may fail, two servers must
+    /// not lose theirs at once.
+    pub fn in_turn(self, turn: &Arc<Mutex<()>>) -> Self {
+        Self { turn: Arc::clone(turn), ..self }
     }
 
     /// For a replica: everything. `relay` is its address, which may come to lead to `other`. It
@@ -36,7 +54,7 @@ impl Nemesis {
             let (name, outcome) = match self.rng.u32(..120) {
                 0..45 => ("pauses of replay", self.pauses().await),
                 45..60 => ("delays of replay", self.delay().await),
-                60..80 => ("cut connections", cut_one(&self.server, false, &mut self.rng).await),
+                60..80 => ("cut connections", self.cut_read().await),
                 80..90 => ("freezes", self.freeze().await),
                 90..96 => ("crashes", self.crash().await),
                 96..102 => ("blackouts", self.blackout().await),
@@ -125,21 +143,48 @@ impl Nemesis {
             self.server.thaw().await?;
         }
         self.last(500..3_000).await;
+        let turn = self.taken_turn().await;
         relay.lead_to(&self.server);
         relay.cut();
+        ended(turn);
         self.server.resume_replay().await
     }
 
+    async fn cut_read(&mut self) -> anyhow::Result<()> {
+        let turn = self.taken_turn().await;
+        let outcome = cut_one(&self.server, false, &mut self.rng).await;
+        ended(turn);
+        outcome
+    }
+
     async fn crash(&mut self) -> anyhow::Result<()> {
-        self.server.crash().await?;
+        let turn = self.taken_turn().await;
+        let outcome = self.server.crash().await;
+        ended(turn);
+        outcome?;
         self.server.ready().await
     }
 
     async fn restart(&mut self) -> anyhow::Result<()> {
-        self.server.kill().await?;
+        let turn = self.taken_turn().await;
+        let outcome = self.server.kill().await;
+        ended(turn);
+        outcome?;
         self.last(0..1_000).await;
         self.server.start().await
     }
+
+    async fn taken_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+}
+
+/// Gives the turn back when the reads that lost a connection in it are answered.
+fn ended(turn: OwnedMutexGuard<()>) {
+    tokio::spawn(async move {
+        sleep(ANSWERED_ELSEWHERE).await;
+        drop(turn);
+    });
 }
 
 /// Cuts one of the application's connections; on the primary one that is writing.

@@ -41,14 +41,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds one round. `primaries` are the addresses of servers that were no replicas in the end.
-    pub fn add(&mut self, history: &History, primaries: &[String], violations: &[Violation]) {
+    /// Adds one round.
+    pub fn add(&mut self, history: &History, violations: &[Violation]) {
         self.operations += history.operations.len();
         for operation in &history.operations {
             match &operation.action {
                 Action::Read { promise, sights, transaction } => {
-                    let on_replica =
-                        usize::from(sights.iter().any(|sight| !primaries.contains(&sight.place)));
+                    let on_replica = usize::from(
+                        sights.iter().any(|sight| !history.primaries.contains(&sight.place)),
+                    );
                     if transaction.is_some() {
                         self.transactions += 1;
                         self.transactions_on_replicas += on_replica;

@@ -96,6 +96,10 @@ impl Past {
         Self { written: vec![0; keys], seen: vec![0; keys] }
     }
 
+    fn of(&self, key: Key, on_primary: bool) -> Known {
+        Known { written: self.written[key], seen: self.seen[key], on_primary }
+    }
+
     fn absorb(&mut self, other: &Self) {
         let raise = |ours: &mut [Version], theirs: &[Version]| {
             ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours = (*ours).max(*theirs));
@@ -103,6 +107,14 @@ impl Past {
         raise(&mut self.written, &other.written);
         raise(&mut self.seen, &other.seen);
     }
+}
+
+/// What a session knows of one key when it reads that, and where it reads.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    written: Version,
+    seen: Version,
+    on_primary: bool,
 }
 
 /// A write, as seen by whoever reads what it wrote.
@@ -186,10 +198,14 @@ impl<'h> Replay<'h> {
             Action::Descend { to, .. } => self.past(*to).absorb(&known),
             Action::Merge { .. } => self.past(operation.session).absorb(&known),
             Action::Read { promise, sights, transaction } => {
-                for cell in sights.iter().flat_map(|sight| &sight.cells) {
-                    self.judge_source(operation, cell);
-                    self.judge_server(operation, *promise, cell);
-                    self.judge_promise(operation, *promise, &known, cell);
+                for sight in sights {
+                    let on_primary = self.history.primaries.contains(&sight.place);
+                    for cell in &sight.cells {
+                        let known = known.of(cell.key, on_primary);
+                        self.judge_source(operation, cell);
+                        self.judge_server(operation, *promise, cell);
+                        self.judge_promise(operation, *promise, known, cell);
+                    }
                 }
                 self.judge_states(operation, sights, *transaction);
                 if *promise != Promise::OwnWrites {
@@ -264,16 +280,20 @@ impl<'h> Replay<'h> {
         &mut self,
         operation: &Operation,
         promise: Promise,
-        known: &Past,
+        known: Known,
         cell: &Cell,
     ) {
-        let (written, seen) = (known.written[cell.key], known.seen[cell.key]);
+        let Known { written, seen, on_primary } = known;
         match promise {
             Promise::Session | Promise::OwnWrites | Promise::InTransaction
                 if cell.version < written =>
             {
                 self.accuse(Fault::OwnWriteMissed, operation, cell, written);
             }
+            // Replicas may show a write before the primary does, which waits for them or for its
+            // own disk: until it is answered the primary may lack it (`WhenAhead`).
+            Promise::Session | Promise::OwnWrites
+                if on_primary && cell.version >= self.answered_by(cell.key, operation.begun) => {}
             Promise::Session | Promise::OwnWrites if cell.version < seen => {
                 self.accuse(Fault::BackInTime, operation, cell, seen);
             }

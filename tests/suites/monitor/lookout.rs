@@ -39,12 +39,7 @@ pub fn config(cluster: &Cluster) -> Config {
     let mut health = HealthPolicy::default();
     health.lagging_above = Duration::from_secs(1);
     health.lagging_until = Duration::from_millis(500);
-    cluster
-        .replicas()
-        .iter()
-        .fold(Config::new(&*cluster.primary().admin_url), |config, replica| {
-            config.replica(&*replica.admin_url)
-        })
+    fleet::config_as(cluster, |server| server.admin_url.clone())
         .probe_interval(INTERVAL)
         .health(health)
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, ensure};
 use sealane::{Condition, Consistency};
 use sealane_tests::{
-    Server, eventually,
+    BROKEN_PROMISE, Server, eventually,
     fleet::reads_on_replica,
     ruler::{Clock, Sample, Summary},
 };
@@ -138,7 +138,12 @@ async fn a_bound_is_never_below_the_true_staleness() -> anyhow::Result<()> {
     }
     let all = Summary::of(&samples, "");
     println!("     all: {all}");
-    ensure!(all.wrong == 0, "{} of {} bounds are too low, {SEED}={seed}", all.wrong, all.samples);
+    ensure!(
+        all.wrong == 0,
+        "{BROKEN_PROMISE}: {} of {} bounds are too low, {SEED}={seed}",
+        all.wrong,
+        all.samples
+    );
     would_be_found(&samples)
 }
 

@@ -22,11 +22,11 @@ const END: Duration = Duration::from_secs(5);
 
 /// Past Docker's proxies, which accept connections to servers that are gone.
 pub async fn direct(cluster: &Cluster) -> anyhow::Result<Config> {
-    let mut config = Config::new(cluster.primary().direct_url().await?);
+    let mut replicas = Vec::new();
     for replica in cluster.replicas() {
-        config = config.replica(replica.direct_url().await?);
+        replicas.push(replica.direct_url().await?);
     }
-    Ok(config)
+    Ok(fleet::config_of(cluster.primary().direct_url().await?, replicas))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

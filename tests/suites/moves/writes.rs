@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
+use futures_util::StreamExt;
+use sea_orm::{DbErr, Statement, StreamTrait, TransactionTrait, entity::prelude::*};
 use sealane_tests::{
-    Cluster, Server, eventually,
+    BROKEN_PROMISE, Cluster, Server, eventually,
     fleet::{self, boat},
 };
 use tokio::time::{sleep, timeout};
@@ -14,6 +15,7 @@ use crate::{
     crew::{Crew, Done, missing},
     failure::{is_no_primary, is_outcome_unknown, is_transaction_lost},
     promotion::{Promotion, is_up, promote},
+    reads::direct,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -44,7 +46,7 @@ async fn judge(done: &[Done], promotion: Promotion, cluster: &Cluster) -> anyhow
     let answered_by_old = after.len() - missing(old, &strs(&names(&after))).await?;
     ensure!(waited.len() >= WRITERS / 2, "{} writes were under way", waited.len());
     ensure!(after.len() >= 50, "{} writes were acknowledged after the promotion", after.len());
-    ensure!(lost == 0, "{lost} acknowledged writes are not on the new primary");
+    ensure!(lost == 0, "{BROKEN_PROMISE}: {lost} acknowledged writes are not on the new primary");
     ensure!(answered_by_old == 0, "{answered_by_old} were acknowledged by the old primary");
     Ok(())
 }
@@ -120,6 +122,29 @@ async fn what_was_sent_to_a_primary_that_hangs_is_not_acknowledged_by_it_when_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_to_a_primary_without_a_network_is_not_acknowledged_by_it_when_it_returns()
+-> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let db = sealane::connect(direct(&cluster).await?).await?;
+    fleet::ready(&db).await?;
+    let crew = Crew::writing(&db, WRITERS);
+    crew.more(200).await?;
+    cluster.primary().blackhole().await?;
+    let hangs = async || Ok(!is_up(&db, "primary") && crew.running() >= WRITERS / 2);
+    eventually(SOON, "writes hang", hangs).await?;
+    let promotion = promote(&cluster, &db).await?;
+    sleep(RETURNED).await;
+    cluster.primary().unblackhole().await?;
+    eventually(SOON, "the old primary takes writes", async || {
+        takes_writes(cluster.primary()).await
+    })
+    .await?;
+    sleep(RETURNED).await;
+    let done = crew.stop(LIMIT).await?;
+    judge(&done, promotion, &cluster).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_waits_for_a_primary_is_done_soon_after_a_promotion() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     // The pool has connections that die with the primary.
@@ -151,6 +176,25 @@ async fn a_write_that_waits_for_a_primary_is_done_soon_after_a_promotion() -> an
     ensure!(failed.is_empty(), "{} writes failed: {}", failed.len(), failed[0]);
     fresh.context("it has no end")??;
     ensure!(last.max(fresh_took) <= Duration::from_secs(1), "it took too long");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_writes_and_was_not_sent_moves_to_the_new_primary() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let insert = "INSERT INTO boat (harbour_id, name) VALUES (1, 'unhurried')";
+    let insert = Statement::from_string(db.get_database_backend(), insert);
+    // It has a connection of the old primary, and is sent with the first look at its rows.
+    let mut stream = db.stream_raw(insert).await?;
+    cluster.primary().freeze().await?;
+    eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+    promote(&cluster, &db).await?;
+    let first = timeout(LIMIT, stream.next()).await.context("it has no end")?;
+    ensure!(first.is_none(), "{:?}", first.map(|row| row.map(drop)));
+    ensure!(
+        missing(cluster.server("replica-1"), &["unhurried"]).await? == 0,
+        "{BROKEN_PROMISE}: it is lost"
+    );
     Ok(())
 }
 

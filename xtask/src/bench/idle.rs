@@ -1,4 +1,4 @@
-//! What a monitor costs that has nothing to do, on a real cluster.
+//! Measures the cost of an idle monitor on a real cluster.
 
 use std::process::Command;
 
@@ -10,13 +10,13 @@ use crate::progress::Progress;
 use crate::release::Choice;
 use crate::{clean, docker, process};
 
-/// So that it shows what each more of them costs.
+/// Enough replicas to show the cost of each additional one.
 const REPLICAS: u8 = 5;
 
-/// Lets the program `idle_monitor` do nothing for `seconds`, and print what that cost.
+/// Runs the program `idle_monitor`, which is idle for `seconds` and prints what this cost.
 ///
 /// # Errors
-/// When there is no cluster to be had, or the costs are above their limits.
+/// When no cluster can be started, or the costs are above their limits.
 pub(super) fn measure(seconds: u32, progress: Progress) -> anyhow::Result<()> {
     docker::preflight()?;
     clean::orphans(progress)?;
@@ -30,7 +30,7 @@ pub(super) fn measure(seconds: u32, progress: Progress) -> anyhow::Result<()> {
         command
             .arg(seconds.to_string())
             .env(ENVIRONMENT, cluster.to_json()?)
-            // The error names what is too much; a backtrace only buries it.
+            // The error names the exceeded limit; a backtrace would only hide this.
             .env("RUST_LIB_BACKTRACE", "0");
         process::show(&mut command)
     })

@@ -55,6 +55,9 @@ cat > "$config" <<-CONF
 	log_replica_updates = ON
 	relay_log = $relay
 	relay_log_recovery = ON
+	# Off until a test wants it.
+	plugin_load_add = semisync_source.so
+	plugin_load_add = semisync_replica.so
 	# A replica without data replays the primary's binary log from its beginning.
 	binlog_expire_logs_seconds = 0
 	# A follower notices a lost primary within a test's patience.

@@ -1,11 +1,11 @@
-//! Each in turn: fair in numbers, blind to load.
+//! Round robin: equal numbers for all candidates, without regard to load.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Balancer;
-use crate::{EndpointId, EndpointSet, Loads};
+use crate::{Candidates, EndpointId};
 
-/// Takes the candidates in turn.
+/// Takes the candidates in turn, whatever their weights.
 #[derive(Debug, Default)]
 pub struct RoundRobin(AtomicUsize);
 
@@ -14,7 +14,7 @@ impl Balancer for RoundRobin {
         "round-robin"
     }
 
-    fn pick(&self, candidates: EndpointSet, _loads: &Loads, _random: u64) -> Option<EndpointId> {
+    fn pick(&self, candidates: &Candidates<'_>, _random: u64) -> Option<EndpointId> {
         if candidates.is_empty() {
             return None;
         }
@@ -26,15 +26,18 @@ impl Balancer for RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Endpoint, Loads, Moment, Topology};
 
     #[test]
     fn every_candidate_gets_the_same_number_of_turns() {
-        let candidates: EndpointSet =
-            [1, 4, 9].into_iter().filter_map(EndpointId::from_index).collect();
-        let (balancer, loads) = (RoundRobin::default(), Loads::new(10));
+        let set = [1, 4, 9].into_iter().filter_map(EndpointId::from_index).collect();
+        let (balancer, loads) = (RoundRobin::default(), Loads::new());
+        let endpoints = (0..10).map(|n| Endpoint::new(n.to_string(), "")).collect();
+        let topology = Topology::new(endpoints);
+        let candidates = Candidates::new(set, &topology, &loads, Moment::ZERO);
         let mut turns = [0; 10];
         for _ in 0..300 {
-            turns[balancer.pick(candidates, &loads, 0).unwrap().index()] += 1;
+            turns[balancer.pick(&candidates, 0).unwrap().place()] += 1;
         }
         assert_eq!(turns, [0, 100, 0, 0, 100, 0, 0, 0, 0, 100]);
     }

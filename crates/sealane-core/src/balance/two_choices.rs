@@ -1,15 +1,15 @@
-//! Two random candidates, the less loaded one wins.
+//! Draws two random candidates; the less loaded one wins.
 //!
-//! Nearly as even as asking all of them, and without the herd: when everybody
-//! runs to the one least loaded endpoint, it is the most loaded a moment later.
-//! (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing",
-//! IEEE TPDS 12(10), 2001.)
+//! This spreads load nearly as evenly as a comparison of all candidates, and it avoids a herd: if
+//! every caller runs to the least loaded endpoint, this endpoint is the most loaded one a moment
+//! later. (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
+//! 12(10), 2001.)
 
 use super::Balancer;
-use crate::{EndpointId, EndpointSet, Loads};
+use crate::{Candidates, EndpointId};
 
 /// Draws two different candidates and takes the one with fewer statements in
-/// flight.
+/// flight for its weight. Candidates are drawn in proportion to their weights.
 #[derive(Debug, Default)]
 pub struct TwoChoices;
 
@@ -18,19 +18,47 @@ impl Balancer for TwoChoices {
         "two-choices"
     }
 
-    fn pick(&self, candidates: EndpointSet, loads: &Loads, random: u64) -> Option<EndpointId> {
+    fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
+        if candidates.is_weighted() {
+            return by_weight(candidates, random);
+        }
         let count = candidates.len();
         if count < 2 {
             return candidates.nth(0);
         }
-        // Two independent draws from the halves of the random word; the second is over
-        // the others, so the two differ.
+        // The halves of the random word give two independent draws. The second draw is among the
+        // other candidates, so the two differ.
         let first = (random >> 32) as usize % count;
         let other = (random & 0xFFFF_FFFF) as usize % (count - 1);
         let second = if other >= first { other + 1 } else { other };
         let (first, second) = (candidates.nth(first)?, candidates.nth(second)?);
-        Some(if loads.in_flight(second) < loads.in_flight(first) { second } else { first })
+        let is_busier = candidates.in_flight(second) < candidates.in_flight(first);
+        Some(if is_busier { second } else { first })
     }
+}
+
+/// As [`TwoChoices`], among endpoints of different weights.
+fn by_weight(candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
+    let first = draw(candidates, None, random >> 32)?;
+    let Some(second) = draw(candidates, Some(first), random & 0xFFFF_FFFF) else {
+        return Some(first);
+    };
+    let load = |id, of| u64::from(candidates.in_flight(id)) * u64::from(candidates.weight(of));
+    Some(if load(second, first) < load(first, second) { second } else { first })
+}
+
+/// One of the candidates besides `but`, in proportion to the weights; `random` is uniform over 32
+/// bits.
+fn draw(candidates: &Candidates<'_>, but: Option<EndpointId>, random: u64) -> Option<EndpointId> {
+    let others = || candidates.iter().map(|it| it.id()).filter(move |id| Some(*id) != but);
+    let total: u64 = others().map(|id| u64::from(candidates.weight(id))).sum();
+    let mut left = (random * total) >> 32;
+    others().find(|id| {
+        let weight = u64::from(candidates.weight(*id));
+        let is_drawn = left < weight;
+        left = left.saturating_sub(weight);
+        is_drawn
+    })
 }
 
 #[cfg(test)]
@@ -38,9 +66,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::{Endpoint, EndpointSet, Loads, Moment, Topology};
 
     fn set(indices: &[usize]) -> EndpointSet {
         indices.iter().copied().filter_map(EndpointId::from_index).collect()
+    }
+
+    fn topology() -> Topology {
+        Topology::new(["a", "b", "c"].map(|name| Endpoint::new(name, name)).to_vec())
     }
 
     /// splitmix64: enough for an even draw, the same in every run.
@@ -55,20 +88,44 @@ mod tests {
 
     #[test]
     fn idle_candidates_share_evenly() {
-        let (candidates, loads) = (set(&[0, 1, 2]), Loads::new(3));
+        let (topology, loads) = (topology(), Loads::new());
+        let candidates = Candidates::new(set(&[0, 1, 2]), &topology, &loads, Moment::ZERO);
         let mut picks = [0_i32; 3];
         for random in draws(30_000) {
-            picks[TwoChoices.pick(candidates, &loads, random).unwrap().index()] += 1;
+            picks[TwoChoices.pick(&candidates, random).unwrap().place()] += 1;
         }
         assert!(picks.iter().all(|n| (n - 10_000).abs() < 500), "{picks:?}");
     }
 
     #[test]
     fn the_busiest_of_all_is_never_chosen() {
-        let (candidates, loads) = (set(&[0, 1, 2]), Arc::new(Loads::new(3)));
+        let (topology, loads) = (topology(), Arc::new(Loads::new()));
+        let candidates = Candidates::new(set(&[0, 1, 2]), &topology, &loads, Moment::ZERO);
         let _busy = loads.start_read(EndpointId::from_index(1).unwrap());
         for random in draws(1_000) {
-            assert_ne!(TwoChoices.pick(candidates, &loads, random).unwrap().index(), 1);
+            assert_ne!(TwoChoices.pick(&candidates, random).unwrap().place(), 1);
         }
+    }
+
+    #[test]
+    fn idle_candidates_share_by_weight_and_a_busy_one_by_what_it_carries() {
+        let weights = [("a", 1), ("b", 2), ("c", 5)];
+        let endpoints = weights.map(|(name, weight)| Endpoint::new(name, name).with_weight(weight));
+        let (topology, loads) = (Topology::new(endpoints.into()), Arc::new(Loads::new()));
+        let candidates = Candidates::new(set(&[0, 1, 2]), &topology, &loads, Moment::ZERO);
+        let mut picks = [0_i32; 3];
+        for random in draws(80_000) {
+            picks[TwoChoices.pick(&candidates, random).unwrap().place()] += 1;
+        }
+        let expected = [10_000, 20_000, 50_000];
+        let is_near = |(picks, expected): (&i32, &i32)| (picks - expected).abs() < 900;
+        assert!(picks.iter().zip(&expected).all(is_near), "{picks:?}");
+
+        // One statement is as much for `a` as five are for `c`.
+        let ids = [0, 2].map(|index| EndpointId::from_index(index).unwrap());
+        let _one = loads.start_read(ids[0]);
+        let _four: Vec<_> = (0..4).map(|_| loads.start_read(ids[1])).collect();
+        let two = Candidates::new(set(&[0, 2]), &topology, &loads, Moment::ZERO);
+        assert!(draws(1_000).all(|random| TwoChoices.pick(&two, random) == Some(ids[1])));
     }
 }

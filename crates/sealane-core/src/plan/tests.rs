@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use rstest::rstest;
 
 use super::*;
 use crate::{
-    Endpoint, Incarnation, Lsn, Observation, Outcome, Position, Report, Session, TopologyReducer,
-    TwoChoices, WriteClock,
+    Endpoint, Incarnation, Loads, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
+    Server, Session, TopologyReducer, TwoChoices, WriteClock,
 };
 
 fn id(index: usize) -> EndpointId {
@@ -40,12 +42,12 @@ fn topology() -> Topology {
     reducer.topology().clone()
 }
 
-fn replicas(demand: &Demand) -> Vec<usize> {
-    Plan::new(&topology(), demand).replicas().iter().map(EndpointId::index).collect()
+fn replicas(request: &ReadRequest) -> Vec<usize> {
+    Plan::new(&topology(), request).replicas().places().collect()
 }
 
-fn read(consistency: Consistency) -> Demand {
-    Demand::new(Access::Read, consistency, ms(110))
+fn read(consistency: Consistency) -> ReadRequest {
+    ReadRequest::new(Access::Read, consistency, ms(110))
 }
 
 #[rstest]
@@ -67,15 +69,15 @@ fn a_session_reads_only_where_its_write_is_replayed() {
     let (clock, session) = (WriteClock::default(), Session::own());
     clock.tick();
     session.wrote_anything(&clock); // stamp 2
-    let demand = read(Consistency::ReadYourWrites).with_session(session.view());
-    assert_eq!(replicas(&demand), [1]);
-    assert_eq!(Plan::new(&topology(), &demand).awaited(), Some(WriteStamp::from_number(2)));
+    let request = read(Consistency::ReadYourWrites).with_session(session.view());
+    assert_eq!(replicas(&request), [1]);
+    assert_eq!(Plan::new(&topology(), &request).awaited(), Some(WriteStamp::from_number(2)));
 }
 
 #[test]
 fn a_replica_far_behind_does_not_serve_sessions() {
-    let demand = read(Consistency::ReadYourWrites).with_max_lag(Some(Duration::from_millis(50)));
-    assert_eq!(replicas(&demand), [1]);
+    let request = read(Consistency::ReadYourWrites).with_max_lag(Some(Duration::from_millis(50)));
+    assert_eq!(replicas(&request), [1]);
 }
 
 #[rstest]
@@ -86,8 +88,8 @@ fn a_bound_that_keeps_a_read_from_every_replica_asks_for_probes(
     #[case] asks: bool,
 ) {
     let consistency = Consistency::BoundedStaleness(Duration::from_millis(bound_ms));
-    let plan = Plan::new(&topology(), &read(consistency));
-    assert_eq!(plan.awaits_freshness(consistency), asks);
+    let request = read(consistency);
+    assert_eq!(Plan::new(&topology(), &request).awaits_freshness(&request), asks);
 }
 
 #[test]
@@ -104,20 +106,22 @@ fn only_a_proof_is_missing_for_what_was_seen_elsewhere() {
 
 #[test]
 fn a_write_has_one_place() {
-    let demand = Demand::new(Access::Write, Consistency::Eventual, ms(0));
-    let mut plan = Plan::new(&topology(), &demand);
-    let loads = Loads::new(3);
-    assert_eq!(plan.next(&TwoChoices, &loads, 0), Some((id(0), Role::Primary)));
-    assert_eq!(plan.next(&TwoChoices, &loads, 0), None);
+    let request = ReadRequest::new(Access::Write, Consistency::Eventual, ms(0));
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let mut plan = Plan::new(&topology, &request);
+    assert_eq!(plan.next(&TwoChoices, all, 0), Some((id(0), Role::Primary)));
+    assert_eq!(plan.next(&TwoChoices, all, 0), None);
 }
 
 #[test]
 fn every_endpoint_is_given_once_and_the_primary_last() {
-    let mut plan = Plan::new(&topology(), &read(Consistency::Eventual));
-    let loads = Loads::new(3);
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let mut plan = Plan::new(&topology, &read(Consistency::Eventual));
     let mut order = Vec::new();
-    while let Some((next, _)) = plan.next(&TwoChoices, &loads, 1 << 32) {
-        order.push(next.index());
+    while let Some((next, _)) = plan.next(&TwoChoices, all, 1 << 32) {
+        order.push(next.place());
     }
     order[..2].sort_unstable();
     assert_eq!(order, [1, 2, 0]);
@@ -131,12 +135,14 @@ fn a_balancer_that_invents_endpoints_costs_nothing() {
         fn name(&self) -> &'static str {
             "inventor"
         }
-        fn pick(&self, _: EndpointSet, _: &Loads, _: u64) -> Option<EndpointId> {
+        fn pick(&self, _: &Candidates<'_>, _: u64) -> Option<EndpointId> {
             EndpointId::from_index(42)
         }
     }
-    let mut plan = Plan::new(&topology(), &read(Consistency::Eventual));
-    assert_eq!(plan.next(&Inventor, &Loads::new(3), 0), Some((id(1), Role::Replica)));
+    let (topology, loads) = (topology(), Loads::new());
+    let mut plan = Plan::new(&topology, &read(Consistency::Eventual));
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    assert_eq!(plan.next(&Inventor, all, 0), Some((id(1), Role::Replica)));
 }
 
 #[test]
@@ -149,12 +155,50 @@ fn explanation_and_plan_agree() {
         Consistency::Strong,
     ] {
         for access in [Access::Read, Access::Write] {
-            let demand = Demand::new(access, consistency, ms(110));
-            let plan = Plan::new(&topology, &demand);
+            let request = ReadRequest::new(access, consistency, ms(110));
+            let plan = Plan::new(&topology, &request);
             for (id, _) in topology.iter() {
                 let planned = plan.replicas().contains(id) || plan.primary() == Some(id);
-                assert_eq!(Plan::judge(&topology, id, &demand).is_ok(), planned);
+                assert_eq!(Plan::judge(&topology, id, &request).is_ok(), planned);
             }
         }
     }
+}
+
+/// Refuses the endpoints of these names.
+#[derive(Debug)]
+struct Without(&'static [&'static str]);
+
+impl ConsistencyPolicy for Without {
+    fn name(&self) -> &'static str {
+        "without"
+    }
+    fn judge(&self, candidate: &Candidate<'_>, _: &ReadRequest) -> Verdict {
+        match self.0.contains(&candidate.endpoint().name()) {
+            true => Err(Refusal::Declined { why: "is not wanted".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[rstest]
+#[case::one(&["level"], &[2])]
+#[case::all_so_the_floor_must_not_bring_them_back(&["level", "behind"], &[])]
+#[case::none(&[], &[1, 2])]
+fn a_policy_of_the_application_narrows_the_choice(
+    #[case] without: &'static [&'static str],
+    #[case] left: &[usize],
+) {
+    let request = read(Consistency::Eventual).with_policy(Some(Arc::new(Without(without))));
+    let plan = Plan::new(&topology(), &request);
+    assert_eq!(plan.replicas().places().collect::<Vec<_>>(), left);
+    assert_eq!(plan.primary(), Some(id(0)), "the primary always may");
+}
+
+#[test]
+fn a_policy_widens_nothing() {
+    let bound = Consistency::BoundedStaleness(Duration::from_millis(20));
+    let request = read(bound).with_policy(Some(Arc::new(Without(&[]))));
+    let plan = Plan::new(&topology(), &request);
+    assert!(!plan.replicas().contains(id(2)), "it is behind");
 }

@@ -1,10 +1,14 @@
 //! How far a MariaDB server has got in each of its streams.
 
+mod parse;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::parse::{ParseGtidError, parse_gtid_list};
+use super::gtid_text::ParseGtidError;
+use parse::parse_gtid_list;
+pub(super) use parse::parse_gtids;
 
 /// A MariaDB GTID position: the last transaction of each replication domain.
 ///
@@ -70,6 +74,15 @@ impl GtidList {
         })
     }
 
+    /// Whether each transaction of `other` is followed here by one of the same server, or is there itself.
+    pub(super) fn has_same(&self, other: &GtidList) -> bool {
+        other.0.iter().all(|theirs| {
+            self.of(theirs.domain).is_some_and(|ours| {
+                ours.server == theirs.server && ours.sequence >= theirs.sequence
+            })
+        })
+    }
+
     /// The later transaction of each domain.
     ///
     /// It covers both lists, unless they show different transactions under one
@@ -104,7 +117,11 @@ impl GtidList {
         other.0.iter().any(|theirs| self.of(theirs.domain).is_some())
     }
 
-    fn of(&self, domain: u32) -> Option<&Gtid> {
+    pub(super) fn gtids(&self) -> &[Gtid] {
+        &self.0
+    }
+
+    pub(super) fn of(&self, domain: u32) -> Option<&Gtid> {
         let index = self.0.binary_search_by_key(&domain, |gtid| gtid.domain).ok()?;
         self.0.get(index)
     }

@@ -1,13 +1,13 @@
 //! The transactions that a MySQL server has executed.
 
+mod parse;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    intervals::Intervals,
-    parse::{ParseGtidError, parse_gtid_set},
-};
+use super::{gtid_text::ParseGtidError, intervals::Intervals};
+use parse::parse_gtid_set;
 
 /// A MySQL GTID set: which transactions of which sources are contained.
 ///
@@ -118,7 +118,11 @@ impl GtidSet {
         })
     }
 
-    fn of(&self, source: &Source) -> Option<&Intervals> {
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    pub(super) fn of(&self, source: &Source) -> Option<&Intervals> {
         let index = self.0.binary_search_by(|part| part.source.cmp(source)).ok()?;
         self.0.get(index).map(|part| &part.numbers)
     }

@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
-use super::{Carried, Seen, Session, export::marked};
-use crate::{Past, Topology, WriteClock};
+use super::{Carried, Others, READS_BEFORE_WAITING, Seen, Session, export::marked};
+use crate::{Past, TableSet, Topology, WriteClock, topology::Parting};
 
 /// Why the past that a token tells of is not that of this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,14 @@ pub enum PastMismatch {
     OtherSystem,
     /// A failover has ended the timeline that it is of: what it tells of may be lost.
     BeforeFailover,
-    /// It is of a timeline that nobody here has seen yet.
-    NewerTimeline,
+    /// It is of a timeline that nobody here has seen yet; without timelines, of a server that the
+    /// primary here has not heard of.
+    NewerTimeline {
+        /// That timeline, or a number for that server.
+        theirs: u32,
+        /// The primary's timeline, or how many histories have ended here.
+        ours: u32,
+    },
 }
 
 impl Past {
@@ -31,10 +37,18 @@ impl Past {
         if !position.is_related_to(ours) {
             return Err(PastMismatch::OtherSystem);
         }
-        match position.timeline().cmp(&ours.timeline()) {
+        match topology.parting(position) {
+            Parting::None => {}
+            Parting::Ended => return Err(PastMismatch::BeforeFailover),
+            Parting::Unseen { writer: theirs } => {
+                return Err(PastMismatch::NewerTimeline { theirs, ours: topology.epoch() });
+            }
+        }
+        let (theirs, ours) = (position.timeline(), ours.timeline());
+        match theirs.cmp(&ours) {
             std::cmp::Ordering::Less => Err(PastMismatch::BeforeFailover),
             std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => Err(PastMismatch::NewerTimeline),
+            std::cmp::Ordering::Greater => Err(PastMismatch::NewerTimeline { theirs, ours }),
         }
     }
 }
@@ -42,10 +56,15 @@ impl Past {
 impl Session {
     /// A session that reads nothing older than what the primary has by now: for a
     /// past that is not known.
+    ///
+    /// Its first read waits for the proof instead of running on the primary: such a session often
+    /// has no second one, and anybody can have many of them begun.
     #[must_use]
     pub fn anew(clock: &WriteClock) -> Self {
         let session = Session::own();
         session.wrote_anything(clock);
+        session.is_anew.store(true, Ordering::Relaxed);
+        session.held_back.store(READS_BEFORE_WAITING - 1, Ordering::Relaxed);
         session
     }
 
@@ -57,8 +76,9 @@ impl Session {
         };
         let session = Session::own();
         if let Some(position) = position {
-            let carried =
-                Carried { position: position.clone(), stamp: clock.tick(), server: *server };
+            let is_unseen = matches!(topology.parting(position), Parting::Unseen { .. });
+            let (position, stamp) = (position.clone(), clock.tick());
+            let carried = Carried { position, stamp, server: *server, is_unseen };
             // It is empty, so this cannot fail.
             let _ = session.carried.set(Arc::new(carried));
         }
@@ -72,12 +92,59 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Tells the shared session, which is this one or stands beside this one, what `resumed` has
+    /// brought along. Its token was accepted. From now on reads through the shared session do not miss it, if they wait for other sessions at all.
+    ///
+    /// A past from after a failover that `topology` does not show yet is left out.
+    pub fn hear_of(&self, resumed: &Session, topology: &Topology, clock: &WriteClock) {
+        let others = self.told().or_else(|| self.others());
+        let Some(others) = others.filter(|others| others.listens()) else { return };
+        match resumed.carried() {
+            Some(carried) if carried.awaits_failover(topology) => {}
+            Some(carried) => others.bring(carried, topology, clock),
+            // All that is known of its past is that there is one.
+            None if resumed.is_anew.load(Ordering::Relaxed) => {
+                others.written.note(clock.tick(), &TableSet::WHOLE);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Others {
+    /// Keeps a position that contains `carried` and what was brought before.
+    fn bring(&self, carried: &Arc<Carried>, topology: &Topology, clock: &WriteClock) {
+        self.brought.rcu(|known| {
+            let Some(known) = known else { return Some(Arc::clone(carried)) };
+            // Numbers of a history that has ended may be used again.
+            let is_alive = topology.parting(&known.position) == Parting::None;
+            if is_alive && known.position.covers(&carried.position) {
+                return Some(Arc::clone(known));
+            }
+            let both = known.position.union(&carried.position).filter(|_| is_alive);
+            let position = match both {
+                Some(both) => both,
+                None => {
+                    // Of another history. A stamp stands for the older one.
+                    self.written.note(clock.tick(), &TableSet::WHOLE);
+                    carried.position.clone()
+                }
+            };
+            let stamp = known.stamp.max(carried.stamp);
+            Some(Arc::new(Carried { position, stamp, server: None, is_unseen: false }))
+        });
+    }
+}
+
 impl fmt::Display for PastMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             PastMismatch::OtherSystem => "it is of another database",
             PastMismatch::BeforeFailover => "it is from before a failover",
-            PastMismatch::NewerTimeline => "it is from after a failover that was not seen here yet",
+            PastMismatch::NewerTimeline { .. } => {
+                "it is from after a failover that was not seen here yet"
+            }
         })
     }
 }
@@ -86,7 +153,7 @@ impl std::error::Error for PastMismatch {}
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use crate::*;
 
@@ -99,17 +166,24 @@ mod tests {
         clock: WriteClock,
         reducer: TopologyReducer,
         time: u64,
+        ancestry: Option<Ancestry>,
+        run: u32,
     }
 
     impl Process {
         /// Everybody is at position 100 of timeline 1.
         fn new() -> Self {
+            let mut process = Process::unobserved();
+            (0..3).for_each(|index| process.observe(index, 100));
+            process
+        }
+
+        fn unobserved() -> Self {
             let names = ["primary", "replica-1", "replica-2"];
             let endpoints = names.map(|name| Endpoint::new(name, name)).to_vec();
             let reducer = TopologyReducer::new(Topology::new(endpoints));
-            let mut process = Process { clock: WriteClock::default(), reducer, time: 0 };
-            (0..3).for_each(|index| process.observe(index, 100));
-            process
+            let clock = WriteClock::default();
+            Process { clock, reducer, time: 0, ancestry: None, run: 1 }
         }
 
         fn observe(&mut self, index: usize, lsn: u64) {
@@ -123,9 +197,10 @@ mod tests {
                 0 => (Role::Primary, Replication::NotApplicable),
                 _ => (Role::Replica, Replication::Running),
             };
-            let (position, incarnation) =
-                (Some(position), Incarnation::new(format!("run of {index}")));
-            let report = Report { position, replication, ..Report::new(role, incarnation) };
+            let (position, incarnation) = (Some(position), Incarnation::new(self.run_of(index)));
+            let ancestry = self.ancestry.clone().filter(|_| index == 0);
+            let report =
+                Report { position, replication, ancestry, ..Report::new(role, incarnation) };
             self.reducer.apply(&Observation {
                 endpoint: EndpointId::from_index(index).unwrap(),
                 started: now,
@@ -133,6 +208,11 @@ mod tests {
                 stamp: self.clock.now(),
                 outcome: Outcome::Answered(report),
             });
+        }
+
+        fn run_of(&self, index: usize) -> String {
+            let which = if self.run > 1 { " again" } else { "" };
+            format!("run of {index}{which}")
         }
 
         fn topology(&self) -> &Topology {
@@ -145,9 +225,9 @@ mod tests {
         }
 
         fn serves(&self, session: &Session) -> Vec<usize> {
-            let demand = Demand::new(Access::Read, Consistency::ReadYourWrites, Moment::ZERO)
-                .with_session(session.view());
-            Plan::new(self.topology(), &demand).replicas().iter().map(EndpointId::index).collect()
+            let request = ReadRequest::new(Access::Read, Consistency::ReadYourWrites, Moment::ZERO)
+                .with_session(session.view_of(&TableSet::WHOLE, 0));
+            Plan::new(self.topology(), &request).replicas().places().collect()
         }
 
         /// What a token of `session` says, with the positions known here.
@@ -179,6 +259,54 @@ mod tests {
         assert_eq!(there.serves(&resumed), [2]);
     }
 
+    /// A MariaDB server with this number, and a replica of it.
+    fn mariadb(server: u32, primary: &str, passed: &str, replica: &str) -> Process {
+        let mut process = Process::unobserved();
+        let list = |text: &str| Position::GtidList(text.parse().unwrap());
+        process.ancestry = Some(Ancestry::mariadb(server, passed).unwrap());
+        process.observe_at(0, list(primary));
+        process.observe_at(1, list(replica));
+        process
+    }
+
+    fn of_list(text: &str) -> Past {
+        Past::Known { position: Some(Position::GtidList(text.parse().unwrap())), server: None }
+    }
+
+    #[test]
+    fn a_token_of_a_writer_that_the_primary_has_not_heard_of_waits() {
+        let there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let later = of_list("0-2-105");
+        let unseen = PastMismatch::NewerTimeline { theirs: 2, ours: 0 };
+        assert_eq!(later.check(there.topology()), Err(unseen));
+        let resumed = there.resume(&later);
+        assert!(resumed.awaits_failover(there.topology()));
+        assert_eq!(there.serves(&resumed), [0; 0], "the number is less than the replica's");
+    }
+
+    #[test]
+    fn a_token_of_a_writer_of_before_is_as_good_as_any() {
+        let there = mariadb(3, "0-3-200", "0-1-100,0-2-150,0-3-200", "0-3-200");
+        for known in ["0-1-90", "0-2-150", "0-3-199", "0-3-200"] {
+            assert_eq!(of_list(known).check(there.topology()), Ok(()), "{known}");
+            assert_eq!(there.serves(&there.resume(&of_list(known))), [1], "{known}");
+        }
+        // It may have been made a moment ago.
+        assert_eq!(of_list("0-3-207").check(there.topology()), Ok(()));
+        assert_eq!(there.serves(&there.resume(&of_list("0-3-207"))), [0; 0]);
+    }
+
+    #[test]
+    fn a_token_of_what_was_lost_here_is_from_before_a_failover() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-90");
+        // It comes back without the end of its log.
+        there.run = 2;
+        there.ancestry = Some(Ancestry::mariadb(2, "0-1-100,0-2-105").unwrap());
+        there.observe_at(0, Position::GtidList("0-2-105".parse().unwrap()));
+        assert_eq!(of_list("0-1-150").check(there.topology()), Err(PastMismatch::BeforeFailover));
+        assert_eq!(of_list("0-1-99").check(there.topology()), Ok(()));
+    }
+
     #[test]
     fn a_position_that_nobody_reaches_gives_way_to_what_the_primary_has() {
         let mut there = Process::new();
@@ -188,6 +316,57 @@ mod tests {
         assert_eq!(there.serves(&resumed), [0; 0]);
         there.observe(0, 150);
         assert_eq!(there.serves(&resumed), [1, 2]);
+    }
+
+    #[test]
+    fn the_shared_session_misses_nothing_that_a_resumed_one_brings_along() {
+        let mut there = Process::new();
+        let shared = Arc::new(Session::shared(WriteTracking::Tables));
+        shared.report_strays();
+        let bring = |there: &Process, lsn: u64, timeline: u32| {
+            let past = Past::Known { position: Some(at(lsn, timeline)), server: None };
+            let resumed = there.resume(&past);
+            shared.hear_of(&resumed, there.topology(), &there.clock);
+        };
+        bring(&there, 100, 1);
+        assert_eq!(there.serves(&shared), [1, 2]);
+        assert!(!shared.is_stray(&TableSet::WHOLE, 0, there.topology()));
+        // Of a timeline that nobody here has seen: everybody would wait for it.
+        bring(&there, 500, 2);
+        assert_eq!(there.serves(&shared), [1, 2]);
+        bring(&there, 150, 1);
+        bring(&there, 120, 1);
+        assert_eq!(there.serves(&shared), [0; 0]);
+        assert!(shared.is_stray(&TableSet::WHOLE, 0, there.topology()));
+        assert!(!shared.is_stray(&TableSet::WHOLE, 0, there.topology()), "it is said once");
+        there.observe(2, 150);
+        assert_eq!(there.serves(&shared), [2]);
+        assert_eq!(there.serves(&shared.fork()), [2]);
+        // Of its own past, a token says nothing.
+        let nothing = Export { stamp: WriteStamp::NONE, server: None };
+        assert_eq!(shared.view().export(there.topology()), Some(nothing));
+        there.observe(1, 150);
+        there.observe(0, 150);
+        assert_eq!(there.serves(&shared), [1, 2]);
+    }
+
+    #[test]
+    fn a_past_without_a_position_is_waited_for_as_a_write_of_now() {
+        let mut there = Process::new();
+        let shared = Session::shared(WriteTracking::Tables);
+        shared.hear_of(&there.resume(&Past::Unknown), there.topology(), &there.clock);
+        assert_eq!(there.serves(&shared), [0; 0]);
+        (0..3).for_each(|index| there.observe(index, 110));
+        assert_eq!(there.serves(&shared), [1, 2]);
+    }
+
+    #[test]
+    fn a_shared_session_that_waits_for_nobody_hears_of_nothing() {
+        let there = Process::new();
+        let shared = Session::shared(WriteTracking::Tables).waiting_for_others(false);
+        let past = Past::Known { position: Some(at(150, 1)), server: None };
+        shared.hear_of(&there.resume(&past), there.topology(), &there.clock);
+        assert_eq!(there.serves(&shared), [1, 2]);
     }
 
     #[test]
@@ -233,6 +412,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_read_of_a_session_that_begins_anew_takes_a_turn_and_waits() {
+        let there = Process::new();
+        for session in [Session::anew(&there.clock), there.resume(&Past::Unknown)] {
+            assert!(session.takes_turn() && !session.takes_turn());
+            assert!(session.should_wait_for_proof() && !session.should_wait_for_proof());
+        }
+        let known = Past::Known { position: Some(at(100, 1)), server: None };
+        assert!(!there.resume(&known).takes_turn());
+    }
+
+    #[test]
     fn a_session_that_did_nothing_new_has_nothing_new_to_tell() {
         let there = Process::new();
         let mark = Some(ServerMark::of(&Incarnation::new("run of 1")));
@@ -264,7 +454,7 @@ mod tests {
         };
         assert_eq!(check(at(900, 1)), Ok(()));
         assert_eq!(check(at(50, 0)), Err(PastMismatch::BeforeFailover));
-        assert_eq!(check(at(50, 2)), Err(PastMismatch::NewerTimeline));
+        assert_eq!(check(at(50, 2)), Err(PastMismatch::NewerTimeline { theirs: 2, ours: 1 }));
         assert_eq!(check(Position::Current), Err(PastMismatch::OtherSystem));
     }
 

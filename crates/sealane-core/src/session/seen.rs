@@ -1,23 +1,23 @@
-//! What a session has seen, in one word.
+//! What a session has seen, stored in one machine word.
 //!
-//! The word holds a stamp and the server, so that both change in one atomic step: no lock, and
-//! no reader ever pairs the server of one read with the stamp of another.
+//! The word holds a stamp and a server, so that both change in one atomic step. This needs no lock,
+//! and a reader never gets the server of one read with the stamp of another.
 //!
-//! There is no room for an endpoint and its run. But runs are numbered over all endpoints
-//! together ([`EndpointState::run`](crate::EndpointState::run)), so a run's number alone says
-//! which server it is. A process that has seen more than 65,535 runs tells the later ones apart
-//! no more: a session then remembers no server, and every server has to cover its stamp. That
-//! costs reads on the primary; to take one run for another would cost the promise.
+//! The word has no room for an endpoint and its run. But runs are numbered over all endpoints
+//! together ([`EndpointState::run`](crate::EndpointState::run)), so a run's number alone identifies
+//! the server. After 65,535 runs a process can no longer store the numbers of later ones. A session
+//! then remembers no server, and every server must cover its stamp. This costs reads on the
+//! primary; a confusion of two runs would break the promise.
 //!
-//! Rejected: some of a number's bits (a replica that crashed would count as the same again
-//! after 256 restarts), and two words that are written one after the other under a version (a
-//! lock, whatever it is called).
+//! Rejected: storing only some bits of the number (after 256 restarts a crashed replica would count
+//! as the same run again). Rejected: two words written one after the other with a version number (a
+//! lock under another name).
 
 use super::Server;
 use crate::WriteStamp;
 
-/// In the low sixteen bits the number of the run (0: no single server is known to hold all
-/// that was seen), then the stamp. 2^48 stamps last for nine years at a million a second.
+/// The low sixteen bits hold the run's number (0: no single server is known to hold everything
+/// seen), the other bits hold the stamp. 2^48 stamps last for nine years at a million per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Seen(u64);
 
@@ -41,19 +41,19 @@ impl Seen {
         Seen(stamp.number() << SERVER_BITS | server)
     }
 
-    /// A server holds all of it that covers this stamp.
+    /// Every server that covers this stamp holds everything seen.
     pub(super) fn stamp(self) -> WriteStamp {
         WriteStamp::from_number(self.0 >> SERVER_BITS)
     }
 
-    /// So does this one, whatever it covers.
+    /// Whether `server` holds everything seen, whatever it covers.
     pub(super) fn is_on(self, server: Server) -> bool {
         let number = number(server);
         number != 0 && self.0 & SERVER == number
     }
 
-    /// What was seen by both. On one server, it holds both; on two, neither is proved
-    /// to.
+    /// What both have seen together. If both have seen it on one server, this server holds
+    /// everything. On two servers, neither is proved to hold everything.
     pub(super) fn with(self, other: Seen) -> Seen {
         let nothing = Seen::default();
         if self == nothing || other == nothing {
@@ -69,7 +69,7 @@ impl Seen {
     }
 }
 
-/// 0 for a run whose number has no room.
+/// The run's number; 0 if it does not fit.
 fn number(server: Server) -> u64 {
     Some(u64::from(server.run)).filter(|number| *number <= SERVER).unwrap_or(0)
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_no_room_is_no_server_at_all() {
+    fn a_run_whose_number_does_not_fit_counts_as_no_server() {
         for run in [65_536, 65_537, u32::MAX] {
             let (seen, server) = seen_on(run, 7);
             assert!(!seen.is_on(server), "{run}");

@@ -1,28 +1,44 @@
-//! The newest write of each table.
+//! The newest write to each table.
+//!
+//! There is a stamp for each of 256 slots of table names (`TableSet`): no lock, no growth, and a
+//! collision costs a read on the primary. What a read touches is in its cached classification.
+//! What a write touches is read off its tokens (plain texts only), and widened by the catalog:
+//! tables that inheritance connects are one family.
+//!
+//! Any doubt means all tables:
+//! - While a statement or transaction runs that may change the schema, every read reads all tables
+//!   and every write writes all of them.
+//! - A write has written all tables if the catalog has changed between its beginning and its end.
+//! - So has every write before a change: its tables were told apart by other rules.
+//! - A change whose end nobody heard of counts as running for a minute more: it may wait for a
+//!   lock on the server.
+//!
+//! Temporary tables are no change, for nobody else sees them. A transaction that makes one has
+//! written anything: a default of its columns may call something that writes elsewhere.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Footprint, WriteStamp, footprint::SLOTS};
+use crate::{TableSet, WriteStamp, statement::SLOTS};
 
-/// What reads through a handle that many users share wait for. A session of its
-/// own always waits for all its writes.
+/// Which writes the reads of a shared handle wait for. A session of one user always waits for all
+/// its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WriteTracking {
-    /// For writes to the tables that they read. Where it is not known what a
-    /// statement reads or writes, it is taken to be everything. What is known comes from
-    /// the catalog: a change of the schema by another program is noticed within a minute.
+    /// Reads wait for writes to the tables that they read. A statement whose tables are unknown
+    /// counts as reading or writing all tables. The knowledge comes from the catalog: sealane
+    /// notices a schema change by another program within a minute.
     #[default]
     Tables,
-    /// For all writes through the handle, so that while somebody writes all reads are
-    /// on the primary.
+    /// Reads wait for all writes through the handle. So while any user writes, all reads go to the
+    /// primary.
     Whole,
 }
 
-/// The newest write, and that of each table, if tables are told apart.
+/// The newest write, and the newest write to each table if tables are tracked.
 #[derive(Debug)]
 pub(super) struct Writes {
     newest: AtomicU64,
@@ -49,16 +65,18 @@ impl Writes {
         }
     }
 
-    pub(super) fn note(&self, stamp: WriteStamp, written: &Footprint) {
+    pub(super) fn note(&self, stamp: WriteStamp, written: &TableSet) {
         if let Some(tables) = &self.tables {
             tables.note(stamp, written);
         }
-        // Behind its tables, so that whoever finds it finds them.
+        // Stored after the tables, so that a reader who finds this stamp also finds the tables'
+        // stamps.
         self.newest.fetch_max(stamp.number(), Ordering::SeqCst);
     }
 
-    /// The newest that a read of these tables, which `catalog` told, has to see.
-    pub(super) fn newest(&self, read: &Footprint, catalog: u64) -> u64 {
+    /// The newest write that a read of the tables `read` must see. `catalog` is the generation that
+    /// determined them.
+    pub(super) fn newest(&self, read: &TableSet, catalog: u64) -> u64 {
         match &self.tables {
             Some(tables) if !read.is_whole() => {
                 tables.tell_by(catalog, &self.newest);
@@ -69,18 +87,18 @@ impl Writes {
     }
 }
 
-/// The stamp of the newest write of each slot of a [`Footprint`], and of those
-/// that may have been of any.
+/// The stamp of the newest write to each slot of a [`TableSet`], and of the newest write to unknown
+/// tables.
 #[derive(Debug)]
 struct TableStamps {
     slots: [AtomicU64; SLOTS],
     anywhere: AtomicU64,
-    /// By which state of the catalog tables were told apart.
+    /// The catalog's generation that determined the tables.
     catalog: AtomicU64,
 }
 
 impl TableStamps {
-    fn note(&self, stamp: WriteStamp, written: &Footprint) {
+    fn note(&self, stamp: WriteStamp, written: &TableSet) {
         if written.is_whole() {
             self.anywhere.fetch_max(stamp.number(), Ordering::AcqRel);
         }
@@ -89,8 +107,9 @@ impl TableStamps {
         }
     }
 
-    /// Tells tables apart by `catalog` from now on. Under another one writes had other tables:
-    /// those up to now, `written`, may have been any.
+    /// Switches to the catalog's generation `catalog`. Tables of earlier writes came from another
+    /// generation and may be wrong. So all writes up to now (`written`) count as writes to any
+    /// table.
     fn tell_by(&self, catalog: u64, written: &AtomicU64) {
         if self.catalog.load(Ordering::Acquire) != catalog {
             self.anywhere.fetch_max(written.load(Ordering::SeqCst), Ordering::AcqRel);
@@ -98,8 +117,8 @@ impl TableStamps {
         }
     }
 
-    /// The newest write that a read of these tables has to see.
-    fn newest(&self, read: &Footprint) -> u64 {
+    /// The newest write that a read of these tables must see.
+    fn newest(&self, read: &TableSet) -> u64 {
         let slots = read.slots().map(|slot| self.slots[slot].load(Ordering::Acquire));
         slots.fold(self.anywhere.load(Ordering::Acquire), u64::max)
     }
@@ -123,7 +142,7 @@ mod tests {
         Topology::new(vec![Endpoint::new("primary", "here")])
     }
 
-    /// A replica that has replayed nothing of what was written.
+    /// A topology with a replica that has replayed none of the writes.
     fn behind() -> Topology {
         let endpoints = ["primary", "replica"].map(|name| Endpoint::new(name, name)).to_vec();
         let mut reducer = TopologyReducer::new(Topology::new(endpoints));
@@ -141,7 +160,7 @@ mod tests {
         reducer.topology().clone()
     }
 
-    fn tables<const N: usize>(names: [&str; N]) -> Footprint {
+    fn tables<const N: usize>(names: [&str; N]) -> TableSet {
         names.into_iter().collect()
     }
 
@@ -150,33 +169,33 @@ mod tests {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
         session.wrote(&tables(["boat", "crew"]), 0, &clock);
         session.wrote(&tables(["harbour"]), 0, &clock);
-        let needed = |read: Footprint| session.view_of(&read, 0).written().number();
+        let needed = |read: TableSet| session.view_of(&read, 0).written().number();
         assert_eq!(needed(tables(["boat"])), 1);
         assert_eq!(needed(tables(["crew", "harbour"])), 2);
         assert_eq!(needed(tables(["cargo"])), 0);
-        assert_eq!(needed(Footprint::WHOLE), 2);
+        assert_eq!(needed(TableSet::WHOLE), 2);
     }
 
     #[test]
-    fn what_may_have_been_any_table_was_each_of_them() {
+    fn a_write_to_unknown_tables_counts_for_each_table() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
         session.wrote_anything(&clock);
         assert_eq!(session.view_of(&tables(["cargo"]), 0).written().number(), 1);
     }
 
     #[test]
-    fn what_was_written_under_another_catalog_may_have_been_any_table() {
+    fn a_write_under_another_catalog_counts_for_each_table() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
         session.wrote(&tables(["boat"]), 0, &clock);
         session.wrote(&tables(["crew"]), 0, &clock);
         let needed = |catalog| session.view_of(&tables(["cargo"]), catalog).written().number();
         assert_eq!((needed(0), needed(1)), (0, 2));
         session.wrote(&tables(["crew"]), 1, &clock);
-        assert_eq!(needed(1), 2, "but not what was written since");
+        assert_eq!(needed(1), 2, "but later writes still count by table");
     }
 
     #[test]
-    fn a_session_of_its_own_and_one_of_the_whole_do_not_ask_for_tables() {
+    fn own_sessions_and_whole_tracking_ignore_tables() {
         for session in [Session::own(), Session::shared(WriteTracking::Whole)] {
             let clock = WriteClock::default();
             session.wrote(&tables(["boat"]), 0, &clock);
@@ -185,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_merged_in_counts_for_all_tables() {
+    fn merged_writes_count_for_all_tables() {
         let (clock, session) = (WriteClock::default(), Session::shared(WriteTracking::Tables));
         let other = Session::own();
         other.wrote(&tables(["boat"]), 0, &clock);
@@ -193,7 +212,7 @@ mod tests {
         assert_eq!(session.view_of(&tables(["cargo"]), 0).written().number(), 1);
     }
 
-    /// A shared session, and one of a user beside it.
+    /// A clock, a shared session, and a user's session beside it.
     fn two(waits: bool) -> (WriteClock, std::sync::Arc<Session>, Session) {
         let shared = Session::shared(WriteTracking::Tables).waiting_for_others(waits);
         let shared = std::sync::Arc::new(shared);
@@ -208,7 +227,11 @@ mod tests {
         own.wrote(&tables(["boat"]), 0, &clock);
         let needed = |name| shared.view_of(&tables([name]), 0).written().number();
         assert_eq!((needed("boat"), needed("crew")), (1, 0));
-        assert_eq!(shared.view().written(), WriteStamp::NONE, "it has written nothing itself");
+        assert_eq!(
+            shared.view().written(),
+            WriteStamp::NONE,
+            "the shared session itself has written nothing"
+        );
         assert_eq!(shared.fork().view().written().number(), 1, "a fork waits as well");
         own.wrote_anything(&clock);
         assert_eq!((needed("boat"), needed("crew")), (2, 2));
@@ -225,16 +248,16 @@ mod tests {
     }
 
     #[test]
-    fn a_session_beside_one_that_is_beside_the_shared_one_tells_it_too() {
+    fn a_session_beside_an_own_session_reports_to_the_shared_one_too() {
         let (clock, shared, own) = two(true);
         let own = std::sync::Arc::new(own);
         own.fork().beside(&own).wrote(&tables(["boat"]), 0, &clock);
-        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written().number(), 1);
+        assert_eq!(shared.view_of(&TableSet::WHOLE, 0).written().number(), 1);
         assert_eq!(own.view().written(), WriteStamp::NONE, "a fork goes its own way");
     }
 
     #[test]
-    fn what_others_wrote_under_another_catalog_may_have_been_any_table() {
+    fn writes_of_others_under_another_catalog_count_for_each_table() {
         let (clock, shared, own) = two(true);
         own.wrote(&tables(["boat"]), 0, &clock);
         let needed = |catalog| shared.view_of(&tables(["cargo"]), catalog).written().number();
@@ -242,22 +265,22 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_wait_for_others_is_not_told() {
+    fn a_shared_session_that_does_not_wait_for_others_hears_of_no_writes() {
         let (clock, shared, own) = two(false);
         assert!(!own.tells_tables());
         own.wrote_anything(&clock);
-        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written(), WriteStamp::NONE);
+        assert_eq!(shared.view_of(&TableSet::WHOLE, 0).written(), WriteStamp::NONE);
     }
 
     #[test]
-    fn what_is_made_up_to_be_on_the_safe_side_is_nobody_elses_write() {
+    fn the_precaution_of_a_session_that_begins_anew_is_no_write_for_others() {
         let (clock, shared, _) = two(true);
         let _anew = Session::anew(&clock).beside(&shared);
-        assert_eq!(shared.view_of(&Footprint::WHOLE, 0).written(), WriteStamp::NONE);
+        assert_eq!(shared.view_of(&TableSet::WHOLE, 0).written(), WriteStamp::NONE);
     }
 
     #[test]
-    fn a_stray_is_told_once_and_only_where_somebody_asks() {
+    fn a_stray_is_reported_once_and_only_if_requested() {
         for waits in [true, false] {
             let (clock, shared, own) = two(waits);
             let topology = behind();
@@ -268,7 +291,7 @@ mod tests {
             assert!(shared.reports_strays());
             own.wrote(&tables(["boat"]), 0, &clock);
             shared.wrote(&tables(["crew"]), 0, &clock);
-            assert!(!stray("crew"), "its own write");
+            assert!(!stray("crew"), "the shared session's own write");
             assert!(stray("boat"), "waits: {waits}");
             assert!(!stray("boat") && !shared.reports_strays(), "once");
         }

@@ -1,10 +1,14 @@
-//! What goes on where nobody looks.
+//! Activity that a session cannot observe.
 //!
-//! A connection or a transaction may be handed out as a type of somebody else's; what is
-//! done with it is not seen. While that goes on, a session has to count as one that has
-//! just written, or just seen something there, whenever a statement of it is planned. What
-//! was handed out may have been used until the moment when it was given back, so it counts
-//! once more afterwards. All of this is rare: usually a plan costs one load.
+//! A connection or a transaction may be handed out as a foreign type, and sealane does not see what
+//! is done with it. While it is in use, each plan of the session must assume that the session has
+//! just written or seen something there. It may be in use until the moment when it is given back,
+//! so the next plan afterwards assumes this once more. All of this is rare: usually it costs a plan
+//! one atomic load.
+//!
+//! The end of an executor of SeaORM's cannot be seen, so it counts for a second. (Rejected:
+//! SeaORM's metric callback on a connection of each session. It hears of statements, not of
+//! commits.)
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -12,26 +16,27 @@ use std::sync::{
 };
 
 use super::{Carried, Server, Session};
-use crate::{Footprint, Moment, Topology, WriteClock};
+use crate::{Moment, TableSet, Topology, WriteClock};
 
-/// What one session has to look after.
+/// The unobserved activity of one session.
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
-    /// Of how much `open` consists.
+    /// The number of entries in `open`.
     count: AtomicU32,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Somebody may write until then.
+    /// Until this moment, unobserved writes are possible.
     writing_until: Option<Moment>,
     lent: Vec<Arc<Loan>>,
-    /// What was merged into a shared session from after a failover that is not seen here.
+    /// A position merged into a shared session, from after a failover that this process has not
+    /// seen yet.
     failover: Option<Arc<Carried>>,
 }
 
-/// A transaction on a server, whose statements are not seen.
+/// A transaction on a server whose statements are not observed.
 #[derive(Debug)]
 struct Loan {
     server: Server,
@@ -39,37 +44,36 @@ struct Loan {
     is_over: AtomicBool,
 }
 
-/// Held while statements may run whose answers the session does not see. See
-/// [`Session::lend`].
+/// A guard for the time in which unobserved statements may run. See [`Session::lend`].
 #[derive(Debug)]
-#[must_use = "dropping it says that nothing more is seen there"]
+#[must_use = "dropping it means that nothing more is seen there"]
 pub struct Lent(Option<Arc<Loan>>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(loan) = &self.0 {
-            // The next plan notes what may have been seen until now.
+            // The next plan records what may have been seen until now.
             loan.is_over.store(true, Ordering::Release);
         }
     }
 }
 
 impl Session {
-    /// Says that somebody has a transaction on `server` in his hands, and that its answers
-    /// are not seen here, until the guard is dropped: every plan of this session meanwhile
-    /// counts as if something had just been seen there. So the session does not go back in
-    /// time beside its own transaction. `is_primary`: it was the primary when the
-    /// transaction began.
+    /// Announces a transaction on `server` whose answers are not observed here. Until the guard is
+    /// dropped, each plan of this session assumes that the session has just seen something on
+    /// `server`. So the session does not go back in time beside its own transaction. `is_primary`:
+    /// whether the server was the primary when the transaction began.
     ///
-    /// A shared session is not told: it promises no order of its users' reads. What
-    /// the transaction writes it learns when that ends, as always.
+    /// A shared session ignores this, because it promises no order of its users' reads. It learns
+    /// of the transaction's writes at the end, as always.
     pub fn lend(&self, server: Server, is_primary: bool) -> Lent {
         if self.is_shared() {
             return Lent(None);
         }
         let loan = Arc::new(Loan { server, is_primary, is_over: AtomicBool::new(false) });
         self.unwatched.change(|open| {
-            // The new one notes a later stamp on the same server, for those that are over, too.
+            // The new loan records a later stamp on the same server. This covers the loans there
+            // that are over.
             open.lent.retain(|it| {
                 let same = (it.server, it.is_primary) == (loan.server, loan.is_primary);
                 !(same && it.is_over.load(Ordering::Acquire))
@@ -79,9 +83,8 @@ impl Session {
         Lent(Some(loan))
     }
 
-    /// Says that somebody who is not seen may write on behalf of this session until then:
-    /// every plan meanwhile, and the first one afterwards, counts as if a write had just
-    /// ended.
+    /// Announces that unobserved writes on behalf of this session are possible until `until`. Each
+    /// plan until then, and the first one afterwards, assumes that a write has just ended.
     pub fn expect_writes(&self, until: Moment) {
         let later = |open: &mut Open| open.writing_until = open.writing_until.max(Some(until));
         self.unwatched.change(later);
@@ -92,28 +95,30 @@ impl Session {
         }
     }
 
-    /// Whether something goes on that nobody sees, so that the session has to
-    /// [catch up](Self::catch_up) before it is looked at. One load.
+    /// Whether there is unobserved activity, so that the session must [catch up](Self::catch_up)
+    /// before its view is used. One atomic load.
     #[must_use]
     pub fn is_unwatched(&self) -> bool {
         self.unwatched.count.load(Ordering::Acquire) > 0
     }
 
-    /// Notes what may have happened unseen by `now`.
+    /// Records what may have happened unobserved until `now`.
     pub fn catch_up(&self, topology: &Topology, now: Moment, clock: &WriteClock) {
         if !self.is_unwatched() {
             return;
         }
-        // All in one step: whoever finds nothing open any more finds it noted.
+        // All of this happens under one lock: a thread that finds nothing open finds everything
+        // recorded.
         self.unwatched.change(|open| {
             let failover = open.failover.take_if(|it| !it.awaits_failover(topology));
             if failover.is_some() || open.writing_until.is_some() {
-                // The shared session is told by itself.
-                self.written.note(clock.tick(), &Footprint::WHOLE);
+                // The shared session has its own entry, so it is not told here.
+                self.written.note(clock.tick(), &TableSet::WHOLE);
             }
             open.writing_until = open.writing_until.filter(|until| now < *until);
             open.lent.retain(|loan| {
-                // Before: what ends meanwhile is looked at by the next plan once more.
+                // Read before recording: a loan that ends in the meantime is recorded once more by
+                // the next plan.
                 let is_over = loan.is_over.load(Ordering::Acquire);
                 self.saw_unplanned(loan.server, loan.is_primary, clock);
                 !is_over
@@ -123,7 +128,8 @@ impl Session {
 }
 
 impl Unwatched {
-    /// Keeps a position for when the failover is seen; the one of the later timeline.
+    /// Keeps a position until its failover is seen. Of several positions, keeps the one of the
+    /// latest timeline.
     pub(super) fn await_failover(&self, carried: &Arc<Carried>) {
         self.change(|open| {
             let timeline = |it: &Arc<Carried>| it.position.timeline();
@@ -136,7 +142,7 @@ impl Unwatched {
 
     fn change(&self, change: impl FnOnce(&mut Open)) {
         let mut open: MutexGuard<'_, Open> =
-            // Each field is whole at any time.
+            // Each field is consistent at any time, so a poisoned lock does no harm.
             self.open.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut open);
         let others = [open.writing_until.is_some(), open.failover.is_some()];
@@ -174,8 +180,7 @@ mod tests {
             User { clock: WriteClock::default(), topology, session: Session::own() }
         }
 
-        /// What the primary, and each of two replicas, must cover in stamps when a read is
-        /// planned.
+        /// The stamps that the primary and each of two replicas must cover when a read is planned.
         fn planned(&self, millis: u64) -> [u64; 3] {
             self.session.catch_up(&self.topology, at(millis), &self.clock);
             [0, 1, 2].map(|index| self.session.view().needs(server(index)).number())
@@ -183,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn while_a_transaction_is_lent_every_plan_has_just_seen_something_there() {
+    fn while_a_transaction_is_lent_each_plan_assumes_a_new_read_there() {
         let it = User::new();
         assert!(!it.session.is_unwatched());
         let lent = it.session.lend(server(0), true);
         assert_eq!(it.planned(0), [0, 1, 1]);
         assert_eq!(it.planned(0), [0, 2, 2]);
         drop(lent);
-        assert_eq!(it.planned(0), [0, 3, 3], "until the moment when it was given back");
+        assert_eq!(it.planned(0), [0, 3, 3], "it counts until it is given back");
         assert!(!it.session.is_unwatched());
         assert_eq!(it.planned(0), [0, 3, 3]);
     }
@@ -201,13 +206,13 @@ mod tests {
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
         let _lent = it.session.lend(server(1), false);
         assert_eq!(it.planned(0), [2, 0, 2]);
-        // The session has seen more on another server: now neither holds all.
+        // The session has seen more on another server: now neither server holds everything.
         it.session.saw(server(2), &it.session.view(), true, &it.clock);
         assert_eq!(it.planned(0), [4, 4, 4]);
     }
 
     #[test]
-    fn two_transactions_on_two_servers_are_held_by_neither() {
+    fn with_transactions_on_two_servers_neither_holds_everything() {
         let it = User::new();
         let _one = it.session.lend(server(0), true);
         let _two = it.session.lend(server(1), false);
@@ -236,20 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_session_promises_no_order_and_is_not_told_of_loans() {
+    fn a_shared_session_promises_no_order_and_ignores_loans() {
         let shared = Session::shared(WriteTracking::Tables);
         let _lent = shared.lend(server(0), true);
         assert!(!shared.is_unwatched());
     }
 
     #[test]
-    fn while_writes_are_expected_every_plan_has_just_written_and_the_next_one_too() {
+    fn while_writes_are_expected_each_plan_assumes_one_and_so_does_the_next() {
         let it = User::new();
         it.session.expect_writes(at(100));
         it.session.expect_writes(at(50));
         assert_eq!(it.planned(0), [1, 1, 1]);
         assert_eq!(it.planned(99), [2, 2, 2]);
-        assert_eq!(it.planned(5_000), [3, 3, 3], "what was written since, up to the end");
+        assert_eq!(it.planned(5_000), [3, 3, 3], "writes up to the end count");
         assert!(!it.session.is_unwatched());
         assert_eq!(it.planned(5_001), [3, 3, 3]);
     }
@@ -268,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_primary_showed_ties_to_it_until_a_stamp_of_now_is_covered() {
+    fn an_unplanned_read_on_the_primary_ties_the_session_to_it() {
         let it = User::new();
         it.session.saw_unplanned(server(0), true, &it.clock);
         assert_eq!(it.planned(0), [0, 1, 1]);
-        // It had seen something on a replica, which the primary has, too.
+        // The session had seen something on a replica, and the primary holds this too.
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
         it.session.saw_unplanned(server(0), true, &it.clock);
         assert_eq!(it.planned(0), [0, 3, 3]);

@@ -1,11 +1,11 @@
-//! A session at one moment.
+//! The state of a session at one moment.
 
 use std::sync::Arc;
 
 use super::{Seen, Server};
-use crate::{EndpointState, Position, ServerMark, Topology, WriteStamp};
+use crate::{EndpointState, Position, ServerMark, Topology, WriteStamp, topology::Parting};
 
-/// A session at the moment of planning.
+/// The state of a session at the moment of planning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionView {
     written: WriteStamp,
@@ -15,19 +15,22 @@ pub struct SessionView {
 
 /// What a session wrote and saw in another process.
 ///
-/// Data at the position hold it. So do data that cover the stamp, which was
-/// drawn here afterwards: the primary's position sampled since then contains
-/// whatever the primary had answered before. The first needs no new sample; the
-/// second is one comparison, and outlives a position that a failover has lost. It says
-/// nothing of data on an older timeline: those were sampled from the primary before.
+/// A server holds all of this if it covers `position`, or if it covers `stamp`. The stamp is drawn
+/// when the position arrives here; a position of the primary sampled later contains everything that
+/// the primary had answered before. The first test needs no new sample. The second is one
+/// comparison, and it still works if a failover has lost the position. But the stamp proves nothing
+/// about data on an older timeline, because that data was sampled from the previous primary.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Carried {
-    /// What was brought along.
+    /// The position that the session brought along.
     pub position: Position,
-    /// Drawn when it arrived.
+    /// The stamp drawn when the position arrived.
     pub stamp: WriteStamp,
-    /// The replica that showed more there.
+    /// The replica that had shown more than the position in the other process.
     pub server: Option<ServerMark>,
+    /// When it arrived, it was of a history that was not seen here yet, and positions do not number
+    /// histories.
+    pub(super) is_unseen: bool,
 }
 
 impl SessionView {
@@ -41,7 +44,7 @@ impl SessionView {
         self.written
     }
 
-    /// The position that it brought along.
+    /// The position that the session brought along.
     #[must_use]
     pub fn carried(&self) -> Option<&Arc<Carried>> {
         self.carried.as_ref()
@@ -51,29 +54,34 @@ impl SessionView {
         self.seen
     }
 
-    /// The stamp that covers all that the session has seen here.
+    /// The stamp that covers everything that the session has seen here.
     #[must_use]
     pub fn seen_stamp(&self) -> WriteStamp {
         self.seen.stamp()
     }
 
-    /// Whether `server` holds all that the session has seen here, because it
-    /// showed it.
+    /// Whether `server` holds everything that the session has seen here, because it has shown it.
     #[must_use]
     pub fn has_seen_only(&self, server: Server) -> bool {
         self.seen.is_on(server)
     }
 
-    /// The stamp that `server` must cover to serve this session, for what it wrote
+    /// Whether a server that covers `stamp` has all of it, whichever server that is. Most have.
+    #[inline]
+    pub(crate) fn is_within(&self, stamp: WriteStamp) -> bool {
+        self.carried.is_none() && self.written <= stamp && self.seen.stamp() <= stamp
+    }
+
+    /// The stamp that `server` must cover to serve this session, because of what the session wrote
     /// and saw here.
     #[must_use]
     pub fn needs(&self, server: Server) -> WriteStamp {
         if self.seen.is_on(server) { self.written } else { self.written.max(self.seen.stamp()) }
     }
 
-    /// The stamp that the primary must be proved to show ([`Topology::shown`]), or else it may show
-    /// less than the session has seen on a replica. `None` if that is proved, and where the primary
-    /// does not tell.
+    /// The stamp that the primary must be proved to show ([`Topology::shown`]), because it may show
+    /// less than the session has seen on a replica. `None` if this is proved already, or if the
+    /// primary does not report it.
     #[must_use]
     pub fn ahead_of_primary(&self, topology: &Topology) -> Option<WriteStamp> {
         let shown = topology.shown()?;
@@ -83,31 +91,47 @@ impl SessionView {
         is_ahead.then_some(self.seen.stamp())
     }
 
-    /// Whether the endpoint in this state has what the session wrote, here and
-    /// elsewhere.
+    /// Whether an endpoint in this state has everything that the session wrote, here and in other
+    /// processes.
     pub(crate) fn has_writes(&self, state: &EndpointState) -> bool {
         state.covered >= self.written && self.missing(state).is_none()
     }
 
-    /// The stamp that would prove that an endpoint in this state holds what was
-    /// carried here; `None` if it is proved.
+    /// The stamp that would prove that an endpoint in this state holds what was carried here;
+    /// `None` if this is proved already.
     pub(crate) fn missing(&self, state: &EndpointState) -> Option<WriteStamp> {
-        let carried = self.carried.as_deref()?;
-        let ours = state.position.as_ref();
-        let holds = ours.is_some_and(|ours| ours.covers(&carried.position))
-            || (state.covered >= carried.stamp && !carried.is_after_failover(ours));
-        (!holds).then_some(carried.stamp)
+        self.carried.as_deref().filter(|carried| !carried.is_held_by(state)).map(|it| it.stamp)
     }
 }
 
 impl Carried {
-    /// Whether it was written after a failover that is not seen in `topology` yet.
-    pub(super) fn awaits_failover(&self, topology: &Topology) -> bool {
-        self.is_after_failover(topology.current_position())
+    /// Whether an endpoint in this state is proved to hold it.
+    fn is_held_by(&self, state: &EndpointState) -> bool {
+        let ours = state.position.as_ref();
+        if self.is_unseen {
+            // A number of another server, or a sample of a primary that was replaced, proves nothing.
+            return ours.is_some_and(|ours| ours.has_same(&self.position));
+        }
+        // The cheaper one first.
+        (state.covered >= self.stamp && !self.is_after_failover(ours))
+            || ours.is_some_and(|ours| ours.covers(&self.position))
     }
 
-    /// Whether data at position `ours` are of a timeline that ended before.
+    /// Whether a replica in use is not proved to hold it.
+    pub(super) fn is_missed_on_replicas(&self, topology: &Topology) -> bool {
+        topology.states(topology.replicas_in_use()).any(|state| !self.is_held_by(state))
+    }
+
+    /// Whether the position comes from after a failover that `topology` does not show yet.
+    pub(super) fn awaits_failover(&self, topology: &Topology) -> bool {
+        let is_unseen = || matches!(topology.parting(&self.position), Parting::Unseen { .. });
+        self.is_after_failover(topology.current_position()) || (self.is_unseen && is_unseen())
+    }
+
+    /// Whether the position `ours` is on an older timeline.
     fn is_after_failover(&self, ours: Option<&Position>) -> bool {
-        ours.is_some_and(|ours| ours.timeline() < self.position.timeline())
+        ours.is_some_and(|ours| {
+            ours.timeline() < self.position.timeline() && ours.is_related_to(&self.position)
+        })
     }
 }

@@ -2,7 +2,9 @@
 
 mod claim;
 mod election;
+mod epoch;
 mod identity;
+mod membership;
 mod shown;
 mod subscriber;
 mod timeline;
@@ -12,9 +14,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{EndpointState, Topology};
 use crate::{
-    Condition, Database, EndpointId, Event, Failure, Health, HealthPolicy, LagHistory, Moment,
-    Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
-    history::{History, Sample},
+    Condition, Database, EndpointId, Event, Failure, Health, HealthPolicy, Incarnation, LagHistory,
+    Moment, Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
+    topology::samples::{History, Sample},
 };
 use shown::Shown;
 use subscriber::Located;
@@ -40,6 +42,10 @@ pub struct TopologyReducer {
     database: Option<Arc<Database>>,
     /// Whose sample is the newest.
     sampled_of: Option<EndpointId>,
+    /// The run that it is of.
+    sampled_run: Option<Incarnation>,
+    /// The first sample of the epoch.
+    epoch_began_at: Option<Position>,
     /// How many replicas were seen to become primaries.
     promotions: u32,
     /// How often a server took over from another on a timeline of the same number.
@@ -48,6 +54,7 @@ pub struct TopologyReducer {
     runs: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
+    /// One for each endpoint of the topology, in its order.
     watched: Vec<Watched>,
 }
 
@@ -72,6 +79,8 @@ impl TopologyReducer {
             ours_seen_at: Moment::ZERO,
             database: None,
             sampled_of: None,
+            sampled_run: None,
+            epoch_began_at: None,
             newest_timeline: 0,
             promotions: 0,
             partings: 0,
@@ -91,7 +100,7 @@ impl TopologyReducer {
     /// it is not in this topology.
     #[must_use]
     pub fn lags(&self, id: EndpointId) -> Option<&LagHistory> {
-        self.watched.get(id.index()).map(|watched| &watched.lags)
+        self.watched(id).map(|watched| &watched.lags)
     }
 
     /// The least position known of the primary in charge that contains every write
@@ -110,18 +119,29 @@ impl TopologyReducer {
     #[must_use]
     pub fn catches_up_in(&self, id: EndpointId, now: Moment) -> Option<Duration> {
         let state = self.topology.get(id)?;
-        let replays = state.is_usable()
-            && state.role == Role::Replica
+        let replays = state.is_replica_in_use()
             && !state.old_timeline
             && !matches!(state.replication, Replication::Paused | Replication::Stopped);
         if replays { self.lags(id)?.catches_up_in(now) } else { None }
+    }
+
+    /// What is remembered of `id`.
+    fn watched(&self, id: EndpointId) -> Option<&Watched> {
+        self.watched.get(self.topology.index(id)?)
+    }
+
+    /// What is known of `id`, and what is remembered of it.
+    fn both_mut(&mut self, id: EndpointId) -> Option<(&mut EndpointState, &mut Watched)> {
+        let index = self.topology.index(id)?;
+        Some((self.topology.endpoints.get_mut(index)?, self.watched.get_mut(index)?))
     }
 
     /// Takes in one observation and says what it changed.
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
-        let Some(watched) = self.watched.get_mut(id.index()) else { return events };
+        // It may be late: about an endpoint that was removed meanwhile.
+        let Some(watched) = self.watched(id) else { return events };
         // What was asked before the last answer says nothing new, however it ended.
         if watched.answered_at.is_some_and(|at| observation.started < at) {
             return events;
@@ -144,13 +164,17 @@ impl TopologyReducer {
         self.note_timelines();
         self.judge_timelines(id, &mut events);
         self.elect(&mut events);
+        self.doubt_until_sampled();
         self.tell_fenced(&mut events);
         self.compare_search_paths(observation, &mut events);
         self.sample(observation);
+        self.judge_histories();
+        self.judge_timelines(id, &mut events);
         self.note_shown(observation);
         self.prove();
         self.judge_lag(&mut events);
-        self.remember_lag(observation);
+        self.remember_lags(observation);
+        self.topology.note_replicas_in_use();
         events
     }
 
@@ -161,14 +185,12 @@ impl TopologyReducer {
         events: &mut Vec<Event>,
     ) {
         let id = observation.endpoint;
-        let (Some(state), Some(watched)) =
-            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
-        else {
-            return;
-        };
+        let policy = self.policy;
+        let Some((state, watched)) = self.both_mut(id) else { return };
         watched.failed_at = Some(observation.finished);
         watched.feeds.clear();
-        let down = watched.standing.failed(observation.finished, &self.policy);
+        watched.course.fail();
+        let down = watched.standing.failed(observation.finished, &policy);
         fail(id, state, failure, down, events);
     }
 
@@ -177,12 +199,10 @@ impl TopologyReducer {
         let located = self.locate(observation);
         self.note_claim(id, report, now);
         let is_astray = self.is_astray(id, report);
-        let (Some(state), Some(watched)) =
-            (self.topology.endpoints.get_mut(id.index()), self.watched.get_mut(id.index()))
-        else {
-            return;
-        };
+        let (policy, next_run) = (self.policy, self.runs.saturating_add(1));
+        let Some((state, watched)) = self.both_mut(id) else { return };
         watched.answered_at = Some(observation.started);
+        watched.course.note(state, report, observation);
         watched.note_feeds(&report.feeds, now);
         let located = located.unwrap_or_else(|| Located::of(report));
         watched.footing = located.footing;
@@ -194,27 +214,30 @@ impl TopologyReducer {
         if report.role == Role::Primary {
             watched.standing.trust(now);
         }
-        let in_use = watched.standing.answered(now, &self.policy);
-        if state.incarnation.as_ref() != Some(&report.incarnation) {
-            self.runs = self.runs.saturating_add(1);
-            state.run = self.runs;
+        let in_use = watched.standing.answered(now, &policy);
+        let is_new_run = state.incarnation.as_ref() != Some(&report.incarnation);
+        if is_new_run {
+            state.run = next_run;
         }
         answer(id, state, report, in_use, events);
         (state.position, state.received) = match is_astray {
             true => (None, None),
             false => (located.position, located.received),
         };
+        if is_new_run {
+            self.runs = next_run;
+        }
     }
 
     /// Keeps the primary's position, if this is an observation of it.
     fn sample(&mut self, observation: &Observation) {
-        let Outcome::Answered(Report { position: Some(position), role: Role::Primary, .. }) =
-            &observation.outcome
+        let Outcome::Answered(report) = &observation.outcome else { return };
+        let Some(position) = report.position.as_ref().filter(|_| report.role == Role::Primary)
         else {
             return;
         };
         if self.topology.primary == Some(observation.endpoint) {
-            self.part_histories(observation.endpoint, position);
+            self.follow_history(observation, report);
             self.history.push(Sample {
                 at: observation.started,
                 stamp: observation.stamp,
@@ -252,10 +275,8 @@ impl TopologyReducer {
             return;
         };
         let primary = self.topology.primary;
-        for (index, (state, watched)) in
-            self.topology.endpoints.iter_mut().zip(&self.watched).enumerate()
-        {
-            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&self.watched) {
+            let endpoint = state.id;
             if state.role != Role::Replica || primary == Some(endpoint) {
                 state.lagging = false;
                 continue;
@@ -276,13 +297,21 @@ impl TopologyReducer {
         }
     }
 
-    fn remember_lag(&mut self, observation: &Observation) {
-        let id = observation.endpoint;
-        let lag = self.topology.lag(id);
+    /// The lag that an answer of a replica found. One that could not be told then, because the
+    /// primary had not answered yet, is told as soon as it can be.
+    fn remember_lags(&mut self, observation: &Observation) {
         let answered =
             matches!(&observation.outcome, Outcome::Answered(Report { role: Role::Replica, .. }));
-        if let Some(watched) = self.watched.get_mut(id.index()).filter(|_| answered) {
-            watched.lags.push(observation.finished, lag);
+        for (state, watched) in self.topology.endpoints.iter().zip(&mut self.watched) {
+            let id = state.id;
+            let is_news = answered && id == observation.endpoint;
+            if !is_news && !watched.lags.awaits_first() {
+                continue;
+            }
+            let lag = self.topology.lag(id);
+            if is_news || lag.is_some() {
+                watched.lags.push(observation.finished, lag);
+            }
         }
     }
 }
@@ -305,7 +334,7 @@ fn fail(
     // It may come back as another run, with less data: nothing is proved any more.
     state.position = None;
     state.received = None;
-    state.particulars = state.particulars.last_known();
+    state.info = state.info.last_known();
 }
 
 fn answer(
@@ -341,7 +370,7 @@ fn answer(
         state.replication = report.replication;
     }
     state.incarnation = Some(report.incarnation.clone());
-    state.particulars = report.particulars.clone();
+    state.info = report.info.clone();
     if report.database.is_some() {
         state.database.clone_from(&report.database);
     }

@@ -1,12 +1,11 @@
-//! One case of the specification, as its file has it. The words are explained
-//! in tests/spec/README.md.
+//! One case of the specification, as written in its file. tests/spec/README.md explains the words.
 
 use std::{fmt, time::Duration};
 
 use sealane_core::{
-    Database, Endpoint, EndpointId, Failure, Feed, HealthPolicy, Incarnation, Lsn, Moment,
-    Observation, Outcome, Particulars, Position, Replication, Report, Role, Subscription, Topology,
-    TopologyReducer, WriteStamp,
+    Ancestry, Condition, Database, Endpoint, EndpointId, EndpointSet, Event, Failure, Feed,
+    HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
+    Role, ServerInfo, Subscription, Topology, TopologyReducer, WriteStamp,
 };
 use serde::Deserialize;
 
@@ -21,7 +20,7 @@ pub struct File {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// What is specified, as a sentence.
+    /// The specified behaviour, as a sentence.
     pub says: String,
     #[serde(default)]
     pub engine: Engine,
@@ -35,7 +34,7 @@ pub struct Case {
     pub then: Expect,
 }
 
-/// What is given instead of the defaults; times in milliseconds.
+/// Settings that replace the defaults; times in milliseconds.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -82,37 +81,70 @@ pub enum Engine {
     Aurora,
 }
 
-/// One observation, and what it changes.
+/// What people do to an endpoint while the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Done {
+    /// It is added, under the next number.
+    Added,
+    Removed,
+    Drained,
+    Undrained,
+}
+
+impl Done {
+    fn apply(self, reducer: &mut TopologyReducer, of: EndpointId) -> Vec<Event> {
+        match self {
+            Done::Added => {
+                let vacancy = reducer.vacancy(EndpointSet::EMPTY).expect("a place");
+                assert_eq!(vacancy, of, "the number of the endpoint that is added");
+                let name = format!("endpoint-{}", of.place());
+                reducer.add(of, Endpoint::new(name, "")).into_iter().collect()
+            }
+            Done::Removed => reducer.remove(of),
+            Done::Drained => reducer.set_draining(of, true).into_iter().collect(),
+            Done::Undrained => reducer.set_draining(of, false).into_iter().collect(),
+        }
+    }
+}
+
+/// One observation, with the changes that it causes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// The endpoint observed.
     pub of: usize,
-    /// When it was asked, in milliseconds.
+    /// When the endpoint was asked, in milliseconds.
     pub at: u64,
     /// How long the answer took, in milliseconds.
     #[serde(default = "one")]
     pub took: u64,
     #[serde(default)]
     pub stamp: u64,
+    /// What was done to the endpoint, instead of observing it.
+    pub done: Option<Done>,
     pub primary: Option<String>,
     pub replica: Option<String>,
     pub failed: Option<String>,
     pub replication: Option<Replication>,
     pub run: Option<String>,
-    /// Who the server says it is, and which run that is.
+    /// The identity that the server reports, and the name of its run.
     pub server: Option<String>,
-    /// The database that it leads to, as `name` or `name:number`.
+    /// The database that the endpoint leads to, as `name` or `name:number`.
     pub database: Option<String>,
     pub search_path: Option<String>,
     /// How far a replica has received.
     pub received: Option<String>,
+    /// The endpoint whose UUID (MySQL) or number (MariaDB) the server has, if not this one.
+    pub names_itself: Option<usize>,
+    /// The `gtid_binlog_state` of a MariaDB server, if it is more than its position.
+    pub passed: Option<String>,
     /// What a subscriber has applied.
     pub subscriber: Option<String>,
-    /// The number of its subscription, which reads from the slot `s`.
+    /// The number of the subscription, which reads from the slot `s`.
     #[serde(default = "one_subscription")]
     pub subscription: u32,
-    /// To whom a primary sends: `slot`, or `slot:confirmed`.
+    /// The slots that a primary sends to: `slot`, or `slot:confirmed`.
     #[serde(default)]
     pub feeds: Vec<String>,
     /// All events of this step, in their order.
@@ -162,7 +194,7 @@ impl Case {
         TopologyReducer::with_policy(topology, self.policy.build())
     }
 
-    /// What is wrong, if anything is; `apply` is the fold under test.
+    /// All differences from the case; `apply` is the fold under test.
     pub fn check(
         &self,
         mut apply: impl FnMut(&mut TopologyReducer, &Observation) -> Vec<sealane_core::Event>,
@@ -171,12 +203,20 @@ impl Case {
         let mut faults = Vec::new();
         let mut now = Moment::ZERO;
         for (number, step) in (1..).zip(&self.steps) {
-            let observation = step.observation(self.engine);
-            now = now.max(observation.finished);
-            let events: Vec<String> =
-                apply(&mut reducer, &observation).iter().map(crate::expect::event).collect();
+            let events = match step.done {
+                Some(done) => done.apply(&mut reducer, id(step.of)),
+                None => {
+                    let observation = step.observation(self.engine);
+                    now = now.max(observation.finished);
+                    apply(&mut reducer, &observation)
+                }
+            };
+            let events: Vec<String> = events.iter().map(crate::expect::event).collect();
             if let Some(expected) = &step.events {
                 differ(&mut faults, &format!("events of step {number}"), &events, expected);
+            }
+            if !names_its_replicas_in_use(reducer.topology()) {
+                faults.push(format!("step {number}: the set of replicas in use is not up to date"));
             }
             if let Some(expect) = &step.then {
                 let found = expect.check(self.engine, reducer.topology(), now);
@@ -188,7 +228,7 @@ impl Case {
     }
 }
 
-/// Notes a difference.
+/// Records a difference.
 pub fn differ<T: PartialEq + fmt::Debug>(
     faults: &mut Vec<String>,
     what: &str,
@@ -201,8 +241,26 @@ pub fn differ<T: PartialEq + fmt::Debug>(
 }
 
 impl Step {
+    /// Of the endpoints in their order the MySQL servers are `a`, `b`, `c`, and the MariaDB
+    /// servers 1, 2, 3.
+    fn ancestry(&self, engine: Engine, text: &str) -> Option<Ancestry> {
+        let of = self.names_itself.unwrap_or(self.of);
+        let told = match engine {
+            Engine::Mysql => {
+                let letter = char::from(b'a' + u8::try_from(of).expect("an endpoint"));
+                Ancestry::mysql(with_uuids(&format!("{letter}:1")).trim_end_matches(":1"))
+            }
+            Engine::Mariadb if text != "?" => {
+                let server = u32::try_from(of + 1).expect("an endpoint");
+                Ancestry::mariadb(server, self.passed.as_deref().unwrap_or(text))
+            }
+            Engine::Postgres | Engine::Aurora | Engine::Mariadb => return None,
+        };
+        Some(told.expect("a server and what it has"))
+    }
+
     fn observation(&self, engine: Engine) -> Observation {
-        // Runs of two servers are never called the same.
+        // Runs of two servers never have the same name.
         let run = format!("{} of {}", self.run.as_deref().unwrap_or("first"), self.of);
         let run = self.server.clone().unwrap_or(run);
         let answered = |role, text: &str, replication| Report {
@@ -212,9 +270,10 @@ impl Step {
             feeds: self.feeds.iter().map(|text| feed(text)).collect(),
             database: self.database.as_deref().map(|text| database(text).into()),
             search_path: self.search_path.as_deref().map(Into::into),
-            particulars: Particulars {
+            ancestry: self.ancestry(engine, text),
+            info: ServerInfo {
                 identity: self.server.as_deref().map(Into::into),
-                ..Particulars::default()
+                ..ServerInfo::default()
             },
             ..Report::new(role, Incarnation::new(run.as_str()))
         };
@@ -295,4 +354,24 @@ fn with_uuids(text: &str) -> String {
         _ => set.to_owned(),
     };
     text.split(',').map(expand).collect::<Vec<_>>().join(",")
+}
+
+/// Whether the set that plans start from is what the endpoints' conditions say.
+fn names_its_replicas_in_use(topology: &Topology) -> bool {
+    let (in_use, primary) = (topology.replicas_in_use(), topology.primary());
+    topology.iter().all(|(id, state)| {
+        let expected = match topology.condition(id) {
+            Condition::Unobserved
+            | Condition::Down
+            | Condition::Probation
+            | Condition::Foreign
+            | Condition::OtherDatabase
+            | Condition::SameServer
+            | Condition::Draining
+            | Condition::StalePrimary
+            | Condition::Copying => false,
+            _ => primary != Some(id) && state.role == Role::Replica,
+        };
+        in_use.contains(id) == expected
+    })
 }

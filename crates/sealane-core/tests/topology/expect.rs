@@ -1,21 +1,20 @@
-//! What a case expects of a topology.
+//! What a case expects from a topology.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sealane_core::{
-    Access, Condition, Consistency, Demand, EndpointSet, Event, Health, Moment, Plan, Role,
+    Access, Condition, Consistency, EndpointSet, Event, Health, Moment, Plan, ReadRequest, Role,
     Session, Topology, Verdict, WriteClock,
 };
 use serde::Deserialize;
 
 use crate::case::{Engine, differ, id, ms, position};
 
-/// Only what is given is compared.
+/// The expected values. Only given fields are compared.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// The time of staleness and reads, in milliseconds; the end of the last
-    /// observation if not given.
+    /// The time for staleness and reads, in milliseconds. Default: the end of the last observation.
     pub now: Option<u64>,
     /// An endpoint or "none".
     pub primary: Option<Value>,
@@ -32,7 +31,7 @@ pub struct Expect {
     pub run: BTreeMap<String, u32>,
     #[serde(default)]
     pub covered: BTreeMap<String, u64>,
-    /// In milliseconds or "unknown", as all times.
+    /// In milliseconds or "unknown", like all times.
     #[serde(default)]
     pub staleness: BTreeMap<String, Value>,
     #[serde(default)]
@@ -44,13 +43,13 @@ pub struct Expect {
     pub to_receive: BTreeMap<String, String>,
     /// The replicas that serve eventual reads.
     pub eventual: Option<Vec<usize>>,
-    /// By bound in milliseconds.
+    /// The replicas that serve reads with bounded staleness, by the bound in milliseconds.
     #[serde(default)]
     pub within: BTreeMap<String, Vec<usize>>,
-    /// By the stamp of the session's last write.
+    /// The replicas that serve a session, by the stamp of the session's last write.
     #[serde(default)]
     pub wrote: BTreeMap<String, Vec<usize>>,
-    /// Why an endpoint serves no eventual read.
+    /// Why an endpoint serves no eventual reads.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,
 }
@@ -81,7 +80,7 @@ impl Expect {
         let mut faults = Vec::new();
         if let Some(expected) = &self.primary {
             let none = || Value::Word("none".into());
-            let found = topology.primary().map_or_else(none, |id| Value::Number(id.index() as u64));
+            let found = topology.primary().map_or_else(none, |id| Value::Number(id.place() as u64));
             differ(&mut faults, "primary", &found, expected);
         }
         self.check_states(engine, topology, &mut faults);
@@ -128,7 +127,7 @@ impl Expect {
         }
         if let Some(expected) = &self.foreign {
             let found = topology.iter().filter(|(_, state)| state.foreign);
-            differ(faults, "foreign", &found.map(|(id, _)| id.index()).collect(), expected);
+            differ(faults, "foreign", &found.map(|(id, _)| id.place()).collect(), expected);
         }
         for (key, expected) in &self.position {
             let found = &state(key).position;
@@ -144,7 +143,7 @@ impl Expect {
     }
 
     fn check_reads(&self, topology: &Topology, now: Moment, faults: &mut Vec<String>) {
-        let read = |consistency| Demand::new(Access::Read, consistency, now);
+        let read = |consistency| ReadRequest::new(Access::Read, consistency, now);
         let eventual = read(Consistency::Eventual);
         if let Some(expected) = &self.eventual {
             differ(faults, "eventual reads", &replicas(topology, &eventual), expected);
@@ -163,8 +162,8 @@ impl Expect {
             if writes > 0 {
                 session.wrote_anything(&clock);
             }
-            let demand = read(Consistency::ReadYourWrites).with_session(session.view());
-            let found = replicas(topology, &demand);
+            let request = read(Consistency::ReadYourWrites).with_session(session.view());
+            let found = replicas(topology, &request);
             differ(faults, &format!("reads of who wrote {stamp}"), &found, expected);
         }
         for (key, expected) in &self.refused {
@@ -174,9 +173,9 @@ impl Expect {
     }
 }
 
-fn replicas(topology: &Topology, demand: &Demand) -> Vec<usize> {
-    let set: EndpointSet = Plan::new(topology, demand).replicas();
-    set.iter().map(|id| id.index()).collect()
+fn replicas(topology: &Topology, request: &ReadRequest) -> Vec<usize> {
+    let set: EndpointSet = Plan::new(topology, request).replicas();
+    set.places().collect()
 }
 
 fn refusal(verdict: &Verdict) -> String {
@@ -198,41 +197,45 @@ fn word(value: &impl serde::Serialize) -> String {
 /// An event in the words of the specification.
 pub fn event(event: &Event) -> String {
     let place = |id: &Option<sealane_core::EndpointId>| {
-        id.map_or("none".to_owned(), |id| id.index().to_string())
+        id.map_or("none".to_owned(), |id| id.place().to_string())
     };
     match event {
-        Event::Up { endpoint } => format!("up {}", endpoint.index()),
-        Event::Down { endpoint, .. } => format!("down {}", endpoint.index()),
+        Event::Added { endpoint, .. } => format!("added {}", endpoint.place()),
+        Event::Removed { endpoint, .. } => format!("removed {}", endpoint.place()),
+        Event::Draining { endpoint, .. } => format!("draining {}", endpoint.place()),
+        Event::Undrained { endpoint, .. } => format!("undrained {}", endpoint.place()),
+        Event::Up { endpoint } => format!("up {}", endpoint.place()),
+        Event::Down { endpoint, .. } => format!("down {}", endpoint.place()),
         Event::RoleChanged { endpoint, from, to } => {
-            format!("role {} {from:?} {to:?}", endpoint.index()).to_lowercase()
+            format!("role {} {from:?} {to:?}", endpoint.place()).to_lowercase()
         }
         Event::PrimaryChanged { from, to } => format!("primary {} {}", place(from), place(to)),
         Event::PrimaryConflict { first, second } => {
-            format!("conflict {} {}", first.index(), second.index())
+            format!("conflict {} {}", first.place(), second.place())
         }
         Event::ReplicationChanged { endpoint, to } => {
-            format!("replication {} {to:?}", endpoint.index()).to_lowercase()
+            format!("replication {} {to:?}", endpoint.place()).to_lowercase()
         }
-        Event::Restarted { endpoint } => format!("restarted {}", endpoint.index()),
-        Event::Foreign { endpoint } => format!("foreign {}", endpoint.index()),
-        Event::OtherDatabase { endpoint, .. } => format!("other_database {}", endpoint.index()),
+        Event::Restarted { endpoint } => format!("restarted {}", endpoint.place()),
+        Event::Foreign { endpoint } => format!("foreign {}", endpoint.place()),
+        Event::OtherDatabase { endpoint, .. } => format!("other_database {}", endpoint.place()),
         Event::SameServer { endpoint, stands } => {
-            format!("same_server {} {}", endpoint.index(), stands.index())
+            format!("same_server {} {}", endpoint.place(), stands.place())
         }
         Event::SearchPathDiffers { endpoint, search_path, primary } => {
-            format!("search_path {} {search_path} {primary}", endpoint.index())
+            format!("search_path {} {search_path} {primary}", endpoint.place())
         }
         Event::Fenced { endpoint, primary } => {
-            format!("fenced {} {}", endpoint.index(), place(primary))
+            format!("fenced {} {}", endpoint.place(), place(primary))
         }
-        Event::Replaced { primary } => format!("replaced {}", primary.index()),
-        Event::Probation { endpoint } => format!("probation {}", endpoint.index()),
-        Event::OldTimeline { endpoint } => format!("old_timeline {}", endpoint.index()),
+        Event::Replaced { primary } => format!("replaced {}", primary.place()),
+        Event::Probation { endpoint } => format!("probation {}", endpoint.place()),
+        Event::OldTimeline { endpoint } => format!("old_timeline {}", endpoint.place()),
         Event::Lagging { endpoint, lag } => {
-            format!("lagging {} {}", endpoint.index(), lag.as_millis())
+            format!("lagging {} {}", endpoint.place(), lag.as_millis())
         }
         Event::Recovered { endpoint, from } => {
-            format!("recovered {} {}", endpoint.index(), word(from))
+            format!("recovered {} {}", endpoint.place(), word(from))
         }
         other => panic!("an event without a word: {other:?}"),
     }

@@ -1,4 +1,4 @@
-//! The specification of the topology: observations in, topology and events out.
+//! Checks the specification of the topology: observations in, topology and events out.
 #![allow(clippy::panic, reason = "a fault in a specification file is told by a failing test")]
 
 mod case;
@@ -9,10 +9,10 @@ use std::{collections::BTreeSet, path::Path};
 use case::{Case, File};
 use sealane_core::{Event, Observation, TopologyReducer};
 
-/// Issue 4 asks for so many.
+/// The least number of cases, required by issue 4.
 const LEAST_CASES: usize = 100;
 
-/// Every case with the name of its file.
+/// All cases, each with the name of its file.
 fn cases() -> Vec<(String, Case)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec");
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -47,7 +47,7 @@ fn the_topology_is_as_specified() {
 }
 
 #[test]
-fn each_case_says_something_of_its_own_and_expects_something() {
+fn each_case_has_a_unique_sentence_and_expects_something() {
     let cases = cases();
     let sentences: BTreeSet<&str> = cases.iter().map(|(_, case)| case.says.as_str()).collect();
     assert_eq!(sentences.len(), cases.len(), "two cases say the same");
@@ -60,7 +60,7 @@ fn each_case_says_something_of_its_own_and_expects_something() {
     }
 }
 
-/// How many cases notice that the fold is not the one specified.
+/// How many cases notice that the fold is wrong.
 fn noticed(mut fault: impl FnMut(&mut TopologyReducer, &Observation) -> Vec<Event>) -> usize {
     cases().iter().filter(|(_, case)| !case.check(&mut fault).is_empty()).count()
 }
@@ -69,10 +69,10 @@ fn noticed(mut fault: impl FnMut(&mut TopologyReducer, &Observation) -> Vec<Even
 fn a_fold_that_is_wrong_is_noticed() {
     let all = cases().len();
     assert_eq!(noticed(honest), 0);
-    // Nothing at all is learned: only cases of which the end is as the beginning agree.
+    // The fold learns nothing: only cases whose end equals their beginning agree.
     let deaf = noticed(|_, _| Vec::new());
     assert!(deaf * 5 >= all * 4, "{deaf} of {all} notice a deaf reducer");
-    // Events are kept to itself.
+    // The fold reports no events.
     let mute = noticed(|reducer, observation| {
         reducer.apply(observation);
         Vec::new()
@@ -84,7 +84,7 @@ fn a_fold_that_is_wrong_is_noticed() {
         reducer.apply(&Observation { stamp, ..observation.clone() })
     });
     assert!(early >= 15, "{early} of {all} notice stamps that prove too much");
-    // The time of the answer is taken for that of the question.
+    // The time of the answer is used as the time of the question.
     let late = noticed(|reducer, observation| {
         let started = observation.finished;
         reducer.apply(&Observation { started, ..observation.clone() })

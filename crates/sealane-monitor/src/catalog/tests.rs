@@ -7,7 +7,7 @@ use super::*;
 
 const SQL: &str = "SELECT price(id) FROM cake";
 
-/// A catalog with one function, which may fail to load, and counts.
+/// A source of a catalog with one function. It may fail, and it counts its loads.
 #[derive(Clone, Default)]
 struct Source(Arc<Mutex<State>>);
 
@@ -16,7 +16,7 @@ struct State {
     volatile: bool,
     fails: bool,
     loads: u64,
-    /// The schema changes while the load is on its way.
+    /// Puts this classifier's catalog in doubt during the next load.
     changes_meanwhile: Option<Arc<Classifier>>,
 }
 
@@ -57,7 +57,8 @@ impl CatalogSource for Source {
 fn start(source: &Source) -> (CatalogWatch, Arc<Classifier>) {
     let topology = Topology::always_current(vec![Endpoint::new("primary", "here")]);
     let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
-    let watch = CatalogWatch::spawn(Board::new(topology), Arc::clone(&classifier), source.clone());
+    let watch =
+        CatalogWatch::spawn(TopologyStore::new(topology), Arc::clone(&classifier), source.clone());
     (watch, classifier)
 }
 
@@ -72,7 +73,7 @@ async fn a_function_is_pure_once_the_catalog_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_the_schema_is_in_doubt_until_it_is_loaded() {
+async fn after_a_schema_change_the_catalog_is_in_doubt_until_it_is_loaded() {
     let source = Source::default();
     let (watch, classifier) = start(&source);
     assert!(watch.current(LONG).await);
@@ -88,7 +89,7 @@ async fn a_change_of_the_schema_is_in_doubt_until_it_is_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_before_a_change_stays_in_doubt() {
+async fn a_catalog_loaded_before_a_change_stays_in_doubt() {
     let source = Source::default();
     let (watch, classifier) = start(&source);
     assert!(watch.current(LONG).await);
@@ -112,7 +113,7 @@ async fn many_changes_are_answered_by_few_loads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_load_is_tried_again_and_leaves_what_is_known_for_a_while() {
+async fn a_failed_load_is_repeated_and_the_old_catalog_counts_for_a_while() {
     let source = Source::default();
     let (watch, classifier) = start(&source);
     assert!(watch.current(LONG).await);
@@ -131,7 +132,7 @@ async fn a_failed_load_is_tried_again_and_leaves_what_is_known_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_changes_are_seen_within_a_minute_or_so() {
+async fn schema_changes_of_other_processes_are_seen_after_about_a_minute() {
     let source = Source::default();
     let (watch, classifier) = start(&source);
     assert!(watch.current(LONG).await);

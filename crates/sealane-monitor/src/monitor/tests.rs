@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use sealane_core::{
-    Endpoint, Event, Incarnation, Lsn, Particulars, Position, Replication, Report, Role,
+    Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, ServerInfo,
     Transactions,
 };
 
@@ -10,9 +10,11 @@ use crate::{Admission, RunGuard, Stage};
 
 mod ahead;
 mod cadence;
+mod membership;
 mod trace;
+mod twins;
 
-/// A server made of numbers.
+/// A simulated server.
 #[derive(Clone)]
 struct Server(Arc<Mutex<State>>);
 
@@ -20,14 +22,14 @@ struct State {
     role: Role,
     lsn: u64,
     answers: bool,
-    /// At once, as a machine without a server does.
+    /// Refuses connections at once, like a machine without a server.
     refuses: bool,
     asked: u64,
     asked_at: Vec<tokio::time::Instant>,
     run: &'static str,
-    /// As it tells.
+    /// The number of monitors that the server reports.
     monitors: Option<u32>,
-    /// Instead of an answer.
+    /// Panics instead of answering.
     panics: bool,
     lacks_database: bool,
     transactions: Option<Transactions>,
@@ -83,8 +85,8 @@ impl Probe for Server {
                     lsn: Lsn::from_bytes(state.lsn),
                 }),
                 replication: Replication::Running,
-                particulars: Particulars { monitors: state.monitors, ..Particulars::default() },
-                transactions: state.transactions,
+                info: ServerInfo { monitors: state.monitors, ..ServerInfo::default() },
+                transactions: state.transactions.clone(),
                 ..Report::new(state.role, Incarnation::new(state.run))
             };
             (report, state.answers)
@@ -121,30 +123,31 @@ fn replica_id() -> EndpointId {
 async fn bench() -> Bench {
     let (primary, replica) = (Server::new(Role::Primary, 100), Server::new(Role::Replica, 100));
     let endpoints = vec![Endpoint::new("primary", "a"), Endpoint::new("replica", "b")];
-    let board = Board::new(Topology::new(endpoints));
-    let monitor = Monitor::spawn(board, vec![primary.clone(), replica.clone()], Pace::default());
+    let store = TopologyStore::new(Topology::new(endpoints));
+    let monitor =
+        Monitor::spawn(store, vec![primary.clone(), replica.clone()], ProbeSchedule::default());
     monitor.first_round(Duration::from_secs(5)).await;
     Bench { monitor, primary, replica }
 }
 
-fn covered(board: &Board) -> WriteStamp {
-    board.topology().get(replica_id()).unwrap().covered
+fn covered(store: &TopologyStore) -> WriteStamp {
+    store.topology().get(replica_id()).unwrap().covered
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiting_session_is_served_within_a_few_quick_probes() {
     let bench = bench().await;
-    let board = bench.monitor.board();
+    let store = bench.monitor.store();
     bench.primary.set(|state| state.lsn = 200);
-    let stamp = board.clock().tick();
-    board.await_stamp(stamp);
+    let stamp = store.clock().tick();
+    store.await_stamp(stamp);
     let begun = tokio::time::Instant::now();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(covered(board) < stamp, "the replica has not replayed the write");
+    assert!(covered(store) < stamp, "the replica has not replayed the write");
 
     bench.replica.set(|state| state.lsn = 200);
     let resumed = tokio::time::Instant::now();
-    board.until(|topology| topology.get(replica_id()).unwrap().covered >= stamp).await;
+    store.until(|topology| topology.get(replica_id()).unwrap().covered >= stamp).await;
     assert!(resumed.elapsed() <= Duration::from_millis(25), "{:?}", resumed.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
@@ -152,10 +155,10 @@ async fn a_waiting_session_is_served_within_a_few_quick_probes() {
 #[tokio::test(start_paused = true)]
 async fn many_refusals_are_answered_by_few_probes() {
     let bench = bench().await;
-    let board = bench.monitor.board();
+    let store = bench.monitor.store();
     let (before, begun) = (bench.primary.asked(), tokio::time::Instant::now());
     for _ in 0..1_000 {
-        board.await_stamp(board.clock().tick());
+        store.await_stamp(store.clock().tick());
         tokio::time::sleep(Duration::from_micros(100)).await;
     }
     let most = begun.elapsed().as_millis() / 5 + 1;
@@ -166,8 +169,8 @@ async fn many_refusals_are_answered_by_few_probes() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_is_down_and_comes_back() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    let mut events = board.events();
+    let store = bench.monitor.store();
+    let mut events = store.events();
     bench.replica.set(|state| state.answers = false);
     let down = Event::Down { endpoint: replica_id(), failure: Failure::Timeout };
     assert_eq!(events.recv().await.unwrap(), down);
@@ -178,19 +181,19 @@ async fn a_server_that_hangs_is_down_and_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn a_suspect_is_probed_at_once() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    board.suspect(replica_id(), board.now(), Failure::Connection("reset".into()));
-    assert!(!board.topology().get(replica_id()).unwrap().is_usable());
+    let store = bench.monitor.store();
+    store.suspect(replica_id(), store.now(), Failure::Connection("reset".into()));
+    assert!(!store.topology().get(replica_id()).unwrap().is_usable());
     let begun = tokio::time::Instant::now();
-    board.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
+    store.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
     assert!(begun.elapsed() <= Duration::from_millis(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_to_an_unknown_run_waits_for_the_board_and_is_for_the_next_generation() {
+async fn a_connection_to_an_unknown_run_waits_for_the_store_and_belongs_to_the_next_generation() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    let guard = || RunGuard::new(Arc::clone(board), replica_id(), board.generation(replica_id()));
+    let store = bench.monitor.store();
+    let guard = || RunGuard::new(Arc::clone(store), replica_id(), store.generation(replica_id()));
     let first = guard();
     assert_eq!(first.admit(&Incarnation::new("first")).await, Admission::Known);
     bench.replica.set(|state| state.run = "second");
@@ -202,57 +205,57 @@ async fn a_connection_to_an_unknown_run_waits_for_the_board_and_is_for_the_next_
 #[tokio::test(start_paused = true)]
 async fn an_attempt_on_a_replica_loses_its_footing_with_a_restart_and_with_silence() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    let stand = || board.footing(&board.topology(), replica_id(), Role::Replica).unwrap();
+    let store = bench.monitor.store();
+    let stand = || store.footing(&store.topology(), replica_id(), Role::Replica).unwrap();
     let footing = stand();
-    assert!(board.holds(&footing, Stage::Sent));
+    assert!(store.holds(&footing, Stage::Sent));
     bench.replica.set(|state| state.run = "second");
-    board.moved(&footing, Stage::Sent).await;
+    store.moved(&footing, Stage::Sent).await;
     let footing = stand();
     bench.replica.set(|state| state.answers = false);
-    board.moved(&footing, Stage::Sent).await;
+    store.moved(&footing, Stage::Sent).await;
     bench.replica.set(|state| state.answers = true);
     let is_up = |topology: &Topology| topology.get(replica_id()).unwrap().is_usable();
-    board.until(is_up).await;
-    assert!(!board.holds(&footing, Stage::Sent), "whoever waited may have waited in vain");
-    assert!(board.holds(&stand(), Stage::Sent));
+    store.until(is_up).await;
+    assert!(!store.holds(&footing, Stage::Sent), "whoever waited may have waited in vain");
+    assert!(store.holds(&stand(), Stage::Sent));
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_are_made_anew_after_an_outage_and_not_after_a_missed_probe() {
+async fn an_outage_renews_connections_and_a_missed_probe_does_not() {
     let bench = bench().await;
-    let board = bench.monitor.board();
+    let store = bench.monitor.store();
     let is_up = |topology: &Topology| topology.get(replica_id()).unwrap().is_usable();
     for (silence, renewed) in [(Duration::from_millis(1_500), 0), (Duration::from_secs(9), 1)] {
-        let before = board.generation(replica_id());
+        let before = store.generation(replica_id());
         bench.replica.set(|state| state.answers = false);
         tokio::time::sleep(silence).await;
         bench.replica.set(|state| state.answers = true);
-        board.until(is_up).await;
-        assert_eq!(board.generation(replica_id()) - before, renewed, "{silence:?}");
+        store.until(is_up).await;
+        assert_eq!(store.generation(replica_id()) - before, renewed, "{silence:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_the_primary_ends_no_wait_and_its_restart_does() {
+async fn a_restart_of_the_primary_ends_waits_and_its_silence_does_not() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    let footing = board.footing(&board.topology(), EndpointId::FIRST, Role::Primary).unwrap();
+    let store = bench.monitor.store();
+    let footing = store.footing(&store.topology(), EndpointId::FIRST, Role::Primary).unwrap();
     bench.primary.set(|state| state.answers = false);
-    board.until(|topology| !topology.get(EndpointId::FIRST).unwrap().is_usable()).await;
-    assert!(board.holds(&footing, Stage::Unsent) && board.holds(&footing, Stage::Sent));
+    store.until(|topology| !topology.get(EndpointId::FIRST).unwrap().is_usable()).await;
+    assert!(store.holds(&footing, Stage::Unsent) && store.holds(&footing, Stage::Sent));
     bench.primary.set(|state| (state.answers, state.run) = (true, "second"));
-    board.moved(&footing, Stage::Sent).await;
-    assert!(!board.holds(&footing, Stage::Unsent));
+    store.moved(&footing, Stage::Sent).await;
+    assert!(!store.holds(&footing, Stage::Unsent));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_later_probe_has_found_is_told() {
+async fn the_result_of_a_later_probe_is_returned() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    assert_eq!(board.heard_after(replica_id(), board.now()).await, Ok(()));
+    let store = bench.monitor.store();
+    assert_eq!(store.heard_after(replica_id(), store.now()).await, Ok(()));
     bench.replica.set(|state| state.answers = false);
-    assert_eq!(board.heard_after(replica_id(), board.now()).await, Err(Failure::Timeout));
+    assert_eq!(store.heard_after(replica_id(), store.now()).await, Err(Failure::Timeout));
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,10 +269,10 @@ async fn the_tasks_end_with_the_monitor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_panics_is_told_and_started_again() {
+async fn a_panicking_probe_is_reported_and_started_again() {
     let bench = bench().await;
-    let board = bench.monitor.board();
-    let mut events = board.events();
+    let store = bench.monitor.store();
+    let mut events = store.events();
     bench.replica.set(|state| state.panics = true);
     let Event::Down { endpoint, failure } = events.recv().await.unwrap() else {
         panic!("something else was told")
@@ -286,9 +289,9 @@ async fn a_probe_that_panics_is_told_and_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_is_not_there_yet_is_asked_for_again_soon_and_then_rarely() {
+async fn a_missing_database_is_asked_for_soon_and_then_rarely() {
     let bench = bench().await;
-    let board = bench.monitor.board();
+    let store = bench.monitor.store();
     bench.replica.set(|state| {
         state.lacks_database = true;
         state.asked_at.clear();
@@ -299,10 +302,10 @@ async fn a_database_that_is_not_there_yet_is_asked_for_again_soon_and_then_rarel
     assert_eq!(delays[..5], [50, 100, 150, 200, 250], "{delays:?}");
     assert!(delays[100..].iter().all(|delay| (2_500..=5_000).contains(delay)), "{delays:?}");
     bench.replica.set(|state| state.lacks_database = false);
-    board.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
+    store.until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
 }
 
-/// Runs `work` on a thread of its own; whether it ends.
+/// Runs `work` on a separate thread. Returns whether it ends.
 fn ends(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -312,8 +315,8 @@ fn ends(work: impl FnOnce() + Send + 'static) -> bool {
     told.recv_timeout(Duration::from_secs(10)).is_ok()
 }
 
-fn failed(board: &Board) -> Observation {
-    let now = board.now();
+fn failed(store: &TopologyStore) -> Observation {
+    let now = store.now();
     Observation {
         endpoint: replica_id(),
         started: now,
@@ -323,15 +326,18 @@ fn failed(board: &Board) -> Observation {
     }
 }
 
-fn a_board() -> Arc<Board> {
-    Board::new(Topology::new(vec![Endpoint::new("primary", "a"), Endpoint::new("replica", "b")]))
+fn a_store() -> Arc<TopologyStore> {
+    TopologyStore::new(Topology::new(vec![
+        Endpoint::new("primary", "a"),
+        Endpoint::new("replica", "b"),
+    ]))
 }
 
 #[test]
-fn who_listens_to_what_is_logged_may_look_at_the_board() {
+fn a_log_listener_may_read_the_store() {
     use tracing_subscriber::{Layer, layer::SubscriberExt};
 
-    struct Looks(Arc<Board>, Arc<Mutex<u32>>);
+    struct Looks(Arc<TopologyStore>, Arc<Mutex<u32>>);
     impl<S: tracing::Subscriber> Layer<S> for Looks {
         fn on_event(
             &self,
@@ -344,16 +350,16 @@ fn who_listens_to_what_is_logged_may_look_at_the_board() {
             let lags = self.0.lags(replica_id(), Duration::from_secs(60));
             assert!(lags.is_some() && self.0.position_at(WriteStamp::NONE).is_none());
             *self.1.lock().unwrap() += 1;
-            // What a listener causes is told as well, behind.
+            // An event that a listener causes is told later.
             self.0.suspect(EndpointId::FIRST, self.0.now(), Failure::Timeout);
         }
     }
 
-    let (board, looked) = (a_board(), Arc::new(Mutex::new(0)));
+    let (store, looked) = (a_store(), Arc::new(Mutex::new(0)));
     let subscriber =
-        tracing_subscriber::registry().with(Looks(Arc::clone(&board), Arc::clone(&looked)));
-    let mut events = board.events();
-    let applies = Arc::clone(&board);
+        tracing_subscriber::registry().with(Looks(Arc::clone(&store), Arc::clone(&looked)));
+    let mut events = store.events();
+    let applies = Arc::clone(&store);
     assert!(ends(move || {
         tracing::subscriber::with_default(subscriber, || applies.apply(&failed(&applies)));
     }));
@@ -364,7 +370,7 @@ fn who_listens_to_what_is_logged_may_look_at_the_board() {
 }
 
 #[test]
-fn a_listener_that_panics_keeps_nobody_from_being_told() {
+fn a_panicking_listener_does_not_stop_later_events() {
     use tracing_subscriber::{Layer, layer::SubscriberExt};
 
     struct Panics;
@@ -374,13 +380,13 @@ fn a_listener_that_panics_keeps_nobody_from_being_told() {
         }
     }
 
-    let board = a_board();
+    let store = a_store();
     let panicking = tracing_subscriber::registry().with(Panics);
     let applied = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        tracing::subscriber::with_default(panicking, || board.apply(&failed(&board)));
+        tracing::subscriber::with_default(panicking, || store.apply(&failed(&store)));
     }));
     assert!(applied.is_err());
-    let mut events = board.events();
-    board.suspect(EndpointId::FIRST, board.now(), Failure::Timeout);
+    let mut events = store.events();
+    store.suspect(EndpointId::FIRST, store.now(), Failure::Timeout);
     assert!(matches!(events.try_recv(), Ok(Event::Down { endpoint: EndpointId::FIRST, .. })));
 }

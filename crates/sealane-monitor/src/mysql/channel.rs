@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Particulars, Replication};
+use sealane_core::{Replication, ServerInfo};
 use sqlx::{Row, mysql::MySqlRow};
 
 /// One source that a replica receives from. Most have one.
@@ -33,16 +33,16 @@ impl Channel {
     }
 
     /// The worst of all of them; nothing without any.
-    pub(super) fn particulars(channels: &[Channel]) -> Particulars {
+    pub(super) fn info(channels: &[Channel]) -> ServerInfo {
         if channels.is_empty() {
-            return Particulars::default();
+            return ServerInfo::default();
         }
         let lags: Option<Vec<Duration>> = channels.iter().map(|channel| channel.lag).collect();
-        Particulars {
+        ServerInfo {
             receives: Some(channels.iter().all(|channel| channel.receives)),
             applies: Some(channels.iter().all(|channel| channel.applies)),
             reported_lag: lags.and_then(|lags| lags.into_iter().max()),
-            ..Particulars::default()
+            ..ServerInfo::default()
         }
     }
 
@@ -74,9 +74,9 @@ mod tests {
         assert_eq!(Channel::replication(&[runs, paused]), Some(Replication::Paused));
         assert_eq!(Channel::replication(&[paused, stopped]), Some(Replication::Stopped));
         assert_eq!(Channel::replication(&[]), None);
-        let told = Channel::particulars(&[paused, stopped]);
+        let told = Channel::info(&[paused, stopped]);
         assert_eq!((told.receives, told.applies), (Some(false), Some(false)));
-        assert_eq!(Channel::particulars(&[]), Particulars::default());
+        assert_eq!(Channel::info(&[]), ServerInfo::default());
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
             applies: true,
             lag: seconds.map(Duration::from_secs),
         };
-        let lag = |channels: &[Channel]| Channel::particulars(channels).reported_lag;
+        let lag = |channels: &[Channel]| Channel::info(channels).reported_lag;
         assert_eq!(lag(&[channel(Some(1)), channel(Some(7))]), Some(Duration::from_secs(7)));
         assert_eq!(lag(&[channel(Some(1)), channel(None)]), None);
     }

@@ -2,9 +2,11 @@
 
 mod aurora;
 mod mariadb;
-mod oracle;
+mod mysql;
 
-use sealane_core::{Failure, Incarnation, Particulars, Position, Replication, Report, Role};
+use sealane_core::{
+    Ancestry, Failure, Incarnation, Position, Replication, Report, Role, ServerInfo, Transactions,
+};
 use sqlx::mysql::MySqlRow;
 
 use super::{channel::Channel, text};
@@ -27,10 +29,14 @@ struct Answer {
     incarnation: String,
     /// As a primary or as a replica, whichever it is; none if it tells none.
     position: Option<Position>,
+    /// What a primary shows, if it tells.
+    transactions: Option<Transactions>,
     /// What it has received and maybe not applied; `None` if we may not see it.
     received: Option<Position>,
+    /// Which history it writes, if the rows tell.
+    ancestry: Option<Ancestry>,
     replication: Replication,
-    particulars: Particulars,
+    info: ServerInfo,
 }
 
 impl Flavour {
@@ -54,7 +60,7 @@ impl Flavour {
     /// What every role may ask.
     pub(super) fn plain(self) -> &'static str {
         match self {
-            Flavour::MySql => oracle::PLAIN,
+            Flavour::MySql => mysql::PLAIN,
             Flavour::MariaDb => mariadb::PLAIN,
             Flavour::Aurora => aurora::PROBE,
         }
@@ -63,7 +69,7 @@ impl Flavour {
     /// The same, and what replication does: behind it one row for each channel.
     pub(super) fn detailed(self) -> &'static str {
         match self {
-            Flavour::MySql => oracle::DETAILED,
+            Flavour::MySql => mysql::DETAILED,
             Flavour::MariaDb => mariadb::DETAILED,
             // Everybody may see them.
             Flavour::Aurora => aurora::PROBE,
@@ -73,7 +79,7 @@ impl Flavour {
     /// What the rows of one of the two statements say.
     pub(super) fn report(self, rows: &[MySqlRow], details: bool) -> Result<Report, Failure> {
         let answer = match self {
-            Flavour::MySql => oracle::Words::read(rows, details)?.answer()?,
+            Flavour::MySql => mysql::Words::read(rows, details)?.answer()?,
             Flavour::MariaDb => mariadb::Words::read(rows, details)?.answer()?,
             Flavour::Aurora => aurora::Words::read(rows)?.answer(),
         };
@@ -87,9 +93,11 @@ impl Answer {
             true => (Role::Replica, self.replication, self.received),
             false => (Role::Primary, Replication::NotApplicable, None),
         };
-        let particulars = Particulars { writable: Some(!self.is_replica), ..self.particulars };
+        let info = ServerInfo { writable: Some(!self.is_replica), ..self.info };
         let (position, incarnation) = (self.position, Incarnation::new(self.incarnation));
-        Report { position, received, replication, particulars, ..Report::new(role, incarnation) }
+        let (ancestry, transactions) = (self.ancestry, self.transactions);
+        let report = Report::new(role, incarnation);
+        Report { position, received, replication, transactions, ancestry, info, ..report }
     }
 }
 

@@ -4,6 +4,8 @@
 //! performance schema, and the driver sends no attributes of its connections. But everybody may
 //! ask whether a named lock is free: so each monitor holds one of a row of them for as long as
 //! its connection lasts, and counts those that are held.
+//!
+//! There are 256 such locks.
 
 use std::time::Duration;
 

@@ -1,20 +1,19 @@
-//! The probe of Aurora PostgreSQL.
+//! The probe for Aurora PostgreSQL.
 //!
 //! # What is proved: nothing
-//! Aurora's instances share one storage volume; a reader applies the writer's log to
-//! what it has in memory, and both tell of it in `aurora_replica_status()`. Its manual
-//! page says that `durable_lsn` is, of the writer, what is safe in the volume, and, of a
-//! reader, up to which of it the reader "has successfully been applied"; that
-//! `current_read_lsn` is of a snapshot "that's been applied to all readers". It does
-//! not say
-//! - that the writer's row is of the moment of the question, and so contains every
-//!   commit that was answered before: rows come with a `last_update_timestamp`;
-//! - that what a reader shows there is seen by all its new snapshots.
+//! Aurora's instances share one storage volume. A reader applies the writer's log to the pages in
+//! its memory, and `aurora_replica_status()` reports on both. According to its manual page,
+//! `durable_lsn` of the writer is what is safe in the volume, and `durable_lsn` of a reader is how
+//! far this log "has successfully been applied" there; `current_read_lsn` belongs to a snapshot
+//! "that's been applied to all readers". The page does not say
+//! - that the writer's row is current at the moment of the question, so that it contains every
+//!   commit that was answered before: rows have a `last_update_timestamp`;
+//! - that all new snapshots of a reader see what its row shows.
 //!
-//! Without both, a comparison of two such numbers proves nothing, and PostgreSQL's own
-//! functions for positions are not there to be asked. So a reader has no position. It
-//! serves [`Eventual`](sealane_core::Consistency::Eventual) reads, and all others run on
-//! the writer; the lag that Aurora reports is shown to people.
+//! Without both guarantees, a comparison of two such numbers proves nothing, and PostgreSQL's own
+//! functions for positions do not work on Aurora. So a reader has no position. It serves
+//! [`Eventual`](sealane_core::Consistency::Eventual) reads; all other reads run on the writer. The
+//! lag that Aurora reports is only shown to people.
 //!
 //! # Who is the writer
 //! The server itself says (`pg_is_in_recovery`). The topology's `MASTER_SESSION_ID` is
@@ -25,7 +24,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Failure, Incarnation, Particulars, Position, Replication, Report, Role};
+use sealane_core::{Failure, Incarnation, Position, Replication, Report, Role, ServerInfo};
 use sqlx::{FromRow, Row, postgres::PgRow};
 
 use super::{Link, failure, no_row};
@@ -48,12 +47,12 @@ pub(super) async fn ask(link: &mut Link) -> Result<Report, Failure> {
     let rows = rows.map_err(|e| failure(&e))?;
     let mut report = report(&rows)?;
     if let Some(first) = rows.first() {
-        report.particulars.identity = Some(link.identity(&first.instance));
+        report.info.identity = Some(link.identity(&first.instance));
     }
     Ok(link.complete(report))
 }
 
-/// What the server says of itself, and one row of the topology.
+/// What the server says about itself, with one row of the topology.
 #[derive(Debug, Clone)]
 struct Answer {
     in_recovery: bool,
@@ -90,10 +89,10 @@ fn report(rows: &[Answer]) -> Result<Report, Failure> {
     Ok(Report {
         position,
         replication,
-        particulars: Particulars {
+        info: ServerInfo {
             writable: Some(told.writable),
             reported_lag: lag_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()),
-            ..Particulars::default()
+            ..ServerInfo::default()
         },
         ..Report::new(role, Incarnation::new(told.incarnation.as_str()))
     })
@@ -103,9 +102,9 @@ fn report(rows: &[Answer]) -> Result<Report, Failure> {
 mod tests {
     use super::*;
 
-    /// As the manual of Aurora shows them ("Best practices with Aurora PostgreSQL", "Other
-    /// options for obtaining the host string", 2017-03-07), where all three rows were older
-    /// than the question by more than a second.
+    /// The rows of an example in Aurora's manual ("Best practices with Aurora PostgreSQL", "Other
+    /// options for obtaining the host string", 2017-03-07). All three rows were older than the
+    /// question by more than a second.
     const RECORDED: &str = "\
         mynode-1 | 3e3c5044-02e2-11e7-b70d-95172646d6ca | 594221001 | 201421
         mynode-2 | 1efdd188-02e4-11e7-becd-f12d7c88a28a | 594221001 | 201350
@@ -128,15 +127,15 @@ mod tests {
         let report = report(&answers("mynode-2", true, Some(201.35))).unwrap();
         assert_eq!((report.role, report.replication), (Role::Replica, Replication::Running));
         assert_eq!((report.position, report.received), (None, None));
-        assert_eq!(report.particulars.reported_lag, Some(Duration::from_micros(201_350)));
-        assert_eq!(report.particulars.writable, Some(false));
+        assert_eq!(report.info.reported_lag, Some(Duration::from_micros(201_350)));
+        assert_eq!(report.info.writable, Some(false));
     }
 
     #[test]
-    fn the_writer_tells_nothing_of_its_position() {
+    fn the_writer_reports_no_position() {
         let report = report(&answers("mynode-3", false, None)).unwrap();
         assert_eq!((report.role, report.position), (Role::Primary, Some(Position::Opaque)));
-        assert_eq!(report.particulars.reported_lag, None);
+        assert_eq!(report.info.reported_lag, None);
     }
 
     #[test]
@@ -148,11 +147,11 @@ mod tests {
     fn a_reader_that_is_not_in_the_topology_is_not_known_to_be_fed() {
         let report = report(&answers("mynode-9", true, Some(5.0))).unwrap();
         assert_eq!(report.replication, Replication::Unknown);
-        assert_eq!(report.particulars.reported_lag, None);
+        assert_eq!(report.info.reported_lag, None);
     }
 
     #[test]
-    fn without_a_row_nothing_is_told() {
+    fn an_answer_without_rows_is_a_failure() {
         assert!(report(&[]).is_err());
     }
 }

@@ -1,9 +1,11 @@
-//! Asks a PostgreSQL server for the facts that statements are judged by.
+//! Loads the facts for judging statements from a PostgreSQL server's catalog.
 
-use sealane_core::Failure;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealane_core::{EndpointId, Failure};
 use sealane_sql::{Catalog, CatalogFacts, RelationFact};
 use serde::Deserialize;
-use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::failure;
 use crate::CatalogSource;
@@ -11,41 +13,53 @@ use crate::CatalogSource;
 /// All but the definitions of views.
 const CATALOG: &str = include_str!("catalog.sql");
 
-/// Printing a view takes a lock on all that it reads, held to the end of the
-/// transaction. So few are printed in each, and none waits behind a migration for
-/// long: less than `deadlock_timeout` (1 s), so that no migration is its victim.
+/// Printing a view locks everything that the view reads until the end of the transaction. So each
+/// transaction prints only a few views, and none waits long behind a migration: less than
+/// `deadlock_timeout` (1 s), so that no migration becomes the victim of a deadlock.
 const VIEWS: &str = "SELECT oid::bigint, pg_get_viewdef(oid) \
      FROM unnest($1::bigint[]::oid[]) AS asked (oid)";
 const VIEWS_AT_ONCE: usize = 100;
 
-/// For every transaction. Definitions are printed with the schema of each name that is
-/// not in the search path, so there must be none of the user's in it. Whoever asked
-/// gives up after a while, but the server would go on.
+/// Settings of each transaction. The server prints a schema only for names outside the search path,
+/// so the search path must hold no user schema. The statement timeout stops the server after the
+/// client has given up.
 const SETTINGS: &str = "SELECT set_config('search_path', 'pg_catalog', true), \
      set_config('lock_timeout', '100ms', true), set_config('statement_timeout', '20s', true)";
 
-/// Loads the catalogs of the endpoints of one cluster, whichever is the primary.
+/// Loads the catalog of any endpoint of one cluster.
+#[derive(Default)]
 pub struct PostgresCatalog {
-    options: Vec<PgConnectOptions>,
+    options: Mutex<Vec<(EndpointId, PgConnectOptions)>>,
 }
 
 impl PostgresCatalog {
-    /// With how to connect to each endpoint, in the order of the configuration.
-    #[must_use]
-    pub fn new(options: Vec<PgConnectOptions>) -> Self {
-        PostgresCatalog { options }
+    /// Says how to connect to `endpoint`.
+    pub fn add(&self, endpoint: EndpointId, options: PgConnectOptions) {
+        self.options().push((endpoint, options.disable_statement_logging()));
+    }
+
+    /// Forgets how to connect to `endpoint`.
+    pub fn remove(&self, endpoint: EndpointId) {
+        self.options().retain(|(of, _)| *of != endpoint);
+    }
+
+    fn of(&self, endpoint: EndpointId) -> Option<PgConnectOptions> {
+        self.options().iter().find(|(of, _)| *of == endpoint).map(|(_, options)| options.clone())
+    }
+
+    fn options(&self) -> MutexGuard<'_, Vec<(EndpointId, PgConnectOptions)>> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl CatalogSource for PostgresCatalog {
-    /// On a connection of its own that lasts only so long: it is asked for once a
-    /// minute.
-    async fn load(&self, endpoint: sealane_core::EndpointId) -> Result<Catalog, Failure> {
-        let Some(options) = self.options.get(endpoint.index()) else {
+impl CatalogSource for Arc<PostgresCatalog> {
+    /// Opens a connection for each load, because loads happen only once a minute.
+    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
+        let Some(options) = self.of(endpoint) else {
             return Err(Failure::Unexpected(format!("there is no endpoint {endpoint}")));
         };
         let mut connection =
-            PgConnection::connect_with(options).await.map_err(|error| failure(&error))?;
+            PgConnection::connect_with(&options).await.map_err(|error| failure(&error))?;
         let text = facts(&mut connection).await.map_err(|error| failure(&error))?;
         let mut answer: Answer = serde_json::from_str(&text)
             .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
@@ -54,7 +68,7 @@ impl CatalogSource for PostgresCatalog {
                 definitions(&mut connection, views).await.map_err(|error| failure(&error))?;
             defined.into_iter().for_each(|view| answer.facts.relations.push(view));
         }
-        // The facts are here; how the connection ends does not matter.
+        // The facts have arrived, so an error at closing does not matter.
         let _ = connection.close().await;
         let parsed = move || Catalog::new(&answer.facts);
         // Each view is parsed: milliseconds for hundreds of them.
@@ -64,7 +78,7 @@ impl CatalogSource for PostgresCatalog {
     }
 }
 
-/// A view: schema, name and the server's number.
+/// A view: schema, name and object identifier.
 type View = (String, String, i64);
 
 #[derive(Deserialize)]
@@ -90,13 +104,13 @@ async fn definitions(
     let numbers: Vec<i64> = views.iter().map(|(_, _, number)| *number).collect();
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(SETTINGS).execute(&mut *transaction).await?;
-    // Without a name: behind a pooler that may be another client's statement.
+    // Not prepared under a name: behind a pooler this may be another client's statement.
     let rows: Vec<(i64, Option<String>)> =
         sqlx::query_as(VIEWS).bind(numbers).persistent(false).fetch_all(&mut *transaction).await?;
     transaction.rollback().await?;
     let defined = rows.into_iter().filter_map(|(number, definition)| {
         let (schema, name, _) = views.iter().find(|(_, _, known)| *known == number)?;
-        // One that was dropped meanwhile has none.
+        // A view that was dropped in the meantime has no definition.
         let definitions = vec![definition?];
         let (schema, name) = (schema.clone(), name.clone());
         Some(RelationFact { schema, name, definitions, ..RelationFact::default() })
@@ -107,6 +121,6 @@ async fn definitions(
 impl std::fmt::Debug for PostgresCatalog {
     /// Without the options: they hold passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresCatalog").field("endpoints", &self.options.len()).finish()
+        f.debug_struct("PostgresCatalog").field("endpoints", &self.options().len()).finish()
     }
 }

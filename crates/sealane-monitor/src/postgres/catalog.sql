@@ -1,7 +1,7 @@
--- What the catalog of a PostgreSQL database (15 and later) knows and the text of
+-- What the catalog of a PostgreSQL database (15 and later) knows but the text of
 -- a statement does not show, as one JSON object: see sealane_sql::CatalogFacts.
--- Objects below 16384 (FirstNormalObjectId) are the server's own. Everything here
--- is readable by any role.
+-- Objects below 16384 (FirstNormalObjectId) are the server's own. Any role may
+-- read everything used here.
 WITH
 impure AS (SELECT oid FROM pg_proc WHERE provolatile = 'v'),
 
@@ -14,7 +14,7 @@ impure_aggregate AS (
      OR aggminvtransfn IN (SELECT oid FROM impure) OR aggmfinalfn IN (SELECT oid FROM impure)
 ),
 
--- Which types each type is made of.
+-- The types that each type is made of.
 made AS (
   SELECT typelem AS part, oid FROM pg_type WHERE typelem <> 0
   UNION ALL
@@ -26,9 +26,9 @@ made AS (
   WHERE a.attnum > 0 AND NOT a.attisdropped
 ),
 
--- Types whose values run something on their way in, out, or over to another type;
--- and types made of them. Of a cast from or to a type of the server's own, the other
--- side is meant: not everything that has text in it.
+-- Types that run a function when a value is read, shown or converted to another type,
+-- and types made of them. If one side of a cast is a type of the server's own, only the
+-- other side counts: otherwise every type that contains text would count.
 active AS (
   WITH RECURSIVE active(oid) AS (
     SELECT oid FROM pg_type
@@ -47,7 +47,7 @@ active AS (
 functions AS (
   SELECT n.nspname AS schema, p.proname AS name,
     p.provolatile = 'v' OR p.oid IN (SELECT oid FROM impure_aggregate)
-      -- An argument may be converted to its type without a word.
+      -- An argument may be converted to its type implicitly.
       OR EXISTS (SELECT FROM unnest(p.proargtypes) AS argument(oid) JOIN active USING (oid)) AS volatile,
     EXISTS (
       SELECT FROM pg_proc own
@@ -146,7 +146,7 @@ relations AS (
   )
 )
 
--- Types that call a function of the user's, and those made of them.
+-- Types that call a user's function, and types made of them.
 , calling AS (
   WITH RECURSIVE calling(oid) AS (
     SELECT p.objid FROM pg_depend p
@@ -162,8 +162,8 @@ relations AS (
   SELECT DISTINCT oid FROM calling
 ),
 
--- Which writes to a table change others: by triggers, rules, cascading keys, and functions
--- of the user's in defaults and checks. Bits of tgtype: 4 INSERT, 8 DELETE, 16 UPDATE.
+-- Which writes to a table change other tables: by triggers, rules, cascading keys, and users'
+-- functions in defaults and checks. Bits of tgtype: 4 INSERT, 8 DELETE, 16 UPDATE.
 spreading(oid, on_insert, on_update, on_delete) AS (
   SELECT tgrelid, tgtype & 4 <> 0, tgtype & 16 <> 0, tgtype & 8 <> 0
   FROM pg_trigger WHERE NOT tgisinternal
@@ -186,16 +186,16 @@ spreading(oid, on_insert, on_update, on_delete) AS (
   SELECT o.polrelid, true, true, true
   FROM pg_policy o JOIN pg_depend p ON p.classid = 'pg_policy'::regclass AND p.objid = o.oid
   WHERE (p.refclassid = 'pg_proc'::regclass AND p.refobjid >= 16384)
-    -- It may be a view, which may call anything.
+    -- The relation may be a view, which may call anything.
      OR (p.refclassid = 'pg_class'::regclass AND p.refobjid <> o.polrelid)
   UNION ALL
-  -- A domain's default, and its conditions; or those of one that it is made of.
+  -- A domain's default and conditions, also of a domain that it is made of.
   SELECT a.attrelid, true, true, false
   FROM pg_attribute a JOIN calling ON calling.oid = a.atttypid
   WHERE a.attnum > 0 AND NOT a.attisdropped
 ),
 
--- One of a family may be read and written through another: see sealane_sql::TableFact.
+-- A table of a family may be read and written through another one: see sealane_sql::TableFact.
 tables AS (
   SELECT n.nspname AS schema, c.relname AS name, told.on_insert, told.on_update, told.on_delete, p.relname AS parent
   FROM (
@@ -209,7 +209,7 @@ tables AS (
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 )
 
--- Their definitions are asked for apart: to print one, the server locks all that it reads.
+-- Their definitions are loaded separately: to print one, the server locks everything that it reads.
 , views AS (
   SELECT json_build_array(n.nspname, c.relname, c.oid::bigint) AS view
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -221,8 +221,8 @@ SELECT json_build_object(
   'operators', coalesce((SELECT json_agg(operators) FROM operators), '[]'::json),
   'types', coalesce((SELECT json_agg(types) FROM types), '[]'::json),
   'tables', coalesce((SELECT json_agg(tables) FROM tables), '[]'::json),
-  -- By operators, casts, orders and conditions of domains. Those in C, of extensions, are about
-  -- values.
+  -- Functions of operators, casts, orderings and domains' conditions may read tables. Extensions'
+  -- functions in C are excluded, because they work on values only.
   'reads_unseen', EXISTS (
     SELECT FROM pg_proc f
     WHERE f.oid >= 16384 AND f.provolatile <> 'i'

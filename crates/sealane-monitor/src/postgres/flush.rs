@@ -1,14 +1,19 @@
-//! Has a primary write out the end of its log, where nobody else does.
+//! Makes a primary write out the end of its log if nothing else does.
 //!
-//! What waits there may be nobody's commit: a query that tidies a page logs it, and
-//! on an idle primary nothing writes that out for up to fifteen seconds (when the
-//! background writer logs a snapshot). The position ends behind it, because a
-//! commit that did not wait (`synchronous_commit = off`) may be in it too; so
-//! without this no replica would be proved to be up to date.
+//! The unwritten end of the log may hold no commit at all: a query that prunes a page logs this,
+//! and on an idle primary nothing writes it out for up to fifteen seconds, until the background
+//! writer logs a snapshot. The primary's position must include this end, because it may also hold a
+//! commit that did not wait (`synchronous_commit = off`). So without a flush no replica would be
+//! proved up to date.
 //!
-//! A busy primary writes its log with each commit. So the same end has to be seen unwritten
-//! for a while; the server looks once more when it gets the statement; and of many
-//! processes that ask for it at a time, one does it.
+//! A busy primary writes its log with each commit. So the probe asks for a flush only after it has
+//! seen the same unwritten end for a while. The server checks once more when it gets the statement,
+//! and if many processes ask at the same time, only one flushes.
+//!
+//! The record is written out by an empty message for logical decoding, committed with
+//! `synchronous_commit = local`, when the same end of the log is still unwritten 20 ms later. The
+//! statement takes an advisory lock, so that one process does it. (Rejected: the written position
+//! alone. Commits that did not wait lie behind it.)
 
 use std::time::Duration;
 
@@ -16,11 +21,11 @@ use sealane_core::Lsn;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::Instant;
 
-/// Many commits fit in here, on a primary that has any. Whoever waits for a proof waits so
-/// much longer, once.
+/// How long an end must stay unwritten. On a busy primary many commits happen in this time. A
+/// session that waits for a proof waits this much longer, once.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// The end of a primary's log, and up to where that is written out.
+/// The end of a primary's log, and the place up to which it is written out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tail {
     pub(super) end: Lsn,
@@ -30,12 +35,12 @@ pub(super) struct Tail {
 /// Watches the end of one primary's log.
 #[derive(Debug, Default)]
 pub(super) struct Flush {
-    /// An end that was not written out, and when it was first seen.
+    /// An unwritten end, and when it was first seen.
     seen: Option<(Lsn, Instant)>,
 }
 
 impl Flush {
-    /// Notes what was seen at `now`; the end that is to be written out, if one is.
+    /// Records what was seen at `now`. Returns the end that must be written out, if any.
     pub(super) fn note(&mut self, tail: Option<Tail>, now: Instant) -> Option<Lsn> {
         let tail = tail.filter(|tail| tail.flushed < tail.end);
         self.seen = match (tail, self.seen) {
@@ -47,23 +52,23 @@ impl Flush {
         (now.duration_since(since) >= PATIENCE).then_some(end)
     }
 
-    /// Whether an end was seen that may have to be written out.
+    /// Whether an unwritten end was seen.
     pub(super) fn is_pending(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// Begins anew.
+    /// Forgets what was seen.
     pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 }
 
-/// Writes the log out up to `end` if it is not: a transaction that has written something does
-/// so when it commits. `local`, so that it does not wait for synchronous replicas. The message
-/// is empty; logical decoding that asks for messages sees it. One text, without a statement
-/// that is prepared: a pooler may be in between.
+/// Makes the server write out its log up to `end` if that has not happened: the commit of a
+/// transaction with a write does this. The setting `local` avoids a wait for synchronous replicas.
+/// The transaction writes an empty message, which only logical decoding with messages sees. The
+/// statement is one text and not prepared, because a pooler may be in between.
 pub(super) async fn run(connection: &mut PgConnection, end: Lsn) -> Result<(), sqlx::Error> {
-    // A number of ours, nobody else's: "sealane" in letters.
+    // The lock's number is "sealane" in letters, so that no other application uses it.
     let text = format!(
         "SELECT set_config('synchronous_commit', 'local', true), \
          pg_logical_emit_message(true, 'sealane', '')::text \
@@ -78,7 +83,7 @@ const LOCK: i64 = i64::from_be_bytes(*b"\0sealane");
 mod tests {
     use super::*;
 
-    /// At so many milliseconds: the end, what is written, and what is to be.
+    /// Each step: the time in milliseconds, the end, the written place, and the expected result.
     fn check(steps: &[(u64, u64, u64, Option<u64>)]) {
         let (mut flush, begin) = (Flush::default(), Instant::now());
         for (at, end, flushed, expected) in steps {
@@ -90,12 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_nobody_writes_out_is_due_after_a_while() {
+    fn an_unwritten_end_is_due_after_a_while() {
         check(&[(0, 120, 100, None), (5, 120, 100, None), (20, 120, 100, Some(120))]);
     }
 
     #[test]
-    fn where_there_are_commits_nothing_is_due() {
+    fn nothing_is_due_while_commits_write_the_log() {
         check(&[
             (0, 120, 100, None),
             (15, 150, 130, None),
@@ -110,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_forgotten() {
+    fn a_written_end_is_forgotten() {
         let mut flush = Flush::default();
         let now = Instant::now();
         let tail =

@@ -1,33 +1,33 @@
-//! What a new connection says of itself, before it is used for reading or writing.
+//! Asks a new connection about its server before the connection is used.
 
 use sealane_core::Incarnation;
 use sqlx::{PgConnection, Row};
 
-/// The start time changes with every start of the postmaster; the statistics are reset when it
-/// restarts its children after one of them crashed, which a replica may survive with less
-/// data too. Readable without privileges.
+/// The start time changes with every start of the postmaster. The statistics are reset when the
+/// postmaster restarts its children after a crash of one of them; after that, too, a replica may
+/// have less data. Both are readable without privileges.
 const GREETING: &str = "SELECT \
      (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
        AS incarnation, \
      current_setting('default_transaction_read_only') = 'on' AS read_only, \
      pg_is_in_recovery() AS in_recovery";
 
-/// What a new connection leads to.
+/// What a new connection says about its server and session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
-    /// Which run of the server it leads to.
+    /// The run of the server.
     pub incarnation: Incarnation,
-    /// Whether the session itself does not write.
+    /// Whether the session is read-only.
     pub read_only: bool,
-    /// Whether the server is a physical replica, which does not write either.
+    /// Whether the server is a physical replica, which is read-only too.
     pub in_recovery: bool,
 }
 
-/// Asks a new connection what it leads to. One round trip, and nothing prepared: a pooler may
-/// be in between.
+/// Asks a new connection about its server. Takes one round trip and prepares nothing, because a
+/// pooler may be in between.
 ///
 /// # Errors
-/// Whatever the server or the connection says.
+/// Errors of the server or the connection.
 pub async fn greet(connection: &mut PgConnection) -> Result<Greeting, sqlx::Error> {
     let row = sqlx::raw_sql(GREETING).fetch_one(connection).await?;
     Ok(Greeting {

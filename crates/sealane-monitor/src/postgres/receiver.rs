@@ -1,36 +1,36 @@
-//! Whether a replica receives, from how its receiver looked each time.
+//! Decides whether a replica receives, from several observations of its WAL receiver.
 //!
-//! When the primary no longer has what a replica needs, the receiver connects, is refused and
-//! ends, again and again; for the milliseconds in between it looks like one that
-//! streams. So one that is new is believed to receive only once it has lived for a while, or
-//! something has arrived.
+//! If the primary no longer has the log that a replica needs, the receiver connects, is refused and
+//! ends, again and again. For a few milliseconds each time it looks like a streaming receiver. So a
+//! new receiver counts as receiving only after it has lived for a while or something has arrived.
 
 use std::time::Duration;
 
 use sealane_core::Lsn;
 use tokio::time::Instant;
 
-/// Longer than it takes a primary to refuse: a few round trips, at worst across the world.
+/// Longer than a primary needs to refuse a receiver: a few round trips, at worst across the world.
 const TRUSTED_AFTER: Duration = Duration::from_millis(500);
 
-/// What is remembered of the receiver of one replica.
+/// What is known about the receiver of one replica.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    /// The process, when it was first seen, and how far the replica had received then.
+    /// The receiver's process, when it was first seen, and how far the replica had received by
+    /// then.
     seen: Option<(i32, Instant, Option<Lsn>)>,
     receives: bool,
 }
 
 impl Default for Receiver {
-    /// The first one that is seen is believed: most work.
+    /// The first receiver counts as receiving, because most receivers work.
     fn default() -> Self {
         Receiver { seen: None, receives: true }
     }
 }
 
 impl Receiver {
-    /// Notes what was seen at `now`: the process, if there is one, and how far
-    /// the replica has received. Whether it counts as receiving.
+    /// Records what was seen at `now`: the receiver's process, if any, and how far the replica has
+    /// received. Returns whether the replica counts as receiving.
     pub(super) fn note(&mut self, pid: Option<i32>, received: Option<Lsn>, now: Instant) -> bool {
         let Some(pid) = pid else {
             *self = Receiver { seen: None, receives: false };
@@ -51,8 +51,8 @@ impl Receiver {
 mod tests {
     use super::*;
 
-    /// At so many milliseconds: the process, how far it has received, and whether that
-    /// counts.
+    /// Each step: the time in milliseconds, the process, how far it has received, and whether it
+    /// counts as receiving.
     fn check(steps: &[(u64, Option<i32>, u64, bool)]) {
         let (mut receiver, begin) = (Receiver::default(), Instant::now());
         for (at, pid, lsn, expected) in steps {
@@ -63,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_seen_is_believed() {
+    fn the_first_receiver_counts_at_once() {
         check(&[(0, Some(7), 100, true), (1_000, Some(7), 100, true)]);
     }
 
     #[test]
-    fn one_that_is_refused_again_and_again_is_not() {
+    fn a_receiver_that_is_refused_again_and_again_does_not_count() {
         check(&[
             (0, None, 100, false),
             (100, Some(7), 100, false),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lives_is_believed_also_while_nothing_arrives() {
+    fn a_receiver_that_stays_alive_counts_even_if_nothing_arrives() {
         check(&[
             (0, None, 100, false),
             (100, Some(7), 100, false),
@@ -90,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_is_proof() {
+    fn a_receiver_counts_once_something_arrives() {
         check(&[(0, None, 100, false), (100, Some(7), 100, false), (105, Some(7), 101, true)]);
     }
 
     #[test]
-    fn one_that_takes_anothers_place_between_two_questions_is_believed_as_that_was() {
+    fn a_new_receiver_without_a_gap_counts_as_the_old_one_did() {
         check(&[(0, Some(7), 100, true), (100, Some(8), 100, true), (200, None, 100, false)]);
     }
 }

@@ -1,9 +1,9 @@
-//! The probe of a primary or a streaming replica.
+//! The probe for a primary or a streaming replica.
 
 use std::time::Duration;
 
 use sealane_core::{
-    Failure, Feed, Incarnation, Lsn, Particulars, Position, Replication, Report, Role, Transactions,
+    Failure, Feed, Incarnation, Lsn, Position, Replication, Report, Role, ServerInfo, Transactions,
 };
 use sqlx::{FromRow, Row, postgres::PgRow};
 use tokio::time::Instant;
@@ -12,8 +12,8 @@ use super::{
     Link, failure, flush::Tail, no_row, receiver::Receiver, timeline::Timeline, unreadable,
 };
 
-/// Everything in one round trip. What an ordinary role may not read of
-/// `pg_stat_wal_receiver` comes as NULL; that there is a row is visible to all.
+/// Asks everything in one round trip. Columns of `pg_stat_wal_receiver` that an ordinary role may
+/// not read come as NULL, but every role sees whether there is a row.
 macro_rules! probe {
     ($feeds:literal) => {
         concat!(
@@ -51,7 +51,7 @@ macro_rules! probe {
 }
 
 pub(super) const PROBE: &str = probe!("NULL::text[]");
-/// The slots of subscribers, each with what is confirmed, behind a space.
+/// The subscribers' slots, each as name, space, confirmed position.
 pub(super) const PROBE_WITH_FEEDS: &str = probe!(
     "(SELECT array_agg(concat(slot_name, ' ', confirmed_flush_lsn)) FROM pg_replication_slots \
       WHERE slot_type = 'logical' AND active AND NOT pg_is_in_recovery())"
@@ -70,7 +70,7 @@ pub(super) struct Answer {
     timeline: i32,
     lsn: Option<String>,
     received: Option<String>,
-    /// Up to where a primary's log is written out.
+    /// The place up to which a primary's log is written out.
     flushed: Option<String>,
     segment_bytes: i64,
     paused: bool,
@@ -79,8 +79,8 @@ pub(super) struct Answer {
     writable: bool,
     replayed_ago_s: Option<f64>,
     feeds: Option<Vec<String>>,
-    /// The least number of a transaction that is not over, and how many numbers have been given
-    /// since, which is how the server tells the next one.
+    /// The lowest number of an unfinished transaction, and how many numbers the server has assigned
+    /// since then. The sum of both is the next number.
     oldest_transaction: Option<i64>,
     transactions_since: Option<i32>,
 }
@@ -116,11 +116,11 @@ impl Answer {
     ) -> Result<Report, Failure> {
         let received = self.received()?;
         let receives = receiver.note(self.receiver, received, Instant::now());
-        // Stored unsigned, shown signed: the same bits.
+        // The server stores this number unsigned and shows it signed, with the same bits.
         let identity = link.identity(self.system_id.cast_unsigned());
         let timeline = timeline.note(&self.incarnation, self.timeline);
         let mut report = Answer { timeline, ..self }.told(received, receives)?;
-        report.particulars.identity = Some(identity);
+        report.info.identity = Some(identity);
         Ok(link.complete(report))
     }
 
@@ -153,12 +153,12 @@ impl Answer {
             replication,
             feeds: self.feeds.iter().flatten().map(|text| feed(text)).collect::<Result<_, _>>()?,
             transactions: self.transactions(),
-            particulars: Particulars {
+            info: ServerInfo {
                 writable: Some(self.writable),
                 receives: self.in_recovery.then_some(receives),
                 applies: self.in_recovery.then_some(!self.paused),
                 reported_lag: self.reported_lag(replayed, received.filter(|_| receives)),
-                ..Particulars::default()
+                ..ServerInfo::default()
             },
             ..Report::new(role, Incarnation::new(self.incarnation.as_str()))
         })
@@ -167,7 +167,7 @@ impl Answer {
     fn transactions(&self) -> Option<Transactions> {
         let oldest = u64::try_from(self.oldest_transaction?).ok()?;
         let since = u64::try_from(self.transactions_since?).ok()?;
-        Some(Transactions { oldest, next: oldest + since })
+        Some(Transactions::Numbered { oldest, next: oldest + since })
     }
 
     fn position(&self, lsn: Lsn) -> Position {
@@ -186,8 +186,8 @@ impl Answer {
         }
     }
 
-    /// How long ago it was, by the clocks of two servers, that what was replayed last
-    /// was committed; nothing if nothing waits to be replayed.
+    /// The time since the commit that was replayed last, measured with the clocks of two servers.
+    /// Zero if the replica has replayed everything it has received.
     fn reported_lag(&self, replayed: Option<Lsn>, received: Option<Lsn>) -> Option<Duration> {
         if self.in_recovery && received.is_some() && replayed == received {
             return Some(Duration::ZERO);
@@ -197,7 +197,7 @@ impl Answer {
     }
 }
 
-/// A slot's name and what is confirmed there, which is nothing at first.
+/// A slot's name and its confirmed position, which is empty at first.
 fn feed(text: &str) -> Result<Feed, Failure> {
     let (slot, confirmed) = text.split_once(' ').unwrap_or((text, ""));
     let confirmed = match confirmed {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     impl Answer {
-        /// What the first answer of a server tells.
+        /// The report from a server's first answer.
         fn told_first(&self) -> Result<Report, Failure> {
             self.told(self.received()?, self.receiver.is_some())
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_position_is_told() {
+    fn an_unreadable_position_is_a_failure() {
         let error = Answer { lsn: Some("here".into()), ..answer() }.told_first().unwrap_err();
         assert!(matches!(error, Failure::Unexpected(_)));
     }
@@ -268,7 +268,7 @@ mod tests {
             replayed_ago_s: Some(3600.0),
             ..answer()
         };
-        let lag = |answer: &Answer| answer.told_first().unwrap().particulars.reported_lag;
+        let lag = |answer: &Answer| answer.told_first().unwrap().info.reported_lag;
         assert_eq!(lag(&level), Some(Duration::ZERO));
         let behind = Answer { received: Some("0/6000000".into()), ..level };
         assert_eq!(lag(&behind), Some(Duration::from_secs(3600)));
@@ -278,20 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn what_receives_and_what_applies_are_told_apart() {
+    fn receiving_and_applying_are_reported_separately() {
         let paused = Answer { in_recovery: true, receiver: Some(7), paused: true, ..answer() };
-        let told = paused.told_first().unwrap().particulars;
+        let told = paused.told_first().unwrap().info;
         assert_eq!((told.receives, told.applies), (Some(true), Some(false)));
         assert_eq!(
-            (answer().told_first().unwrap().particulars.receives, told.writable),
+            (answer().told_first().unwrap().info.receives, told.writable),
             (None, Some(true))
         );
     }
 
     #[test]
     fn a_primary_tells_which_transactions_are_over() {
-        let told = |answer: &Answer| answer.told_first().unwrap().transactions;
-        assert_eq!(told(&answer()), Some(Transactions { oldest: 750, next: 753 }));
+        let told = |answer: &Answer| answer.told_first().unwrap().transactions.clone();
+        assert_eq!(told(&answer()), Some(Transactions::Numbered { oldest: 750, next: 753 }));
         assert_eq!(told(&Answer { oldest_transaction: None, ..answer() }), None);
     }
 

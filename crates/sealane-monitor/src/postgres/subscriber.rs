@@ -1,46 +1,46 @@
-//! The probe of a logical subscriber: a server that is written to by its subscription to
-//! a publication of the primary, and by nobody else.
+//! The probe for a logical subscriber: a server whose only writer is its subscription to a
+//! publication of the primary.
 //!
-//! # How far it has got
-//! `pg_stat_subscription.latest_end_lsn`: the place up to which the publisher has sent
-//! everything, as its last keepalive told. One process of the subscriber, the apply
-//! worker, reads all messages in their order, and it has committed a transaction
-//! before it reads the next message (`LogicalRepApplyLoop`, `apply_handle_commit`); so
-//! when it has read the keepalive, all that ended before that place is seen by new
-//! snapshots. That holds with `streaming = parallel`, for the worker waits at a
-//! transaction's end for the one that applied it (`pa_xact_finish`), and with
-//! `two_phase`. The publisher sends one whenever it has sent all there is
-//! (`WalSndWaitForWal`), also when nothing of it was published.
+//! # How far a subscriber has got
+//! The probe reads `pg_stat_subscription.latest_end_lsn`: the place up to which the publisher has
+//! sent everything, according to its last keepalive. One process of the subscriber, the apply
+//! worker, reads all messages in order, and it commits a transaction before it reads the next
+//! message (`LogicalRepApplyLoop`, `apply_handle_commit`). So when the worker has read the
+//! keepalive, new snapshots see all transactions that ended before this place. This also holds with
+//! `streaming = parallel`, because the worker waits at a transaction's end for the worker that
+//! applied it (`pa_xact_finish`), and with `two_phase`. The publisher sends a keepalive whenever it
+//! has sent everything (`WalSndWaitForWal`), even if nothing of it was published.
 //!
-//! There is none if the subscriber is so quick that it has confirmed a transaction
-//! before the publisher looks; what it has confirmed then tells the same a little later,
-//! on the publisher's side ([`Feed`](sealane_core::Feed)).
+//! The publisher sends no keepalive if the subscriber is so quick that it confirms a transaction
+//! before the publisher checks. Then the confirmed position proves the same a little later, on the
+//! publisher's side ([`Feed`](sealane_core::Feed)).
 //!
-//! Rejected: `received_lsn`, which is set before a message is applied; and the origin's
-//! progress (`pg_replication_origin_status.remote_lsn`), which is set before the commit
-//! is seen by others (`RecordTransactionCommit`): in between the log is flushed, and
-//! synchronous replicas of the subscriber are waited for.
+//! Rejected: `received_lsn`, which is set before a message is applied. Rejected: the origin's
+//! progress (`pg_replication_origin_status.remote_lsn`), which is set before others see the commit
+//! (`RecordTransactionCommit`): in between, the server flushes the log and waits for the
+//! subscriber's synchronous replicas.
 //!
-//! # What it holds
-//! Only the published tables, as published: filters of rows and lists of columns are
-//! not looked at, nor is what somebody else writes there. While a table is being copied
-//! nothing is proved of the others either: a copied table can be ahead of them.
+//! # What a subscriber holds
+//! A subscriber holds only the published tables, as they are published. The probe checks neither
+//! row filters and column lists nor writes by others on the subscriber. While one table is being
+//! copied, nothing is proved about the other tables either, because a copied table can be ahead of
+//! them.
 //!
 //! # What the role needs
-//! Nothing but to connect: the columns asked for are everybody's.
+//! The role only needs the right to connect: every role may read these columns.
 
 use std::sync::Arc;
 
 use sealane_core::{
-    Failure, Incarnation, Lsn, Particulars, Replication, Report, Role, Subscription,
+    Failure, Incarnation, Lsn, Replication, Report, Role, ServerInfo, Subscription,
 };
 use sqlx::{FromRow, Row, postgres::PgRow};
 
 use super::{Link, failure, unreadable};
 
-/// Everything in one round trip. The workers that copy tables have a `relid`; those
-/// that help to apply show no places. `bool_and` of no tables is NULL: a subscription
-/// without any holds nothing. The name comes last.
+/// Asks everything in one round trip. Workers that copy tables have a `relid`; workers that help to
+/// apply show no positions. `bool_and` over no tables is NULL: a subscription without tables holds
+/// nothing. The subscription's name comes last.
 const PROBE: &str = "SELECT \
      subscription.oid::int8 AS id, \
      subscription.subenabled AS enabled, \
@@ -59,14 +59,14 @@ const PROBE: &str = "SELECT \
      WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
        AND subname = convert_from(decode('";
 
-/// The question for a subscription. Its name is in the text, in digits: nothing is prepared,
-/// because a pooler may be in between.
+/// The question for the subscription `name`. The text contains the name in hexadecimal digits:
+/// nothing is prepared, because a pooler may be in between.
 pub(super) fn probe(name: &str) -> String {
     use std::fmt::Write;
 
     let mut text = PROBE.to_owned();
     for byte in name.bytes() {
-        // Writing to a text does not fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text.push_str("', 'hex'), 'UTF8')");
@@ -86,7 +86,7 @@ pub(super) async fn ask(link: &mut Link, name: &str) -> Result<Report, Failure> 
 struct Answer {
     id: i64,
     enabled: bool,
-    /// NULL if it was taken away, to drop the subscription without its publisher.
+    /// NULL if the slot was detached, to drop the subscription without its publisher.
     slot: Option<String>,
     copied: bool,
     running: bool,
@@ -118,8 +118,8 @@ impl Answer {
     fn report(&self, link: &mut Link) -> Result<Report, Failure> {
         let identity = link.identity(self.system_id.cast_unsigned());
         let mut report = self.told()?;
-        report.particulars.version = Some(Arc::clone(&link.version));
-        report.particulars.identity = Some(identity);
+        report.info.version = Some(Arc::clone(&link.version));
+        report.info.identity = Some(identity);
         Ok(report)
     }
 
@@ -142,12 +142,12 @@ impl Answer {
         Ok(Report {
             replication,
             subscription: Some(subscription),
-            particulars: Particulars {
+            info: ServerInfo {
                 writable: Some(self.writable),
-                // One process does both.
+                // One process receives and applies.
                 receives: Some(runs),
                 applies: Some(runs),
-                ..Particulars::default()
+                ..ServerInfo::default()
             },
             ..Report::new(Role::Replica, Incarnation::new(self.incarnation.as_str()))
         })
@@ -177,27 +177,30 @@ mod tests {
     fn a_subscriber_is_a_replica_although_it_could_be_written_to() {
         let report = answer().told().unwrap();
         assert_eq!((report.role, report.replication), (Role::Replica, Replication::Running));
-        assert_eq!(report.particulars.writable, Some(true));
-        assert_eq!(report.position, None, "it does not know whose log its places are of");
+        assert_eq!(report.info.writable, Some(true));
+        assert_eq!(
+            report.position, None,
+            "a subscriber does not know which log its positions belong to"
+        );
         let subscription = report.subscription.unwrap();
         assert_eq!(subscription.applied, Some(Lsn::from_bytes(0x409_9138)));
         assert_eq!((subscription.id, &*subscription.slot), (16_393, "sub"));
     }
 
     #[test]
-    fn disabled_or_without_its_worker_it_receives_nothing() {
+    fn a_subscriber_that_is_disabled_or_has_no_worker_receives_nothing() {
         for answer in [
             Answer { enabled: false, ..answer() },
             Answer { running: false, applied: None, received: None, ..answer() },
         ] {
             let report = answer.told().unwrap();
             assert_eq!(report.replication, Replication::Stopped);
-            assert_eq!(report.particulars.receives, Some(false));
+            assert_eq!(report.info.receives, Some(false));
         }
     }
 
     #[test]
-    fn tables_that_are_being_copied_are_told_also_when_nothing_runs() {
+    fn copying_is_reported_even_if_no_worker_runs() {
         for running in [true, false] {
             let report = Answer { copied: false, running, ..answer() }.told().unwrap();
             assert_eq!(report.replication, Replication::Copying);
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_told() {
+    fn an_unreadable_position_is_a_failure() {
         let error = Answer { applied: Some("here".into()), ..answer() }.told().unwrap_err();
         assert!(matches!(error, Failure::Unexpected(_)));
     }

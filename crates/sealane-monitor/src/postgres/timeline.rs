@@ -1,11 +1,12 @@
-//! The timeline of a replica, remembered.
+//! Remembers the timeline of a replica.
 //!
-//! The receiver's process tells it. Without one, only the control file does, which a replica
-//! writes when it has replayed a checkpoint: for minutes after a promotion that it follows, it
-//! still says the old timeline there. So when the new primary's connection breaks, a replica
-//! would seem to have gone back. In one run it never does.
+//! The WAL receiver knows the current timeline. Without a receiver, only the control file names
+//! one, and a replica writes this file when it has replayed a checkpoint. So for minutes after a
+//! promotion the file still holds the old timeline. If the connection to the new primary broke in
+//! this time, the replica would seem to have gone back. But within one run a replica never goes
+//! back.
 
-/// What was told in one run of a server.
+/// The newest timeline seen in one run of a server.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
     run: String,
@@ -13,7 +14,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// The timeline of a server that tells `told` in this run.
+    /// The timeline of a server that reports `told` in this run.
     pub(super) fn note(&mut self, run: &str, told: i32) -> i32 {
         if self.run != run {
             *self = Timeline { run: run.to_owned(), newest: told };

@@ -1,10 +1,14 @@
-//! Whether sessions of an endpoint can be begun so that they do not write.
+//! Tests whether an endpoint accepts read-only sessions.
 //!
-//! A startup option asks for it. A pooler in between may pass that on (PgBouncer with
-//! `track_extra_parameters`), refuse it (PgBouncer's default), or drop it without a word
-//! (`ignore_startup_parameters`). So it is tried out, and the setting is looked at. A `SET`
-//! afterwards would not do: where a connection is handed out for each transaction it is left
-//! to another client.
+//! A startup option requests a read-only session. A pooler in between may pass the option on
+//! (PgBouncer with `track_extra_parameters`), refuse it (PgBouncer's default), or drop it silently
+//! (`ignore_startup_parameters`). So the probe tries the option and reads the setting back. A later
+//! `SET` would not be enough: a pooler that assigns a connection for each transaction would leave
+//! the setting to another client.
+//!
+//! The trial has a connection of its own, and comes before the first answer is believed. So read
+//! pools know its result before they connect (`pool/guard.rs` in `sealane`); each of their
+//! connections is looked at once more.
 
 use std::time::Duration;
 
@@ -14,34 +18,35 @@ use tokio::time::Instant;
 
 use super::{failure, greet};
 
-/// A server's refusal of what a client says first.
+/// The error code for a refused startup message.
 const PROTOCOL_VIOLATION: &str = "08P01";
 
-/// A pooler may be put in between, or be told otherwise; whoever connects anew after this time
-/// finds out.
+/// How long a result is valid. A pooler may be added or configured differently; the next new
+/// connection after this time finds out.
 const VALID_FOR: Duration = Duration::from_secs(60);
 
-/// `options` for sessions that do not write.
+/// `options` for read-only sessions.
 #[must_use]
 pub fn read_only(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([("default_transaction_read_only", "on")])
 }
 
-/// What was found out of one endpoint.
+/// The last result for one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     found: Option<(ReadOnly, Instant)>,
 }
 
 impl Trial {
-    /// Finds out, on a connection of its own, if that was not done lately.
+    /// Runs the test on a separate connection, unless the last result is still valid.
     pub(super) async fn make(&mut self, options: &PgConnectOptions) -> Result<(), Failure> {
         if self.found.is_some_and(|(_, at)| at.elapsed() < VALID_FOR) {
             return Ok(());
         }
         let found = match attempt(options).await {
             Ok(found) => found,
-            // What was found last stays; and before that, nobody can connect to read.
+            // The last result stays. Without one, the error is reported: no session could connect
+            // for reading anyway.
             Err(_) if self.found.is_some() => return Ok(()),
             Err(error) => return Err(failure(&error)),
         };
@@ -64,7 +69,7 @@ impl Trial {
         self.found.map(|(found, _)| found)
     }
 
-    /// For a server that would take writes.
+    /// The check for a server that would accept writes.
     pub(super) fn must_hold(&self) -> Result<(), Failure> {
         match self.outcome() {
             Some(ReadOnly::Session) => Ok(()),
@@ -87,7 +92,7 @@ async fn attempt(options: &PgConnectOptions) -> Result<ReadOnly, sqlx::Error> {
         other => other?,
     };
     let holds = greet(&mut connection).await?.read_only;
-    // It has told what it was made for; how it ends does not matter.
+    // The connection has served its purpose, so an error at closing does not matter.
     let _ = connection.close().await;
     Ok(if holds { ReadOnly::Session } else { ReadOnly::Server })
 }

@@ -1,11 +1,13 @@
-//! What somebody with a connection has to find out.
+//! The facts about a database that a connection must query.
 
 use serde::Deserialize;
 
-/// The catalog of one database, as far as it decides where statements may run.
+use super::filter::ReplicationFilter;
+
+/// The part of a database's catalog that decides where statements may run.
 ///
-/// The same for all servers of a cluster. Names are as the catalog holds them.
-/// Deserialises from an object with these fields, which is how a server sends it.
+/// It is the same on all servers of a cluster. Names are spelled as the catalog stores them. A
+/// server sends the facts as one JSON object with these fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -14,32 +16,39 @@ pub struct CatalogFacts {
     pub functions: Vec<FunctionFact>,
     /// Operators that are not the server's own.
     pub operators: Vec<OperatorFact>,
-    /// Relations that are more, or less, than a plain table.
+    /// Relations that are not plain tables.
     pub relations: Vec<RelationFact>,
-    /// What writes to tables change besides, and which tables are parts of others;
-    /// `None` if nobody has looked.
+    /// What else a write to a table changes, and which tables are parts of others; `None` if the
+    /// tables were not queried.
     pub tables: Option<Vec<TableFact>>,
-    /// Whether an operator, a cast, an order or the condition of a domain may read tables.
+    /// Whether an operator, a cast, an ordering or a domain's condition may read tables.
     pub reads_unseen: bool,
-    /// Types that run something when a value is converted from or to them.
+    /// Types whose conversion, from or to them, runs a function.
     pub types: Vec<TypeFact>,
+    /// Whether `relations` names every relation, plain tables too. A name that is missing may then
+    /// be a view, and is for the primary.
+    pub has_all_relations: bool,
+    /// The only schema in which a name without a schema is looked up; `None` if it may be in any.
+    pub default_schema: Option<String>,
+    /// What replication leaves out, of each server that filters.
+    pub filters: Vec<ReplicationFilter>,
 }
 
-/// A function, one overload of it.
+/// One overload of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct FunctionFact {
     /// Its schema.
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Whether the server takes it to have side effects (`provolatile = 'v'`);
-    /// of an aggregate, whether one of its parts does.
+    /// Whether the server marks it as having side effects (`provolatile = 'v'`). For an aggregate:
+    /// whether one of its functions is marked so.
     pub volatile: bool,
-    /// Whether the server has a function of the same name itself.
+    /// Whether the server has a built-in function of the same name.
     pub shadowed: bool,
-    /// Whether it can be called with one argument, and so as `value.name`.
+    /// Whether one argument is enough to call it, so that it can be written `value.name`.
     pub takes_one: bool,
-    /// Queries for what runs besides it: `SELECT` and the defaults of its arguments.
+    /// Queries for what else a call runs: `SELECT` with the defaults of its arguments.
     #[serde(default)]
     pub definitions: Vec<String>,
 }
@@ -53,21 +62,22 @@ pub struct OperatorFact {
     pub volatile: bool,
 }
 
-/// A type that is more than its name says.
+/// A type whose conversion runs more than the server's own code.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct TypeFact {
     /// Its name, whatever its schema.
     pub name: String,
-    /// Whether a function that is not pure runs: of a cast, or to read or show it.
+    /// Whether a function that is not pure runs for a cast, for the input or for the output of a
+    /// value.
     pub refused: bool,
-    /// Queries for what runs: `SELECT` and each condition of a domain.
+    /// Queries for what a conversion runs: `SELECT` with each condition of a domain.
     pub definitions: Vec<String>,
-    /// Names of types that it is made of.
+    /// Names of the types that this type is made of.
     pub parts: Vec<String>,
 }
 
-/// A table whose rows are not its own affair. There may be several facts of one.
+/// A table whose rows are connected to other tables. One table may have several facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct TableFact {
@@ -75,19 +85,19 @@ pub struct TableFact {
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Whether a new row may change other tables: by a trigger, a rule, or a function
-    /// of the user's in a default or a check.
+    /// Whether an insert may change other tables: by a trigger, a rule, or a user's function in a
+    /// default or a check.
     pub on_insert: bool,
-    /// Whether a changed row may: also by a foreign key that cascades.
+    /// Whether an update may change other tables: also by a cascading foreign key.
     pub on_update: bool,
-    /// Whether a deleted row may.
+    /// Whether a delete may change other tables.
     pub on_delete: bool,
-    /// The name of a table that shows its rows, too: of which it is a partition, or
-    /// from which it inherits.
+    /// The name of the table that also shows these rows: this table is a partition of it or
+    /// inherits from it.
     pub parent: Option<String>,
 }
 
-/// A relation that is not a plain, logged table. There may be several facts of one.
+/// A relation that is not a plain, logged table. One relation may have several facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct RelationFact {
@@ -95,12 +105,12 @@ pub struct RelationFact {
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Why a replica cannot show it, whatever it holds: unlogged, temporary, foreign.
+    /// Why a replica cannot show it at all: unlogged, temporary or foreign.
     pub refused: Option<String>,
-    /// Queries that run when it is read: a view's definition; `SELECT` and the
-    /// condition for each policy of row level security. Names of relations in it
-    /// carry their schema.
+    /// Queries that run when the relation is read: a view's definition, and for each policy of row
+    /// level security `SELECT` with its condition. Relations in these queries are named with their
+    /// schema.
     pub definitions: Vec<String>,
-    /// A partition or child of it, or a relation behind it, by schema and name.
+    /// Its partitions, its children and the relations behind it, by schema and name.
     pub parts: Vec<(String, String)>,
 }

@@ -19,7 +19,7 @@ fn catalog_with(functions: Vec<FunctionFact>) -> Catalog {
 }
 
 #[test]
-fn what_was_learned_wins_over_the_text() {
+fn a_learned_write_wins_over_the_text() {
     let classifier = Classifier::new(Dialect::PostgreSql);
     assert_eq!(classifier.intent(READ), Intent::Read);
     classifier.learn_write(READ);
@@ -29,7 +29,7 @@ fn what_was_learned_wins_over_the_text() {
 }
 
 #[test]
-fn what_was_learned_survives_eviction() {
+fn a_learned_write_survives_eviction() {
     let classifier = Classifier::new(Dialect::PostgreSql);
     classifier.learn_write(READ);
     classifier.cache.clear();
@@ -50,7 +50,7 @@ fn a_long_text_is_learned_although_it_is_not_cached() {
 #[test]
 fn memory_is_bounded_by_the_bytes_of_the_texts() {
     let classifier = Classifier::new(Dialect::PostgreSql);
-    // Unparsable, hence quick, and 16 KiB each: 32 MiB in all.
+    // These texts cannot be parsed, so they are quick to judge. Each has 16 KiB: 32 MiB in all.
     let filler = "?".repeat(MAX_CACHED_TEXT_BYTES - 16);
     for n in 0..2_048 {
         let intent = classifier.intent(&format!("SELECT '{n}{filler}"));
@@ -72,7 +72,8 @@ fn texts_that_come_once_do_not_push_out_those_that_come_often() {
     assert_eq!(missed(), 200);
     assert_eq!(missed(), 0);
     let mut missed_since = 0;
-    // Literals in the text make each another one: about 20 times the cache's memory.
+    // Literals make each text a different one: together they need about 20 times the cache's
+    // memory.
     for n in 0..200_000 {
         let one_off = format!("SELECT '{n}' {}", "?".repeat(300));
         classifier.remember(&one_off, 0, &certain_write());
@@ -146,7 +147,7 @@ fn a_catalog_in_doubt_allows_nothing_and_forbids_as_before() {
     classifier.set_catalog(Catalog::new(&facts), classifier.doubts());
     let intents = || [classifier.intent("SELECT price(1)"), classifier.intent(READ)];
     assert_eq!(intents(), [Intent::Read, Intent::Unknown]);
-    // Loaded before the doubt, stored after it.
+    // The catalog was loaded before the doubt and is stored after it.
     let doubts = classifier.doubts();
     classifier.doubt_catalog();
     assert_eq!(intents(), [Intent::Unknown, Intent::Unknown]);
@@ -161,11 +162,22 @@ fn a_catalog_that_knows_tables_only_can_be_doubted_too() {
     let classifier = Classifier::new(Dialect::PostgreSql);
     let facts = CatalogFacts { tables: Some(Vec::new()), ..CatalogFacts::default() };
     classifier.set_catalog(Catalog::new(&facts), classifier.doubts());
-    let read = || classifier.look_up("SELECT * FROM boat").footprint;
+    let read = || classifier.look_up("SELECT * FROM boat").table_set;
     let written = || classifier.written(r#"DELETE FROM "boat""#);
     assert!(!read().is_whole() && !written().is_whole());
     let generation = classifier.generation();
     classifier.doubt_catalog();
     assert!(read().is_whole() && written().is_whole());
     assert_ne!(classifier.generation(), generation);
+}
+
+#[test]
+fn a_learned_write_can_be_forgotten() {
+    let classifier = Classifier::new(Dialect::Sqlite);
+    let is_read = || classifier.intent("SELECT name FROM boat").is_read();
+    assert!(is_read());
+    classifier.learn_write("SELECT name FROM boat");
+    assert!(!is_read());
+    classifier.forget_learned();
+    assert!(is_read());
 }

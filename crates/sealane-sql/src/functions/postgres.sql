@@ -26,13 +26,16 @@ refused (pattern) AS (VALUES
     ('(query|cursor|table|schema|database)_to_xml.*'), ('ts_stat'), ('ts_rewrite'),
     -- Assign a transaction id.
     ('txid_current'), ('pg_current_xact_id'),
+    -- Make the temporary schema, and with it assign a transaction id, when `pg_temp` comes first
+    -- in the search path: also in a session that is read-only.
+    ('current_schemas?'),
     -- About running transactions: a replica sees other ones.
     ('txid_current_(if_assigned|snapshot)'), ('pg_current_xact_id_if_assigned'),
     ('pg_current_snapshot'), ('mxid_age'),
     -- Fail during recovery.
     ('pg_walfile_name.*'), ('pg_replication_origin_oid'),
     -- About this very session, its settings and its connection.
-    ('current_setting'), ('pg_show_all_settings'), ('pg_listening_channels'), ('pg_cursor'),
+    ('current_setting'), ('get_current_ts_config'), ('pg_timezone_abbrevs.*'), ('pg_show_all_settings'), ('pg_listening_channels'), ('pg_cursor'),
     ('pg_prepared_statement'), ('pg_my_temp_schema'), ('pg_is_other_temp_schema'),
     ('pg_backend_pid'), ('pg_client_encoding'), ('pg_trigger_depth'),
     ('inet_client_(addr|port)'),
@@ -40,7 +43,8 @@ refused (pattern) AS (VALUES
     ('pg_last_wal_.*'), ('pg_postmaster_start_time'),
     ('pg_conf_load_time'), ('pg_config'), ('pg_available_extension.*'),
     ('pg_extension_update_paths'), ('pg_stat_get_.*'), ('pg_get_replication_slots'),
-    ('pg_get_loaded_modules'), ('pg_numa_available'), ('pg_lock.*'),
+    ('pg_get_loaded_modules'), ('pg_numa_available'), ('pg_lock.*'), ('pg_timezone_names'),
+    ('pg_tablespace_location'),
     -- For event triggers only.
     ('pg_event_trigger_.*')
 ),

@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
-use crate::cost::is_aggregate;
+use crate::aggregate::is_aggregate;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
 use crate::function::{self, Purity};
@@ -65,7 +65,8 @@ impl<'a> Prover<'a> {
             && is_aggregate(&name.value)
         {
             cost.aggregates = cost.aggregates.saturating_add(1);
-            // Unless there is a WHERE, which only the whole statement can tell.
+            // The count is bounded if there is a WHERE; `finish` checks this on the whole
+            // statement.
             cost.unbounded_count |= name.value.eq_ignore_ascii_case("count");
         }
     }
@@ -151,7 +152,7 @@ impl<'a> Prover<'a> {
     }
 }
 
-/// From the first part of a name to its last.
+/// The span from the first part of a name to its last part.
 pub(super) fn span_of(name: &ObjectName) -> Option<Span> {
     let mut spans = name.0.iter().filter_map(ObjectNamePart::as_ident).map(|ident| ident.span);
     let first = spans.next()?;

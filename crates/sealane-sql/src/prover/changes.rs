@@ -1,7 +1,7 @@
-//! Statements that change data: the tables they read and write.
+//! The tables that data-changing statements read and write.
 //!
-//! That they write is settled by their first word. They are taken apart for
-//! their tables only, so what has no tables is skipped.
+//! Each of them is a write, on its own (its first word shows it already) or behind a WITH (only this
+//! walk finds it). Beyond that the walk collects tables, so it skips parts without tables.
 
 use sqlparser::ast::{
     Assignment, ConflictTarget, Delete, FromTable, Insert, Merge, MergeAction, MergeInsertKind,
@@ -9,12 +9,12 @@ use sqlparser::ast::{
     Statement, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
-use crate::table_name::TableName;
+use crate::table_name::table_name;
 
 use super::{Node, Prover};
 
 impl<'a> Prover<'a> {
-    /// A statement that changes data, on its own or in a common table expression.
+    /// Records a statement that changes data, on its own or in a common table expression.
     pub(super) fn change(&mut self, statement: &'a Statement) {
         match statement {
             Statement::Insert(insert) => self.insert(insert),
@@ -32,7 +32,8 @@ impl<'a> Prover<'a> {
             TableObject::TableName(name) => self.written(name),
             _ => self.outcome.tables.complete = false,
         }
-        // A row that exists may be changed or replaced, so nothing else is written.
+        // An upsert changes or replaces rows of this table only, so the statement writes no other
+        // table.
         if let Some(query) = &insert.source {
             self.later(Node::Query(query));
         }
@@ -59,7 +60,7 @@ impl<'a> Prover<'a> {
 
     fn update(&mut self, update: &'a Update) {
         self.writes("UPDATE", Some(update.update_token.0.span));
-        // MySQL may change any of the joined tables.
+        // MySQL may change each of the joined tables.
         self.written_tables(&update.table);
         self.assignments(&update.assignments);
         match &update.from {
@@ -79,7 +80,7 @@ impl<'a> Prover<'a> {
     fn delete(&mut self, delete: &'a Delete) {
         self.writes("DELETE", Some(delete.delete_token.0.span));
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-        // The tables named before FROM may be aliases of those behind it.
+        // The names before FROM may be aliases of the tables behind it.
         from.iter().for_each(|table| self.written_tables(table));
         for table in delete.using.iter().flatten() {
             self.later(Node::Joined(table));
@@ -130,21 +131,21 @@ impl<'a> Prover<'a> {
         for join in &table.joins {
             self.written_table(&join.relation);
         }
-        // For the conditions, and for subqueries among the tables.
+        // Reads the join conditions, and subqueries among the tables.
         self.later(Node::Joined(table));
     }
 
     fn written_table(&mut self, table: &'a TableFactor) {
         match table {
             TableFactor::Table { name, .. } => self.written(name),
-            // It cannot be written; it is read with the rest.
+            // A subquery cannot be written; the walk reads it as part of the join.
             TableFactor::Derived { .. } => {}
             _ => self.outcome.tables.complete = false,
         }
     }
 
     pub(super) fn written(&mut self, name: &ObjectName) {
-        match TableName::of(name, self.dialect) {
+        match table_name(name, self.dialect) {
             Some(name) => self.outcome.tables.add_written(name),
             None => self.outcome.tables.complete = false,
         }

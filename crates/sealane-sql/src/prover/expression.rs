@@ -15,7 +15,10 @@ use super::Prover;
 impl<'a> Prover<'a> {
     pub(super) fn expression(&mut self, expr: &'a Expr) {
         match expr {
-            Expr::Identifier(name) => self.name(name),
+            Expr::Identifier(name) => {
+                self.name(name);
+                self.word_call(name);
+            }
             Expr::CompoundIdentifier(parts) => match parts.last() {
                 Some(column) => {
                     self.name(column);
@@ -26,9 +29,9 @@ impl<'a> Prover<'a> {
             Expr::Value(value) => self.value(&value.value, value.span),
             Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
                 self.require(!uses_odbc_syntax, "ODBC syntax");
-                // Elsewhere `name(1) 'text'` is a call with an alias.
+                // In other dialects `name(1) 'text'` is a call with an alias.
                 let is_type = self.is(Dialect::PostgreSql) || is_plain_time(data_type);
-                self.require(is_type, "what may be a call with an alias");
+                self.require(is_type, "text that may be a call with an alias");
                 self.data_type(data_type);
                 self.value(&value.value, value.span);
             }
@@ -71,7 +74,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Comparisons with a syntax of their own. `false` if `expr` is something else.
+    /// Comparisons with their own syntax. `false` if `expr` is something else.
     fn comparison(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
@@ -129,8 +132,8 @@ impl<'a> Prover<'a> {
         true
     }
 
-    /// Casts, and functions on times and numbers with a syntax of their own.
-    /// `false` if `expr` is something else.
+    /// Casts, and functions on times and numbers with their own syntax. `false` if `expr` is
+    /// something else.
     fn conversion(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Cast { kind: _, expr, data_type, format } => {
@@ -181,7 +184,7 @@ impl<'a> Prover<'a> {
         true
     }
 
-    /// Functions on text with a syntax of their own. `false` if `expr` is something else.
+    /// Functions on text with their own syntax. `false` if `expr` is something else.
     fn text_function(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Position { expr, r#in } => {
@@ -208,7 +211,7 @@ impl<'a> Prover<'a> {
         true
     }
 
-    /// Expressions made of several others. `false` if `expr` is something else.
+    /// Expressions made of several expressions. `false` if `expr` is something else.
     fn compound(&mut self, expr: &'a Expr) -> bool {
         match expr {
             Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
@@ -258,10 +261,11 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// A column; or a variable, or a sequence in the Oracle mode of MariaDB.
+    /// A name: a column, a variable of MySQL, or a sequence in MariaDB's Oracle mode.
     fn name(&mut self, name: &Ident) {
         let value = name.value.as_str();
-        if self.dialect == Dialect::MySql && value.starts_with('@') {
+        let is_quoted = name.quote_style.is_some();
+        if self.dialect == Dialect::MySql && value.starts_with('@') && !is_quoted {
             self.session("a variable", Some(name.span));
         }
         let is_sequence = ["nextval", "currval", "lastval"]
@@ -272,14 +276,26 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// The name behind a dot: an attribute, or a call if there is none of that name.
+    /// Whether `word` is PostgreSQL's `current_schema`. It calls a function without parentheses,
+    /// and unquoted it cannot name a column or table. Similar words (`CURRENT_USER`, …) are pure.
+    pub(super) fn word_call(&mut self, word: &Ident) -> bool {
+        let is_call = self.is(Dialect::PostgreSql)
+            && word.quote_style.is_none()
+            && word.value.eq_ignore_ascii_case("current_schema");
+        if is_call {
+            self.impure_call(word);
+        }
+        is_call
+    }
+
+    /// The name behind a dot: an attribute, or a function call if no attribute has this name.
     fn attribute(&mut self, name: &Ident) {
         if self.dialect == Dialect::PostgreSql {
             let called = folded(name, self.dialect);
             if function::is_active_attribute(&called, self.dialect, self.catalog) {
                 self.impure_call(name);
             }
-            // It may read any table.
+            // A call may read any table.
             self.outcome.tables.complete &= !self.catalog.may_be_call(&called);
         }
     }

@@ -1,4 +1,4 @@
-//! Statements as a whole: which may be reads, and what the others are.
+//! Kinds of statements: which may be reads, and the intents of the others.
 
 use sealane_core::Intent;
 use sqlparser::ast::{
@@ -10,7 +10,7 @@ use crate::finding::Reason;
 
 use super::Prover;
 
-/// Options of PostgreSQL's EXPLAIN (18): none changes what the statement does.
+/// Options of PostgreSQL's EXPLAIN (18). None of them changes what the statement does.
 const EXPLAIN_OPTIONS: &[&str] = &[
     "analyze",
     "buffers",
@@ -30,8 +30,8 @@ impl<'a> Prover<'a> {
     pub(super) fn statement(&mut self, statement: &'a Statement) {
         match statement {
             Statement::Query(query) => self.outermost_query(query),
-            // What is explained may be executed (ANALYZE, in one of several spellings),
-            // so a plan is worth what its statement is worth.
+            // EXPLAIN may execute its statement (ANALYZE, in one of several spellings), so it gets
+            // the same intent as the statement.
             Statement::Explain {
                 describe_alias: _,
                 analyze: _,
@@ -85,7 +85,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// What a statement is that cannot be a read, and its tables.
+    /// Records the intent and the tables of a statement that cannot be a read.
     fn not_a_read(&mut self, statement: &'a Statement) {
         match statement {
             Statement::Insert(_)
@@ -103,7 +103,7 @@ impl<'a> Prover<'a> {
         if is_temporary {
             self.session("a temporary table", None);
         } else if self.is(Dialect::MySql) && matches!(statement, Statement::Reset(_)) {
-            // The server's logs or settings, and not the session's.
+            // In MySQL, RESET changes logs or settings of the server, not of the session.
             self.writes("RESET", None);
         } else if let Some(name) = transaction(statement) {
             self.refuse(Intent::Transaction, Reason::TransactionControl(name), None);
@@ -112,7 +112,7 @@ impl<'a> Prover<'a> {
         } else if let Some(name) = writing(statement) {
             self.writes(name, None);
         } else {
-            self.not_listed("the kind of statement");
+            self.not_listed("this kind of statement");
         }
         self.tables_of(statement);
     }
@@ -176,7 +176,7 @@ fn transaction(statement: &Statement) -> Option<&'static str> {
     })
 }
 
-/// The name of a statement that leaves something behind in its session.
+/// The name of a statement that changes the state of its database session.
 fn session(statement: &Statement) -> Option<&'static str> {
     Some(match statement {
         Statement::Set(_) => "SET",
@@ -196,7 +196,7 @@ fn session(statement: &Statement) -> Option<&'static str> {
         Statement::UnlockTables => "UNLOCK TABLES",
         Statement::AttachDatabase { .. } => "ATTACH",
         Statement::Load { .. } => "LOAD",
-        // Those that read are told before there is a tree.
+        // Pragmas that read are recognised before parsing.
         Statement::Pragma { .. } => "PRAGMA",
         _ => return None,
     })
@@ -211,7 +211,7 @@ fn writing(statement: &Statement) -> Option<&'static str> {
         Statement::Merge(_) => "MERGE",
         Statement::Truncate(_) => "TRUNCATE",
         Statement::Copy { to: false, .. } => "COPY FROM",
-        // What goes to the client is told before.
+        // `statement` has already handled COPY TO STDOUT.
         Statement::Copy { to: true, .. } => "COPY TO",
         Statement::LoadData { .. } => "LOAD DATA",
         Statement::Call(_) => "CALL",

@@ -9,16 +9,16 @@ use sqlparser::ast::{
     WildcardAdditionalOptions, With,
 };
 
-use crate::cost::Limit;
-use crate::finding::Reason;
+use crate::{dialect::Dialect, finding::Reason};
+use sealane_core::Limit;
 
 use super::{Node, Prover};
 
-/// Names are looked up along the chain of their scopes, which must stay short.
+/// A name is looked up along the chain of scopes, so the chain must stay short.
 const MAX_COMMON_TABLES: usize = 200;
 
 impl<'a> Prover<'a> {
-    /// The query that is the statement: its limit is the statement's.
+    /// The outermost query: its limit is the statement's limit.
     pub(super) fn outermost_query(&mut self, query: &'a Query) {
         self.outcome.cost.limit = limit_of(query);
         self.later(Node::Query(query));
@@ -65,7 +65,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Leaves in `self.scope` what the query behind the `WITH` sees.
+    /// Sets `self.scope` to what the query behind the `WITH` sees.
     fn with(&mut self, with: &'a With) {
         let With { with_token: _, recursive, cte_tables } = with;
         self.outcome.cost.recursion |= recursive;
@@ -82,10 +82,16 @@ impl<'a> Prover<'a> {
         for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in cte_tables {
             self.require(from.is_none(), "FROM after a common table expression");
             self.alias(Some(alias));
-            // Each sees those before it; all of them only if they may recurse.
-            self.scope = if *recursive { inner } else { seen };
+            let with_itself = self.scopes.with(seen, &alias.name);
+            // Each common table expression sees the earlier ones. With RECURSIVE it sees all of
+            // them, but on MySQL only itself: a name that comes later is a table or a view there.
+            self.scope = match (*recursive, self.is(Dialect::MySql)) {
+                (false, _) => seen,
+                (true, true) => with_itself,
+                (true, false) => inner,
+            };
             self.push_subquery(query);
-            seen = self.scopes.with(seen, &alias.name);
+            seen = with_itself;
         }
         self.scope = inner;
     }
@@ -101,7 +107,8 @@ impl<'a> Prover<'a> {
                 self.later(Node::SetExpr(right));
             }
             SetExpr::Values(values) => self.values(values),
-            // Rewritten as SELECT before parsing; the parser swallows two tokens here.
+            // `spelling` rewrites TABLE as SELECT before parsing, because the parser swallows two
+            // tokens here.
             SetExpr::Table(_) => self.not_listed("TABLE inside a query"),
             SetExpr::Insert(statement)
             | SetExpr::Update(statement)
@@ -260,7 +267,7 @@ impl<'a> Prover<'a> {
             return;
         };
         if *sql_calc_found_rows {
-            // FOUND_ROWS() on the same session is what it is for.
+            // A later FOUND_ROWS() in the same session reads the number of rows.
             self.session("SQL_CALC_FOUND_ROWS", None);
         }
     }
@@ -291,7 +298,7 @@ fn limit_of(query: &Query) -> Limit {
         (Some(LimitClause::LimitOffset { limit: Some(limit), .. }), _)
         | (Some(LimitClause::OffsetCommaLimit { limit, .. }), _) => limit,
         (_, Some(Fetch { quantity: Some(quantity), percent: false, .. })) => quantity,
-        // FETCH FIRST ROW without a number.
+        // FETCH FIRST ROW without a number means one row.
         (_, Some(Fetch { quantity: None, .. })) => return Limit::Rows(1),
         (_, Some(_)) => return Limit::Computed,
         _ => return Limit::None,

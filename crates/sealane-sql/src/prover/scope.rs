@@ -1,16 +1,16 @@
-//! Which common table expressions a part of a statement sees.
+//! The common table expressions that a part of a statement sees.
 //!
-//! Names in `FROM` are tables only where no `WITH` around them has said
-//! otherwise. A scope is a place in a list of names, each of which points at the
-//! name before it; nothing is copied when a query opens another one.
+//! A name in `FROM` means a table only if no surrounding `WITH` defines it. A scope is an index
+//! into a list of names, and each name points at the scope around it. So opening an inner scope
+//! copies nothing.
 
 use sqlparser::ast::Ident;
 
-/// The innermost name that is seen; the default sees none.
+/// The innermost visible name; the default sees no names.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Scope(Option<usize>);
 
-/// All names of one statement.
+/// All common table expressions of one statement.
 #[derive(Debug, Default)]
 pub(super) struct Scopes<'a> {
     names: Vec<(&'a Ident, Scope)>,
@@ -23,7 +23,7 @@ impl<'a> Scopes<'a> {
         Scope(Some(self.names.len() - 1))
     }
 
-    /// Whether `scope` sees a name that `is_same` takes for the one in question.
+    /// Whether `scope` sees a name for which `is_same` returns true.
     pub(super) fn sees(&self, scope: Scope, is_same: impl Fn(&Ident) -> bool) -> bool {
         let mut next = scope.0;
         while let Some((name, outer)) = next.and_then(|at| self.names.get(at)) {
@@ -35,7 +35,7 @@ impl<'a> Scopes<'a> {
         false
     }
 
-    /// How many names there are, seen or not.
+    /// The number of all names, visible or not.
     pub(super) fn len(&self) -> usize {
         self.names.len()
     }

@@ -1,4 +1,4 @@
-//! `SHOW`: reads about the schema, and little else.
+//! `SHOW` statements: some of them read the schema, the others are refused.
 
 use sqlparser::ast::{
     Ident, ShowCharset, ShowStatementFilter, ShowStatementFilterPosition, ShowStatementOptions,
@@ -9,8 +9,8 @@ use crate::dialect::Dialect;
 
 use super::Prover;
 
-/// Settings of PostgreSQL that no session can change and that are the same on every
-/// server of a cluster ("Preset Options"). Others are those of some session.
+/// Settings of PostgreSQL that no session can change and that are equal on all servers of a cluster
+/// ("Preset Options"). Other settings belong to a session.
 const CONSTANTS: &[&str] = &[
     "block_size",
     "data_checksums",
@@ -65,12 +65,13 @@ impl<'a> Prover<'a> {
         let first = word(0).unwrap_or_default();
         let reads = match self.dialect {
             Dialect::PostgreSql => words.len() == 1 && CONSTANTS.contains(&first.as_str()),
-            // The parser leaves out what is no word, so only these words and no others.
+            // The parser drops everything that is not a word, so exactly these words are allowed.
             Dialect::MySql => matches!(
                 (first.as_str(), word(1).as_deref(), words.len()),
-                ("engines" | "privileges" | "triggers" | "events", None, 1)
-                    | ("triggers" | "events", Some("like"), 2)
-                    | ("storage", Some("engines"), 2)
+                // This list leaves out a server's build options, and its events, which a replica
+                // disables.
+                ("privileges" | "triggers", None, 1)
+                    | ("triggers", Some("like"), 2)
                     | ("procedure" | "function", Some("status"), 2)
                     | ("index" | "indexes" | "keys", Some("from" | "in"), 3)
             ),

@@ -1,9 +1,9 @@
-//! What stands after `FROM`: tables, subqueries, joins, table functions.
+//! The parts of `FROM`: tables, subqueries, joins, table functions.
 
 use sealane_core::Intent;
 use sqlparser::ast::{
-    Ident, Join, JoinConstraint, JoinOperator, JsonTableColumn, ObjectName, TableAlias,
-    TableAliasColumnDef, TableFactor, TableFunctionArgs, TableSample, TableSampleKind,
+    Ident, Join, JoinConstraint, JoinOperator, JsonTableColumn, ObjectName, ObjectNamePart,
+    TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs, TableSample, TableSampleKind,
     TableWithJoins, XmlTableColumnOption,
 };
 
@@ -11,7 +11,7 @@ use crate::dialect::Dialect;
 use crate::finding::Reason;
 use crate::function::{self, Purity};
 use crate::relation;
-use crate::table_name::{TableName, is_same_name};
+use crate::table_name::{is_same_name, table_name};
 
 use super::call::span_of;
 use super::{Node, Prover};
@@ -121,11 +121,16 @@ impl<'a> Prover<'a> {
         self.alias(alias.as_ref());
     }
 
-    /// A plain name: a table, or a view, or a common table expression.
+    /// A plain name: a table, a view, or a common table expression.
     pub(super) fn relation(&mut self, name: &ObjectName) {
-        let Some(table) = TableName::of(name, self.dialect) else {
+        let Some(table) = table_name(name, self.dialect) else {
             return self.not_listed("a computed or empty table name");
         };
+        if let [ObjectNamePart::Identifier(word)] = name.0.as_slice()
+            && self.word_call(word)
+        {
+            return;
+        }
         if self.is_common_table(name) {
             return;
         }
@@ -137,7 +142,7 @@ impl<'a> Prover<'a> {
             let reason = Reason::Relation { name: table.to_string(), why: why.to_owned() };
             self.refuse(Intent::Unknown, reason, span);
         }
-        // SQLite runs a pragma when its table is read, listed or not.
+        // Reading the table `pragma_x` runs `PRAGMA x` in SQLite.
         if self.dialect == Dialect::Sqlite
             && table.name().starts_with("pragma_")
             && function::purity(name, self.dialect, self.catalog) == Purity::Unproved
@@ -154,7 +159,7 @@ impl<'a> Prover<'a> {
         self.outcome.tables.add_read(table);
     }
 
-    /// Whether a `WITH` around it gave the name its meaning.
+    /// Whether a surrounding `WITH` defines the name.
     fn is_common_table(&self, name: &ObjectName) -> bool {
         let [part] = name.0.as_slice() else { return false };
         part.as_ident().is_some_and(|ident| {

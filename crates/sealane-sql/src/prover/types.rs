@@ -7,14 +7,14 @@ use sqlparser::tokenizer::Span;
 use crate::catalog::Purity;
 use crate::dialect::Dialect;
 use crate::finding::Reason;
-use crate::table_name::TableName;
+use crate::table_name::table_name;
 
 use super::Prover;
 use super::call::span_of;
 
 impl Prover<'_> {
-    /// A type by name. One of the user's is let through unless the catalog knows
-    /// better: `CAST($1 AS mood)` is how SeaORM compares enums.
+    /// A type by name. A user's type is allowed unless the catalog forbids it, because SeaORM
+    /// compares enums with `CAST($1 AS mood)`.
     pub(super) fn data_type(&mut self, data_type: &DataType) {
         let mut data_type = data_type;
         while let DataType::Array(
@@ -44,11 +44,11 @@ impl Prover<'_> {
         self.require(!structured, "a type of another dialect");
     }
 
-    /// A type as the catalog knows it; the parser has words of its own for some that
-    /// may be the user's here.
+    /// Looks a type up in the catalog, also if the parser knows its name: a user's type may have
+    /// the same name.
     fn named_type(&mut self, data_type: &DataType) {
         let (name, span) = match data_type {
-            DataType::Custom(name, _) => match TableName::of(name, self.dialect) {
+            DataType::Custom(name, _) => match table_name(name, self.dialect) {
                 Some(known) => (known.name().to_owned(), span_of(name)),
                 None => return self.not_listed("a computed type"),
             },
@@ -115,7 +115,7 @@ impl Prover<'_> {
             BinaryOperator::Custom(symbol) => self.custom_operator(symbol),
             BinaryOperator::PGCustomBinaryOperator(parts) => {
                 let symbol = parts.last().map(String::as_str).unwrap_or_default();
-                // With a schema it may still be the server's own.
+                // An operator with a schema may still be the server's own.
                 if !is_pg_catalog(parts) || self.catalog.operator(symbol) == Purity::Impure {
                     self.custom_operator(symbol);
                 }
@@ -136,7 +136,7 @@ impl Prover<'_> {
     /// An operator that only the catalog can know.
     fn custom_operator(&mut self, symbol: &str) {
         match self.catalog.operator(symbol) {
-            // Its function may read any table.
+            // The operator's function may read any table.
             Purity::Pure => self.outcome.tables.complete = false,
             Purity::Impure | Purity::Unknown | Purity::Overloaded => {
                 self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);
@@ -144,7 +144,7 @@ impl Prover<'_> {
         }
     }
 
-    /// A built-in operator, of which the user may have made another one.
+    /// A built-in operator that a user may have overloaded.
     fn overloaded(&mut self, symbol: &str) {
         if self.catalog.operator(symbol) == Purity::Impure {
             self.refuse(Intent::Unknown, Reason::Operator(symbol.to_owned()), None);

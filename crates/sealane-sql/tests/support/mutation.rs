@@ -1,8 +1,8 @@
-//! Texts made of other texts, for looking where nobody has looked.
+//! Makes random texts from other texts.
 
 use fastrand::Rng;
 
-/// Words and characters that have fooled somebody.
+/// Words and characters that have fooled a parser before.
 const WORDS: &[&str] = &[
     " ",
     "\n",
@@ -187,7 +187,7 @@ const WORDS: &[&str] = &[
     "/* sealane: group=a */",
 ];
 
-/// One of `seeds`, changed in a few places.
+/// One of the `seeds`, changed in a few places.
 pub fn mutated(seeds: &[String], rng: &mut Rng) -> String {
     let mut pieces = pieces(&seeds[rng.usize(..seeds.len())]);
     for _ in 0..rng.usize(1..=4) {
@@ -212,19 +212,19 @@ fn change(pieces: &mut Vec<String>, seeds: &[String], rng: &mut Rng) {
             let other = rng.usize(..pieces.len());
             pieces.swap(at, other);
         }
-        // The rest of the text is that of another seed.
+        // Replaces the rest of the text with the rest of another seed.
         7 => {
             let other = self::pieces(&seeds[rng.usize(..seeds.len())]);
             let from = rng.usize(..=other.len());
             pieces.truncate(at);
             pieces.extend_from_slice(&other[from..]);
         }
-        // Another seed as a subquery.
+        // Inserts another seed as a subquery.
         _ => pieces.insert(at, format!(" ({}) ", seeds[rng.usize(..seeds.len())])),
     }
 }
 
-/// Words, and everything between them one character each.
+/// Splits a text into words and single characters.
 fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let mut in_word = false;

@@ -1,12 +1,16 @@
 //! The TOML form of a configuration.
 
+mod fault;
+
 use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
-use sealane_core::{Consistency, HealthPolicy, RoundRobin, WhenAhead, WhenBehind, WriteTracking};
+use sealane_core::{
+    Consistency, FallbackPolicy, HealthPolicy, RoundRobin, WhenAhead, WriteTracking,
+};
 use serde::Deserialize;
 
-use super::Config;
+use super::{Config, Replica};
 use crate::ConnectError;
 
 #[derive(Deserialize)]
@@ -23,6 +27,9 @@ struct File {
     health: Health,
     #[serde(default)]
     tokens: Tokens,
+    require_replicas: Option<usize>,
+    #[serde(default)]
+    strict: bool,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +39,10 @@ struct Endpoint {
     name: Option<String>,
     group: Option<String>,
     subscription: Option<String>,
+    zone: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    weight: Option<u32>,
     max_connections: Option<u32>,
     min_connections: Option<u32>,
     acquire_timeout_ms: Option<u64>,
@@ -45,7 +56,7 @@ struct Routing {
     consistency: Option<Level>,
     max_staleness_ms: Option<u64>,
     max_lag_ms: Option<u64>,
-    when_behind: Option<WayOut>,
+    fallback: Option<WayOut>,
     primary_wait_ms: Option<u64>,
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
@@ -119,59 +130,36 @@ struct Health {
 
 /// Reads `text`, which came from `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
+    parse_with(text, path, |name| std::env::var(name).ok())
+}
+
+/// The same with what `variable` says of each name in place of the environment.
+fn parse_with(
+    text: &str,
+    path: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, ConnectError> {
     let invalid = |message: String| ConnectError::Toml { path: path.to_owned(), message };
-    let file: File = toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-        let at = line.map_or_else(String::new, |line| format!("line {line}: "));
-        // Most messages quote what they found, which may be a URL with a password. Those
-        // about keys and about choices quote names only.
-        let about_names = ["unknown field", "missing field", "duplicate field", "duplicate key"];
-        let message = error.message();
-        let message = match message.rsplit_once("expected ") {
-            _ if about_names.iter().any(|known| message.starts_with(known)) => message.to_owned(),
-            Some((found, expected))
-                if found.contains("invalid type") || found.contains("unknown variant") =>
-            {
-                format!("expected {expected} here")
-            }
-            _ => "this is not a value, or not TOML at all (see the README)".to_owned(),
-        };
-        invalid(format!("{at}{message}"))
-    })?;
+    let mut file: File =
+        toml::from_str(text).map_err(|error| invalid(fault::words(&error, text)))?;
+    for secret in file.secrets_mut() {
+        *secret = expand(secret, &variable).map_err(&invalid)?;
+    }
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
-    let when_behind = file.routing.when_behind().map_err(|text| invalid(text.to_owned()))?;
+    let fallback = file.routing.fallback().map_err(|text| invalid(text.to_owned()))?;
     let when_ahead = file.routing.when_ahead().map_err(|text| invalid(text.to_owned()))?;
 
-    let mut config = Config::new(file.primary.options()).when_ahead(when_ahead);
-    if file.primary.group.is_some() {
-        return Err(invalid("the primary is in no group; only replicas are".to_owned()));
-    }
-    if file.primary.subscription.is_some() {
-        return Err(invalid("the primary has no subscription; only replicas have".to_owned()));
-    }
-    if let Some(name) = file.primary.name {
-        config.primary.name = name;
-    }
-    for replica in file.replicas {
-        let options = replica.options();
-        config = match replica.name {
-            Some(name) => config.named_replica(name, options),
-            None => config.replica(options),
-        };
-        if let Some(group) = replica.group {
-            config = config.in_group(group);
-        }
-        if let Some(subscription) = replica.subscription {
-            config = config.subscription(subscription);
-        }
-    }
+    let mut config = Config::new(file.primary.replica()).when_ahead(when_ahead);
+    config.strict = file.strict;
+    config.required_replicas = file.require_replicas.unwrap_or_default();
+    config = file.replicas.iter().map(Endpoint::replica).fold(config, Config::replica);
     if let Some(tracking) = file.routing.write_tracking {
         config = config.write_tracking(tracking);
     }
     if let Some(waits) = file.routing.shared_waits_for_sessions {
         config = config.shared_waits_for_sessions(waits);
     }
-    config = file.tokens.apply(config.consistency(consistency).when_behind(when_behind));
+    config = file.tokens.apply(config.consistency(consistency).fallback(fallback));
     if let Some(wait) = file.routing.primary_wait_ms.map(Duration::from_millis) {
         config = config.primary_wait(wait);
     }
@@ -185,7 +173,50 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     Ok(file.probes.apply(config.health(policy)))
 }
 
+impl File {
+    /// The values that may ask for variables of the environment.
+    fn secrets_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let urls = std::iter::once(&mut self.primary).chain(&mut self.replicas);
+        urls.map(|endpoint| &mut endpoint.url).chain(&mut self.tokens.keys)
+    }
+}
+
+/// `text` with the value of each `${NAME}` in its place.
+///
+/// # Errors
+/// A variable is not set, or a brace is not closed. The text is not told, nor a name that does not
+/// look like that of a variable: it may be a secret.
+fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let (mut expanded, mut rest) = (String::new(), text);
+    while let Some((before, from)) = rest.split_once("${") {
+        let Some((name, after)) = from.split_once('}').filter(|(name, _)| is_name(name)) else {
+            return Err("a variable is written ${NAME}, with A to Z, 0 to 9 and _".to_owned());
+        };
+        let value = variable(name).ok_or_else(|| format!("the variable {name} is not set"))?;
+        expanded.push_str(before);
+        expanded.push_str(&value);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
 impl Endpoint {
+    fn replica(&self) -> Replica {
+        let Endpoint { name, group, subscription, zone, weight, .. } = self;
+        let mut replica = Replica::new(self.options());
+        replica = name.iter().fold(replica, Replica::name);
+        replica = group.iter().fold(replica, Replica::group);
+        replica = subscription.iter().fold(replica, Replica::subscription);
+        replica = zone.iter().fold(replica, Replica::zone);
+        replica = weight.iter().fold(replica, |replica, weight| replica.weight(*weight));
+        self.tags.iter().fold(replica, Replica::tag)
+    }
+
     fn options(&self) -> ConnectOptions {
         let mut options = ConnectOptions::new(self.url.as_str());
         if let Some(connections) = self.max_connections {
@@ -225,15 +256,15 @@ impl Routing {
 }
 
 impl Routing {
-    fn when_behind(&self) -> Result<WhenBehind, &'static str> {
-        match (self.when_behind, self.max_wait_ms) {
+    fn fallback(&self) -> Result<FallbackPolicy, &'static str> {
+        match (self.fallback, self.max_wait_ms) {
             (Some(WayOut::Wait), Some(wait_ms)) => {
-                Ok(WhenBehind::Wait(Duration::from_millis(wait_ms)))
+                Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
             }
-            (Some(WayOut::Wait), None) => Err("when_behind \"wait\" needs max_wait_ms"),
-            (_, Some(_)) => Err("max_wait_ms needs when_behind = \"wait\""),
-            (Some(WayOut::Fail), None) => Ok(WhenBehind::Fail),
-            (Some(WayOut::Primary) | None, None) => Ok(WhenBehind::Primary),
+            (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
+            (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
+            (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
+            (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
         }
     }
 }
@@ -320,6 +351,9 @@ mod tests {
     fn every_key_is_understood() {
         let config = parse(
             r#"
+            require_replicas = 2
+            strict = true
+
             [primary]
             url = "postgres://app@db-1/shop"
             max_connections = 10
@@ -337,12 +371,15 @@ mod tests {
             url = "postgres://app@db-3/shop"
             group = "analytics"
             subscription = "shop_to_analytics"
+            zone = "eu-1"
+            tags = ["ssd", "big"]
+            weight = 2
 
             [routing]
             consistency = "bounded-staleness"
             max_staleness_ms = 250
             max_lag_ms = 5000
-            when_behind = "wait"
+            fallback = "wait"
             max_wait_ms = 40
             when_ahead = "wait"
             max_ahead_wait_ms = 250
@@ -375,8 +412,11 @@ mod tests {
         .unwrap();
         let names: Vec<_> = config.endpoints().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["primary", "near", "replica-2"]);
+        assert!(config.strict && config.required_replicas == 2);
         assert_eq!(config.replicas[1].group.as_deref(), Some("analytics"));
         assert_eq!(config.replicas[1].subscription.as_deref(), Some("shop_to_analytics"));
+        let Replica { zone, tags, weight, .. } = &config.replicas[1];
+        assert_eq!((zone.as_deref(), tags.len(), *weight), (Some("eu-1"), 2, 2));
         assert_eq!(config.replicas[0].options.get_max_connections(), Some(50));
         assert_eq!(
             config.reading.consistency,
@@ -384,15 +424,43 @@ mod tests {
         );
         assert_eq!(config.reading.tracking, WriteTracking::Whole);
         assert!(!config.reading.shared_waits);
-        assert_eq!(config.reading.when_behind, WhenBehind::Wait(Duration::from_millis(40)));
+        assert_eq!(config.reading.fallback, FallbackPolicy::Wait(Duration::from_millis(40)));
         assert_eq!(config.reading.when_ahead, WhenAhead::Wait(Duration::from_millis(250)));
         assert_eq!(config.balancer.name(), "round-robin");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
-        assert_eq!(config.pace.quick, Duration::from_millis(2));
-        assert_eq!(config.pace.budget_per_s, 50);
+        assert_eq!(config.schedule.quick, Duration::from_millis(2));
+        assert_eq!(config.schedule.budget_per_s, 50);
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn variables_are_expanded_where_the_file_asks_for_them() {
+        let text = "primary.url = 'postgres://app:${PASSWORD}@${HOST_1}/shop'\n\
+                    tokens.keys = ['${KEY}-0123456789abcdef0123456789abcdef']";
+        let variable = |name: &str| match name {
+            "PASSWORD" => Some("tide".to_owned()),
+            "HOST_1" => Some("db-1".to_owned()),
+            "KEY" => Some(String::new()),
+            _ => None,
+        };
+        let config = parse_with(text, Path::new("sealane.toml"), variable).unwrap();
+        assert_eq!(config.primary.options.get_url(), "postgres://app:tide@db-1/shop");
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_expanded_is_told_without_what_stands_around_it() {
+        for (url, says) in [
+            ("postgres://app:tide@${HOST}/shop", "the variable HOST is not set"),
+            ("postgres://app:tide@${host}/shop", "written ${NAME}"),
+            ("postgres://app:${tide/shop", "written ${NAME}"),
+        ] {
+            let text = format!("primary.url = '{url}'");
+            let error = parse_with(&text, Path::new("sealane.toml"), |_| None).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains(says) && !error.contains("tide"), "{error}");
+        }
     }
 
     #[test]
@@ -400,7 +468,7 @@ mod tests {
         let text =
             "[primary]\nurl = \"postgres://app:tide@db-1/shop\"\n\n[routing]\nlevel = \"strong\"\n";
         let error = parse(text).unwrap_err().to_string();
-        assert!(error.contains("line 5") && error.contains("level"), "{error}");
+        assert!(error.contains("line 5") && error.contains("`consistency`"), "{error}");
         assert!(!error.contains("tide"), "{error}");
     }
 
@@ -425,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_wait_without_its_length_is_refused() {
-        let error = parse("primary.url = \"a\"\nrouting.when_behind = \"wait\"").unwrap_err();
+        let error = parse("primary.url = \"a\"\nrouting.fallback = \"wait\"").unwrap_err();
         assert!(error.to_string().contains("max_wait_ms"), "{error}");
     }
 

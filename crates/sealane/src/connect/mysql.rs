@@ -1,56 +1,74 @@
 //! A primary of MySQL or MariaDB and its replicas.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::Arc;
 
-use sealane_core::{EndpointId, Engine, Loads, Position, Topology};
-use sealane_monitor::{Board, Monitor, mysql::MySqlProbe};
-use sealane_sql::{Classifier, Dialect};
+use sea_orm::DbErr;
+use sealane_core::{EndpointId, Position, Topology};
+use sealane_monitor::{
+    BoxProbe, TopologyStore,
+    mysql::{MySqlCatalog, MySqlProbe},
+};
+use sealane_sql::{Catalog, CatalogFacts, Classifier, Dialect};
 
-use super::{Addresses, open_error, primary_answers};
-use crate::{Config, ConnectError, cluster::Cluster, failover::Resignation, group::Groups};
+use super::{Addresses, primary_answers};
+use crate::{
+    BoxFuture, Config, ConnectError, Replica,
+    cluster::{
+        Cluster,
+        membership::{OpenEndpoint, Opened},
+    },
+};
+
+/// Opens endpoints of MySQL and MariaDB.
+struct Opener {
+    store: Arc<TopologyStore>,
+    /// How the catalog of each endpoint is loaded.
+    catalog: Arc<MySqlCatalog>,
+}
+
+impl OpenEndpoint for Opener {
+    fn open<'a>(
+        &'a self,
+        replica: &'a Replica,
+        id: EndpointId,
+        is_first: bool,
+    ) -> BoxFuture<'a, Result<Opened, DbErr>> {
+        Box::pin(async move {
+            let opened = crate::pool::mysql::open(&replica.options, &self.store, id, is_first);
+            let (pools, connect) = opened.await?;
+            self.catalog.add(id, connect.clone());
+            Ok(Opened { pools, probe: BoxProbe::new(MySqlProbe::new(connect)) })
+        })
+    }
+
+    fn forget(&self, id: EndpointId) {
+        self.catalog.remove(id);
+    }
+}
 
 /// Connects to all endpoints and observes each once.
 pub(super) async fn replicated(
-    config: Config,
-    addresses: Addresses,
+    config: &Config,
+    addresses: &Addresses,
 ) -> Result<Cluster, ConnectError> {
-    let board = Board::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
-    let groups = Groups::new(config.endpoints().map(|endpoint| endpoint.group.as_deref()));
-    let (mut pools, mut probes) = (Vec::new(), Vec::new());
-    for (index, endpoint) in config.endpoints().enumerate() {
-        // `check` has counted them.
-        let id = EndpointId::from_index(index).unwrap_or(EndpointId::FIRST);
-        let (its_pools, connect_options) =
-            crate::pool::mysql::open(&endpoint.options, &board, id, index == 0)
-                .await
-                .map_err(open_error(&addresses.endpoints[index]))?;
-        pools.push(its_pools);
-        probes.push(MySqlProbe::new(connect_options));
-    }
-    let monitor = Monitor::spawn(board, probes, config.pace);
-    // Whoever has not answered by then joins later.
-    monitor.first_round(config.pace.timeout_with_connect()).await;
-    let topology = monitor.board().topology();
+    let store =
+        TopologyStore::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
+    let sources = Arc::new(MySqlCatalog::new(Arc::clone(&store)));
+    let opener = Box::new(Opener { store: Arc::clone(&store), catalog: Arc::clone(&sources) });
+    let cluster = super::replicated(config, addresses, Arc::clone(&store), opener).await?;
+    let topology = Arc::clone(&store.topology());
     one_flavour(topology.iter().map(|(_, s)| (s.endpoint.name(), s.position.as_ref())))?;
     primary_answers(&topology)?;
-    // Out of patience: reads begin on the primary, and move when there is proof.
-    monitor.await_replication(config.pace.quick * 10).await;
-    Ok(Cluster {
-        engine: Engine::MySql,
-        loads: Arc::new(Loads::new(pools.len())),
-        monitor,
-        pools: pools.into(),
-        balancer: config.balancer,
-        classifier: Some(Arc::new(Classifier::new(Dialect::MySql))),
-        catalog: None,
-        schema_changes: AtomicUsize::new(0),
-        groups,
-        reading: config.reading,
-        signer: config.signer,
-        resignation: Resignation::default(),
-        primary_wait: config.primary_wait,
-        quick: config.pace.quick,
-    })
+    let classifier = Classifier::new(Dialect::MySql);
+    // Before the first load any name may be a view: all reads run on the primary.
+    classifier.set_catalog(Catalog::of_mysql(&nothing_known()).doubted(), 0);
+    Ok(super::with_catalog(cluster, config, classifier, sources).await)
+}
+
+fn nothing_known() -> CatalogFacts {
+    let mut facts = CatalogFacts::default();
+    facts.has_all_relations = true;
+    facts
 }
 
 /// Refuses MySQL beside MariaDB, as far as both have answered. One that answers

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseExecutor, DbBackend, IntoDatabaseExecutor, IsolationLevel,
-    Schema, SchemaBuilder, TransactionError, TransactionTrait,
+    Schema, SchemaBuilder, TransactionError, TransactionTrait, metric::Info,
 };
+use sealane_core::Engine;
 
-use crate::{RoutedConnection, RoutedTransaction, scope::Here};
+use crate::{RoutedConnection, RoutedTransaction, observe::Metric};
 
 /// How long an executor of SeaORM's is expected to write after it was handed out. It is
 /// meant for one call, as of a service; each read in this time costs a read on the primary.
@@ -16,12 +17,13 @@ const EXECUTOR_WRITES: Duration = Duration::from_secs(1);
 
 impl RoutedConnection {
     /// The backend of all endpoints.
-    ///
-    /// # Panics
-    /// If disconnected, as SeaORM does.
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
-        self.cluster().primary_or_first().get_database_backend()
+        match self.cluster().engine {
+            Engine::Postgres => DbBackend::Postgres,
+            Engine::MySql => DbBackend::MySql,
+            _ => DbBackend::Sqlite,
+        }
     }
 
     /// A builder of schemas for this backend.
@@ -35,6 +37,37 @@ impl RoutedConnection {
     #[must_use]
     pub fn get_schema_registry(&self, prefix: &str) -> SchemaBuilder {
         self.cluster().primary_or_first().get_schema_registry(prefix)
+    }
+
+    /// Has `callback` called when a statement of this handle ends, as of the handles and
+    /// transactions that are made from it later.
+    ///
+    /// It is called once per statement, with the time from the call to the result: the waits for a
+    /// connection and for a server, and all attempts, are in it. For a stream it is called when the
+    /// stream ends or is dropped. As with SeaORM, it hears nothing of `execute_unprepared`, of the
+    /// beginning and the end of a transaction, and of a statement whose future is dropped. It does
+    /// not hear of what runs through [`primary`](Self::primary) or SeaORM's own type either. It is
+    /// called on the task of the statement, under no lock.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut db = sealane::connect(sealane::Config::sqlite(dir.path().join("shop.db"))).await?;
+    /// db.set_metric_callback(|info| {
+    ///     println!("{:?} {} {}", info.elapsed, info.failed, info.statement.sql);
+    /// });
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    pub fn set_metric_callback<F>(&mut self, callback: F)
+    where
+        F: Fn(&Info<'_>) + Send + Sync + 'static,
+    {
+        self.set_metric(Metric::new(callback));
     }
 
     /// Runs `callback` in a transaction, which is committed on `Ok` and rolled
@@ -101,6 +134,14 @@ impl RoutedConnection {
     }
 }
 
+impl RoutedConnection {
+    /// Expects that something is written soon that nobody sees.
+    fn expect_writes(&self) {
+        let until = self.cluster().store().now() + EXECUTOR_WRITES;
+        self.here().session_ref().expect_writes(until);
+    }
+}
+
 /// Services that take any executor, migrations and the like run on the primary, through
 /// SeaORM's own connection. What they write there is not seen here. So the session counts
 /// as one that writes for a second after the conversion: its reads in that time miss
@@ -110,8 +151,7 @@ impl RoutedConnection {
 /// handle for everybody, whose reads wait for sessions, counts as one that writes, too.
 impl<'c> From<&'c RoutedConnection> for DatabaseExecutor<'c> {
     fn from(connection: &'c RoutedConnection) -> Self {
-        let here = Here::of(connection);
-        here.session_ref().expect_writes(here.cluster().board().now() + EXECUTOR_WRITES);
+        connection.expect_writes();
         DatabaseExecutor::Connection(connection.primary())
     }
 }
@@ -134,9 +174,29 @@ impl<'c> IntoDatabaseExecutor<'c> for &'c RoutedTransaction {
     }
 }
 
+/// A transaction that is given away, as to SeaORM's `SchemaManager`, which commits it. Its end is not
+/// seen here. So the session counts as one that writes for a second from now on, as after the
+/// conversion of a connection; after a commit that comes later, say
+/// [`RoutedConnection::note_write`], and after a change of the schema
+/// [`RoutedConnection::note_schema_change`]. Who is told of a lost server is SeaORM's error alone.
+impl From<RoutedTransaction> for DatabaseExecutor<'_> {
+    fn from(transaction: RoutedTransaction) -> Self {
+        DatabaseExecutor::OwnedTransaction(transaction.give_away(EXECUTOR_WRITES))
+    }
+}
+
+impl IntoDatabaseExecutor<'static> for RoutedTransaction {
+    fn into_database_executor(self) -> DatabaseExecutor<'static> {
+        self.into()
+    }
+}
+
 /// Schema discovery reads the catalog of the primary: a replica may not have
 /// replayed the last change yet.
-#[cfg(feature = "schema-sync")]
+#[cfg(all(
+    feature = "schema-sync",
+    any(feature = "mysql", feature = "postgres", feature = "sqlite")
+))]
 #[async_trait::async_trait]
 impl sea_schema::Connection for RoutedConnection {
     async fn query_all(
@@ -154,21 +214,24 @@ impl sea_schema::Connection for RoutedConnection {
     }
 }
 
-#[cfg(feature = "schema-sync")]
+#[cfg(all(
+    feature = "schema-sync",
+    any(feature = "mysql", feature = "postgres", feature = "sqlite")
+))]
 #[async_trait::async_trait]
 impl sea_schema::Connection for RoutedTransaction {
     async fn query_all(
         &self,
         select: sea_orm::sea_query::SelectStatement,
     ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
-        sea_schema::Connection::query_all(self.inner(), select).await
+        sea_schema::Connection::query_all(self.inner().driver(), select).await
     }
 
     async fn query_all_raw(
         &self,
         sql: String,
     ) -> Result<Vec<sea_schema::sqlx_types::SqlxRow>, sea_orm::sqlx::Error> {
-        sea_schema::Connection::query_all_raw(self.inner(), sql).await
+        sea_schema::Connection::query_all_raw(self.inner().driver(), sql).await
     }
 }
 
@@ -176,7 +239,7 @@ impl RoutedTransaction {
     /// The backend of the transaction.
     #[must_use]
     pub fn get_database_backend(&self) -> DbBackend {
-        ConnectionTrait::get_database_backend(self.inner())
+        ConnectionTrait::get_database_backend(self.inner().driver())
     }
 
     /// Runs `callback` in a nested transaction, which is committed on `Ok` and

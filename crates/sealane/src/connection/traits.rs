@@ -11,10 +11,16 @@ use sea_orm::{
 
 use crate::{
     BoxFuture, RoutedConnection, RoutedStream, RoutedTransaction,
-    pool::{Execute, ExecuteUnprepared, QueryAll, QueryOne},
-    scope::Here,
+    pool::{Execute, ExecuteUnprepared, QueryAll, QueryOne, Verb},
     stream, transaction,
 };
+
+impl RoutedConnection {
+    async fn run<V: Verb>(&self, statement: Statement) -> Result<V::Output, DbErr> {
+        let here = self.here();
+        self.metric().measure(self.cluster(), &statement, here.run::<V>(&statement)).await
+    }
+}
 
 #[async_trait]
 impl ConnectionTrait for RoutedConnection {
@@ -34,7 +40,7 @@ impl ConnectionTrait for RoutedConnection {
         // Several statements in one text, DDL, `SET`: whatever needs this call is for the
         // primary; and its result carries no rows, so that no read is lost by it.
         let statement = Statement::from_string(self.get_database_backend(), sql);
-        Here::of(self).run_write::<ExecuteUnprepared>(statement).await
+        self.here().run_write::<ExecuteUnprepared>(&statement).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
@@ -76,7 +82,8 @@ impl StreamTrait for RoutedConnection {
         &'a self,
         statement: Statement,
     ) -> BoxFuture<'a, Result<RoutedStream, DbErr>> {
-        Box::pin(stream::open(Here::of(self).into_owned(), statement))
+        let here = self.here().into_owned();
+        Box::pin(stream::open(here, self.metric(), statement))
     }
 }
 
@@ -102,7 +109,7 @@ impl TransactionTrait for RoutedConnection {
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        transaction::begin(&Here::of(self), options).await
+        transaction::begin(&self.here(), self.metric().clone(), options).await
     }
 
     async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>

@@ -1,7 +1,9 @@
 //! What a failed statement says about its endpoint, in core's terms.
 
-use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
-use sealane_core::{Engine, ErrorCode};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+use sea_orm::RuntimeErr;
+use sea_orm::{ConnAcquireErr, DbErr};
+use sealane_core::ErrorCode;
 
 /// Whether a statement on the primary that failed so is over: the server itself said it, or
 /// there was no connection to send it on.
@@ -44,13 +46,4 @@ fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) 
         Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
         _ => judge(ErrorCode::Other),
     }
-}
-
-/// Whether a primary refused a statement because it takes no writes.
-pub(crate) fn is_read_only_refusal(engine: Engine, code: ErrorCode<'_>) -> bool {
-    matches!(
-        (engine, code),
-        (Engine::Postgres, ErrorCode::Server("25006"))
-            | (Engine::MySql, ErrorCode::Server("1290" | "1836"))
-    )
 }

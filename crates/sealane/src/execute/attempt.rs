@@ -1,9 +1,17 @@
 //! One attempt of something on one endpoint, and what ends its waits.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::DbErr;
-use sealane_core::{EndpointId, EndpointState, Failure, InFlight, Moment, Role, Server};
+use sealane_core::{
+    AttemptOutcome, EndpointId, EndpointState, Failure, InFlight, Moment, Role, Server,
+};
 use sealane_monitor::{Footing, Stage};
 
 use super::opening::Opening;
@@ -14,7 +22,13 @@ use crate::{BoxFuture, cluster::Cluster};
 pub(crate) struct Attempt {
     footing: Footing,
     started: Moment,
+    /// Which schema the file had, where statements must not outlive it.
+    schema: u64,
     cluster: Arc<Cluster>,
+    #[cfg(feature = "mysql")]
+    is_read: bool,
+    /// Whether the outcome was reported, or need not be.
+    is_told: AtomicBool,
     _running: InFlight,
 }
 
@@ -27,20 +41,58 @@ pub(crate) enum Ended {
     Failed(DbErr),
 }
 
+/// As if the connection led nowhere: a probe finds out what the server is now.
+#[cfg(feature = "mysql")]
+fn demoted() -> DbErr {
+    let why = "the server is set to be read-only and is not the primary any more";
+    let why = std::io::Error::new(std::io::ErrorKind::ConnectionReset, why);
+    DbErr::Conn(sea_orm::RuntimeErr::SqlxError(sea_orm::sqlx::Error::Io(why).into()))
+}
+
 impl Attempt {
-    /// Begins on `footing`. `is_read` only counts.
+    /// Begins on `footing`.
     pub(crate) fn begin(cluster: &Arc<Cluster>, footing: Footing, is_read: bool) -> Self {
         let loads = &cluster.loads;
         let running = match is_read {
             true => loads.start_read(footing.endpoint),
             false => loads.start_write(footing.endpoint),
         };
-        let started = cluster.board().now();
-        Attempt { footing, started, cluster: Arc::clone(cluster), _running: running }
+        let (started, schema) = (cluster.store().now(), cluster.file_schema());
+        // Balancers hear of reads only.
+        let (is_told, cluster) = (AtomicBool::new(!is_read), Arc::clone(cluster));
+        Attempt {
+            footing,
+            started,
+            schema,
+            cluster,
+            #[cfg(feature = "mysql")]
+            is_read,
+            is_told,
+            _running: running,
+        }
+    }
+
+    /// Tells the balancer that it was served, and how long that took.
+    pub(crate) fn tell_served(&self) {
+        let latency = self.cluster.store().now().since(self.started);
+        self.tell(AttemptOutcome::Served(latency));
+    }
+
+    /// Tells the balancer how it ended, once.
+    pub(crate) fn tell(&self, outcome: AttemptOutcome) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            self.cluster.loads.ended(self.footing.endpoint, outcome);
+            self.cluster.balancer.ended(self.footing.endpoint, outcome);
+        }
     }
 
     pub(crate) fn endpoint(&self) -> EndpointId {
         self.footing.endpoint
+    }
+
+    /// Since when it runs.
+    pub(crate) fn age(&self) -> Duration {
+        self.cluster.store().now().since(self.started)
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -58,24 +110,56 @@ impl Attempt {
 
     /// Whether it still stands where it was planned.
     pub(crate) fn holds(&self, stage: Stage) -> bool {
-        self.cluster.board().holds(&self.footing, stage)
+        self.cluster.store().holds(&self.footing, stage)
+    }
+
+    /// Whether what a reader of a file has shown is whole: what is prepared there does not notice
+    /// that the schema changes.
+    pub(crate) fn is_schema_held(&self) -> bool {
+        self.footing.role == Role::Primary || self.cluster.is_file_schema(self.schema)
     }
 
     /// Whether its endpoint answers, as far as is known.
     pub(crate) fn is_in_use(&self) -> bool {
-        let topology = self.cluster.board().topology();
+        let topology = self.cluster.store().topology();
         topology.get(self.footing.endpoint).is_some_and(EndpointState::is_usable)
     }
 
     /// Opens the attempt. `Ok` means that its footing still held when the opening ended.
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
-        let pools = self.cluster.pools(self.footing.endpoint).at(self.footing.generation);
+        let generation = self.footing.generation.max(self.schema);
+        let Some(pools) = self.cluster.pools.at(self.footing.endpoint, generation) else {
+            return Err(Ended::Moved);
+        };
         let opened = self.race(Stage::Unsent, opening.on(pools.of(self.footing.role))).await;
+        #[cfg(feature = "mysql")]
+        let opened = match opened {
+            Ok(mut output) if self.is_unbound() => {
+                let asked = self.race(Stage::Unsent, O::is_read_only(&mut output)).await;
+                asked.and_then(|is_read_only| match is_read_only {
+                    true => Err(Ended::Failed(demoted())),
+                    false => Ok(output),
+                })
+            }
+            opened => opened,
+        };
         match opened {
             // What was opened is dropped, and goes back to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             opened => opened,
         }
+    }
+
+    /// Whether it may write, as a role that a server's `read_only` does not bind: a primary that
+    /// was demoted a moment ago would take what is sent, and nobody would ever replicate it. (All
+    /// other roles are refused by the server, at no cost.)
+    #[cfg(feature = "mysql")]
+    fn is_unbound(&self) -> bool {
+        if self.is_read || self.footing.role != Role::Primary {
+            return false;
+        }
+        let topology = self.cluster.store().topology();
+        topology.get(self.footing.endpoint).is_some_and(|it| it.info.unbound == Some(true))
     }
 
     /// The end of `running`, unless the world moves before.
@@ -87,14 +171,14 @@ impl Attempt {
         tokio::select! {
             biased;
             result = running => result.map_err(Ended::Failed),
-            () = self.cluster.board().moved(&self.footing, stage) => Err(Ended::Moved),
+            () = self.cluster.store().moved(&self.footing, stage) => Err(Ended::Moved),
         }
     }
 
     /// Ready when the wait for an answer is over, to be polled beside a stream.
     pub(crate) fn moved(&self) -> BoxFuture<'static, ()> {
-        let (board, footing) = (Arc::clone(self.cluster.board()), self.footing);
-        Box::pin(async move { board.moved(&footing, Stage::Sent).await })
+        let (store, footing) = (Arc::clone(self.cluster.store()), self.footing);
+        Box::pin(async move { store.moved(&footing, Stage::Sent).await })
     }
 
     /// Takes the endpoint out of use until a probe has answered, which is sent at once: `error`
@@ -102,12 +186,18 @@ impl Attempt {
     pub(crate) fn suspect(&self, error: &DbErr) {
         if self.cluster.is_watched() {
             let failure = Failure::Statement(error.to_string());
-            self.cluster.board().suspect(self.footing.endpoint, self.started, failure);
+            self.cluster.store().suspect(self.footing.endpoint, self.started, failure);
         }
     }
 
     /// The name of its endpoint.
     pub(crate) fn place(&self) -> String {
         self.cluster.name(self.footing.endpoint)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.tell(AttemptOutcome::Abandoned);
     }
 }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{ErrorCode, Health, Remedy, Role};
+use sealane_core::{Condition, ErrorCode, Health, RetryDecision, Role, Topology};
 use tokio::time::Instant;
 
 use super::{
     attempt::{Attempt, Ended},
     opening::Opening,
-    write::Writing,
+    writing::Writing,
 };
 use crate::{Error, cluster::Cluster, error};
 
@@ -37,9 +37,9 @@ impl PrimaryWait {
     ) -> Result<(Attempt, O::Output), DbErr> {
         loop {
             let footing = {
-                let topology = cluster.board().topology();
-                let id = topology.primary();
-                id.and_then(|id| cluster.board().footing(&topology, id, Role::Primary))
+                let topology = cluster.store().topology();
+                let id = topology.open_primary();
+                id.and_then(|id| cluster.store().footing(&topology, id, Role::Primary))
             };
             let Some(footing) = footing else {
                 self.another(cluster).await?;
@@ -72,8 +72,8 @@ impl PrimaryWait {
         let before = self.until;
         let away = async {
             loop {
-                cluster.board().until(|topology| !topology.has_usable_primary()).await;
-                if tokio::time::timeout_at(self.end(cluster), cluster.board().next_primary())
+                cluster.store().until(|topology| !topology.has_usable_primary()).await;
+                if tokio::time::timeout_at(self.end(cluster), cluster.store().next_primary())
                     .await
                     .is_err()
                 {
@@ -102,21 +102,21 @@ impl PrimaryWait {
             Ended::Moved => return Ok(()),
             Ended::Failed(error) => error,
         };
-        let remedy = error::with_code(&error, |code| {
+        let decision = error::with_code(&error, |code| {
             (
-                Remedy::for_read(cluster.engine, Role::Primary, code),
+                RetryDecision::for_opening(cluster.engine, Role::Primary, code),
                 code == ErrorCode::PoolExhausted,
             )
         });
-        match remedy {
+        match decision {
             _ if !cluster.is_watched() => Err(error),
-            (Remedy::Suspect, _) => {
+            (RetryDecision::Suspect | RetryDecision::Reconnect, _) => {
                 attempt.suspect(&error);
                 self.last = Some(error);
                 self.another(cluster).await
             }
             // Its own pool is full, or it is away: the pool cannot tell.
-            (_, true) if !cluster.board().topology().has_usable_primary() => {
+            (_, true) if !cluster.store().topology().has_usable_primary() => {
                 Err(self.give_up(cluster))
             }
             _ => Err(error),
@@ -132,7 +132,7 @@ impl PrimaryWait {
             return Err(self.give_up(cluster));
         }
         let end = self.end(cluster);
-        let found = tokio::time::timeout_at(end, cluster.board().next_primary()).await;
+        let found = tokio::time::timeout_at(end, cluster.store().next_primary()).await;
         found.map_err(|_| self.give_up(cluster))
     }
 
@@ -140,15 +140,15 @@ impl PrimaryWait {
     /// provably not carried out, and the primary may have been demoted just now.
     pub(crate) async fn is_worth_again(&mut self, writing: &Writing, error: &DbErr) -> bool {
         let cluster = writing.attempt().cluster();
-        let is_refused = |code: ErrorCode<'_>| error::is_read_only_refusal(cluster.engine, code);
+        let is_refused = |code: ErrorCode<'_>| code.is_read_only_refusal(cluster.engine);
         if !cluster.is_watched() || !error::with_code(error, is_refused) {
             return false;
         }
         // By then all were asked; a primary that stays one has refused for reasons of its own.
-        let (board, asked) = (cluster.board(), writing.attempt().endpoint());
-        let heard = board.heard_after(asked, board.now());
+        let (store, asked) = (cluster.store(), writing.attempt().endpoint());
+        let heard = store.heard_after(asked, store.now());
         let _ = tokio::time::timeout(ASKED_WITHIN, heard).await;
-        board.topology().primary() != Some(asked)
+        store.topology().primary() != Some(asked)
     }
 
     fn end(&mut self, cluster: &Cluster) -> Instant {
@@ -156,15 +156,31 @@ impl PrimaryWait {
     }
 
     fn give_up(&mut self, cluster: &Cluster) -> DbErr {
-        let topology = cluster.board().topology();
+        let topology = cluster.store().topology();
         let why = match topology.primary().and_then(|id| topology.get(id)) {
-            None => "no endpoint is the primary now (see RoutedConnection::status)".to_owned(),
+            None => nobody(&topology),
             Some(state) => match &state.health {
-                Health::Down { failure } => format!("{} is down: {failure}", state.endpoint.name()),
+                Health::Down { failure } => failure.told_of(state.endpoint.name()),
+                _ if state.draining => format!("{} is being drained", state.endpoint.name()),
                 _ => format!("{} did not take it in time", state.endpoint.name()),
             },
         };
         let waited = if cluster.is_watched() { cluster.primary_wait } else { Duration::ZERO };
         Error::NoPrimary { why, waited, cause: self.last.take() }.into()
+    }
+}
+
+/// Why no endpoint is the primary.
+fn nobody(topology: &Topology) -> String {
+    let is_replaced = |id| topology.condition(id) == Condition::StalePrimary;
+    let claims = topology.iter().filter(|(id, _)| is_replaced(*id));
+    let names: Vec<&str> = claims.map(|(_, state)| state.endpoint.name()).collect();
+    let status = "(see RoutedConnection::status)";
+    match names.as_slice() {
+        [] => format!("no endpoint is the primary now {status}"),
+        names => format!(
+            "no endpoint is the primary now: {} is not proved to have what the last primary wrote {status}",
+            names.join(", ")
+        ),
     }
 }

@@ -1,35 +1,52 @@
 //! A proved read on its way: what it asks for, what is left to try, what each attempt taught.
+//!
+//! `RetryDecision::for_read` decides by the server's code and by the role in which it was asked.
+//! An error that breaks the connection takes the endpoint out of use until a probe has answered,
+//! and a probe is sent at once. A read that waits on a replica is abandoned when a probe of that
+//! replica fails, not when another statement does: one broken connection says nothing about the
+//! others. A lost connection may be the statement's own doing. So a second one ends the read, and
+//! what breaks servers visits two of them at most. If an administrator has ended the connection
+//! and the server goes on, the read does not move to the primary either.
 
 use std::time::Duration;
 
 use sea_orm::DbErr;
 use sealane_core::{
-    Consistency, Demand, ErrorCode, Lent, Plan, Remedy, Role, Topology, WhenBehind,
+    AttemptOutcome, Candidates, Consistency, EndpointSet, Engine, ErrorCode, FallbackPolicy, Lent,
+    Plan, ReadRequest, RetryDecision, Role, Topology,
 };
-use sealane_monitor::Stage;
+use sealane_monitor::{Stage, TopologyStore};
 use tokio::time::Instant;
 
 use super::{
+    ahead,
     attempt::{Attempt, Ended},
+    failover,
     opening::Opening,
     primary::PrimaryWait,
+    turn,
 };
-use crate::{Error, ahead, cluster::Reach, connection::RoutedConnection, error, explain, failover};
+use crate::{Error, caller::Caller, cluster::ReadRoute, error, observe::explain};
 
-/// Less than what the board forgets a waiting session after.
-const AWAITED_AGAIN: Duration = Duration::from_millis(500);
 /// A wait beyond this is one without end, and no clock counts further than it must.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// A probe of a server that has just cut a connection answers within a round trip or two, unless
 /// the server is away, too.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// MySQL does not say that an administrator has ended a caller. Nobody finds a statement that
+/// runs for less than this.
+const LONG_ENOUGH_TO_BE_KILLED: Duration = Duration::from_secs(1);
+
+/// How many connections in a row may turn out to be over. More than a pool keeps are not: something
+/// in between says so every time.
+const MAX_RENEWED: u32 = 100;
 
 /// A read, and the attempts that are left.
 #[derive(Debug)]
 pub(crate) struct ReadExecution {
-    connection: RoutedConnection,
-    reach: Reach,
-    demand: Demand,
+    caller: Caller,
+    route: ReadRoute,
+    request: ReadRequest,
     plan: Plan,
     wait: PrimaryWait,
     /// What the last attempt that was sent failed with: it is the caller's when nothing is left.
@@ -37,6 +54,8 @@ pub(crate) struct ReadExecution {
     /// A connection was lost to it already: the statement itself may be what
     /// breaks servers, and is not sent around for ever.
     lost_connection: bool,
+    /// How many connections were over before it came.
+    renewed: u32,
 }
 
 /// What follows an attempt that was sent and failed.
@@ -51,34 +70,31 @@ pub(crate) enum Next {
 }
 
 impl ReadExecution {
-    /// Plans a read for `connection`, on the snapshot of this moment; or on a later
+    /// Plans a read for `caller`, on the snapshot of this moment; or on a later
     /// one, where waiting for it takes the read off the primary.
     ///
     /// # Errors
     /// No replica is good enough, and the read must not run on the primary.
-    pub(crate) async fn plan(
-        connection: &RoutedConnection,
-        reach: &Reach,
-    ) -> Result<ReadExecution, DbErr> {
-        let asks_for_all = matches!(
-            connection.own_consistency(),
-            Consistency::ReadYourWrites | Consistency::Strong
-        );
+    pub(crate) async fn plan(caller: &Caller, route: &ReadRoute) -> Result<ReadExecution, DbErr> {
+        let asks_for_all =
+            matches!(route.route.consistency, Consistency::ReadYourWrites | Consistency::Strong);
         if asks_for_all {
-            failover::seen(connection).await;
+            failover::seen(caller).await;
         }
-        let (demand, plan) = plan_now(connection, reach);
+        let turn = turn::taken(caller, route.route.consistency).await;
+        let (request, plan) = plan_now(caller, route);
         let mut read = ReadExecution {
-            connection: connection.clone(),
-            reach: *reach,
-            demand,
+            caller: caller.clone(),
+            route: *route,
+            request,
             plan,
             wait: PrimaryWait::default(),
             last_error: None,
             lost_connection: false,
+            renewed: 0,
         };
         if let Some(patience) = read.patience() {
-            read.plan_within(patience).await;
+            read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
         }
         read.keep_from_primary()?;
         Ok(read)
@@ -99,9 +115,9 @@ impl ReadExecution {
                 continue;
             };
             if attempt.role() == Role::Primary {
-                ahead::overtaken(&self.connection, Some(&self.demand.session)).await;
+                ahead::overtaken(&self.caller, Some(&self.request.session)).await;
             }
-            explain::trace(&self.connection, attempt.endpoint(), sql);
+            explain::trace(&self.caller, attempt.endpoint(), sql);
             let opened = match attempt.role() {
                 Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,
                 _ => attempt.open(opening).await,
@@ -117,42 +133,47 @@ impl ReadExecution {
     /// meanwhile, so that what the plan relied on is not proved of the data
     /// that was read: the result must not be used, and the next attempt is due.
     pub(crate) fn served(&self, attempt: &Attempt) -> bool {
-        if !attempt.holds(Stage::Sent) {
+        if !attempt.holds(Stage::Sent) || !attempt.is_schema_held() {
             return false;
         }
+        attempt.tell_served();
         // Other consistencies take whatever there is.
         let proved = attempt.role() == Role::Primary
-            || self.demand.consistency == Consistency::ReadYourWrites;
-        let session = self.connection.session_ref();
+            || self.request.consistency == Consistency::ReadYourWrites;
+        let session = self.caller.session_ref();
         session.saw(
             attempt.server(),
-            &self.demand.session,
+            &self.request.session,
             proved,
-            attempt.cluster().board().clock(),
+            attempt.cluster().store().clock(),
         );
         true
     }
 
     /// As [`served`](Self::served), for what a transaction shows after its beginning.
     pub(crate) fn served_again(&self, attempt: &Attempt) -> bool {
-        let (session, clock) = (self.connection.session_ref(), attempt.cluster().board().clock());
+        let (session, clock) = (self.caller.session_ref(), attempt.cluster().store().clock());
         session.saw_unplanned(attempt.server(), attempt.role() == Role::Primary, clock);
         attempt.holds(Stage::Sent)
     }
 
     /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
     pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
-        let session = self.connection.session_ref();
+        let session = self.caller.session_ref();
         session.lend(attempt.server(), attempt.role() == Role::Primary)
     }
 
     /// Whether what is opened may be sent there now, some time after it was planned.
     pub(crate) fn may_serve(&self, attempt: &Attempt) -> bool {
-        let board = attempt.cluster().board();
-        let demand = self.connection.demand(&self.reach);
-        attempt.holds(Stage::Unsent)
-            && (attempt.role() == Role::Primary
-                || Plan::judge(&board.topology(), attempt.endpoint(), &demand).is_ok())
+        let cluster = attempt.cluster();
+        let request = self.caller.request(&self.route);
+        let is_current = || {
+            let topology = cluster.store().topology();
+            cluster.is_settled()
+                && !cluster.reads_with_writer()
+                && Plan::judge(&topology, attempt.endpoint(), &request).is_ok()
+        };
+        attempt.holds(Stage::Unsent) && (attempt.role() == Role::Primary || is_current())
     }
 
     /// Decides what follows an attempt that was sent and ended without a result.
@@ -162,13 +183,38 @@ impl ReadExecution {
             Ended::Moved => return Next::Retry,
             Ended::Failed(error) => error,
         };
-        let remedy = remedy(attempt, &error);
+        let engine = attempt.cluster().engine;
+        let decision = match (decision(attempt, &error), was_ended_there(attempt, &error)) {
+            // PostgreSQL says the same when it shuts down.
+            (RetryDecision::Suspect, true) if engine == Engine::MySql => RetryDecision::Reconnect,
+            (decision, _) => decision,
+        };
+        let condition = condition(attempt, &error);
         tracing::debug!(
-            target: "sealane::route", endpoint = %attempt.endpoint(), ?remedy, %error, "read failed"
+            target: "sealane::route", endpoint = attempt.place(), ?decision, condition, %error,
+            "read failed"
         );
-        match remedy {
-            Remedy::TryElsewhere => {}
-            Remedy::Suspect => {
+        match decision {
+            // The server did what it must.
+            RetryDecision::ReturnToCaller
+            | RetryDecision::AskPrimary
+            | RetryDecision::LearnWrite => attempt.tell(AttemptOutcome::Refused),
+            _ => attempt.tell(AttemptOutcome::Failed),
+        }
+        match decision {
+            RetryDecision::TryElsewhere => {}
+            RetryDecision::Reconnect => {
+                let is_second = std::mem::replace(&mut self.lost_connection, true);
+                // Whether the server goes on, which it most probably does.
+                attempt.cluster().store().probe_anew(attempt.endpoint());
+                if is_second || self.was_terminated(attempt, &error).await {
+                    return Next::GiveUp(error);
+                }
+                if attempt.role() == Role::Primary {
+                    self.plan.retry_primary(attempt.endpoint());
+                }
+            }
+            RetryDecision::Suspect => {
                 let is_second = std::mem::replace(&mut self.lost_connection, true);
                 attempt.suspect(&error);
                 if is_second || self.was_terminated(attempt, &error).await {
@@ -177,15 +223,24 @@ impl ReadExecution {
                 if attempt.role() == Role::Primary {
                     // Its connection may have died in the pool; one more try finds out. Not
                     // before a probe did: others of the pool may be dead as well.
-                    let board = attempt.cluster().board();
-                    let heard = board.heard_after(attempt.endpoint(), board.now());
+                    let store = attempt.cluster().store();
+                    let heard = store.heard_after(attempt.endpoint(), store.now());
                     let _ = tokio::time::timeout(SIGN_OF_LIFE, heard).await;
                     self.plan.retry_primary(attempt.endpoint());
                 }
             }
-            Remedy::AskPrimary => self.plan.only_primary(),
-            Remedy::LearnWrite => return Next::Write,
-            // Core may learn of more remedies; the caller can always take the error.
+            RetryDecision::Renew => {
+                self.renewed += 1;
+                if self.renewed > MAX_RENEWED {
+                    return Next::GiveUp(error);
+                }
+                if attempt.role() == Role::Primary {
+                    self.plan.retry_primary(attempt.endpoint());
+                }
+            }
+            RetryDecision::AskPrimary => self.plan.only_primary(),
+            RetryDecision::LearnWrite => return Next::Write,
+            // Core may learn of more decisions; the caller can always take the error.
             _ => return Next::GiveUp(error),
         }
         match self.plan.has_next() {
@@ -197,52 +252,67 @@ impl ReadExecution {
         }
     }
 
-    /// The handle that it reads for.
-    pub(crate) fn connection(&self) -> &RoutedConnection {
-        &self.connection
+    /// For whom it reads.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Whether an administrator has ended the connection of a statement that only the primary is
-    /// left for. The server answers all the same, so it was meant for this statement, and it would
+    /// left for, as far as can be told. The server answers all the same, so it was meant for this statement, and it would
     /// burden the primary next.
     async fn was_terminated(&self, attempt: &Attempt, error: &DbErr) -> bool {
         let cluster = attempt.cluster();
-        let is_termination = error::with_code(error, |code| code.is_termination(cluster.engine));
-        if !is_termination || attempt.role() == Role::Primary || !self.plan.replicas().is_empty() {
+        if !was_ended_there(attempt, error)
+            || attempt.role() == Role::Primary
+            || !self.plan.replicas().is_empty()
+        {
             return false;
         }
         // What was probed before says nothing: the server may be going away.
-        let heard = cluster.board().heard_after(attempt.endpoint(), cluster.board().now());
+        let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
         matches!(tokio::time::timeout(SIGN_OF_LIFE, heard).await, Ok(Ok(())))
     }
 
     /// The next endpoint to try. Each is judged once more, on the snapshot that its run is taken
     /// from: an attempt before may have lasted.
     fn next(&mut self) -> Option<Attempt> {
-        let cluster = self.connection.cluster();
-        let topology = cluster.board().topology();
+        let cluster = self.caller.cluster();
+        let topology = cluster.store().topology();
         // What a bound on staleness is held against.
-        self.demand.now = cluster.board().now();
+        self.request.now = cluster.store().now();
         loop {
-            let (id, role) =
-                self.plan.next(&*cluster.balancer, &cluster.loads, fastrand::u64(..))?;
-            if role == Role::Replica && Plan::judge(&topology, id, &self.demand).is_err() {
+            let all = Candidates::all(&topology, &cluster.loads, self.request.now);
+            let random = cluster.store().entropy().word();
+            let (id, role) = self.plan.next(&*cluster.balancer, all, random)?;
+            if role == Role::Replica && Plan::judge(&topology, id, &self.request).is_err() {
                 continue;
             }
-            let footing = cluster.board().footing(&topology, id, role)?;
+            let footing = cluster.store().footing(&topology, id, role)?;
             return Some(Attempt::begin(cluster, footing, true));
         }
     }
 
     /// Takes note that nothing could be opened, and so nothing was sent.
     async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
+        if matches!(ended, Ended::Failed(_)) {
+            attempt.tell(AttemptOutcome::Failed);
+        }
         if attempt.role() == Role::Primary {
             return self.wait.unopened(attempt, ended).await;
         }
         let Ended::Failed(error) = ended else { return Ok(()) };
-        match remedy(attempt, &error) {
-            Remedy::Suspect => attempt.suspect(&error),
-            Remedy::AskPrimary | Remedy::LearnWrite => self.plan.only_primary(),
+        let engine = attempt.cluster().engine;
+        let decision = error::with_code(&error, |code| {
+            RetryDecision::for_opening(engine, attempt.role(), code)
+        });
+        let condition = condition(attempt, &error);
+        tracing::debug!(
+            target: "sealane::route", endpoint = attempt.place(), ?decision, condition, %error,
+            "no connection for a read"
+        );
+        match decision {
+            RetryDecision::Suspect => attempt.suspect(&error),
+            RetryDecision::AskPrimary | RetryDecision::LearnWrite => self.plan.only_primary(),
             // Its pool is full, or it refuses us.
             _ => {}
         }
@@ -253,19 +323,24 @@ impl ReadExecution {
     /// Plans anew when every endpoint of the plan was tried: another one may be the primary now,
     /// or will be soon.
     async fn plan_again(&mut self) -> Result<(), DbErr> {
-        let cluster = self.connection.cluster();
-        if self.only_replicas() {
-            return Err(self.last_error.take().unwrap_or_else(|| Error::NoReplica.into()));
+        let cluster = self.caller.cluster();
+        if !self.only_replicas() {
+            self.wait.another(cluster).await?;
+        } else if let Some(error) = self.last_error.take() {
+            return Err(error);
+        } else if cluster.is_split_file() {
+            // Its schema changed under the readers, and only the writer is sure of it.
+            self.route.route.among = EndpointSet::EMPTY;
+            self.route.stays_on_primary = true;
+        } else {
+            return Err(Error::NoReplica.into());
         }
-        self.wait.another(cluster).await?;
-        (self.demand, self.plan) = plan_now(&self.connection, &self.reach);
+        (self.request, self.plan) = plan_now(&self.caller, &self.route);
         self.keep_from_primary()
     }
 
     fn only_replicas(&self) -> bool {
-        self.connection.own_way_out() == WhenBehind::Fail
-            && !self.reach.readers.is_empty()
-            && self.demand.consistency != Consistency::Strong
+        self.route.only_replicas()
     }
 
     fn keep_from_primary(&mut self) -> Result<(), DbErr> {
@@ -281,18 +356,18 @@ impl ReadExecution {
     /// How long it is worth waiting for a replica; `None` if it is not.
     fn patience(&self) -> Option<Duration> {
         // While something goes on that nobody sees, each plan asks for more than the last one.
-        if !self.plan.replicas().is_empty() || self.connection.session_ref().is_unwatched() {
+        if !self.plan.replicas().is_empty() || self.caller.session_ref().is_unwatched() {
             return None;
         }
-        let (cluster, readers) = (self.connection.cluster(), self.reach.readers);
-        match self.connection.own_way_out() {
-            WhenBehind::Wait(longest)
-                if self.plan.is_behind() && cluster.board().is_worth_waiting(readers, longest) =>
+        let (cluster, readers) = (self.caller.cluster(), self.route.route.among);
+        match self.route.route.fallback {
+            FallbackPolicy::Wait(longest)
+                if self.plan.is_behind() && cluster.store().is_worth_waiting(readers, longest) =>
             {
                 Some(longest)
             }
             _ if self.plan.awaits_proof_only()
-                && self.connection.session_ref().should_wait_for_proof() =>
+                && self.caller.session_ref().should_wait_for_proof() =>
             {
                 Some(cluster.proof_patience(readers))
             }
@@ -302,18 +377,20 @@ impl ReadExecution {
 
     /// Plans as soon as a replica may serve, or else when `patience` is over.
     async fn plan_within(&mut self, patience: Duration) {
-        let (connection, reach) = (&self.connection, &self.reach);
+        let (caller, route) = (&self.caller, &self.route);
         let serves = |topology: &Topology| {
-            !Plan::new(topology, &connection.demand(reach)).replicas().is_empty()
+            !Plan::new(topology, &caller.request(route)).replicas().is_empty()
         };
-        let board = connection.cluster().board();
+        let store = caller.cluster().store();
         let end = Instant::now() + patience.min(LONGEST);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             // Out of patience: what there is will do.
-            let _ = tokio::time::timeout(left.min(AWAITED_AGAIN), board.until(serves)).await;
-            // Also tells the board again that somebody waits.
-            (self.demand, self.plan) = plan_now(connection, reach);
+            let _ =
+                tokio::time::timeout(left.min(TopologyStore::AWAITED_AGAIN), store.until(serves))
+                    .await;
+            // Also tells the store again that somebody waits.
+            (self.request, self.plan) = plan_now(caller, route);
             if !self.plan.replicas().is_empty() || Instant::now() >= end {
                 return;
             }
@@ -321,23 +398,42 @@ impl ReadExecution {
     }
 }
 
-fn plan_now(connection: &RoutedConnection, reach: &Reach) -> (Demand, Plan) {
-    let board = connection.cluster().board();
-    let demand = connection.demand(reach);
-    let plan = Plan::new(&board.topology(), &demand);
+fn plan_now(caller: &Caller, route: &ReadRoute) -> (ReadRequest, Plan) {
+    let store = caller.cluster().store();
+    let request = caller.request(route);
+    let plan = Plan::new(&store.topology(), &request);
     if !plan.replicas().is_empty() {
         // Served; those that are behind catch up in their own time.
     } else if let Some(stamp) = plan.awaited() {
-        board.await_stamp(stamp);
-    } else if plan.awaits_freshness(demand.consistency) {
+        store.await_stamp(stamp);
+    } else if plan.awaits_freshness(&request) {
         // A stamp of this moment is covered by what is sampled from now on.
-        board.await_stamp(board.clock().tick());
+        store.await_stamp(store.clock().tick());
     }
-    (demand, plan)
+    (request, plan)
 }
 
-fn remedy(attempt: &Attempt, error: &DbErr) -> Remedy {
-    let judge =
-        |code: ErrorCode<'_>| Remedy::for_read(attempt.cluster().engine, attempt.role(), code);
+/// Whether somebody has ended the connection on the server: the server says so, or is one that
+/// does not, and the statement ran for so long that somebody may have minded. (A server that
+/// crashes ends short ones, too.)
+fn was_ended_there(attempt: &Attempt, error: &DbErr) -> bool {
+    let engine = attempt.cluster().engine;
+    error::with_code(error, |code| {
+        code.is_termination(engine)
+            || (engine == Engine::MySql
+                && code == ErrorCode::Connection
+                && attempt.age() >= LONG_ENOUGH_TO_BE_KILLED)
+    })
+}
+
+/// What `error` says of the server, in words.
+fn condition(attempt: &Attempt, error: &DbErr) -> Option<&'static str> {
+    error::with_code(error, |code| code.condition(attempt.cluster().engine))
+}
+
+fn decision(attempt: &Attempt, error: &DbErr) -> RetryDecision {
+    let judge = |code: ErrorCode<'_>| {
+        RetryDecision::for_read(attempt.cluster().engine, attempt.role(), code)
+    };
     error::with_code(error, judge)
 }

@@ -1,5 +1,7 @@
-//! What the drivers of PostgreSQL and MySQL have in common: pools that check what their new
-//! connections lead to.
+//! The common part of PostgreSQL and MySQL: pools that check which server run a new connection
+//! leads to.
+
+mod hook;
 
 use std::sync::Arc;
 
@@ -12,36 +14,51 @@ use sea_orm::{
     },
 };
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
-use sealane_monitor::{Admission, Board, RunGuard};
+use sealane_monitor::{Admission, RunGuard, TopologyStore};
 
 use super::{OpenPools, Pools, TRUSTED_FOR};
 
-/// How long a read waits for a connection to a replica before it goes
-/// elsewhere, unless configured. A caller that would wait half a minute for
-/// the primary (sqlx's default) has somewhere better to go here.
+pub(crate) use hook::Hook;
+
+/// How long a read waits for a connection to a replica before it goes to another endpoint, unless
+/// configured. For the primary, sqlx's default of half a minute makes sense; a read on a replica
+/// has other endpoints to go to.
 const REPLICA_ACQUIRE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Writes,
-    /// The server itself refuses what writes, also after a promotion.
+    /// The session refuses writes, also after a promotion of the server.
     Reads,
 }
 
-type Options<DB> = <<DB as sqlx::Database>::Connection as Connection>::Options;
+/// How a driver connects.
+pub(crate) type Options<DB> = <<DB as sqlx::Database>::Connection as Connection>::Options;
 
-/// A driver of sqlx, as far as pools need to know it.
+/// The part of an sqlx driver that pools need.
 pub(crate) trait Driver: sqlx::Database {
-    /// What pools of one endpoint need beside their options.
+    /// What the pools of one endpoint need in addition to their options.
     type Settings: Clone + Send + Sync + 'static;
 
     fn wrap(pool: Pool<Self>) -> DatabaseConnection;
 
-    /// How to connect for reading, by what a probe has found to keep sessions from writing.
+    /// How to connect for reading. `known` is what a probe has found to keep sessions from writing.
     fn reading(connect: &Options<Self>, known: Option<ReadOnly>) -> Options<Self>;
 
-    /// Makes a new connection ready, and says which run it leads to.
+    /// The same with a name that the server shows, if it shows one.
+    fn named(connect: &Options<Self>, name: &str) -> Options<Self>;
+
+    /// Whether anything was sent on `other`, a new connection with `name`, which was not sent on
+    /// `connection`, another new one.
+    fn is_used<'c>(
+        connection: &'c mut Self::Connection,
+        other: &'c mut Self::Connection,
+        name: &'c str,
+        settings: &'c Self::Settings,
+    ) -> BoxFuture<'c, Result<bool, sqlx::Error>>;
+
+    /// Prepares a new connection and returns the server run that it leads to.
     fn set_up<'c>(
         connection: &'c mut Self::Connection,
         access: Access,
@@ -51,17 +68,18 @@ pub(crate) trait Driver: sqlx::Database {
 
 /// Opens the pools of one endpoint.
 pub(crate) struct Opener<DB: Driver> {
-    pub(crate) board: Arc<Board>,
+    pub(crate) store: Arc<TopologyStore>,
     pub(crate) endpoint: EndpointId,
     pub(crate) writes: PoolOptions<DB>,
     pub(crate) reads: PoolOptions<DB>,
     pub(crate) connect: Options<DB>,
     pub(crate) settings: DB::Settings,
+    pub(crate) hook: Arc<Hook<DB>>,
 }
 
 impl<DB: Driver> Opener<DB> {
-    /// Sizes the pools. Only the one that the endpoint's place in the configuration makes likely
-    /// is filled beforehand.
+    /// The sizes of both pools (writes, reads). Only the pool that the endpoint will probably use,
+    /// by its place in the configuration, is filled in advance.
     pub(crate) fn sized(
         options: &ConnectOptions,
         pool: PoolOptions<DB>,
@@ -77,16 +95,16 @@ impl<DB: Driver> Opener<DB> {
         (writes, reads)
     }
 
-    /// The settings of a pool for code that wants SeaORM's own connection. It lives as long as the
-    /// endpoint, so it checks each connection when it is handed out, too: the connection's age
-    /// tells whether it may lead to another server. The application's own check before use is not
-    /// run.
+    /// The settings of a pool for code that needs SeaORM's own connection. This pool lives as long
+    /// as the endpoint, so it also checks each connection before use: the connection's age shows
+    /// whether it may lead to another server. The application's own check before use does not run.
     pub(crate) fn plain(&self) -> PoolOptions<DB> {
-        let (board, endpoint) = (Arc::clone(&self.board), self.endpoint);
-        let pool = self.guarded(self.writes.clone().min_connections(0), Access::Writes, None);
+        let (store, endpoint) = (Arc::clone(&self.store), self.endpoint);
+        let writes = self.writes.clone().min_connections(0);
+        let pool = self.guarded(writes, &self.connect, Access::Writes, None);
         pool.before_acquire(move |connection, metadata| {
-            let is_current = board.topology().primary() == Some(endpoint)
-                && board.is_younger_than_generation(endpoint, metadata.age);
+            let is_current = store.topology().primary() == Some(endpoint)
+                && store.is_younger_than_generation(endpoint, metadata.age);
             Box::pin(async move { Ok(is_current && lives(connection, metadata).await) })
         })
     }
@@ -100,41 +118,51 @@ impl<DB: Driver> Opener<DB> {
             Access::Writes => self.connect.clone(),
             Access::Reads => DB::reading(&self.connect, self.known()),
         };
-        let pool = self.guarded(pool.clone(), access, Some(generation));
+        let pool = self.guarded(pool.clone(), &connect, access, Some(generation));
         DB::wrap(pool.connect_lazy_with(connect))
     }
 
     fn known(&self) -> Option<ReadOnly> {
-        self.board.topology().get(self.endpoint)?.particulars.read_only
+        self.store.topology().get(self.endpoint)?.info.read_only
     }
 
-    /// The pool's settings with the guard in them.
+    /// The pool's settings with the guard added.
     fn guarded(
         &self,
         pool: PoolOptions<DB>,
+        connect: &Options<DB>,
         access: Access,
         generation: Option<u64>,
     ) -> PoolOptions<DB> {
-        let (board, endpoint) = (Arc::clone(&self.board), self.endpoint);
-        let settings = self.settings.clone();
-        // Of a pool that is never replaced.
+        let (store, endpoint) = (Arc::clone(&self.store), self.endpoint);
+        let (settings, hook) = (self.settings.clone(), Arc::clone(&self.hook));
+        let connect = connect.clone();
+        // True for the plain pool, which is never replaced.
         let is_plain = generation.is_none();
         pool.after_connect(move |connection, _| {
-            let (board, settings) = (Arc::clone(&board), settings.clone());
+            let (store, settings) = (Arc::clone(&store), settings.clone());
+            let (hook, connect) = (Arc::clone(&hook), connect.clone());
             Box::pin(async move {
-                let generation = generation.unwrap_or_else(|| board.generation(endpoint));
-                let incarnation = DB::set_up(connection, access, &settings).await?;
-                let guard = RunGuard::new(Arc::clone(&board), endpoint, generation);
+                hook.run(connection, &connect, &settings).await?;
+                let generation = generation.unwrap_or_else(|| store.generation(endpoint));
+                // The pool tries again until its time is up, and does not say why it failed.
+                let incarnation = DB::set_up(connection, access, &settings)
+                    .await
+                    .inspect_err(|_| store.probe_anew(endpoint))?;
+                let guard = RunGuard::new(Arc::clone(&store), endpoint, generation);
                 match (guard.admit(&incarnation).await, access) {
-                    _ if is_plain && board.topology().primary() != Some(endpoint) => {
+                    _ if is_plain && store.topology().primary() != Some(endpoint) => {
                         Err(sqlx::Error::Protocol("this endpoint is not the primary now".into()))
                     }
-                    // Writes go on even where probes cannot.
+                    // Writes go on even if no probe can reach the server.
                     (Admission::Known, _) | (Admission::Unobserved, Access::Writes) => Ok(()),
-                    // Nothing is proved of what it would read, or somebody else is there now.
+                    // Nothing is proved about the data that it would read, or another run answers
+                    // there now.
                     (Admission::Unobserved, Access::Reads) | (Admission::Replaced, _) => {
                         Err(sqlx::Error::Protocol(
-                            "this is not the server's run that the monitor knows".into(),
+                            "this connection does not lead to the server run that the \
+                             monitor knows"
+                                .into(),
                         ))
                     }
                 }
@@ -145,12 +173,12 @@ impl<DB: Driver> Opener<DB> {
 
 impl<DB: Driver> OpenPools for Opener<DB> {
     fn open(&self, generation: u64) -> Pools {
-        let reads = self.open_pool(Access::Reads, generation);
-        Pools { generation, reads, writes: self.open_pool(Access::Writes, generation) }
+        let reads = self.open_pool(Access::Reads, generation).into();
+        Pools { generation, reads, writes: self.open_pool(Access::Writes, generation).into() }
     }
 }
 
-/// Whether a connection that may have idled for long answers, soon.
+/// Whether a connection answers soon. Asks only if it was idle for a while.
 async fn lives<C: Connection>(connection: &mut C, metadata: PoolConnectionMetadata) -> bool {
     metadata.idle_for < TRUSTED_FOR
         || tokio::time::timeout(TRUSTED_FOR, connection.ping()).await.is_ok_and(|it| it.is_ok())

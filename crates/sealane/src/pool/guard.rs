@@ -1,45 +1,45 @@
 //! Keeps the sessions of a read pool from writing.
 //!
-//! A write may be taken for a read, and a replica may become the primary under its sessions;
-//! so each of them is begun with `default_transaction_read_only`. A pooler may refuse that or
-//! drop it, which a probe finds out before anybody reads there. Then a physical replica does
-//! without: it refuses writes itself. Each new session is looked at once more.
+//! A write may be mistaken for a read, and a replica may become the primary while sessions are
+//! open. So each session starts with `default_transaction_read_only`. A pooler may refuse or drop
+//! this setting; a probe finds this out before any read goes there. Then a physical replica works
+//! without the setting, because it refuses writes itself. Each new session is checked once more.
 //!
-//! What is left behind such a pooler: a session that goes on while its replica is promoted
-//! could write there, if a write was taken for a read in that moment.
+//! One risk remains behind such a pooler: a session that stays open while its replica is promoted
+//! could write there, if a write were mistaken for a read at that moment.
 
 use sea_orm::sqlx::{Error, postgres::PgConnectOptions};
 use sealane_core::ReadOnly;
 use sealane_monitor::postgres::{Greeting, read_only};
 
-/// What a server is that reads go to.
+/// The kind of replica that serves reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replica {
-    /// It refuses writes while it is one.
+    /// A physical replica: it refuses writes as long as it is a replica.
     Physical,
-    /// A subscriber, which takes writes.
+    /// A logical subscriber: it accepts writes.
     Logical,
 }
 
-/// How to connect for reading, by what is known now: `connect` alone, if something in between
-/// would refuse the setting or drop it.
+/// How to connect for reading: with the read-only setting, or with `connect` unchanged if a pooler
+/// is known to refuse or drop the setting.
 pub(crate) fn options(connect: &PgConnectOptions, known: Option<ReadOnly>) -> PgConnectOptions {
     match known {
         Some(ReadOnly::Server) => connect.clone(),
-        // Not known yet: whoever refuses or drops it is found out below.
+        // Not known yet: a refusal fails the connection, and `check` notices a dropped setting.
         _ => read_only(connect),
     }
 }
 
-/// Whether a session that greets so may be used for reading.
+/// Whether a session with this greeting may be used for reading.
 ///
 /// # Errors
-/// It could write.
+/// The session could write.
 pub(crate) fn check(greeting: &Greeting, replica: Replica) -> Result<(), Error> {
     match (greeting.read_only, greeting.in_recovery, replica) {
         (true, _, _) | (false, true, Replica::Physical) => Ok(()),
         (false, false, _) | (false, true, Replica::Logical) => Err(Error::Protocol(
-            "something in between drops the read-only setting of sessions".into(),
+            "a pooler in between drops the read-only setting of sessions".into(),
         )),
     }
 }

@@ -1,34 +1,49 @@
 //! One connection of a pool, while a statement uses it.
 //!
-//! SeaORM's own connection takes a connection from its pool and sends in one step, so that nobody
-//! can tell whether a statement that was given up on has been sent. Here the two steps are apart.
+//! SeaORM's own connection takes a connection from its pool and sends the statement in one step. So
+//! after a cancelled statement nobody knows whether it was sent. Here the two steps are separate.
 
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-mod lent;
-
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DbErr, ExecResult, QueryResult,
-    QueryStream, Statement, StreamTrait,
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
 };
 
+use futures_util::Stream;
+#[cfg(feature = "sqlite")]
+use futures_util::future::Either;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
-use lent::Lent;
+use sea_orm::DatabaseConnectionType;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbErr, ExecResult, QueryResult, QueryStream, Statement,
+    StreamTrait,
+};
 
-/// A connection that one statement has for itself.
+use super::Pool;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use super::lent::Lent;
+#[cfg(feature = "sqlite")]
+use super::sqlite::{FileLine, WrittenRows};
+
+/// A connection that one statement uses alone.
 #[derive(Debug)]
 pub(crate) enum Line {
     #[cfg(feature = "postgres")]
     Postgres(Lent<sea_orm::sqlx::Postgres>),
     #[cfg(feature = "mysql")]
     MySql(Lent<sea_orm::sqlx::MySql>),
-    /// A pool that is asked as a whole: SQLite's, and a mock.
+    #[cfg(feature = "sqlite")]
+    File(FileLine),
+    /// A simulator's connection.
+    #[cfg(feature = "assembly")]
+    Simulated(Box<dyn super::simulated::Connection>),
+    /// A pool used as a whole: an SQLite database that is not split, or a mock.
     Whole(DatabaseConnection),
 }
 
-/// How a statement is sent, and what comes back.
+/// A way to send a statement, with the type of its result.
 pub(crate) trait Verb {
     type Output: Send;
-    /// Whether all of it was carried out, or nothing.
+    /// Whether the text is one statement, which is executed completely or not at all.
     const IS_ONE_STATEMENT: bool = true;
 
     fn send(
@@ -37,53 +52,101 @@ pub(crate) trait Verb {
     ) -> impl Future<Output = Result<Self::Output, DbErr>> + Send;
 }
 
-/// For what it does.
+/// Executes a prepared statement for its effect.
 pub(crate) struct Execute;
-/// The same without preparing it, so that it may be several statements.
+/// Executes a text without preparing it, so that it may hold several statements.
 pub(crate) struct ExecuteUnprepared;
-/// For its first row.
+/// Queries the first row.
 pub(crate) struct QueryOne;
-/// For all its rows.
+/// Queries all rows.
 pub(crate) struct QueryAll;
 
 impl Line {
-    /// Takes a connection of `pool`, or makes one. Nothing of a statement is sent.
+    /// Takes a connection from `pool` or opens one. Sends no statement.
     ///
     /// # Errors
-    /// None became free in time, or the server cannot be connected to.
-    pub(crate) async fn take(pool: &DatabaseConnection) -> Result<Line, DbErr> {
+    /// No connection became free in time, or the server refuses connections.
+    pub(crate) async fn take(pool: &Pool) -> Result<Line, DbErr> {
+        #[cfg(feature = "sqlite")]
+        if let Some(seat) = &pool.seat {
+            return seat.take(&pool.connection).await.map(Line::File);
+        }
+        #[cfg(feature = "assembly")]
+        if let Some(lender) = &pool.lender {
+            return lender.lend().await.map(Line::Simulated);
+        }
+        let pool = &pool.connection;
+        #[cfg(any(feature = "mysql", feature = "postgres"))]
         match &pool.inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                Lent::of(pool.get_postgres_connection_pool()).await.map(Line::Postgres)
+                return Lent::of(pool.get_postgres_connection_pool()).await.map(Line::Postgres);
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                Lent::of(pool.get_mysql_connection_pool()).await.map(Line::MySql)
+                return Lent::of(pool.get_mysql_connection_pool()).await.map(Line::MySql);
             }
-            _ => Ok(Line::Whole(pool.clone())),
+            _ => {}
         }
+        Ok(Line::Whole(pool.clone()))
     }
 
-    /// Streams the rows of `statement`, which is sent when they are first looked at.
-    pub(crate) async fn stream(self, statement: Statement) -> Result<QueryStream, DbErr> {
-        match self {
+    /// Streams the rows of `statement`. The statement is sent when the stream is first polled.
+    pub(crate) async fn stream(self, statement: Statement) -> Result<RowStream, DbErr> {
+        let rows = match self {
             #[cfg(feature = "postgres")]
-            Line::Postgres(lent) => Ok(QueryStream::from((lent.into_inner(), statement, None))),
+            Line::Postgres(lent) => QueryStream::from((lent.into_inner(), statement, None)),
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => Ok(QueryStream::from((lent.into_inner(), statement, None))),
-            Line::Whole(pool) => pool.stream_raw(statement).await,
-        }
+            Line::MySql(lent) => QueryStream::from((lent.into_inner(), statement, None)),
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => match line.stream(statement) {
+                Either::Left(rows) => rows,
+                Either::Right(written) => return Ok(RowStream::Written(written)),
+            },
+            #[cfg(feature = "assembly")]
+            Line::Simulated(connection) => {
+                return Ok(RowStream::Simulated(super::simulated::stream(connection, statement)));
+            }
+            Line::Whole(pool) => pool.stream_raw(statement).await?,
+        };
+        Ok(RowStream::Driver(rows))
     }
 
-    /// Asks the server for a sign of life.
+    /// Pings the server.
     pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
         match self {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.ping().await,
             #[cfg(feature = "mysql")]
             Line::MySql(lent) => lent.ping().await,
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => line.ping().await,
+            #[cfg(feature = "assembly")]
+            Line::Simulated(connection) => connection.ping().await,
             Line::Whole(pool) => pool.ping().await,
+        }
+    }
+}
+
+/// The rows of a statement.
+pub(crate) enum RowStream {
+    Driver(QueryStream),
+    #[cfg(feature = "sqlite")]
+    Written(WrittenRows),
+    #[cfg(feature = "assembly")]
+    Simulated(super::simulated::Rows),
+}
+
+impl Stream for RowStream {
+    type Item = Result<QueryResult, DbErr>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.get_mut() {
+            RowStream::Driver(rows) => Pin::new(rows).poll_next(cx),
+            #[cfg(feature = "sqlite")]
+            RowStream::Written(rows) => rows.poll(cx),
+            #[cfg(feature = "assembly")]
+            RowStream::Simulated(rows) => rows.as_mut().poll_next(cx),
         }
     }
 }
@@ -97,6 +160,10 @@ impl Verb for Execute {
             Line::Postgres(lent) => lent.execute(statement).await,
             #[cfg(feature = "mysql")]
             Line::MySql(lent) => lent.execute(statement).await,
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => line.running(&statement.sql).execute(statement).await,
+            #[cfg(feature = "assembly")]
+            Line::Simulated(it) => super::simulated::execute(&mut **it, statement).await,
             Line::Whole(pool) => pool.execute_raw(statement.clone()).await,
         }
     }
@@ -112,6 +179,12 @@ impl Verb for ExecuteUnprepared {
             Line::Postgres(lent) => lent.execute_unprepared(&statement.sql).await,
             #[cfg(feature = "mysql")]
             Line::MySql(lent) => lent.execute_unprepared(&statement.sql).await,
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => {
+                line.running(&statement.sql).execute_unprepared(&statement.sql).await
+            }
+            #[cfg(feature = "assembly")]
+            Line::Simulated(it) => super::simulated::execute(&mut **it, statement).await,
             Line::Whole(pool) => pool.execute_unprepared(&statement.sql).await,
         }
     }
@@ -126,6 +199,13 @@ impl Verb for QueryOne {
             Line::Postgres(lent) => lent.query_one(statement).await,
             #[cfg(feature = "mysql")]
             Line::MySql(lent) => lent.query_one(statement).await,
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => line.running(&statement.sql).query_one(statement).await,
+            #[cfg(feature = "assembly")]
+            Line::Simulated(it) => {
+                let rows = super::simulated::query(&mut **it, statement).await?;
+                Ok(rows.into_iter().next())
+            }
             Line::Whole(pool) => pool.query_one_raw(statement.clone()).await,
         }
     }
@@ -140,6 +220,10 @@ impl Verb for QueryAll {
             Line::Postgres(lent) => lent.query_all(statement).await,
             #[cfg(feature = "mysql")]
             Line::MySql(lent) => lent.query_all(statement).await,
+            #[cfg(feature = "sqlite")]
+            Line::File(line) => line.running(&statement.sql).query_all(statement).await,
+            #[cfg(feature = "assembly")]
+            Line::Simulated(it) => super::simulated::query(&mut **it, statement).await,
             Line::Whole(pool) => pool.query_all_raw(statement.clone()).await,
         }
     }

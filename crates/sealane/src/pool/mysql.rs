@@ -5,47 +5,49 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr, SqlxMySqlConnector,
-    sqlx::{self, mysql::MySqlConnectOptions, pool::PoolOptions},
+    sqlx::{self, Row, mysql::MySqlConnectOptions, pool::PoolOptions},
 };
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
-use sealane_monitor::{Board, mysql};
+use sealane_monitor::{TopologyStore, mysql};
 
 use super::{
     EndpointPools,
-    driver::{Access, Driver, Opener},
+    driver::{Access, Driver, Hook, Opener},
     quiet, routed,
 };
 
-/// Holds for all transactions of the session that begin later, those of one
-/// statement included. The server itself refuses a write with error 1792, or 1290 where
-/// `read_only` is on, also after a promotion has turned that off.
+/// Applies to all later transactions of the session, including single statements. The server itself
+/// then refuses a write with error 1792 (or 1290 if `read_only` is on), even after a promotion has
+/// turned `read_only` off.
 const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 
-/// The pools, and how the monitor connects to the same server. `is_first` is
-/// said of the endpoint that was configured as the primary.
+/// Opens the pools, and returns how the monitor connects to the same server. `is_first`: whether
+/// the endpoint is configured as the primary.
 pub(crate) async fn open(
     options: &ConnectOptions,
-    board: &Arc<Board>,
+    store: &Arc<TopologyStore>,
     endpoint: EndpointId,
     is_first: bool,
 ) -> Result<(EndpointPools, MySqlConnectOptions), DbErr> {
     let options = routed(options);
     let Settings { pool, connect } = settings(&options).await?;
+    let hook = Arc::new(Hook::of(pool.clone(), store.entropy().word()));
     let (writes, reads) = Opener::sized(&options, pool, is_first);
     let opener = Opener::<sqlx::MySql> {
-        board: Arc::clone(board),
+        store: Arc::clone(store),
         endpoint,
         writes,
         reads,
         connect: connect.clone(),
         settings: (),
+        hook,
     };
     let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
     Ok((EndpointPools::renewed(Box::new(opener), plain), connect))
 }
 
-/// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
-/// servers that may be down.
+/// SeaORM's own connection. It runs the application's hook once on the primary, but not on other
+/// servers, which may be down.
 async fn open_plain(
     mut options: ConnectOptions,
     opener: &Opener<sqlx::MySql>,
@@ -58,19 +60,26 @@ async fn open_plain(
     Database::connect(options).await
 }
 
-/// What an application's options come to.
+/// The pool and connect options that result from the application's options.
 struct Settings {
     pool: PoolOptions<sqlx::MySql>,
     connect: MySqlConnectOptions,
 }
 
-/// As with PostgreSQL: a pool is made that is never used, and carries the
-/// application's settings, to which the real pools add ours.
+/// As with PostgreSQL, a pool is created that is never used. It carries the application's settings,
+/// and the real pools add ours to them.
 async fn settings(options: &ConnectOptions) -> Result<Settings, DbErr> {
     let pattern = Database::connect(quiet(options)).await?;
     let pattern = pattern.get_mysql_connection_pool();
     let connect = MySqlConnectOptions::clone(&pattern.connect_options());
     Ok(Settings { pool: pattern.options().clone(), connect })
+}
+
+/// The connect options that SeaORM derives from `options`.
+pub(crate) async fn connect_options(
+    options: &ConnectOptions,
+) -> Result<MySqlConnectOptions, DbErr> {
+    settings(options).await.map(|settings| settings.connect)
 }
 
 impl Driver for sqlx::MySql {
@@ -82,6 +91,20 @@ impl Driver for sqlx::MySql {
 
     fn reading(connect: &MySqlConnectOptions, _: Option<ReadOnly>) -> MySqlConnectOptions {
         connect.clone()
+    }
+
+    /// MySQL shows no name.
+    fn named(connect: &MySqlConnectOptions, _: &str) -> MySqlConnectOptions {
+        connect.clone()
+    }
+
+    fn is_used<'c>(
+        connection: &'c mut sqlx::MySqlConnection,
+        other: &'c mut sqlx::MySqlConnection,
+        _: &'c str,
+        (): &'c (),
+    ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
+        Box::pin(async move { Ok(statements(connection).await? != statements(other).await?) })
     }
 
     fn set_up<'c>(
@@ -96,4 +119,10 @@ impl Driver for sqlx::MySql {
             mysql::incarnation(connection).await
         })
     }
+}
+
+/// How many statements the session has sent.
+async fn statements(connection: &mut sqlx::MySqlConnection) -> Result<String, sqlx::Error> {
+    let row = sqlx::raw_sql("SHOW SESSION STATUS LIKE 'Questions'").fetch_one(connection).await?;
+    row.try_get_unchecked("Value")
 }

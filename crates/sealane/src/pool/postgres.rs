@@ -8,29 +8,30 @@ use sea_orm::{
     sqlx::{self, AssertSqlSafe, Executor, pool::PoolOptions, postgres::PgConnectOptions},
 };
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
-use sealane_monitor::{Board, postgres};
+use sealane_monitor::{TopologyStore, postgres};
 
 use super::{
     EndpointPools,
-    driver::{Access, Driver, Opener},
+    driver::{Access, Driver, Hook, Opener},
     guard::{self, Replica},
     quiet, routed,
 };
 
-/// The pools, and how the monitor connects to the same server. `is_first` is
-/// said of the endpoint that was configured as the primary.
+/// Opens the pools, and returns how the monitor connects to the same server. `is_first`: whether
+/// the endpoint is configured as the primary.
 pub(crate) async fn open(
     options: &ConnectOptions,
-    board: &Arc<Board>,
+    store: &Arc<TopologyStore>,
     endpoint: EndpointId,
     is_first: bool,
     replica: Replica,
 ) -> Result<(EndpointPools, PgConnectOptions), DbErr> {
     let options = routed(options);
     let Given { pool, connect } = given(&options).await?;
+    let hook = Arc::new(Hook::of(pool.clone(), store.entropy().word()));
     let (writes, reads) = Opener::sized(&options, pool, is_first);
     let opener = Opener::<sqlx::Postgres> {
-        board: Arc::clone(board),
+        store: Arc::clone(store),
         endpoint,
         writes,
         reads,
@@ -39,13 +40,14 @@ pub(crate) async fn open(
             search_path: search_path(&options).map(|path| set_search_path(&path).into()),
             replica,
         },
+        hook,
     };
     let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
     Ok((EndpointPools::renewed(Box::new(opener), plain), connect))
 }
 
-/// SeaORM's own connection. The application's hook runs with it, once, on the primary; not on
-/// servers that may be down.
+/// SeaORM's own connection. It runs the application's hook once on the primary, but not on other
+/// servers, which may be down.
 async fn open_plain(
     mut options: ConnectOptions,
     opener: &Opener<sqlx::Postgres>,
@@ -58,7 +60,7 @@ async fn open_plain(
     Database::connect(options).await
 }
 
-/// What pools need to know beside their options.
+/// What pools need in addition to their options.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The statement that sets the search path.
@@ -66,15 +68,15 @@ pub(crate) struct Settings {
     replica: Replica,
 }
 
-/// What an application's options come to.
+/// The pool and connect options that result from the application's options.
 struct Given {
     pool: PoolOptions<sqlx::Postgres>,
     connect: PgConnectOptions,
 }
 
-/// SeaORM keeps the hooks that the application gave it out of reach, and takes
-/// one of each kind. So a pool is made that is never used: it carries the
-/// application's settings, to which the real pools add ours.
+/// SeaORM does not give access to the application's hooks, and it accepts only one hook of each
+/// kind. So a pool is created that is never used: it carries the application's settings, and the
+/// real pools add ours to them.
 async fn given(options: &ConnectOptions) -> Result<Given, DbErr> {
     let pattern = Database::connect(quiet(options)).await?;
     let pattern = pattern.get_postgres_connection_pool();
@@ -82,7 +84,7 @@ async fn given(options: &ConnectOptions) -> Result<Given, DbErr> {
     Ok(Given { pool: pattern.options().clone(), connect })
 }
 
-/// How SeaORM would connect with `options`.
+/// The connect options that SeaORM derives from `options`.
 pub(crate) async fn connect_options(options: &ConnectOptions) -> Result<PgConnectOptions, DbErr> {
     given(options).await.map(|given| given.connect)
 }
@@ -96,6 +98,30 @@ impl Driver for sqlx::Postgres {
 
     fn reading(connect: &PgConnectOptions, known: Option<ReadOnly>) -> PgConnectOptions {
         guard::options(connect, known)
+    }
+
+    fn named(connect: &PgConnectOptions, name: &str) -> PgConnectOptions {
+        connect.clone().application_name(name)
+    }
+
+    /// A server that does not show the other session (a pooler is in between) does not tell, and
+    /// neither does one that does not track activities.
+    fn is_used<'c>(
+        connection: &'c mut sqlx::PgConnection,
+        _: &'c mut sqlx::PgConnection,
+        name: &'c str,
+        settings: &'c Settings,
+    ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
+        Box::pin(async move {
+            let last: Option<(Option<String>,)> = sqlx::query_as(LAST_STATEMENT)
+                .bind(name)
+                .persistent(false)
+                .fetch_optional(connection)
+                .await?;
+            let last = last.and_then(|(last,)| last).unwrap_or_default();
+            // SeaORM's hook, which sets the search path, is not the application's.
+            Ok(!last.is_empty() && settings.search_path.as_deref() != Some(&*last))
+        })
     }
 
     fn set_up<'c>(
@@ -116,8 +142,10 @@ impl Driver for sqlx::Postgres {
     }
 }
 
-/// The search path that SeaORM would set by the one hook that the guard needs. The setting has no
-/// getter; its debug form shows it.
+const LAST_STATEMENT: &str = "SELECT query FROM pg_stat_activity WHERE application_name = $1";
+
+/// The search path of the options. SeaORM sets it in the same hook that the guard needs, so we must
+/// set it ourselves. The setting has no getter, but the debug output shows it.
 fn search_path(options: &ConnectOptions) -> Option<String> {
     let shown = format!("{options:?}");
     let (_, shown) = shown.split_once("schema_search_path: Some(\"")?;
@@ -133,7 +161,7 @@ fn search_path(options: &ConnectOptions) -> Option<String> {
     None
 }
 
-/// As SeaORM writes it.
+/// The statement that SeaORM would send to set the search path.
 fn set_search_path(path: &str) -> String {
     let quoted = |schema: &str| match schema.starts_with('"') {
         true => schema.to_owned(),

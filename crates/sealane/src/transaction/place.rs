@@ -1,27 +1,31 @@
-//! Where a transaction runs, and what its statements mean to its session.
+//! Where a transaction runs, and what its statements mean for its session.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use sea_orm::{DatabaseTransaction, DbErr};
-use sealane_core::Lent;
+use sea_orm::DbErr;
+use sealane_core::{Lent, Session};
 use sealane_monitor::Stage;
 
 use crate::{
     BoxFuture, Error,
+    cluster::Cluster,
     error::{REPLACED, SILENT},
     execute::{Attempt, Ended, Notes, ReadExecution, Writing},
+    pool::Begun,
+    scope,
 };
 
-/// Of the outermost transaction.
+/// The place of the outermost transaction.
 pub(super) enum Place {
-    /// The primary: the session has written when it is over.
+    /// On the primary: when the transaction is over, the session has written.
     Write { writing: Writing, notes: Arc<Notes> },
-    /// A replica, or the primary as one: the session has seen what it has.
+    /// On a replica, or on the primary in the role of one: the session has seen what that server
+    /// has.
     Read { read: Box<ReadExecution>, attempt: Attempt },
 }
 
 impl Place {
-    /// For people.
+    /// A name for people.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Place::Write { .. } => "primary",
@@ -29,15 +33,20 @@ impl Place {
         }
     }
 
-    /// Takes note of a statement that is about to be sent.
+    /// Records a statement that is about to be sent.
     pub(super) fn note(&self, sql: &str) {
         if let Place::Write { notes, .. } = self {
             notes.statement(sql);
         }
-        tracing::debug!(target: "sealane::route", place = self.name(), why = "in a transaction", sql);
+        if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
+            let (endpoint, session) =
+                (self.attempt().place(), scope::kind_of_session(self.session()));
+            let why = "in a transaction";
+            tracing::debug!(target: "sealane::route", endpoint, session, why, sql);
+        }
     }
 
-    /// Takes note that statements may be sent which nobody sees, until the guard is dropped.
+    /// Records that unobserved statements may be sent until the guard is dropped.
     pub(super) fn lend(&self) -> Lent {
         match self {
             Place::Write { writing, notes } => {
@@ -48,17 +57,28 @@ impl Place {
         }
     }
 
-    /// Takes note that a transaction begins inside.
+    /// Records that unobserved statements may be sent for the next `time`, and the commit, too. A
+    /// transaction that only reads is recorded as one that was seen here: what it shows later is
+    /// not older.
+    pub(super) fn expect_writes(&self, time: Duration) {
+        drop(self.lend());
+        if let Place::Write { writing, .. } = self {
+            writing.expect(time);
+        }
+    }
+
+    /// Records that a nested transaction begins.
     pub(super) fn nest(&self) {
         if let Place::Write { notes, .. } = self {
             notes.nest();
         }
     }
 
-    /// The end of `running`, a statement of the transaction.
+    /// Runs `running`, a statement of the transaction, to its end.
     ///
     /// # Errors
-    /// Its own; or the server is not what it was when the transaction was begun.
+    /// The statement's own error; or the server is no longer the one on which the transaction
+    /// began.
     pub(super) async fn within<T>(
         &self,
         running: impl Future<Output = Result<T, DbErr>>,
@@ -70,7 +90,7 @@ impl Place {
         self.judged(ended)
     }
 
-    /// What the end of a statement comes to.
+    /// Judges the end of a statement.
     pub(super) fn judged<T>(&self, ended: Result<T, Ended>) -> Result<T, DbErr> {
         match ended {
             Ok(value) => self.note_seen().map(|()| value),
@@ -84,10 +104,10 @@ impl Place {
         }
     }
 
-    /// What it has shown by now, the session has seen.
+    /// Records that the session has seen everything that the transaction has shown so far.
     ///
     /// # Errors
-    /// The server is not what it was when the transaction was begun.
+    /// The server is no longer the one on which the transaction began.
     pub(super) fn note_seen(&self) -> Result<(), DbErr> {
         let holds = match self {
             Place::Write { writing, .. } => {
@@ -100,22 +120,43 @@ impl Place {
     }
 
     /// Ends the outermost transaction.
-    pub(super) async fn commit(&self, inner: DatabaseTransaction) -> Result<(), DbErr> {
-        let Place::Write { writing, .. } = self else {
+    pub(super) async fn commit(&self, inner: Begun) -> Result<(), DbErr> {
+        let Place::Write { writing, notes } = self else {
             return self.within(inner.commit()).await;
         };
         if !writing.attempt().holds(Stage::Sent) {
             return Err(self.lost());
         }
+        let cluster = writing.attempt().cluster();
+        let was_asked = notes.take_keeps() && cluster.ask_what_is_kept(inner.driver()).await;
+        if was_asked {
+            // The reason to ask stays recorded until the commit succeeds, because a COMMIT can
+            // fail.
+            notes.note_keeps();
+        }
         let result = writing.run(inner.commit()).await;
-        // Transactions inside may outlive it, and keep its place.
+        if was_asked && result.is_ok() {
+            let _ = notes.take_keeps();
+        }
+        // Stamped here, because nested transactions may outlive this one and keep its place.
         writing.stamp();
         result
     }
 
-    /// Ready when the server is not what it was, to be polled beside a stream.
+    /// Completes when the server is no longer the same; polled beside a stream.
     pub(super) fn moved(&self) -> BoxFuture<'static, ()> {
         self.attempt().moved()
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        self.attempt().cluster()
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        match self {
+            Place::Write { writing, .. } => writing.session(),
+            Place::Read { read, .. } => read.caller().session_ref(),
+        }
     }
 
     fn attempt(&self) -> &Attempt {
@@ -135,9 +176,9 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// What was read through SeaORM's own type was seen, too.
+    /// The session has also seen what was read through SeaORM's own type.
     fn drop(&mut self) {
-        // That the server was replaced meanwhile is of no interest any more.
+        // An error means that the server was replaced, which no longer matters.
         let _ = self.note_seen();
     }
 }

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use sea_orm::{DbErr, QueryResult, TransactionStream};
 
 use super::place::Place;
-use crate::{BoxFuture, execute::Ended};
+use crate::{BoxFuture, execute::Ended, observe::Measured};
 
 /// A stream of rows inside a [`RoutedTransaction`](crate::RoutedTransaction).
 pub struct RoutedTransactionStream<'a> {
@@ -18,11 +18,16 @@ pub struct RoutedTransactionStream<'a> {
     place: &'a Place,
     moved: BoxFuture<'static, ()>,
     is_over: bool,
+    measured: Option<Measured>,
 }
 
 impl<'a> RoutedTransactionStream<'a> {
-    pub(super) fn new(rows: TransactionStream<'a>, place: &'a Place) -> Self {
-        RoutedTransactionStream { rows, place, moved: place.moved(), is_over: false }
+    pub(super) fn new(
+        rows: TransactionStream<'a>,
+        place: &'a Place,
+        measured: Option<Measured>,
+    ) -> Self {
+        RoutedTransactionStream { rows, place, moved: place.moved(), is_over: false, measured }
     }
 }
 
@@ -35,10 +40,13 @@ impl Stream for RoutedTransactionStream<'_> {
             return Poll::Ready(None);
         }
         let ended = match Pin::new(&mut this.rows).poll_next(cx) {
-            // That there are no more was seen, too.
+            // The session has also seen that there are no more rows.
             Poll::Ready(None) => {
                 this.is_over = true;
-                return Poll::Ready(this.place.note_seen().err().map(Err));
+                let seen = this.place.note_seen();
+                Measured::note(&mut this.measured, &seen);
+                this.measured = None;
+                return Poll::Ready(seen.err().map(Err));
             }
             Poll::Ready(Some(row)) => row.map_err(Ended::Failed),
             Poll::Pending => {
@@ -47,7 +55,11 @@ impl Stream for RoutedTransactionStream<'_> {
             }
         };
         let item = this.place.judged(ended);
+        Measured::note(&mut this.measured, &item);
         this.is_over = item.is_err();
+        if this.is_over {
+            this.measured = None;
+        }
         Poll::Ready(Some(item))
     }
 }

@@ -1,5 +1,5 @@
-//! SeaORM's traits over the routed transaction: everything runs where it was
-//! begun.
+//! SeaORM's traits for the routed transaction: everything runs on the endpoint where the
+//! transaction began.
 
 use std::pin::Pin;
 
@@ -10,7 +10,7 @@ use sea_orm::{
     TransactionTrait,
 };
 
-use crate::{BoxFuture, RoutedTransaction, RoutedTransactionStream};
+use crate::{BoxFuture, RoutedTransaction, RoutedTransactionStream, observe::Measured};
 
 #[async_trait]
 impl ConnectionTrait for RoutedTransaction {
@@ -19,8 +19,7 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.place.note(&statement.sql);
-        self.place.within(self.inner().execute_raw(statement)).await
+        self.run(statement, |statement| self.inner().execute_raw(statement)).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -29,17 +28,35 @@ impl ConnectionTrait for RoutedTransaction {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.place.note(&statement.sql);
-        self.place.within(self.inner().query_one_raw(statement)).await
+        self.run(statement, |statement| self.inner().query_one_raw(statement)).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.place.note(&statement.sql);
-        self.place.within(self.inner().query_all_raw(statement)).await
+        self.run(statement, |statement| self.inner().query_all_raw(statement)).await
     }
 
     fn support_returning(&self) -> bool {
-        self.inner().support_returning()
+        self.inner().driver().support_returning()
+    }
+}
+
+impl RoutedTransaction {
+    /// Runs one statement, which `send` sends.
+    async fn run<T, F>(
+        &self,
+        statement: Statement,
+        send: impl FnOnce(Statement) -> F,
+    ) -> Result<T, DbErr>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        self.place.note(&statement.sql);
+        let kept = self.metric.is_set().then(|| statement.clone());
+        let running = self.place.within(send(statement));
+        match &kept {
+            Some(statement) => self.metric.measure(self.place.cluster(), statement, running).await,
+            None => running.await,
+        }
     }
 }
 
@@ -56,8 +73,10 @@ impl StreamTrait for RoutedTransaction {
     ) -> BoxFuture<'a, Result<RoutedTransactionStream<'a>, DbErr>> {
         Box::pin(async move {
             self.place.note(&statement.sql);
-            let rows = self.place.within(self.inner().stream_raw(statement)).await?;
-            Ok(RoutedTransactionStream::new(rows, &self.place))
+            let mut measured = self.metric.begin(self.place.cluster(), &statement);
+            let rows = self.place.within(self.inner().driver().stream_raw(statement)).await;
+            Measured::note(&mut measured, &rows);
+            Ok(RoutedTransactionStream::new(rows?, &self.place, measured))
         })
     }
 }
@@ -85,7 +104,7 @@ impl TransactionTrait for RoutedTransaction {
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
         self.place.nest();
-        let inner = self.place.within(self.inner().begin_with_options(options)).await?;
+        let inner = self.place.within(self.inner().begin(options)).await?;
         Ok(self.nested(inner))
     }
 

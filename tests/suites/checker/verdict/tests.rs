@@ -9,7 +9,8 @@ struct Log(History);
 
 impl Log {
     fn new() -> Self {
-        Self(History { failover: None, keys: 4, pairs: 2..4, operations: Vec::new() })
+        let (primaries, operations) = (vec!["primary".to_owned()], Vec::new());
+        Self(History { failover: None, keys: 4, pairs: 2..4, primaries, operations })
     }
 
     fn add(mut self, session: SessionId, action: Action) -> Self {
@@ -23,6 +24,13 @@ impl Log {
 
     fn ending_at(mut self, ended: u64) -> Self {
         self.0.operations.last_mut().unwrap().ended = Moment(ended);
+        self
+    }
+
+    fn on_primary(mut self) -> Self {
+        if let Action::Read { sights, .. } = &mut self.0.operations.last_mut().unwrap().action {
+            sights.iter_mut().for_each(|sight| sight.place = "primary".to_owned());
+        }
         self
     }
 
@@ -99,6 +107,15 @@ fn a_session_that_goes_back_in_time_is_found() {
     let seen = [(0, 1, 1)];
     let log = Log::new().done(1, &[0], 1).reads(2, Promise::Nothing, &seen).read(2, 0, 0, 0);
     assert_eq!(log.faults(), [(Fault::BackInTime, 3)]);
+}
+
+#[test]
+fn the_primary_may_lack_what_a_replica_has_shown_until_it_is_answered() {
+    let shown = |ended| Log::new().done(1, &[0], 1).ending_at(ended).read(2, 0, 1, 1);
+    assert_eq!(shown(70).read(2, 0, 0, 0).on_primary().faults(), []);
+    // Other replicas may not, and nor may the primary once it is answered.
+    assert_eq!(shown(70).read(2, 0, 0, 0).faults(), [(Fault::BackInTime, 3)]);
+    assert_eq!(shown(50).read(2, 0, 0, 0).on_primary().faults(), [(Fault::BackInTime, 3)]);
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //!   answers, it keeps its place, and the claim is not believed until the server is seen in
 //!   another role; or in another run, when the primary does not answer any more. If it does
 //!   not answer, or a replica follows the claim's timeline, the claim counts.
+//! - On MySQL and MariaDB a claim without a primary counts if the data are proved to go on from
+//!   the last primary's, or if that one was seen to step down for it.
 //!
 //! Rejected: the newer timeline always (the backup would take the writes), and a claim only
 //! if it holds all that the primary has (a failover loses the tail of an asynchronous
@@ -17,7 +19,8 @@
 
 use super::TopologyReducer;
 use crate::{
-    EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Report, Role,
+    EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication, Report,
+    Role,
 };
 
 /// An endpoint's claim to be the primary.
@@ -49,6 +52,13 @@ impl Claim {
         Claim { promotion: 0, belief: Belief::Believed, ..self }
     }
 
+    /// A claim that was refused is believed: its data were proved to be the primary's since.
+    pub(super) fn vindicate(&mut self) {
+        if self.belief == Belief::Refused {
+            self.belief = Belief::Believed;
+        }
+    }
+
     fn refused_run_is_over(&self, run: &Incarnation) -> bool {
         self.belief == Belief::Refused && self.run != *run
     }
@@ -59,11 +69,9 @@ impl TopologyReducer {
     /// not. To be called before the answer is taken over.
     pub(super) fn note_claim(&mut self, id: EndpointId, report: &Report, now: Moment) {
         let promotions = self.promotions + 1;
-        let (Some(state), Some(watched)) =
-            (self.topology.get(id), self.watched.get_mut(id.index()))
-        else {
-            return;
-        };
+        let in_charge = self.topology.primary.and_then(|primary| self.topology.get(primary));
+        let has_primary = in_charge.is_some_and(EndpointState::may_answer);
+        let Some((state, watched)) = self.both_mut(id) else { return };
         if report.role != Role::Primary {
             (watched.claim, watched.replaced) = (None, false);
             return;
@@ -79,7 +87,9 @@ impl TopologyReducer {
                 // Where histories are numbered a promotion begins a new one.
                 let is_promotion =
                     state.role == Role::Replica && (timeline == 0 || timeline > watched.timeline);
-                let is_first = watched.answered_at.is_none() && watched.failed_at.is_none();
+                let is_first = watched.answered_at.is_none()
+                    && watched.failed_at.is_none()
+                    && !(watched.came_later && has_primary);
                 let same_run = state.role == Role::Replica
                     && state.incarnation.as_ref() == Some(&report.incarnation);
                 // Aurora restarts what it promotes, and tells nothing that could be compared.
@@ -99,13 +109,14 @@ impl TopologyReducer {
     pub(super) fn weigh_claims(&mut self) {
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;
-            let watched = self.watched.get(id.index())?;
+            let watched = self.watched(id)?;
             Some((id, state.may_answer(), watched.answered_at, watched.timeline))
         });
         let newest = self.newest_timeline;
-        for (index, (state, watched)) in
-            self.topology.endpoints.iter().zip(&mut self.watched).enumerate()
-        {
+        let may_follow: Vec<bool> =
+            self.topology.iter().map(|(id, _)| self.may_follow(id)).collect();
+        let states = self.topology.endpoints.iter().zip(&mut self.watched).zip(may_follow);
+        for ((state, watched), may_follow) in states {
             let timeline = watched.timeline;
             let Some(claim) = watched.claim.as_mut().filter(|it| it.belief == Belief::Open) else {
                 continue;
@@ -114,23 +125,57 @@ impl TopologyReducer {
                 continue;
             }
             claim.belief = match in_charge {
-                Some((id, ..)) if id.index() == index => Belief::Believed,
+                Some((id, ..)) if id == state.id => Belief::Believed,
                 Some((_, true, _, its)) if timeline > its && timeline == newest => Belief::Believed,
                 Some((_, true, Some(at), _)) if at > claim.since => Belief::Refused,
                 Some((_, true, ..)) => Belief::Open,
-                Some((_, false, ..)) | None => Belief::Believed,
+                Some((_, false, ..)) => Belief::Believed,
+                None if claim.promotion > 0 || may_follow => Belief::Believed,
+                None => Belief::Open,
             };
         }
+    }
+
+    /// Whether `id` may be believed when there is no primary, though it was not seen to be
+    /// promoted. Where positions do not tell histories apart, it may be the server that the last
+    /// primary was promoted over.
+    fn may_follow(&self, id: EndpointId) -> bool {
+        let newest = self.history.newest().map(|sample| &sample.position);
+        let is_numbered = newest.is_none_or(|it| it.system().is_some() || *it == Position::Opaque);
+        is_numbered || self.sampled_of == Some(id) || self.goes_on(id) || self.has_taken_over(id)
+    }
+
+    /// Whether the last primary has stepped down for `id`, which nobody has seen as a replica: a
+    /// switchover while `id` was out of reach. All of this must be seen after the claim:
+    ///
+    /// - The last primary replicates, in the run in which it was the primary. After a restart it
+    ///   may be read-only for a moment only.
+    /// - `id` has all that the last primary has, and has written nothing, or the last primary has
+    ///   received some of that.
+    /// - Every other endpoint answers and is a replica: none of them can be the true successor.
+    fn has_taken_over(&self, id: EndpointId) -> bool {
+        let Some(claim) = self.watched(id).and_then(|it| it.claim.as_ref()) else {
+            return false;
+        };
+        let is_replica_since = |(other, state): (EndpointId, &EndpointState)| {
+            let asked_at = self.watched(other).and_then(|it| it.answered_at);
+            state.health == Health::Up
+                && state.role == Role::Replica
+                && asked_at.is_some_and(|at| at >= claim.since)
+        };
+        let last = self.sampled_of.and_then(|last| self.topology.get(last));
+        last.is_some_and(|last| {
+            last.replication == Replication::Running && last.incarnation == self.sampled_run
+        }) && self.topology.iter().filter(|(other, _)| *other != id).all(is_replica_since)
+            && self.is_followed_by_the_last(id)
     }
 
     /// Tells of endpoints that claim to be the primary and are not believed; what is on an old
     /// timeline is told as that.
     pub(super) fn tell_fenced(&mut self, events: &mut Vec<Event>) {
         let primary = self.topology.primary;
-        for (index, (state, watched)) in
-            self.topology.endpoints.iter().zip(&mut self.watched).enumerate()
-        {
-            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+        for (state, watched) in self.topology.endpoints.iter().zip(&mut self.watched) {
+            let endpoint = state.id;
             let is_refused = watched.claim.as_ref().is_some_and(|it| it.belief == Belief::Refused);
             let fenced =
                 is_claiming(state) && !state.old_timeline && (watched.replaced || is_refused);

@@ -1,4 +1,24 @@
 //! Who takes writes.
+//!
+//! The primary is the endpoint that was last seen out of recovery, of our system, on the newest
+//! timeline that any endpoint has shown. It stays the primary while it does not answer: silence is
+//! not a demotion, and the primary that it replaced must not win by its silence. Two such claims
+//! mean that there is no primary, until one of them is seen in another role. Not every claim is
+//! believed (`claim`).
+//!
+//! # A cluster made anew
+//! When our database was not seen for a minute, and more than half of the endpoints, all that
+//! answer, hold one other system with one primary, that system is served, and nothing of before
+//! counts. (Rejected: at once. A cluster that is being restarted must not lose its writes to one
+//! server that was made anew.)
+//!
+//! # MySQL and MariaDB
+//! They number no histories and name no system. There a *stranger* is a server with no transaction
+//! (no domain) in common with the primary's newest sample: so is one that was created anew. Of two
+//! claims, a replica that was seen to become primary wins once the other does not answer. The
+//! primary in charge keeps its place against a claim that nobody was seen to promote, and that
+//! holds nothing else than it. Everything else is a conflict. (Rejected: the larger set wins. One
+//! errant transaction would move all writes.)
 
 use super::{TopologyReducer, claim::Claim};
 use crate::{EndpointId, EndpointState, Event, Role};
@@ -21,7 +41,7 @@ impl TopologyReducer {
             && let Some(winner) = self.settle(&claims)
         {
             for loser in claims.iter().filter(|id| **id != winner) {
-                if let Some(watched) = self.watched.get_mut(loser.index()) {
+                if let Some((_, watched)) = self.both_mut(*loser) {
                     watched.replaced = true;
                 }
             }
@@ -59,7 +79,7 @@ impl TopologyReducer {
 
     /// Whether an endpoint is known to be of our data and of its newest history.
     fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
-        let Some(watched) = self.watched.get(id.index()) else { return false };
+        let Some(watched) = self.watched(id) else { return false };
         self.ours.is_some()
             && state.is_ours()
             && !watched.replaced
@@ -81,7 +101,7 @@ impl TopologyReducer {
     fn settle(&self, claims: &[EndpointId]) -> Option<EndpointId> {
         let state = |id: EndpointId| self.topology.get(id);
         let promotion = |id: EndpointId| {
-            let claim = self.watched.get(id.index()).and_then(|watched| watched.claim.as_ref());
+            let claim = self.watched(id).and_then(|watched| watched.claim.as_ref());
             claim.map_or(0, |claim| claim.promotion)
         };
         let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
@@ -106,13 +126,17 @@ impl TopologyReducer {
     }
 
     /// When nobody else claims, a primary that was replaced may be one again if
-    /// it answers and lacks nothing that its successors had.
+    /// it answers and is proved to have followed its successor. Numbers alone prove
+    /// nothing: it may have gone on by itself. Nor do they on PostgreSQL, where a claim that was
+    /// refused stays so: it may be a backup that was written to on the same timeline.
     fn readmit(&mut self) {
-        let Some(newest) = self.history.newest() else { return };
-        for (watched, state) in self.watched.iter_mut().zip(&self.topology.endpoints) {
-            // What does not answer has no position.
-            let complete = state.position.as_ref().is_some_and(|p| p.covers(&newest.position));
+        let complete: Vec<bool> = self.topology.iter().map(|(id, _)| self.goes_on(id)).collect();
+        let is_numbered = self.ours.as_ref().is_none_or(|ours| ours.system().is_some());
+        for (watched, complete) in self.watched.iter_mut().zip(complete) {
             watched.replaced &= !complete;
+            if let Some(claim) = watched.claim.as_mut().filter(|_| complete && !is_numbered) {
+                claim.vindicate();
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! - **Server.** Two endpoints that show one run of one server are one server, as a proxy
 //!   makes it that sends to the primary when it has no replica left. One of them stands for
-//!   both: the primary in charge, or the one configured first.
+//!   both: the primary in charge, or the one that was configured or added first.
 //! - **System.** The one of the endpoint configured first, unless that has none when the
 //!   first primary answers; later the primary's newest sample.
 //! - **Database.** Likewise the one of the endpoint configured first: its URL is the one that
@@ -22,9 +22,9 @@ impl TopologyReducer {
     pub(super) fn judge_servers(&mut self, events: &mut Vec<Event>) {
         let stands: Vec<_> = self.topology.iter().map(|(id, _)| self.stands_for(id)).collect();
         let states = self.topology.endpoints.iter_mut().zip(&mut self.watched).zip(stands);
-        for (index, ((state, watched), stands)) in states.enumerate() {
+        for ((state, watched), stands) in states {
+            let endpoint = state.id;
             state.same_as = stands;
-            let Some(endpoint) = EndpointId::from_index(index) else { continue };
             if state.health != Health::Up || stands == watched.told_same_as {
                 continue;
             }
@@ -61,12 +61,11 @@ impl TopologyReducer {
             self.ours = self.first_position().cloned();
         }
         let Some(ours) = &self.ours else { return };
-        for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
+        for state in &mut self.topology.endpoints {
+            let endpoint = state.id;
             let Some(position) = &state.position else { continue };
             let foreign = !position.is_related_to(ours);
-            if foreign != state.foreign
-                && let Some(endpoint) = EndpointId::from_index(index)
-            {
+            if foreign != state.foreign {
                 events.push(match foreign {
                     true => Event::Foreign { endpoint },
                     false => Event::Recovered { endpoint, from: Condition::Foreign },
@@ -86,7 +85,7 @@ impl TopologyReducer {
     /// What the endpoint configured first tells, or, once that was asked in vain, the first
     /// primary that does.
     fn of_first<T>(&self, told: impl Fn(&EndpointState) -> Option<&T>) -> Option<&T> {
-        let first = self.topology.get(EndpointId::FIRST)?;
+        let first = self.topology.endpoints.first()?;
         if first.health == Health::Unknown {
             return None;
         }
@@ -110,8 +109,8 @@ impl TopologyReducer {
             self.database = Some(Arc::clone(told));
         }
         let Some(ours) = &self.database else { return };
-        for (index, state) in self.topology.endpoints.iter_mut().enumerate() {
-            let Some(endpoint) = EndpointId::from_index(index) else { continue };
+        for state in &mut self.topology.endpoints {
+            let endpoint = state.id;
             let other = state.database.as_ref().filter(|its| !state.foreign && !its.is(ours));
             if other.is_some() != state.other_database {
                 events.push(match other {
@@ -133,16 +132,14 @@ impl TopologyReducer {
         events: &mut Vec<Event>,
     ) {
         let Outcome::Answered(report) = &observation.outcome else { return };
-        if let Some(watched) = self.watched.get_mut(observation.endpoint.index()) {
+        if let Some((_, watched)) = self.both_mut(observation.endpoint) {
             watched.search_path.clone_from(&report.search_path);
         }
-        let primary = self.topology.primary.and_then(|id| self.watched.get(id.index()));
+        let primary = self.topology.primary.and_then(|id| self.watched(id));
         let Some(ours) = primary.and_then(|watched| watched.search_path.clone()) else { return };
-        for (index, watched) in self.watched.iter_mut().enumerate() {
-            let (Some(its), Some(endpoint)) = (&watched.search_path, EndpointId::from_index(index))
-            else {
-                continue;
-            };
+        for (state, watched) in self.topology.endpoints.iter().zip(&mut self.watched) {
+            let endpoint = state.id;
+            let Some(its) = &watched.search_path else { continue };
             let told = watched.told_search_path.as_ref();
             if *its == ours || told.is_some_and(|(a, b)| (a, b) == (its, &ours)) {
                 continue;
@@ -200,6 +197,7 @@ impl TopologyReducer {
         self.ours = Some(ours);
         self.database = None;
         self.forget_samples();
+        (self.topology.ended, self.topology.ancestry) = (Arc::default(), None);
         self.newest_timeline = 0;
         self.conflict = false;
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
@@ -221,6 +219,6 @@ fn leads_to_one_server(one: &EndpointState, other: &EndpointState) -> bool {
     is_one_database
         && one.incarnation.is_some()
         && one.incarnation == other.incarnation
-        && one.particulars.identity.is_some()
-        && one.particulars.identity == other.particulars.identity
+        && one.info.identity.is_some()
+        && one.info.identity == other.info.identity
 }

@@ -4,17 +4,32 @@
 //! itself: a replica can be ahead. Whoever has read there and goes on to the primary must know when
 //! the primary has followed.
 //!
-//! Every transaction whose commit any replica had shown when a stamp was drawn had its number by
-//! then. So its number is less than `next` of each probe that was sent later. Once a probe, the same
-//! one or another, tells that all numbers below that `next` belong to transactions that are over,
-//! the primary shows them all.
+//! Each probe tells a *bound*: no replica has shown a transaction that is not within it. Once a
+//! probe, the same one or another, tells that all transactions within the bound are over, the
+//! primary shows whatever any replica had shown when the first one was sent.
+//!
+//! # Numbers
+//! On PostgreSQL every transaction whose commit any replica had shown when a stamp was drawn had its
+//! number by then. So its number is less than `next` of each probe that was sent later: the bound.
+//! All numbers below `oldest` belong to transactions that are over.
 //!
 //! (Rejected: the end of a snapshot, `pg_snapshot_xmax`, in the place of `next`. It is one more than
 //! the newest number that is *over*. A transaction with a greater number may be running, and its
 //! commit may be shown by a replica already.)
+//!
+//! An idle primary proves it with one probe, a busy one with its second or third. The least number
+//! that is not over is `pg_snapshot_xmin`; `next` is found by the `age` of the first number.
+//! (Rejected: a transaction's own number for each probe, `pg_current_xact_id()`. It would write to
+//! the log and use up numbers.)
+//!
+//! MariaDB counts the groups of commits that it shows (`mysql/shown.rs` of the monitor).
+//!
+//! # Sets
+//! MySQL tells two sets: what it shows, and what it has begun to commit. Both together are the
+//! bound, and the position that the report is a sample of.
 
 use super::TopologyReducer;
-use crate::{EndpointId, Observation, Outcome, Transactions, WriteStamp};
+use crate::{EndpointId, Observation, Outcome, Position, Report, Transactions, WriteStamp};
 
 /// How many probes are kept that wait for their proof. While nobody waits a probe a second is added
 /// at most; a transaction that stays open for longer makes the proofs coarser, not wrong.
@@ -24,9 +39,40 @@ const CAPACITY: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shown {
     of: Option<(EndpointId, u32)>,
-    /// The stamps for which the proof is awaited, each with the first number that must be over.
-    awaited: Vec<(WriteStamp, u64)>,
+    /// The stamps for which the proof is awaited, each with what must be over.
+    awaited: Vec<(WriteStamp, Bound)>,
     proved: Option<WriteStamp>,
+}
+
+/// What contains all transactions that any replica had shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bound {
+    /// Those with a lower number.
+    Number(u64),
+    Position(Position),
+}
+
+impl Bound {
+    /// What a primary has told, if it did.
+    fn of(report: &Report) -> Option<(Self, &Transactions)> {
+        let transactions = report.transactions.as_ref()?;
+        let bound = match transactions {
+            Transactions::Numbered { next, .. } => Bound::Number(*next),
+            Transactions::Within(_) => Bound::Position(report.position.clone()?),
+        };
+        Some((bound, transactions))
+    }
+
+    /// Whether all of them are over.
+    fn is_over(&self, transactions: &Transactions) -> bool {
+        match (self, transactions) {
+            (Bound::Number(next), Transactions::Numbered { oldest, .. }) => next <= oldest,
+            (Bound::Position(bound), Transactions::Within(over)) => over.covers(bound),
+            // The server's software was replaced, so that another run is about to be seen.
+            (Bound::Number(_), Transactions::Within(_))
+            | (Bound::Position(_), Transactions::Numbered { .. }) => false,
+        }
+    }
 }
 
 impl Shown {
@@ -37,24 +83,20 @@ impl Shown {
     }
 
     /// Takes in what a probe of this run of the primary has told, which was sent after `stamp`.
-    fn note(
-        &mut self,
-        of: (EndpointId, u32),
-        stamp: WriteStamp,
-        transactions: Option<Transactions>,
-    ) {
+    fn note(&mut self, of: (EndpointId, u32), stamp: WriteStamp, report: &Report) {
         self.begin(Some(of));
-        let Some(Transactions { oldest, next }) = transactions else {
+        let Some((bound, transactions)) = Bound::of(report) else {
             return *self = Shown { of: Some(of), ..Shown::default() };
         };
         match self.awaited.last_mut() {
-            Some((last, number)) if *number == next => *last = stamp.max(*last),
-            _ => self.awaited.push((stamp, next)),
+            Some((last, awaited)) if *awaited == bound => *last = stamp.max(*last),
+            _ => self.awaited.push((stamp, bound)),
         }
-        let proved = self.awaited.iter().filter(|(_, next)| *next <= oldest);
+        let proved = self.awaited.iter().filter(|(_, bound)| bound.is_over(transactions));
         let proved = proved.map(|(stamp, _)| *stamp).max().unwrap_or_default();
         self.proved = self.proved.max(Some(proved));
-        self.awaited.retain(|(_, next)| *next > oldest);
+        // What is proved of a stamp is proved of those before it.
+        self.awaited.retain(|(stamp, bound)| *stamp > proved && !bound.is_over(transactions));
         if self.awaited.len() >= CAPACITY {
             self.thin();
         }
@@ -83,15 +125,23 @@ impl Shown {
 impl TopologyReducer {
     /// Derives what the primary is proved to show, if this is an observation of it.
     pub(super) fn note_shown(&mut self, observation: &Observation) {
-        let run = |id| Some((id, self.topology.get(id)?.run));
-        let primary = self.topology.primary.and_then(run);
-        self.shown.begin(primary);
+        let primary = self.follow_shown();
         if let (Some(primary), Outcome::Answered(report)) = (primary, &observation.outcome)
             && primary.0 == observation.endpoint
         {
-            self.shown.note(primary, observation.stamp, report.transactions);
+            self.shown.note(primary, observation.stamp, report);
+            self.topology.shown = self.shown.proved();
         }
+    }
+
+    /// Forgets what was proved of a primary that is no longer in charge. Returns the one that is,
+    /// with its run.
+    pub(super) fn follow_shown(&mut self) -> Option<(EndpointId, u32)> {
+        let run = |id| Some((id, self.topology.get(id)?.run));
+        let primary = self.topology.primary.and_then(run);
+        self.shown.begin(primary);
         self.topology.shown = self.shown.proved();
+        primary
     }
 }
 
@@ -100,6 +150,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::{Incarnation, Role};
 
     const FIRST_RUN: (EndpointId, u32) = (EndpointId::FIRST, 1);
 
@@ -107,13 +158,55 @@ mod tests {
         WriteStamp::from_number(number)
     }
 
-    /// What is proved after these probes, each a stamp, the oldest and the next number.
-    fn proved(probes: &[(u64, u64, u64)]) -> u64 {
+    fn report(transactions: Option<Transactions>) -> Report {
+        Report { transactions, ..Report::new(Role::Primary, Incarnation::new("first")) }
+    }
+
+    fn numbered(oldest: u64, next: u64) -> Report {
+        report(Some(Transactions::Numbered { oldest, next }))
+    }
+
+    /// That shows the first and has begun to commit all of the second.
+    fn within(over: &str, begun: &str) -> Report {
+        let set = |numbers: &str| {
+            let text = match numbers {
+                "" => String::new(),
+                _ => format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{numbers}"),
+            };
+            Position::GtidSet(text.parse().unwrap())
+        };
+        let transactions = Some(Transactions::Within(set(over)));
+        Report { position: Some(set(begun)), ..report(transactions) }
+    }
+
+    /// What is proved after these probes, each with its stamp.
+    fn proved_by(probes: impl IntoIterator<Item = (u64, Report)>) -> u64 {
         let mut shown = Shown::default();
-        for &(at, oldest, next) in probes {
-            shown.note(FIRST_RUN, stamp(at), Some(Transactions { oldest, next }));
+        for (at, report) in probes {
+            shown.note(FIRST_RUN, stamp(at), &report);
         }
         shown.proved().unwrap().number()
+    }
+
+    /// What is proved after these probes, each a stamp, the oldest and the next number.
+    fn proved(probes: &[(u64, u64, u64)]) -> u64 {
+        proved_by(probes.iter().map(|&(at, oldest, next)| (at, numbered(oldest, next))))
+    }
+
+    #[test]
+    fn what_is_begun_is_awaited_until_it_is_shown() {
+        assert_eq!(proved_by([(7, within("1-9", "1-9"))]), 7);
+        let waits = (7, within("1-8", "1-9"));
+        assert_eq!(proved_by([waits.clone()]), 0);
+        assert_eq!(proved_by([waits.clone(), (8, within("1-8:10", "1-10"))]), 0);
+        assert_eq!(proved_by([waits.clone(), (8, within("1-9", "1-10"))]), 7);
+        assert_eq!(proved_by([waits, (8, within("1-10", "1-10"))]), 8);
+    }
+
+    #[test]
+    fn what_was_begun_and_given_up_holds_up_only_its_own_probes() {
+        let given_up = [(7, within("1-8", "1-9")), (8, within("1-8", "1-8"))];
+        assert_eq!(proved_by(given_up), 8);
     }
 
     #[test]
@@ -141,7 +234,7 @@ mod tests {
     fn many_probes_that_wait_are_thinned_and_prove_a_little_later() {
         let mut shown = Shown::default();
         let mut note = |at, oldest, next| {
-            shown.note(FIRST_RUN, stamp(at), Some(Transactions { oldest, next }));
+            shown.note(FIRST_RUN, stamp(at), &numbered(oldest, next));
             (shown.awaited.len(), shown.proved().unwrap().number())
         };
         for n in 1..500 {
@@ -158,7 +251,7 @@ mod tests {
             let mut shown = Shown::default();
             for n in 1..1_000 {
                 let next = 1_000 + n;
-                shown.note(FIRST_RUN, stamp(n), Some(Transactions { oldest: next - lasts, next }));
+                shown.note(FIRST_RUN, stamp(n), &numbered(next - lasts, next));
                 let behind = n - shown.proved().unwrap().number();
                 assert!(n < 300 || behind <= lasts + lasts / 4 + 1, "{behind} behind, {lasts}");
             }
@@ -170,11 +263,11 @@ mod tests {
         let other = EndpointId::from_index(1).unwrap();
         for of in [(EndpointId::FIRST, 2), (other, 1)] {
             let mut shown = Shown::default();
-            shown.note(FIRST_RUN, stamp(3), Some(Transactions { oldest: 100, next: 100 }));
-            shown.note(FIRST_RUN, stamp(7), Some(Transactions { oldest: 100, next: 101 }));
+            shown.note(FIRST_RUN, stamp(3), &numbered(100, 100));
+            shown.note(FIRST_RUN, stamp(7), &numbered(100, 101));
             shown.begin(Some(of));
             assert_eq!(shown.proved(), Some(WriteStamp::NONE));
-            shown.note(of, stamp(8), Some(Transactions { oldest: 500, next: 501 }));
+            shown.note(of, stamp(8), &numbered(500, 501));
             assert_eq!(shown.proved(), Some(WriteStamp::NONE), "not by the old numbers");
         }
     }
@@ -182,7 +275,7 @@ mod tests {
     #[test]
     fn a_primary_that_does_not_tell_proves_nothing() {
         let mut shown = Shown::default();
-        shown.note(FIRST_RUN, stamp(7), None);
+        shown.note(FIRST_RUN, stamp(7), &report(None));
         assert_eq!(shown.proved(), None);
     }
 
@@ -234,8 +327,7 @@ mod tests {
                     Step::Probe => {
                         let hidden = running.iter().chain(logged.iter().map(|(number, _)| number));
                         let oldest = hidden.copied().min().unwrap_or(next);
-                        let transactions = Some(Transactions { oldest, next });
-                        shown.note(FIRST_RUN, stamp(clock), transactions);
+                        shown.note(FIRST_RUN, stamp(clock), &numbered(oldest, next));
                     }
                     Step::Log(_) | Step::Show(_) => {}
                 }

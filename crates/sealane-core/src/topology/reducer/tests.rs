@@ -76,6 +76,14 @@ fn a_replica_covers_the_stamps_of_the_samples_it_has_replayed() {
 }
 
 #[test]
+fn a_replica_that_answered_before_the_primary_is_known_to_keep_pace_once_the_primary_answers() {
+    let mut reducer = after(&[replica(0, 100)]);
+    assert_eq!(reducer.catches_up_in(id(REPLICA), at(5)), None, "nobody knows");
+    reducer.apply(&primary(10, 7, 100));
+    assert_eq!(reducer.catches_up_in(id(REPLICA), at(11)), Some(Duration::ZERO));
+}
+
+#[test]
 fn a_sample_taken_after_the_replicas_answer_can_still_prove_it() {
     let reducer = after(&[replica(0, 100), primary(10, 7, 100)]);
     assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().covered, WriteStamp::from_number(7));

@@ -10,7 +10,10 @@
 //! receiving in another run: it cannot follow the second before its data were made anew.
 
 use super::TopologyReducer;
-use crate::{Condition, EndpointId, Event, Position, Replication, Report, history::History};
+use crate::{
+    Condition, EndpointId, Event, Incarnation, Position, Replication, Report, Role,
+    topology::samples::History,
+};
 
 impl TopologyReducer {
     /// Notes the newest timeline of our system. A claim that is not believed does not count.
@@ -29,16 +32,16 @@ impl TopologyReducer {
     /// others may have moved since they were asked.
     pub(super) fn judge_timelines(&mut self, endpoint: EndpointId, events: &mut Vec<Event>) {
         let newest = self.newest_timeline;
-        for (index, (state, watched)) in
-            self.topology.endpoints.iter_mut().zip(&mut self.watched).enumerate()
-        {
-            let ended = watched.footing_ended || watched.astray.is_some();
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
+            let ended = watched.footing_ended
+                || watched.astray.is_some()
+                || (state.role == Role::Replica && watched.course.is_over());
             state.old_timeline = match &state.position {
                 _ if ended => true,
                 Some(position) => !state.foreign && position.timeline() < newest,
                 None => state.old_timeline,
             };
-            let has_shown = index == endpoint.index() && (ended || state.position.is_some());
+            let has_shown = state.id == endpoint && (ended || state.position.is_some());
             if has_shown && watched.told_old != state.old_timeline {
                 watched.told_old = state.old_timeline;
                 events.push(match state.old_timeline {
@@ -52,11 +55,7 @@ impl TopologyReducer {
     /// Whether what `id` reports is of a history that another server's of the same number has
     /// taken the place of.
     pub(super) fn is_astray(&mut self, id: EndpointId, report: &Report) -> bool {
-        let (Some(state), Some(watched)) =
-            (self.topology.get(id), self.watched.get_mut(id.index()))
-        else {
-            return false;
-        };
+        let Some((state, watched)) = self.both_mut(id) else { return false };
         let Some(run) = watched.astray else { return false };
         let is_of_that_run =
             state.run == run && state.incarnation.as_ref() == Some(&report.incarnation);
@@ -71,22 +70,26 @@ impl TopologyReducer {
     }
 
     /// To be called before `position` of the primary `id` is sampled: if another server was
-    /// sampled last, on a timeline of the same number, that history is over.
-    pub(super) fn part_histories(&mut self, id: EndpointId, position: &Position) {
-        let before = self.sampled_of.replace(id).filter(|before| *before != id);
+    /// sampled last, on a timeline of the same number, that history is over. `last_run` is the run
+    /// that was sampled last.
+    pub(super) fn part_histories(
+        &mut self,
+        id: EndpointId,
+        position: &Position,
+        last_run: Option<&Incarnation>,
+    ) {
+        let before = self.sampled_of.filter(|before| *before != id);
         let is_same_number = self.history.newest().is_some_and(|newest| {
             position.system().is_some() && newest.position.timeline() == position.timeline()
         });
-        let run = |id: EndpointId| self.topology.get(id).and_then(|it| it.incarnation.as_ref());
-        if !before.is_some_and(|before| is_same_number && run(before) != run(id)) {
+        if !before.is_some_and(|before| is_same_number && !self.is_one_server(before, last_run, id))
+        {
             return;
         }
         self.partings += 1;
         self.forget_samples();
-        for (index, (state, watched)) in
-            self.topology.endpoints.iter_mut().zip(&mut self.watched).enumerate()
-        {
-            if index != id.index() && watched.timeline == position.timeline() {
+        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
+            if state.id != id && watched.timeline == position.timeline() {
                 watched.astray = Some(state.run);
                 state.old_timeline = true;
                 (state.position, state.received) = (None, None);

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    claim::Claim,
-    subscriber::{FedSince, Footing},
-};
-use crate::{EndpointId, LagHistory, Moment, Position, health::Standing};
+use super::{claim::Claim, epoch::Course};
+use crate::{EndpointId, Feed, LagHistory, Moment, Position, topology::health::Standing};
 
 /// What the reducer remembers of an endpoint for its own judgement.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +21,8 @@ pub(super) struct Watched {
     pub(super) answered_at: Option<Moment>,
     /// The timeline it was last seen on; it outlives the connection.
     pub(super) timeline: u32,
+    /// It was added beside the others at run time: what it says first was not so before we came.
+    pub(super) came_later: bool,
     /// It says that it is the primary.
     pub(super) claim: Option<Claim>,
     /// It claims to be the primary, and another one took its place.
@@ -47,9 +46,21 @@ pub(super) struct Watched {
     /// The run that it had when another server took over on the timeline that it was on: its
     /// numbers mean other data than those of the primary.
     pub(super) astray: Option<u32>,
+    /// Whose history it is on.
+    pub(super) course: Course,
 }
 
 impl Watched {
+    /// Notes which slots are read from, as was told at `now`.
+    pub(super) fn note_feeds(&mut self, feeds: &[Feed], now: Moment) {
+        let known = std::mem::take(&mut self.feeds);
+        let since = |feed: &Feed| {
+            known.iter().find(|it| it.feed.slot == feed.slot).map_or(now, |it| it.since)
+        };
+        self.feeds =
+            feeds.iter().map(|feed| FedSince { feed: feed.clone(), since: since(feed) }).collect();
+    }
+
     /// Another system is served from now on, and it is at `position` there.
     pub(super) fn begin_anew(&mut self, position: Option<&Position>) {
         self.unproved_since = None;
@@ -57,5 +68,29 @@ impl Watched {
         self.claim = self.claim.take().map(Claim::begin_anew);
         (self.replaced, self.told_fenced, self.told_old) = (false, false, false);
         (self.footing, self.footing_ended, self.astray) = (None, false, None);
+        self.course = Course::default();
     }
+}
+
+/// A history of the primary, and the subscription that was first seen on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Footing {
+    pub(super) subscription: u32,
+    pub(super) ground: Ground,
+}
+
+/// A history of the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ground {
+    pub(super) system: u64,
+    pub(super) timeline: u32,
+    /// Counts histories that parted and bear one timeline's number.
+    pub(super) parting: u32,
+}
+
+/// A slot that was read from in all answers since then.
+#[derive(Debug, Clone)]
+pub(super) struct FedSince {
+    pub(super) feed: Feed,
+    pub(super) since: Moment,
 }

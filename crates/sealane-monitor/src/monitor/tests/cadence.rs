@@ -1,4 +1,4 @@
-//! How often servers are asked, and why not more often.
+//! How often servers are probed, and why not more often.
 
 use tokio::time::{Instant, sleep};
 
@@ -13,17 +13,17 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// A primary and its replicas, all level and idle.
+    /// A primary and its replicas, all up to date and idle.
     async fn of(replicas: usize) -> Self {
-        // The same delays each time.
+        // A fixed seed gives the same delays in each run.
         fastrand::seed(7);
         let servers: Vec<Server> = std::iter::once(Role::Primary)
             .chain(std::iter::repeat_n(Role::Replica, replicas))
             .map(|role| Server::new(role, 100))
             .collect();
         let endpoints = (0..servers.len()).map(|n| Endpoint::new(format!("db-{n}"), "x:1"));
-        let board = Board::new(Topology::new(endpoints.collect()));
-        let monitor = Monitor::spawn(board, servers.clone(), Pace::default());
+        let store = TopologyStore::new(Topology::new(endpoints.collect()));
+        let monitor = Monitor::spawn(store, servers.clone(), ProbeSchedule::default());
         monitor.first_round(MINUTE).await;
         let fleet = Fleet { monitor, servers };
         sleep(MINUTE).await;
@@ -31,8 +31,8 @@ impl Fleet {
         fleet
     }
 
-    fn board(&self) -> &Arc<Board> {
-        self.monitor.board()
+    fn store(&self) -> &Arc<TopologyStore> {
+        self.monitor.store()
     }
 
     fn forget(&self) {
@@ -47,24 +47,24 @@ impl Fleet {
         self.asked_at(server).len()
     }
 
-    /// Probes of each server in `time` from now.
+    /// The number of probes of each server in the next `time`.
     async fn asked_in(&self, time: Duration) -> Vec<usize> {
         self.forget();
         sleep(time).await;
         (0..self.servers.len()).map(|server| self.asked(server)).collect()
     }
 
-    /// A write that replicas `level` have replayed, and a session that waits for it.
+    /// A write that the replicas in `level` have replayed, and a session that waits for it.
     fn write(&self, lsn: u64, level: &[usize]) -> WriteStamp {
         for server in std::iter::once(&0).chain(level) {
             self.servers[*server].set(|state| state.lsn = lsn);
         }
-        let stamp = self.board().clock().tick();
-        self.board().await_stamp(stamp);
+        let stamp = self.store().clock().tick();
+        self.store().await_stamp(stamp);
         stamp
     }
 
-    /// Sessions write and wait all the time, for so long; replicas `level` keep up.
+    /// Sessions write and wait without a pause for `time`; the replicas in `level` keep up.
     async fn write_for(&self, time: Duration, level: &[usize]) {
         let begun = Instant::now();
         while begun.elapsed() < time {
@@ -75,22 +75,22 @@ impl Fleet {
 
     fn usable(&self, server: usize) -> bool {
         let id = EndpointId::from_index(server).unwrap();
-        self.board().topology().get(id).unwrap().is_usable()
+        self.store().topology().get(id).unwrap().is_usable()
     }
 
     fn suspect(&self, server: usize) {
         let id = EndpointId::from_index(server).unwrap();
-        self.board().suspect(id, self.board().now(), Failure::Connection("reset".to_owned()));
+        self.store().suspect(id, self.store().now(), Failure::Connection("reset".to_owned()));
     }
 }
 
-/// The shortest time between two of them.
+/// The shortest time between two neighbours.
 fn nearest(times: &[Instant]) -> Duration {
     times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_so_nobody_is_asked_more_than_once_a_second() {
+async fn without_waiting_sessions_servers_are_probed_once_a_second_at_most() {
     let fleet = Fleet::of(5).await;
     sleep(10 * MINUTE).await;
     for server in 0..6 {
@@ -101,7 +101,7 @@ async fn nobody_waits_so_nobody_is_asked_more_than_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_probes_do_not_march_in_step() {
+async fn idle_probes_do_not_fall_into_step() {
     let fleet = Fleet::of(5).await;
     sleep(10 * MINUTE).await;
     let near = Duration::from_millis(10);
@@ -115,7 +115,7 @@ async fn idle_probes_do_not_march_in_step() {
             );
         }
     }
-    // By chance one in fifty-five.
+    // One in fifty-five would be chance.
     assert!(together * 20 < others, "{together} of {others} come with the primary's");
 }
 
@@ -125,13 +125,13 @@ async fn probes_are_quick_while_a_session_waits_and_no_longer() {
     let stamp = fleet.write(200, &[1]);
     assert!(fleet.asked_in(Duration::from_millis(100)).await[2] >= 5);
     fleet.servers[2].set(|state| state.lsn = 200);
-    fleet.board().until(|topology| topology.covered_by_replicas() >= stamp).await;
+    fleet.store().until(|topology| topology.covered_by_replicas() >= stamp).await;
     let asked = fleet.asked_in(10 * MINUTE).await;
     assert!(asked.iter().all(|asked| *asked <= 602), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_who_can_help_is_asked_more_often() {
+async fn only_servers_that_can_help_are_probed_more_often() {
     let fleet = Fleet::of(2).await;
     fleet.write(200, &[1]);
     let asked = fleet.asked_in(Duration::from_millis(900)).await;
@@ -139,7 +139,7 @@ async fn only_who_can_help_is_asked_more_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_are_asked_once_the_primary_has_told_where_it_is() {
+async fn replicas_are_probed_once_the_primary_has_a_new_sample() {
     let fleet = Fleet::of(2).await;
     fleet.servers[0].set(|state| state.answers = false);
     fleet.write(200, &[1, 2]);
@@ -149,26 +149,26 @@ async fn replicas_are_asked_once_the_primary_has_told_where_it_is() {
     let stamp = fleet.write(300, &[1, 2]);
     let covered = |topology: &Topology| topology.covered_by_replicas() >= stamp;
     let begun = Instant::now();
-    fleet.board().until(|topology| topology.sampled_stamp() >= stamp).await;
+    fleet.store().until(|topology| topology.sampled_stamp() >= stamp).await;
     let sampled = begun.elapsed();
-    fleet.board().until(covered).await;
+    fleet.store().until(covered).await;
     let waited = begun.elapsed() - sampled;
     assert!(waited <= Duration::from_millis(5), "{waited:?} after the sample");
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_processes_share_what_one_server_is_asked() {
+async fn many_processes_share_the_probes_of_one_server() {
     let fleet = Fleet::of(1).await;
     for server in &fleet.servers {
         server.set(|state| state.monitors = Some(50));
     }
     sleep(Duration::from_secs(3)).await;
-    // Now and then it is as quick as if it were alone.
+    // For occasional writes it is as quick as if it were alone.
     let begun = Instant::now();
     let stamp = fleet.write(200, &[1]);
-    fleet.board().until(|topology| topology.covered_by_replicas() >= stamp).await;
+    fleet.store().until(|topology| topology.covered_by_replicas() >= stamp).await;
     assert!(begun.elapsed() <= Duration::from_millis(20), "{:?}", begun.elapsed());
-    // All the time it takes its share: four a second.
+    // For continuous writes it uses its share: four probes per second.
     fleet.write_for(Duration::from_secs(5), &[1]).await;
     fleet.forget();
     fleet.write_for(Duration::from_secs(20), &[1]).await;
@@ -179,7 +179,7 @@ async fn many_processes_share_what_one_server_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_paused_for_an_hour_is_not_asked_for_the_sake_of_who_once_waited() {
+async fn a_long_paused_replica_is_not_probed_for_sessions_that_no_longer_wait() {
     let fleet = Fleet::of(2).await;
     fleet.write(200, &[1]);
     sleep(Duration::from_millis(1_100)).await;
@@ -188,7 +188,7 @@ async fn a_replica_that_is_paused_for_an_hour_is_not_asked_for_the_sake_of_who_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_cannot_catch_up_is_asked_ever_less_often() {
+async fn a_replica_that_cannot_catch_up_is_probed_less_and_less() {
     let fleet = Fleet::of(1).await;
     fleet.write_for(MINUTE, &[]).await;
     assert!(fleet.asked(0) < 400 && fleet.asked(1) < 400, "{}", fleet.asked(1));
@@ -198,7 +198,7 @@ async fn a_replica_that_cannot_catch_up_is_asked_ever_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_cannot_catch_up_slows_nobody_else_down() {
+async fn a_replica_that_cannot_catch_up_slows_no_other_replica_down() {
     let fleet = Fleet::of(2).await;
     fleet.write_for(Duration::from_secs(20), &[1]).await;
     fleet.forget();
@@ -208,22 +208,22 @@ async fn a_replica_that_cannot_catch_up_slows_nobody_else_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_near_replica_does_not_wait_for_a_far_one() {
+async fn a_session_that_waits_for_a_near_replica_does_not_wait_for_a_far_one() {
     let fleet = Fleet::of(2).await;
     let far = fleet.write(200, &[1]);
     for _ in 0..600 {
-        fleet.board().await_stamp(far);
+        fleet.store().await_stamp(far);
         sleep(Duration::from_millis(100)).await;
     }
     let stamp = fleet.write(300, &[1]);
     let begun = Instant::now();
     let near = EndpointId::from_index(1).unwrap();
-    fleet.board().until(|topology| topology.get(near).unwrap().covered >= stamp).await;
+    fleet.store().until(|topology| topology.get(near).unwrap().covered >= stamp).await;
     assert!(begun.elapsed() <= Duration::from_millis(50), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspect_is_asked_at_once_and_then_as_seldom_as_ever() {
+async fn a_suspect_is_probed_at_once_and_then_at_the_idle_pace() {
     let fleet = Fleet::of(1).await;
     fleet.suspect(1);
     let asked = fleet.asked_in(Duration::from_millis(10)).await;
@@ -233,12 +233,12 @@ async fn a_suspect_is_asked_at_once_and_then_as_seldom_as_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_is_down_for_hours_is_asked_every_few_seconds() {
+async fn a_replica_that_is_down_for_hours_is_probed_every_few_seconds() {
     let fleet = Fleet::of(1).await;
     fleet.servers[1].set(|state| state.refuses = true);
     sleep(MINUTE).await;
     let asked = fleet.asked_in(3 * HOUR).await[1];
-    // Between every 2.5 s and every 5 s.
+    // One probe every 2.5 s to 5 s.
     assert!((2_160..=4_320).contains(&asked), "{asked} attempts in three hours");
     let times = fleet.asked_at(1);
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -247,14 +247,14 @@ async fn a_replica_that_is_down_for_hours_is_asked_every_few_seconds() {
 
     fleet.servers[1].set(|state| state.refuses = false);
     let begun = Instant::now();
-    fleet.board().until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
+    fleet.store().until(|topology| topology.get(replica_id()).unwrap().is_usable()).await;
     assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
     let asked = fleet.asked_in(MINUTE).await[1];
     assert!((50..=61).contains(&asked), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_primary_that_is_down_everybody_waits_for_the_return() {
+async fn a_primary_that_is_down_is_probed_as_often_as_one_in_use() {
     let fleet = Fleet::of(1).await;
     fleet.servers[0].set(|state| state.refuses = true);
     sleep(HOUR).await;
@@ -263,7 +263,7 @@ async fn of_a_primary_that_is_down_everybody_waits_for_the_return() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_waits_does_not_have_a_dead_replica_connected_to() {
+async fn a_waiting_session_causes_no_connections_to_a_dead_replica() {
     let fleet = Fleet::of(2).await;
     fleet.servers[2].set(|state| state.refuses = true);
     sleep(MINUTE).await;
@@ -274,7 +274,7 @@ async fn a_session_that_waits_does_not_have_a_dead_replica_connected_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_failing_statements_are_no_storm_of_connections() {
+async fn many_failing_statements_cause_no_storm_of_connections() {
     let fleet = Fleet::of(1).await;
     let long = Duration::from_secs(10);
     for server in [0, 1] {
@@ -288,7 +288,7 @@ async fn many_failing_statements_are_no_storm_of_connections() {
         let times = fleet.asked_at(server);
         assert!(times[0] - begun <= Duration::from_millis(5), "{:?}", times[0] - begun);
         assert!(times.len() <= 110, "{} attempts in {long:?}", times.len());
-        // Who comes back is found by the next of them.
+        // The next probe finds a server that comes back.
         fleet.servers[server].set(|state| state.refuses = false);
         fleet.suspect(server);
         sleep(Duration::from_millis(110)).await;

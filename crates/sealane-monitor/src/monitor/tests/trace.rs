@@ -1,4 +1,4 @@
-//! What probes show to a subscriber.
+//! What a `tracing` subscriber sees of probes.
 
 use std::sync::Once;
 
@@ -20,14 +20,14 @@ impl std::io::Write for Text {
     }
 }
 
-/// All that is told in this thread, while it lives.
+/// Everything logged in this thread during the value's life.
 struct Told {
     text: Text,
     _listening: DefaultGuard,
 }
 
-/// Whether anybody listens is remembered for the whole program. Tests in other threads, where
-/// nobody does, must not be what is remembered.
+/// `tracing` caches for the whole program whether a subscriber listens. Tests in other threads
+/// without a subscriber must not set this cache.
 fn listen_everywhere() {
     static EVERYWHERE: Once = Once::new();
     EVERYWHERE.call_once(|| {
@@ -58,7 +58,7 @@ impl Told {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The only line that has all of that.
+    /// The only line that contains all `parts`.
     fn line_with(&self, parts: &[&str]) -> String {
         let mut lines = self.lines();
         lines.retain(|line| parts.iter().all(|part| line.contains(part)));
@@ -69,8 +69,8 @@ impl Told {
 
 async fn probe_once(probe: impl Probe) -> Told {
     let told = Told::listen();
-    let board = Board::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
-    let monitor = Monitor::spawn(board, vec![probe], Pace::default());
+    let store = TopologyStore::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
+    let monitor = Monitor::spawn(store, vec![probe], ProbeSchedule::default());
     monitor.first_round(Duration::from_secs(5)).await;
     told
 }
@@ -96,7 +96,7 @@ async fn a_probe_is_a_span_that_names_the_endpoint_and_the_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_within_its_probe() {
+async fn a_failure_is_logged_within_its_probes_span() {
     let server = Server::new(Role::Primary, 100);
     server.set(|state| state.refuses = true);
     let told = probe_once(server).await;
@@ -105,18 +105,19 @@ async fn a_failure_is_told_within_its_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_made_of_a_probe_that_nobody_watches() {
+async fn a_probe_without_a_listener_creates_no_span() {
     let told = Told::listen();
     assert!(span::is_watched());
     let _nobody = set_default(NoSubscriber::default());
     assert!(!span::is_watched());
-    let board = Board::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
-    let monitor = Monitor::spawn(board, vec![Server::new(Role::Primary, 100)], Pace::default());
+    let store = TopologyStore::new(Topology::new(vec![Endpoint::new("near", "10.1.2.3:5432")]));
+    let monitor =
+        Monitor::spawn(store, vec![Server::new(Role::Primary, 100)], ProbeSchedule::default());
     monitor.first_round(Duration::from_secs(5)).await;
     assert_eq!(told.lines(), Vec::<String>::new());
 }
 
-/// A server that takes a password in plain text, and then does not like it.
+/// A server that asks for a plain-text password and then refuses it.
 #[cfg(feature = "postgres")]
 fn refuses_passwords() -> std::io::Result<u16> {
     use std::io::{Read, Write};
@@ -140,7 +141,7 @@ fn refuses_passwords() -> std::io::Result<u16> {
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn no_password_is_told_even_when_it_is_wrong() {
+async fn no_password_is_logged_even_if_it_is_wrong() {
     use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
     let options = PgConnectOptions::new_without_pgpass()

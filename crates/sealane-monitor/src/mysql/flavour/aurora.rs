@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Failure, Particulars, Position, Replication};
+use sealane_core::{Failure, Position, Replication, ServerInfo};
 use sqlx::mysql::MySqlRow;
 
 use super::{Answer, is_on, no_row, text, unreadable};
@@ -72,12 +72,14 @@ impl Words {
             is_replica,
             incarnation: self.incarnation,
             position: (!is_replica).then_some(Position::Opaque),
+            transactions: None,
             received: None,
+            ancestry: None,
             // A reader that is not in the topology is not known to be fed.
             replication: own.map_or(Replication::Unknown, |_| Replication::Running),
-            particulars: Particulars {
+            info: ServerInfo {
                 reported_lag: lag_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()),
-                ..Particulars::default()
+                ..ServerInfo::default()
             },
         }
     }
@@ -130,15 +132,15 @@ mod tests {
         let report = report(instance, "1", table);
         assert_eq!((report.role, report.replication), (Role::Replica, Replication::Running));
         assert_eq!((report.position, report.received), (None, None));
-        assert_eq!(report.particulars.reported_lag, Some(Duration::from_micros(lag_us)));
+        assert_eq!(report.info.reported_lag, Some(Duration::from_micros(lag_us)));
     }
 
     #[test]
     fn the_writer_is_one_that_accepts_writes() {
         let report = report("node1", "0", RECORDED);
         assert_eq!((report.role, report.position), (Role::Primary, Some(Position::Opaque)));
-        assert_eq!(report.particulars.writable, Some(true));
-        assert_eq!(report.particulars.reported_lag, None);
+        assert_eq!(report.info.writable, Some(true));
+        assert_eq!(report.info.reported_lag, None);
     }
 
     #[test]
@@ -150,6 +152,6 @@ mod tests {
     fn a_reader_that_is_not_in_the_topology_is_not_known_to_be_fed() {
         let report = report("node9", "1", RECORDED);
         assert_eq!(report.replication, Replication::Unknown);
-        assert_eq!(report.particulars.reported_lag, None);
+        assert_eq!(report.info.reported_lag, None);
     }
 }

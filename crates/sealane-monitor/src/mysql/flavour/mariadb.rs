@@ -1,23 +1,28 @@
 //! MariaDB.
 
-use sealane_core::{Failure, GtidList, Particulars, Position, Replication};
+use std::borrow::Cow;
+
+use sealane_core::{Ancestry, Failure, GtidList, Position, Replication, ServerInfo};
 use sqlx::mysql::MySqlRow;
 
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
-use crate::mysql::channel::Channel;
+use crate::mysql::{channel::Channel, shown};
 
-/// Four rows, which differ in the status that they tell. To fold them into one would
+/// Some rows, which differ in the status that they tell. To fold them into one would
 /// cost more, and is a trap: beside an aggregate function MariaDB (10.11, 11.8) shows
 /// every setting that is ON as 0.
 macro_rules! plain {
     () => {
         "SELECT @@global.gtid_slave_pos AS replayed, @@global.gtid_binlog_pos AS written, \
+         @@global.gtid_binlog_state AS passed, \
          @@global.log_bin AS log_bin, @@global.read_only AS read_only, \
+         @@global.binlog_optimize_thread_scheduling AS in_one_thread, \
          DATABASE() AS used_database, \
          @@global.server_id AS server_id, UNIX_TIMESTAMP() AS asked_at, \
          variable_name, variable_value FROM information_schema.global_status \
          WHERE variable_name IN \
-         ('Uptime', 'Slave_running', 'Slaves_running', 'Slave_heartbeat_period')"
+         ('Uptime', 'Slave_running', 'Slaves_running', 'Slave_heartbeat_period', \
+         'Binlog_group_commits')"
     };
 }
 
@@ -30,9 +35,15 @@ pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW ALL SLAVES STATUS");
 pub(super) struct Words {
     replayed: String,
     written: String,
+    /// Of each server the last transaction that the log holds, or held.
+    passed: String,
+    server_id: u32,
     log_bin: String,
     read_only: String,
     incarnation: String,
+    /// How many groups of commits it has shown. `None` where the threads of a group show their
+    /// commits after the group is counted.
+    groups: Option<u64>,
     status: Status,
     /// `None` if we may not see them.
     channels: Option<(Vec<Channel>, Vec<String>)>,
@@ -66,9 +77,14 @@ impl Words {
         Ok(Words {
             replayed: setting("replayed")?,
             written: setting("written")?,
+            passed: setting("passed")?,
+            server_id: setting("server_id")?.parse().map_err(unreadable)?,
             log_bin: setting("log_bin")?,
             read_only: setting("read_only")?,
             incarnation: format!("{} {started_at}", setting("server_id")?),
+            groups: status("Binlog_group_commits")
+                .filter(|_| setting("in_one_thread").is_ok_and(|it| is_on(&it)))
+                .and_then(|groups| groups.parse().ok()),
             status: Status {
                 running: status("Slave_running").unwrap_or_default(),
                 applying: status("Slaves_running").unwrap_or_default(),
@@ -95,18 +111,49 @@ impl Words {
                 (replication, Some(Position::GtidList(received)))
             }
         };
-        let position = if is_replica { replayed } else { self.as_primary(&replayed)? };
+        let position = match is_replica {
+            true if !self.never_followed(&replayed) => replayed,
+            _ => self.as_primary(&replayed)?,
+        };
+        let transactions = self.groups.filter(|_| !is_replica).map(shown::counted);
+        let ancestry = Ancestry::mariadb(self.server_id, &self.has_passed()).map_err(unreadable)?;
         Ok(Answer {
             is_replica,
             incarnation: self.incarnation,
             position: Some(Position::GtidList(position)),
+            transactions,
             received,
+            ancestry: Some(ancestry),
             replication,
-            particulars: match &self.channels {
-                Some((channels, _)) => Channel::particulars(channels),
-                None => Particulars::default(),
+            info: match &self.channels {
+                Some((channels, _)) => Channel::info(channels),
+                None => ServerInfo::default(),
             },
         })
+    }
+
+    /// Of each server the last transaction known to be in its data. What it replays is not in its
+    /// log with `log_slave_updates=OFF`, which is the default.
+    fn has_passed(&self) -> Cow<'_, str> {
+        match (&*self.passed, &*self.replayed) {
+            (logged, "") => logged.into(),
+            ("", replayed) => replayed.into(),
+            (logged, replayed) => format!("{logged},{replayed}").into(),
+        }
+    }
+
+    /// Whether it is a former primary that was set to be read-only and has replayed nothing ever:
+    /// its data are what its own log says. `SET read_only` waits for the commits under way, so the
+    /// log holds nothing that is not visible.
+    fn never_followed(&self, replayed: &GtidList) -> bool {
+        let has_source = match &self.channels {
+            Some((channels, _)) => !channels.is_empty(),
+            None => {
+                self.status.replication() != Replication::Stopped
+                    || self.status.heartbeat.parse::<f64>().is_ok_and(|seconds| seconds > 0.0)
+            }
+        };
+        replayed.is_empty() && !has_source && is_on(&self.log_bin)
     }
 
     /// What the primary's binary log holds; and what it replayed before it became one,
@@ -163,9 +210,12 @@ mod tests {
         Words {
             replayed: "0-1-5".into(),
             written: "0-1-4".into(),
+            passed: "0-1-4".into(),
+            server_id: 2,
             log_bin: "1".into(),
             read_only: "1".into(),
             incarnation: "2 1795250371".into(),
+            groups: Some(7),
             status: status("ON", "1", "1.000"),
             channels: None,
         }
@@ -195,10 +245,55 @@ mod tests {
     fn a_primary_is_where_its_log_ends_and_where_it_has_replayed_to() {
         let primary = Words { read_only: "OFF".into(), ..replica() };
         assert_eq!(primary.clone().answer().unwrap().report().role, Role::Primary);
+        let told = |words: Words| words.answer().unwrap().report().transactions;
+        assert_eq!(told(primary.clone()), Some(shown::counted(7)));
+        assert_eq!(told(Words { groups: None, ..primary.clone() }), None);
+        assert_eq!(told(replica()), None);
         let written = Words { written: "0-1-9,3-1-2".into(), ..primary.clone() };
         assert_eq!(positions(written), (Some("0-1-9,3-1-2".into()), None));
         let promoted = Words { written: String::new(), ..primary };
         assert_eq!(positions(promoted), (Some("0-1-5".into()), None));
+    }
+
+    /// A server that does not log what it replays (`log_slave_updates=OFF`) has nothing of its
+    /// sources in its log.
+    #[test]
+    fn a_promoted_server_has_passed_what_it_replayed_before() {
+        let promoted = Words {
+            read_only: "OFF".into(),
+            replayed: "0-1-100".into(),
+            written: "0-2-105".into(),
+            passed: "0-2-105".into(),
+            ..replica()
+        };
+        let passed = |words: Words| words.answer().unwrap().ancestry.unwrap();
+        let both = Ancestry::mariadb(2, "0-2-105,0-1-100").unwrap();
+        assert_eq!(passed(promoted.clone()), both);
+        let silent = Words { passed: String::new(), ..promoted.clone() };
+        assert_eq!(passed(silent), Ancestry::mariadb(2, "0-1-100").unwrap());
+        let first = Words { replayed: String::new(), ..promoted };
+        assert_eq!(passed(first), Ancestry::mariadb(2, "0-2-105").unwrap());
+    }
+
+    #[test]
+    fn a_primary_that_is_made_read_only_is_where_its_log_ends() {
+        let demoted = Words {
+            replayed: String::new(),
+            written: "0-1-9".into(),
+            status: status("OFF", "0", "0.000"),
+            ..replica()
+        };
+        assert_eq!(positions(demoted.clone()), (Some("0-1-9".into()), None));
+        let told = Words { channels: Some((vec![], vec![])), ..demoted.clone() };
+        assert_eq!(told.answer().unwrap().report().position.unwrap().to_string(), "0-1-9");
+        // It has a source, of which nothing has come yet.
+        let channel = Channel { receives: true, applies: true, lag: None };
+        let begins = Words { channels: Some((vec![channel], vec![])), ..demoted.clone() };
+        assert_eq!(positions(begins).0, Some(String::new()));
+        let begins = Words { status: status("ON", "1", "1.000"), ..demoted.clone() };
+        assert_eq!(positions(begins).0, Some(String::new()));
+        let without_log = Words { log_bin: "0".into(), ..demoted };
+        assert_eq!(positions(without_log).0, Some(String::new()));
     }
 
     #[test]

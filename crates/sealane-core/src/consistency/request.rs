@@ -1,0 +1,82 @@
+//! What a read asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{Consistency, ConsistencyPolicy};
+use crate::{EndpointSet, Horizon, Moment, SessionView};
+
+/// What the statement needs of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// A proved read.
+    Read,
+    /// Anything else.
+    Write,
+}
+
+/// Everything that a plan depends on besides the topology.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReadRequest {
+    /// What the statement needs.
+    pub access: Access,
+    /// How fresh a read must be.
+    pub consistency: Consistency,
+    /// What the session has written and seen.
+    pub session: SessionView,
+    /// The longest lag behind the primary at which a replica still serves
+    /// [`Consistency::ReadYourWrites`]; `None` for any lag.
+    pub max_lag: Option<Duration>,
+    /// The time of the read, for [`Consistency::BoundedStaleness`].
+    pub now: Moment,
+    /// The replicas that may be asked at all. The primary always may.
+    pub among: EndpointSet,
+    /// When `among` was made: an endpoint that was added later is not in it, even if it has the
+    /// place of one that is.
+    pub horizon: Horizon,
+    /// What else a replica must fulfil.
+    pub policy: Option<Arc<dyn ConsistencyPolicy>>,
+}
+
+impl ReadRequest {
+    /// A request outside any session, with any lag.
+    #[must_use]
+    pub fn new(access: Access, consistency: Consistency, now: Moment) -> Self {
+        let (session, among) = (SessionView::default(), EndpointSet::ALL);
+        let (horizon, policy) = (Horizon::NEVER, None);
+        ReadRequest { access, consistency, session, max_lag: None, now, among, horizon, policy }
+    }
+
+    /// The same request by `session`.
+    #[must_use]
+    pub fn with_session(self, session: SessionView) -> Self {
+        ReadRequest { session, ..self }
+    }
+
+    /// The same request with a bound on the lag behind the primary.
+    #[must_use]
+    pub fn with_max_lag(self, max_lag: Option<Duration>) -> Self {
+        ReadRequest { max_lag, ..self }
+    }
+
+    /// The same request with only these replicas to choose from.
+    #[must_use]
+    pub fn among(self, among: EndpointSet) -> Self {
+        ReadRequest { among, ..self }
+    }
+
+    /// The same request with only endpoints to choose from that were there at `horizon`.
+    #[must_use]
+    pub fn within(self, horizon: Horizon) -> Self {
+        ReadRequest { horizon, ..self }
+    }
+
+    /// The same request with a policy that a replica must fulfil as well.
+    #[must_use]
+    pub fn with_policy(self, policy: Option<Arc<dyn ConsistencyPolicy>>) -> Self {
+        ReadRequest { policy, ..self }
+    }
+}

@@ -1,0 +1,183 @@
+//! Which replicas a read may choose from, how fresh they must be, and what happens if no replica is
+//! good enough.
+//!
+//! A [`RoutingPolicy`] turns the facts of a statement and of a call into a [`Route`]. It cannot make
+//! a read of a statement, nor use an endpoint that is down, no replica, or of another system or
+//! database. A handle that asks for [`Consistency::Strong`] gets it, and a logical subscriber serves
+//! only reads that ask for its group, whatever the policy says.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Consistency, Cost, EndpointSet, FallbackPolicy, Tables, Topology};
+
+/// A read that looks for its route: the statement, and the call that it is made with.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Routable<'a> {
+    /// The tables that the text names. Unknown for a read-only transaction.
+    pub tables: Option<&'a Tables>,
+    /// How much work the text may be. Unknown for a read-only transaction.
+    pub cost: Option<&'a Cost>,
+    /// The group that the leading comment of the text asks for.
+    pub hint: Option<&'a str>,
+    /// The group that the handle or its scope asks for.
+    pub group: Option<&'a str>,
+    /// The tag that the handle or its scope carries.
+    pub tag: Option<&'a str>,
+    /// How fresh the data must be, as the handle, its scope or the configuration says.
+    pub consistency: Consistency,
+    /// Whether the handle or its scope says so, and not only the configuration.
+    pub chose_consistency: bool,
+    /// What happens if no replica is good enough, as the handle, its scope or the configuration says.
+    pub fallback: FallbackPolicy,
+}
+
+impl Routable<'_> {
+    /// A read of which nothing is known, by a handle that asks for nothing else.
+    #[must_use]
+    pub fn new(consistency: Consistency, fallback: FallbackPolicy) -> Self {
+        Routable {
+            tables: None,
+            cost: None,
+            hint: None,
+            group: None,
+            tag: None,
+            consistency,
+            chose_consistency: false,
+            fallback,
+        }
+    }
+}
+
+/// Where a read may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Route {
+    /// The replicas that it may choose from.
+    pub among: EndpointSet,
+    /// How fresh their data must be.
+    pub consistency: Consistency,
+    /// What happens if none of them is good enough.
+    pub fallback: FallbackPolicy,
+}
+
+impl Route {
+    /// A route to the replicas in `among`.
+    #[must_use]
+    pub fn new(among: EndpointSet, consistency: Consistency, fallback: FallbackPolicy) -> Self {
+        Route { among, consistency, fallback }
+    }
+}
+
+/// Decides which way reads go.
+///
+/// ```
+/// use sealane_core::{CostClass, Routable, Route, RoutingPolicy, ByGroup, Topology};
+///
+/// /// Heavy reads go to the replicas for reports, whoever asks.
+/// #[derive(Debug)]
+/// struct HeavyApart;
+///
+/// impl RoutingPolicy for HeavyApart {
+///     fn name(&self) -> &'static str {
+///         "heavy-apart"
+///     }
+///
+///     fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route {
+///         let mut route = ByGroup.route(read, topology);
+///         if read.cost.is_some_and(|cost| cost.class() == CostClass::Heavy) {
+///             route.among = topology.group("reports").unwrap_or(route.among);
+///         }
+///         route
+///     }
+/// }
+/// ```
+pub trait RoutingPolicy: fmt::Debug + Send + Sync {
+    /// The name in explanations.
+    fn name(&self) -> &'static str;
+
+    /// The route of `read`. Called for each read: it must not block, allocate or panic.
+    fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route;
+}
+
+impl<T: RoutingPolicy + ?Sized> RoutingPolicy for Arc<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route {
+        (**self).route(read, topology)
+    }
+}
+
+/// The usual policy: a read goes to the replicas of the group that it asks for, or else to those of
+/// no group; of these to the ones that carry its tag, if there are any.
+///
+/// A hint in the text goes before the group of the handle. An unknown group is ignored: a typing error
+/// must not take every replica away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ByGroup;
+
+impl RoutingPolicy for ByGroup {
+    fn name(&self) -> &'static str {
+        "by-group"
+    }
+
+    fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route {
+        let mut asked = [read.hint, read.group].into_iter().flatten();
+        let group = asked.find_map(|name| topology.group(name));
+        let mut among = group.unwrap_or(topology.ungrouped());
+        if let Some(tag) = read.tag {
+            let tagged = topology.tagged(tag).and(among);
+            among = if tagged.is_empty() { among } else { tagged };
+        }
+        Route { among, consistency: read.consistency, fallback: read.fallback }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::Endpoint;
+
+    fn topology() -> Topology {
+        let endpoint = |name| Endpoint::new(name, name);
+        Topology::new(vec![
+            endpoint("primary"),
+            endpoint("a").with_tag("ssd"),
+            endpoint("b"),
+            endpoint("c").in_group("reports"),
+            endpoint("d").in_group("reports").with_tag("ssd"),
+            endpoint("e").in_group("nightly"),
+        ])
+    }
+
+    #[rstest]
+    #[case::nothing(None, None, None, &[0, 1, 2])]
+    #[case::group(None, Some("reports"), None, &[3, 4])]
+    #[case::hint(Some("reports"), None, None, &[3, 4])]
+    #[case::the_hint_goes_first(Some("reports"), Some("nightly"), None, &[3, 4])]
+    #[case::an_unknown_hint_is_ignored(Some("typo"), Some("nightly"), None, &[5])]
+    #[case::no_such_group(None, Some("typo"), None, &[0, 1, 2])]
+    #[case::tag(None, None, Some("ssd"), &[1])]
+    #[case::tag_in_a_group(None, Some("reports"), Some("ssd"), &[4])]
+    #[case::a_tag_that_none_carries(None, Some("reports"), Some("far"), &[3, 4])]
+    fn a_read_goes_to_its_group_and_its_tag(
+        #[case] hint: Option<&str>,
+        #[case] group: Option<&str>,
+        #[case] tag: Option<&str>,
+        #[case] among: &[usize],
+    ) {
+        let read = Routable {
+            hint,
+            group,
+            tag,
+            ..Routable::new(Consistency::Eventual, FallbackPolicy::Fail)
+        };
+        let route = ByGroup.route(&read, &topology());
+        assert_eq!(route.among.places().collect::<Vec<_>>(), among);
+        assert_eq!((route.consistency, route.fallback), (read.consistency, read.fallback));
+    }
+}

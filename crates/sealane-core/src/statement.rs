@@ -1,0 +1,13 @@
+//! What is known of a statement from its text: whether it reads, which tables it touches, and how
+//! much work it may be. `sealane-sql` finds it out.
+
+mod cost;
+mod intent;
+mod table_set;
+mod tables;
+
+pub use cost::{Cost, CostClass, Limit};
+pub use intent::Intent;
+pub(crate) use table_set::SLOTS;
+pub use table_set::TableSet;
+pub use tables::{TableName, Tables};

@@ -1,0 +1,301 @@
+//! Loads the facts for judging statements from a MySQL or MariaDB server.
+//!
+//! # What is asked, and what an ordinary role sees
+//! `information_schema` shows each role what it has some privilege for. That is enough: what it
+//! does not show, the role cannot read by name. A view's definition needs `SHOW VIEW`. The body of
+//! a function needs that the role has defined it, or `SHOW_ROUTINE` (MySQL), or `SHOW CREATE
+//! ROUTINE` (MariaDB). A view or function whose text is not visible is for the primary.
+//!
+//! # Changes by others
+//! The whole catalog is loaded once a minute, and compared on our side. (Rejected: to ask for a
+//! version first. `information_schema.TABLES` has no time for a view in MariaDB, `UPDATE_TIME`
+//! changes with rows, and a hash over the definitions makes the server read all that the load
+//! reads.) So a change by another program counts after a minute at the latest, or as soon as the
+//! application calls `note_schema_change`. A name that is new is for the primary until then; a
+//! view that was replaced is read as it was.
+//!
+//! # Storage engines
+//! Known engines are read on replicas. MEMORY loses its rows when a server starts again;
+//! BLACKHOLE, FEDERATED, CONNECT and others hold rows elsewhere or none. The engine is the
+//! primary's: that a replica was given another one is not seen.
+//!
+//! # Filters
+//! Replicas are asked for their filters at each load, and the primary for those of its binary log.
+//! This needs `REPLICATION CLIENT` (MySQL), or `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB).
+//! What one server leaves out is for the primary, whichever replica would be read. A replica that
+//! does not answer keeps the filters that it had; one that never answered has none until the next
+//! load.
+
+mod filters;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sealane_core::{EndpointId, EndpointState, Failure};
+use sealane_sql::{Catalog, CatalogFacts, FunctionFact, RelationFact, ReplicationFilter};
+use sqlx::{
+    ConnectOptions, Connection, MySqlConnection,
+    mysql::{MySqlConnectOptions, MySqlRow},
+};
+
+use super::{failure, text};
+use crate::{CatalogSource, TopologyStore};
+use filters::Told;
+
+/// A definition is printed in the mode of the session that asks.
+const SETTINGS: &str = "SET SESSION sql_mode = '', max_statement_time = 20";
+/// MySQL has another name for the limit, in milliseconds.
+const SETTINGS_OF_MYSQL: &str = "SET SESSION sql_mode = '', max_execution_time = 20000";
+
+/// The servers' own schemas are judged by name.
+macro_rules! but_the_servers_own {
+    ($column:literal) => {
+        concat!(
+            " WHERE ",
+            $column,
+            " NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')"
+        )
+    };
+}
+
+const TABLES: &str = concat!(
+    "SELECT table_schema AS its_schema, table_name AS its_name, table_type AS its_kind, \
+     engine AS its_engine FROM information_schema.tables",
+    but_the_servers_own!("table_schema")
+);
+const VIEWS: &str = concat!(
+    "SELECT table_schema AS its_schema, table_name AS its_name, view_definition AS definition \
+     FROM information_schema.views",
+    but_the_servers_own!("table_schema")
+);
+const FUNCTIONS: &str = concat!(
+    "SELECT routine_schema AS its_schema, routine_name AS its_name, \
+     routine_definition AS body, sql_mode AS its_mode FROM information_schema.routines",
+    but_the_servers_own!("routine_schema"),
+    " AND routine_type = 'FUNCTION'"
+);
+const USED: &str = "SELECT DATABASE() AS used";
+const FOLDS: &str = "SELECT CAST(@@global.lower_case_table_names AS CHAR) AS folds";
+
+/// Time for one replica to tell its filters. The catalog waits for it.
+const REPLICA_LIMIT: Duration = Duration::from_secs(2);
+
+/// Loads the catalog of any endpoint of one cluster.
+pub struct MySqlCatalog {
+    /// Knows what endpoints are called.
+    store: Arc<TopologyStore>,
+    sources: Mutex<Vec<Source>>,
+}
+
+/// One endpoint.
+struct Source {
+    endpoint: EndpointId,
+    options: MySqlConnectOptions,
+    /// What it has told of its filters, to be told on once.
+    told: Option<Told>,
+}
+
+impl MySqlCatalog {
+    /// Of no endpoint yet.
+    #[must_use]
+    pub fn new(store: Arc<TopologyStore>) -> Self {
+        MySqlCatalog { store, sources: Mutex::default() }
+    }
+
+    /// Says how to connect to `endpoint`.
+    pub fn add(&self, endpoint: EndpointId, options: MySqlConnectOptions) {
+        let options = options.disable_statement_logging();
+        self.sources().push(Source { endpoint, options, told: None });
+    }
+
+    /// Forgets how to connect to `endpoint`, and its filters.
+    pub fn remove(&self, endpoint: EndpointId) {
+        self.sources().retain(|source| source.endpoint != endpoint);
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Vec<Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How to connect to each endpoint.
+    fn all(&self) -> Vec<(EndpointId, MySqlConnectOptions)> {
+        self.sources().iter().map(|source| (source.endpoint, source.options.clone())).collect()
+    }
+
+    /// The filters of all servers.
+    async fn filters(
+        &self,
+        primary: EndpointId,
+        connection: &mut MySqlConnection,
+    ) -> Vec<ReplicationFilter> {
+        for (endpoint, options) in self.all() {
+            // One that is down tells when it is back.
+            if endpoint != primary
+                && !self.store.topology().get(endpoint).is_some_and(EndpointState::is_usable)
+            {
+                continue;
+            }
+            let told = match endpoint == primary {
+                true => filters::of_primary(connection).await.ok(),
+                false => tokio::time::timeout(REPLICA_LIMIT, filters::of_replica(&options))
+                    .await
+                    .ok()
+                    .and_then(Result::ok),
+            };
+            // A server that does not answer has told before, or tells at the next load.
+            if let Some(told) = told {
+                self.note(endpoint, told);
+            }
+        }
+        let sources = self.sources();
+        let told = sources.iter().filter_map(|source| source.told.as_ref());
+        told.flat_map(Told::filters).cloned().collect()
+    }
+
+    /// Tells people of filters once, and of each change.
+    fn note(&self, endpoint: EndpointId, told: Told) {
+        let is_news = match self.sources().iter_mut().find(|it| it.endpoint == endpoint) {
+            Some(source) => source.told.replace(told.clone()).as_ref() != Some(&told),
+            None => false,
+        };
+        if is_news && let Some(state) = self.store.topology().get(endpoint) {
+            told.say(state.endpoint.name());
+        }
+    }
+}
+
+impl CatalogSource for Arc<MySqlCatalog> {
+    /// Opens a connection for each load, because loads happen only once a minute.
+    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
+        let known = self.all().into_iter().find(|(known, _)| *known == endpoint);
+        let Some((_, options)) = known else {
+            return Err(Failure::Unexpected(format!("there is no endpoint {endpoint}")));
+        };
+        let mut connection =
+            MySqlConnection::connect_with(&options).await.map_err(|error| failure(&error))?;
+        let mut facts = facts(&mut connection).await.map_err(|error| failure(&error))?;
+        facts.filters = self.filters(endpoint, &mut connection).await;
+        if folds_names(&mut connection).await.map_err(|error| failure(&error))? {
+            facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
+        }
+        // The facts have arrived, so an error at closing does not matter.
+        let _ = connection.close().await;
+        // Each view is parsed: milliseconds for hundreds of them.
+        tokio::task::spawn_blocking(move || Catalog::of_mysql(&facts))
+            .await
+            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))
+    }
+}
+
+/// Whether the case of tables' names does not count. Filters show names as they were written.
+async fn folds_names(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let row = sqlx::raw_sql(FOLDS).fetch_one(connection).await?;
+    Ok(text(&row, "folds")? != "0")
+}
+
+async fn facts(connection: &mut MySqlConnection) -> Result<CatalogFacts, sqlx::Error> {
+    if sqlx::raw_sql(SETTINGS).execute(&mut *connection).await.is_err() {
+        sqlx::raw_sql(SETTINGS_OF_MYSQL).execute(&mut *connection).await?;
+    }
+    let used = sqlx::raw_sql(USED).fetch_one(&mut *connection).await?;
+    let mut facts = CatalogFacts::default();
+    facts.has_all_relations = true;
+    facts.default_schema = text(&used, "used").ok();
+    // A view that is created between the two answers is not known, and so is for the primary.
+    for row in sqlx::raw_sql(TABLES).fetch_all(&mut *connection).await? {
+        facts.relations.extend(table(&row)?);
+    }
+    for row in sqlx::raw_sql(VIEWS).fetch_all(&mut *connection).await? {
+        facts.relations.push(view(&row)?);
+    }
+    for row in sqlx::raw_sql(FUNCTIONS).fetch_all(&mut *connection).await? {
+        let (schema, name) = (text(&row, "its_schema")?, text(&row, "its_name")?);
+        let (body, mode) = (text(&row, "body").ok(), text(&row, "its_mode")?);
+        facts.functions.push(FunctionFact::of_routine(schema, name, body.as_deref(), &mode));
+    }
+    Ok(facts)
+}
+
+fn named(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {
+    let (schema, name) = (text(row, "its_schema")?, text(row, "its_name")?);
+    Ok(RelationFact { schema, name, ..RelationFact::default() })
+}
+
+/// Nothing for a view, which has another row.
+fn table(row: &MySqlRow) -> Result<Option<RelationFact>, sqlx::Error> {
+    let kind = text(row, "its_kind")?;
+    if kind == "VIEW" {
+        return Ok(None);
+    }
+    let engine = text(row, "its_engine").unwrap_or_default();
+    Ok(Some(RelationFact { refused: refusal(&kind, &engine), ..named(row)? }))
+}
+
+fn view(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {
+    let definition = text(row, "definition").unwrap_or_default();
+    let (definitions, refused) = match definition.is_empty() {
+        true => (Vec::new(), Some("its definition is not visible to our role".to_owned())),
+        false => (vec![definition], None),
+    };
+    Ok(RelationFact { definitions, refused, ..named(row)? })
+}
+
+/// Engines whose rows are replicated and kept.
+const ENGINES: &[&str] = &[
+    "archive",
+    "aria",
+    "csv",
+    "innodb",
+    "mrg_myisam",
+    "myisam",
+    "ndb",
+    "ndbcluster",
+    "rocksdb",
+    "tokudb",
+];
+
+/// Why a replica must not read a table of this kind and engine.
+fn refusal(kind: &str, engine: &str) -> Option<String> {
+    if kind == "SEQUENCE" {
+        return Some("it is a sequence, which is ahead on replicas".to_owned());
+    }
+    match engine.to_ascii_lowercase().as_str() {
+        "memory" => Some("its rows are lost when a server starts again".to_owned()),
+        "" => Some("its storage engine is not known".to_owned()),
+        known if ENGINES.contains(&known) => None,
+        _ => Some(format!("its storage engine is {engine}, which may hold other rows elsewhere")),
+    }
+}
+
+impl std::fmt::Debug for MySqlCatalog {
+    /// Without the options: they hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MySqlCatalog").field("endpoints", &self.sources().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("BASE TABLE", "InnoDB", None)]
+    #[case("SYSTEM VERSIONED", "Aria", None)]
+    #[case("BASE TABLE", "MEMORY", Some("lost"))]
+    #[case("BASE TABLE", "FEDERATED", Some("FEDERATED"))]
+    #[case("BASE TABLE", "CONNECT", Some("CONNECT"))]
+    #[case("BASE TABLE", "BLACKHOLE", Some("BLACKHOLE"))]
+    #[case("BASE TABLE", "", Some("not known"))]
+    #[case("SEQUENCE", "InnoDB", Some("sequence"))]
+    fn engines_that_hold_their_rows_are_read_on_replicas(
+        #[case] kind: &str,
+        #[case] engine: &str,
+        #[case] word: Option<&str>,
+    ) {
+        let why = refusal(kind, engine);
+        assert_eq!(why.is_some(), word.is_some(), "{why:?}");
+        assert!(why.is_none_or(|why| word.is_some_and(|word| why.contains(word))));
+    }
+}

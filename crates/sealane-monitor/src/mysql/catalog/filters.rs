@@ -1,0 +1,131 @@
+//! What servers say of their filters of replication.
+
+use sealane_sql::ReplicationFilter;
+use sqlx::{
+    Connection, MySqlConnection,
+    mysql::{MySqlConnectOptions, MySqlRow},
+};
+
+use crate::mysql::text;
+
+/// What one server has told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    /// One for each channel that filters.
+    Filters(Vec<ReplicationFilter>),
+    /// Our role may not see them.
+    Hidden,
+}
+
+impl Told {
+    /// The filters that there are.
+    pub(super) fn filters(&self) -> &[ReplicationFilter] {
+        match self {
+            Told::Filters(filters) => filters,
+            Told::Hidden => &[],
+        }
+    }
+
+    /// Tells people.
+    pub(super) fn say(&self, endpoint: &str) {
+        match self {
+            Told::Hidden => tracing::info!(
+                target: "sealane::catalog",
+                endpoint,
+                "our role may not see this server's filters of replication; if it has any, its \
+                 tables must be read on the primary by a hint"
+            ),
+            Told::Filters(filters) if filters.is_empty() => {}
+            Told::Filters(filters) => tracing::warn!(
+                target: "sealane::catalog",
+                endpoint,
+                ?filters,
+                "this server filters replication: reads of what is left out stay on the primary"
+            ),
+        }
+    }
+}
+
+/// The status of replication, in the order of their age: newer servers do not know the older words.
+const OF_REPLICAS: &[&str] = &["SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS"];
+const OF_LOGS: &[&str] = &["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
+
+/// The filters of a replica.
+pub(super) async fn of_replica(options: &MySqlConnectOptions) -> Result<Told, sqlx::Error> {
+    let mut connection = MySqlConnection::connect_with(options).await?;
+    let told = told(&mut connection, OF_REPLICAS, of_channel).await?;
+    let _ = connection.close().await;
+    Ok(told)
+}
+
+/// The filters of the primary's binary log.
+pub(super) async fn of_primary(connection: &mut MySqlConnection) -> Result<Told, sqlx::Error> {
+    told(connection, OF_LOGS, of_log).await
+}
+
+/// The answer to the first statement that the server answers; hidden if it refuses all of them. A
+/// connection that is lost tells nothing.
+async fn told(
+    connection: &mut MySqlConnection,
+    statements: &[&'static str],
+    filter: fn(&MySqlRow) -> ReplicationFilter,
+) -> Result<Told, sqlx::Error> {
+    for statement in statements {
+        match sqlx::raw_sql(*statement).fetch_all(&mut *connection).await {
+            Ok(rows) => {
+                let filters = rows.iter().map(filter).filter(|filter| !filter.is_empty());
+                return Ok(Told::Filters(filters.collect()));
+            }
+            Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Told::Hidden)
+}
+
+fn of_channel(row: &MySqlRow) -> ReplicationFilter {
+    let list = |column| names(&text(row, column).unwrap_or_default());
+    let rewritten = text(row, "Replicate_Rewrite_DB").unwrap_or_default();
+    ReplicationFilter {
+        do_databases: list("Replicate_Do_DB"),
+        ignore_databases: list("Replicate_Ignore_DB"),
+        do_tables: list("Replicate_Do_Table"),
+        ignore_tables: list("Replicate_Ignore_Table"),
+        wild_do_tables: list("Replicate_Wild_Do_Table"),
+        wild_ignore_tables: list("Replicate_Wild_Ignore_Table"),
+        rewritten_databases: rewritten_names(&rewritten),
+    }
+}
+
+fn of_log(row: &MySqlRow) -> ReplicationFilter {
+    let list = |column| names(&text(row, column).unwrap_or_default());
+    ReplicationFilter {
+        do_databases: list("Binlog_Do_DB"),
+        ignore_databases: list("Binlog_Ignore_DB"),
+        ..ReplicationFilter::default()
+    }
+}
+
+/// Names between commas.
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// All names of `(from,to),…` in MySQL and `from->to,…` in MariaDB.
+fn rewritten_names(list: &str) -> Vec<String> {
+    names(&list.replace("->", ",").replace(['(', ')'], ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_the_servers_write_them() {
+        assert_eq!(names("shop.audit, log.%"), ["shop.audit", "log.%"]);
+        assert!(names("").is_empty());
+        assert_eq!(rewritten_names("(a,b),(c,d)"), ["a", "b", "c", "d"]);
+        assert_eq!(rewritten_names("a->b,c->d"), ["a", "b", "c", "d"]);
+    }
+}

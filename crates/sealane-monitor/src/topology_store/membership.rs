@@ -1,0 +1,60 @@
+//! Endpoints that come, go, and are drained.
+//!
+//! The signals of an endpoint are at its place, in a table that never grows: statements read them
+//! without a lock. A new endpoint may get the place of one that was removed. Then the counters go
+//! on from where they are, so that nothing that was planned on the old endpoint holds on the new
+//! one, and everything else begins anew.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use sealane_core::{Endpoint, EndpointId, EndpointSet};
+
+use super::TopologyStore;
+
+impl TopologyStore {
+    /// The number that the next endpoint can get. `busy` are the places at which statements run.
+    /// `None` if there are too many endpoints.
+    #[must_use]
+    pub fn vacancy(&self, busy: EndpointSet) -> Option<EndpointId> {
+        self.lock().vacancy(busy)
+    }
+
+    /// Adds an endpoint with a number from [`vacancy`](Self::vacancy). Returns false, and changes
+    /// nothing, if the number was given away meanwhile.
+    pub fn add(&self, id: EndpointId, endpoint: Endpoint) -> bool {
+        let mut is_added = false;
+        self.change(id, self.now(), |reducer| {
+            let event = reducer.add(id, endpoint);
+            if event.is_some() {
+                // Before the endpoint is published.
+                self.forget(id);
+            }
+            is_added = event.is_some();
+            event.into_iter().collect()
+        });
+        is_added
+    }
+
+    /// Removes an endpoint. What is observed of it later is dropped, and what was planned on it no
+    /// longer holds.
+    pub fn remove(&self, id: EndpointId) {
+        self.change(id, self.now(), |reducer| reducer.remove(id));
+    }
+
+    /// Begins or ends the draining of an endpoint: while it is drained, it gets no new statements.
+    pub fn set_draining(&self, id: EndpointId, draining: bool) {
+        self.change(id, self.now(), |reducer| {
+            reducer.set_draining(id, draining).into_iter().collect()
+        });
+    }
+
+    /// Forgets what is remembered at the place of `id`, and lets nothing hold that was planned on
+    /// what was there before.
+    fn forget(&self, id: EndpointId) {
+        let watch = self.watch(id);
+        watch.reconnect.store(false, Ordering::Release);
+        watch.silent_since_ms.store(0, Ordering::Release);
+        *watch.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.renew_connections(id);
+    }
+}

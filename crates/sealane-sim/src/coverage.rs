@@ -1,0 +1,81 @@
+//! What a run has reached of the product, by what the product itself tells.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::{DefaultGuard, Interest},
+};
+
+/// Counts what is told of decisions while the guard is held.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    /// Listens to this thread.
+    pub(crate) fn listen(&self) -> DefaultGuard {
+        tracing::subscriber::set_default(Listener(self.clone()))
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Listener(Told);
+
+impl Subscriber for Listener {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match self.enabled(metadata) {
+            true => Interest::always(),
+            false => Interest::never(),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+            && metadata.target().starts_with("sealane::")
+            && *metadata.level() <= Level::DEBUG
+            && metadata.fields().field("decision").is_some()
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut decision = Decision::default();
+        event.record(&mut decision);
+        let told = format!("decision: {}, {}", decision.decision, decision.message);
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[derive(Default)]
+struct Decision {
+    decision: String,
+    message: String,
+}
+
+impl Visit for Decision {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "decision" => self.decision = format!("{value:?}"),
+            "message" => self.message = format!("{value:?}"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A probe of a simulated server, which holds to what the real probe of PostgreSQL does: one
+//! connection that is kept, one round trip, one more try on a new connection.
+
+use std::sync::Arc;
+
+use sealane_core::{
+    Ancestry, Database, Failure, GtidSet, Incarnation, Lsn, Position, ReadOnly, Replication,
+    Report, Role, ServerInfo, Transactions,
+};
+use sealane_monitor::Probe;
+
+use crate::{
+    error::Trouble,
+    lender::{connect, in_words, incarnation},
+    oracle,
+    plant::Plant,
+    scenario::Kind,
+    server::Server,
+    violation::Violation,
+    world::{LinkId, Opened, State, World},
+};
+
+/// The system that all servers belong to.
+const SYSTEM: u64 = 7_001;
+/// How long a record is.
+const RECORD_BYTES: usize = 112;
+/// More probes in a second than the budget of 200 allows, with what may be saved of the second
+/// before, and with those that could not wait.
+const MOST_PROBES: u32 = 450;
+
+/// Probes the server behind an address.
+#[derive(Debug)]
+pub(crate) struct SimProbe {
+    world: Arc<World>,
+    process: usize,
+    endpoint: usize,
+    link: Option<LinkId>,
+    /// The run that was seen last, and its newest timeline.
+    timeline: Option<(Incarnation, u32)>,
+    last: Option<Report>,
+    database: Arc<Database>,
+}
+
+impl SimProbe {
+    pub(crate) fn new(world: Arc<World>, process: usize, endpoint: usize) -> Self {
+        let database = Arc::new(Database { name: "shop".into(), number: Some(5) });
+        SimProbe { world, process, endpoint, link: None, timeline: None, last: None, database }
+    }
+
+    async fn connected(&self) -> Result<LinkId, Failure> {
+        connect(&self.world, self.process, self.endpoint, true).await.map_err(failure)
+    }
+
+    /// Asks on a connection, which is kept if it answers.
+    async fn ask_on(&mut self, link: LinkId) -> Result<Report, Trouble> {
+        let opened = Opened::new(&self.world, link);
+        if !self.world.travel(link).await {
+            return Err(Trouble::Lost);
+        }
+        self.world.pass(0, 1).await;
+        if !self.world.served(link, true).await {
+            return Err(Trouble::Lost);
+        }
+        let report = {
+            let mut state = self.world.lock();
+            let Some(server) = state.server_of(link).map(|it| it.number) else {
+                return Err(Trouble::Lost);
+            };
+            count(&mut state, self.process, server);
+            report(&state, server)
+        };
+        if !self.world.travel(link).await {
+            return Err(Trouble::Lost);
+        }
+        opened.keep();
+        self.link = Some(link);
+        Ok(self.told(report))
+    }
+
+    /// What the probe makes of an answer.
+    fn told(&mut self, mut report: Report) -> Report {
+        if let Some(Position::Wal { timeline, .. }) = &mut report.position {
+            // Within one run a replica does not go back.
+            if let Some((run, newest)) = &self.timeline
+                && *run == report.incarnation
+            {
+                *timeline = (*timeline).max(*newest);
+            }
+            self.timeline = Some((report.incarnation.clone(), *timeline));
+            let mut state = self.world.lock();
+            let told = &mut state.told_timeline[self.process];
+            if report.role == Role::Primary {
+                *told = (*told).max(*timeline);
+            }
+        }
+        report.database = Some(Arc::clone(&self.database));
+        report.search_path = Some("public".into());
+        let last = self.last.replace(report.clone());
+        match (self.world.lock().plant, last) {
+            (Plant::OldSample, Some(last)) if last.role == Role::Primary => {
+                Report { position: last.position, ..report }
+            }
+            _ => report,
+        }
+    }
+}
+
+impl Probe for SimProbe {
+    async fn ask(&mut self) -> Result<Report, Failure> {
+        if let Some(link) = self.link.take() {
+            match self.ask_on(link).await {
+                Err(Trouble::Lost | Trouble::Refused) => {}
+                answer => return answer.map_err(failure),
+            }
+        }
+        let link = self.connected().await?;
+        self.ask_on(link).await.map_err(failure)
+    }
+
+    fn disconnect(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.world.lock().close(link);
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    fn system(&self) -> &'static str {
+        "postgresql"
+    }
+}
+
+impl Drop for SimProbe {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
+fn failure(trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::Lost | Trouble::Refused => Failure::Connection(in_words(trouble)),
+        Trouble::Code(_) => Failure::Unavailable(in_words(trouble)),
+    }
+}
+
+/// Holds the number of probes against the budget.
+fn count(state: &mut State, process: usize, server: usize) {
+    let second = state.now_ms() / 1_000;
+    let (of, count) = state.probes.entry((process, server)).or_default();
+    if *of != second {
+        (*of, *count) = (second, 0);
+    }
+    *count += 1;
+    if *count == MOST_PROBES {
+        let in_a_second = *count;
+        let violation = Violation::TooManyProbes { process, server, in_a_second };
+        oracle::note(state, violation, None);
+    }
+    state.count("probes");
+}
+
+/// What a server says of itself now.
+fn report(state: &State, server: usize) -> Report {
+    let its = &state.servers[server];
+    let plant = state.plant;
+    let replayed = match plant {
+        Plant::ReceivedAsReplayed => its.durable,
+        Plant::AlwaysFresh => state.history.len(its.branch),
+        _ => its.replayed,
+    };
+    let (role, position, received) = match its.is_primary {
+        true => (Role::Primary, position(state, its, state.history.len(its.branch)), None),
+        false => {
+            let received = position(state, its, its.durable);
+            (Role::Replica, position(state, its, replayed), Some(received))
+        }
+    };
+    let replication = match (its.is_primary, its.receives, its.is_paused) {
+        (true, _, _) => Replication::NotApplicable,
+        (false, true, true) => Replication::Paused,
+        (false, true, false) => Replication::Running,
+        (false, false, _) => Replication::Stopped,
+    };
+    let is_numbered = state.kind == Kind::Timelines;
+    let oldest = its.running.first().copied().unwrap_or(its.next_transaction);
+    let transactions = (its.is_primary && is_numbered)
+        .then_some(Transactions::Numbered { oldest, next: its.next_transaction });
+    let identity = if is_numbered { SYSTEM.to_string() } else { uuid(its.source) };
+    let ancestry = match is_numbered {
+        true => None,
+        false => Ancestry::mysql(&uuid(its.source)).ok(),
+    };
+    let info = ServerInfo {
+        identity: Some(identity.into()),
+        writable: Some(its.is_primary),
+        receives: (!its.is_primary).then_some(its.receives),
+        applies: (!its.is_primary).then_some(!its.is_paused),
+        monitors: u32::try_from(state.told_timeline.len()).ok(),
+        read_only: is_numbered.then_some(ReadOnly::Session),
+        ..ServerInfo::default()
+    };
+    let run = incarnation(server, its.run, plant);
+    Report {
+        position: Some(position),
+        received,
+        replication,
+        transactions,
+        ancestry,
+        info,
+        ..Report::new(role, run)
+    }
+}
+
+/// So much of a server's branch, in the words of its kind.
+fn position(state: &State, its: &Server, len: usize) -> Position {
+    match state.kind {
+        Kind::Timelines => {
+            let bytes = u64::try_from(len * RECORD_BYTES).unwrap_or(u64::MAX);
+            let timeline = match state.plant {
+                Plant::OneTimeline => 1,
+                _ => state.history.branches[its.branch].timeline,
+            };
+            Position::Wal { system: SYSTEM, timeline, lsn: Lsn::from_bytes(bytes) }
+        }
+        Kind::GtidSets => Position::GtidSet(executed(state, its, len)),
+    }
+}
+
+/// What is executed of that. A primary has in it only what it shows.
+fn executed(state: &State, its: &Server, len: usize) -> GtidSet {
+    let parts = state.history.sources(its.branch, len).filter(|(_, from, until)| from < until);
+    let sets: Vec<String> = parts
+        .map(|(source, from, until)| {
+            let mut text = uuid(source);
+            let mut next = from;
+            let hidden = its.hidden.range(from..until).copied();
+            for end in hidden.chain([until]) {
+                if next < end {
+                    text.push_str(&format!(":{}-{}", next - from + 1, end - from));
+                }
+                next = end + 1;
+            }
+            text
+        })
+        .filter(|text| text.contains(':'))
+        .collect();
+    sets.join(",").parse().unwrap_or_default()
+}
+
+fn uuid(source: u64) -> String {
+    format!("3e11fa47-71ca-11e1-9e33-{:012x}", source + 1)
+}

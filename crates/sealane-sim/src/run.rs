@@ -1,0 +1,280 @@
+//! One run of a scenario: a thread, a clock that stands still while anybody is busy, a world.
+//!
+//! # Why it is always the same run
+//! Everything runs on one thread, and tokio's paused clock moves only when all tasks wait. Tasks
+//! are woken in the order in which they began to wait. What is drawn comes from the seed: of the
+//! scenario, of the world's delays, and of the product's own choices (`Entropy`). The product's
+//! `select!`s are biased, because tokio's own choice among ready branches can be seeded only with
+//! an unstable option. Nothing waits for a socket, a file or another thread. (`turmoil` simulates
+//! TCP for whoever speaks it, and sqlx has no seam for a transport; `madsim` replaces tokio for all
+//! dependencies, and sqlx is not ported to it.)
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicU64},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use sealane::{
+    Config, RoutedConnection,
+    assembly::{OpenLenders, Parts, assemble},
+};
+use sealane_core::{Endpoint as Address, Engine, Event, HealthPolicy, Topology};
+use sealane_monitor::{BoxProbe, Entropy, TopologyStore};
+use sealane_sql::Dialect;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, broadcast},
+};
+
+use crate::{
+    coverage::Told,
+    draw::Draw,
+    fault::{calm, inflict},
+    lender::Endpoint,
+    oracle,
+    probe::SimProbe,
+    replication::follow,
+    scenario::{Kind, Scenario},
+    user::{Company, Person, insert, select, short},
+    violation::Violation,
+    world::World,
+};
+
+/// What became of a scenario.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Every promise that was broken.
+    pub violations: Vec<Violation>,
+    /// The hash of the trace: two runs with the same hash are the same run.
+    pub hash: u64,
+    /// What happened, line by line.
+    pub trace: String,
+    /// What was reached, and how often.
+    pub counts: BTreeMap<String, u64>,
+    /// How much time has passed in the world.
+    pub simulated: Duration,
+}
+
+/// Runs a scenario.
+///
+/// # Panics
+/// If the runtime cannot be made.
+#[must_use]
+pub fn run(scenario: &Scenario) -> Outcome {
+    let told = Told::default();
+    let listening = told.listen();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing that could be missing");
+    let (world, simulated) = runtime.block_on(lives(scenario));
+    drop(runtime);
+    drop(listening);
+    // By now nobody else holds it: all tasks are gone.
+    let mut state = world.lock();
+    for line in told.take() {
+        state.count(&line);
+    }
+    let (violations, counts) =
+        (std::mem::take(&mut state.violations), std::mem::take(&mut state.counts));
+    let (trace, hash) = state.trace.take();
+    Outcome { violations, hash, trace, counts, simulated }
+}
+
+async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
+    let Scenario { servers, processes, seed, .. } = *scenario;
+    let world = World::new(scenario);
+    for server in 1..servers {
+        tokio::spawn(follow(Arc::clone(&world), server));
+    }
+    // It may become a replica later.
+    tokio::spawn(follow(Arc::clone(&world), 0));
+    let idle = Handle::current().metrics().num_alive_tasks();
+    let lent = Arc::new(Semaphore::new(0));
+    let mut handles = Vec::new();
+    for process in 0..processes {
+        handles.push(process_of(&world, process, seed, &lent).await);
+    }
+    busy(scenario, &world, &handles).await;
+    check_calm(&world, &handles).await;
+    check_rest(&world, &handles, &lent);
+    drop(handles);
+    // Pings before connections go back, goodbyes.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let alive = Handle::current().metrics().num_alive_tasks();
+    if alive > idle {
+        let what = format!("{} tasks", alive - idle);
+        oracle::note(&mut world.lock(), Violation::Leak { what }, None);
+    }
+    let simulated = Duration::from_millis(world.lock().now_ms());
+    (world, simulated)
+}
+
+/// The product, in one process.
+async fn process_of(
+    world: &Arc<World>,
+    process: usize,
+    seed: u64,
+    lent: &Arc<Semaphore>,
+) -> RoutedConnection {
+    let (count, kind) = {
+        let state = world.lock();
+        (state.servers.len(), state.kind)
+    };
+    let (engine, dialect) = match kind {
+        Kind::Timelines => (Engine::Postgres, Dialect::PostgreSql),
+        Kind::GtidSets => (Engine::MySql, Dialect::MySql),
+    };
+    let names = (0..count).map(|n| format!("server-{n}"));
+    let endpoints = names.clone().map(|name| Address::new(name.clone(), name)).collect();
+    let draw = Mutex::new(Draw::new(seed ^ (process as u64 + 1)));
+    let entropy = Entropy::new(move || draw.lock().unwrap_or_else(PoisonError::into_inner).word());
+    let topology = Topology::new(endpoints);
+    let store = TopologyStore::with_entropy(topology, HealthPolicy::default(), entropy);
+    let probes = (0..count)
+        .map(|endpoint| BoxProbe::new(SimProbe::new(Arc::clone(world), process, endpoint)));
+    let pools = (0..count).map(|endpoint| -> Box<dyn OpenLenders> {
+        let (world, store, lent) = (Arc::clone(world), Arc::clone(&store), Arc::clone(lent));
+        Box::new(Endpoint { world, process, endpoint, store, lent })
+    });
+    let config = Config::new("postgres://app@server-0/shop")
+        .token_key([7_u8; 32])
+        .primary_wait(Duration::from_secs(5));
+    let events = (store.events(), Arc::downgrade(&store));
+    tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
+    assemble(Parts {
+        config,
+        engine,
+        dialect,
+        probes: probes.collect(),
+        pools: pools.collect(),
+        store,
+    })
+    .await
+}
+
+/// Writes down what a process learns, as long as it lives.
+async fn tell(
+    world: Arc<World>,
+    process: usize,
+    mut events: broadcast::Receiver<Event>,
+    store: Weak<TopologyStore>,
+) {
+    while let Ok(event) = events.recv().await {
+        let Some(store) = store.upgrade() else { return };
+        let mut state = world.lock();
+        state.trace.note(format_args!("  process {process}: {}", event.named(&store.topology())));
+        let kind = format!("{event:?}");
+        state.count(&format!("event: {}", kind.split([' ', '{']).next().unwrap_or_default()));
+    }
+}
+
+/// Users and faults, until all of it is over.
+async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnection]) {
+    let person = |user: &crate::scenario::User| {
+        let handle = &handles[user.process];
+        let db = if user.shares { handle.clone() } else { handle.session() };
+        Mutex::new(Person::new(user.process, db))
+    };
+    let company = Arc::new(Company {
+        world: Arc::clone(world),
+        processes: handles.to_vec(),
+        users: scenario.users.iter().map(person).collect(),
+        next_write: AtomicU64::new(1),
+        refused: Mutex::default(),
+    });
+    let mut working = Vec::new();
+    for (number, user) in scenario.users.iter().enumerate() {
+        let (company, steps) = (Arc::clone(&company), user.steps.clone());
+        working.push(tokio::spawn(async move {
+            for (pause_ms, step) in steps {
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                company.step(number, step).await;
+            }
+        }));
+    }
+    let faults = scenario.faults.iter();
+    let faults: Vec<_> = faults
+        .map(|(at_ms, fault)| tokio::spawn(inflict(Arc::clone(world), *at_ms, *fault)))
+        .collect();
+    for fault in faults {
+        joined(world, fault.await);
+    }
+    calm(world);
+    for work in working {
+        joined(world, work.await);
+    }
+    let refused = company.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    oracle::check_writes(&mut world.lock(), &refused);
+}
+
+/// A panic of a task is a defect, too.
+fn joined(world: &World, end: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = end {
+        let violation = Violation::Leak { what: format!("a task ended: {error}") };
+        oracle::note(&mut world.lock(), violation, None);
+    }
+}
+
+/// How long the world takes to recover when nothing goes wrong any more.
+const RECOVERY: Duration = Duration::from_secs(8);
+
+/// When all is well for a while, everything works, and reads run on replicas.
+async fn check_calm(world: &Arc<World>, handles: &[RoutedConnection]) {
+    tokio::time::sleep(RECOVERY).await;
+    for (process, db) in handles.iter().enumerate() {
+        let session = db.session();
+        let mut on_replicas = 0;
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match session.query_one_raw(select()).await.and_then(|row| place(row.as_ref())) {
+                Ok(shown) => {
+                    let state = world.lock();
+                    on_replicas += usize::from(!state.snapshots[shown].by_primary);
+                }
+                Err(error) => {
+                    let why = short(&error);
+                    let violation = Violation::FailedInCalm { process, why };
+                    oracle::note(&mut world.lock(), violation, None);
+                }
+            }
+        }
+        // A number that no user has.
+        let written = session.execute_raw(insert(u64::MAX / 4 + process as u64, "")).await;
+        if let Err(error) = written {
+            let why = format!("a write: {}", short(&error));
+            oracle::note(&mut world.lock(), Violation::FailedInCalm { process, why }, None);
+        }
+        if on_replicas == 0 {
+            let choices = db.explain(&select().sql).choices;
+            let why = choices.iter().map(|it| format!("{} {:?}", it.endpoint, it.refusal));
+            let why = why.collect::<Vec<_>>().join(", ");
+            oracle::note(&mut world.lock(), Violation::StuckToPrimary { process, why }, None);
+        }
+    }
+}
+
+fn place(row: Option<&QueryResult>) -> Result<usize, DbErr> {
+    let shown: i64 = row.ok_or_else(|| DbErr::Custom("no row".to_owned()))?.try_get("", "shown")?;
+    usize::try_from(shown).map_err(|_| DbErr::Custom("no snapshot".to_owned()))
+}
+
+/// When nothing runs, nothing is held.
+fn check_rest(world: &World, handles: &[RoutedConnection], lent: &Semaphore) {
+    let mut leaks = Vec::new();
+    if lent.available_permits() > 0 {
+        leaks.push(format!("{} connections", lent.available_permits()));
+    }
+    for (process, db) in handles.iter().enumerate() {
+        for endpoint in db.status().endpoints.iter().filter(|it| it.in_flight > 0) {
+            let (name, count) = (&endpoint.name, endpoint.in_flight);
+            leaks.push(format!("{count} statements in flight on {name} in process {process}"));
+        }
+    }
+    for what in leaks {
+        oracle::note(&mut world.lock(), Violation::Leak { what }, None);
+    }
+}

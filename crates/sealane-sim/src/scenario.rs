@@ -1,0 +1,235 @@
+//! What happens in one world: drawn from a seed, and made smaller when it fails.
+//!
+//! Everything is drawn before it runs. So a fault or a statement can be left out, and the rest of
+//! the scenario stays what it was.
+
+use clap::ValueEnum;
+
+use crate::{draw::Draw, plant::Plant};
+
+/// How servers tell how far they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// As PostgreSQL: a place in the log, on a timeline.
+    Timelines,
+    /// As MySQL: a set of transactions, each with the server that wrote it first.
+    GtidSets,
+}
+
+/// A world and all that is done in it.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Where all of it comes from, and the small delays while it runs.
+    pub seed: u64,
+    /// The kind of servers.
+    pub kind: Kind,
+    /// How many servers there are, the primary included.
+    pub servers: usize,
+    /// How many processes use them.
+    pub processes: usize,
+    /// What each user does.
+    pub users: Vec<User>,
+    /// What goes wrong, and when, in milliseconds.
+    pub faults: Vec<(u64, Fault)>,
+    /// What is wrong on purpose.
+    pub plant: Plant,
+}
+
+/// One who does one thing after the other in a session.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Where the session begins.
+    pub process: usize,
+    /// Whether it is the session of the handle that everybody shares.
+    pub shares: bool,
+    /// What is done, each after so many milliseconds.
+    pub steps: Vec<(u64, Step)>,
+}
+
+/// One thing that a user does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Reads, and asks for the own writes.
+    Read,
+    /// Reads something no older than so many milliseconds.
+    ReadBound(u64),
+    /// Reads whatever there is.
+    ReadEventual,
+    /// Reads on the primary.
+    ReadStrong,
+    /// Reads through the handle that everybody shares.
+    ReadShared,
+    /// Streams so many rows.
+    Stream(usize),
+    /// Writes.
+    Write,
+    /// Writes by a query that returns rows.
+    WriteReturning,
+    /// Reads so many times in a read-only transaction.
+    ReadTransaction(usize),
+    /// Writes so many times in a transaction.
+    WriteTransaction(usize, Ends),
+    /// Gives a read up after so many milliseconds.
+    CancelledRead(u64),
+    /// Gives a write up after so many milliseconds.
+    CancelledWrite(u64),
+    /// Goes on with a session that begins as this one.
+    Fork,
+    /// Takes over what another user knows.
+    Merge(usize),
+    /// Goes on in another process, with a token.
+    Move(usize),
+}
+
+/// How a transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// With a commit.
+    Commit,
+    /// With a rollback.
+    Rollback,
+    /// It is dropped.
+    Dropped,
+}
+
+/// Something that goes wrong, for so many milliseconds.
+#[allow(missing_docs, reason = "the names of the fields say it")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A replica shows late what it has.
+    Lag { server: usize, delay_ms: u64, for_ms: u64 },
+    /// A replica shows nothing new.
+    Pause { server: usize, for_ms: u64 },
+    /// A replica cancels queries.
+    Conflicts { server: usize, percent: u64, for_ms: u64 },
+    /// A server dies and comes back as what it was.
+    Crash { server: usize, for_ms: u64, older: usize },
+    /// A server stands still, or only its processes that serve clients do.
+    Freeze { server: usize, queries_only: bool, for_ms: u64 },
+    /// Nothing gets from a process to a server or back.
+    Cut { process: usize, server: usize, for_ms: u64 },
+    /// A server does not reach the others.
+    CutOff { server: usize, for_ms: u64 },
+    /// All connections of a process to a server break.
+    Reset { process: usize, server: usize },
+    /// A server takes no more connections.
+    Full { server: usize, for_ms: u64 },
+    /// The primary is lost, and a replica takes its place after a while. The old one comes back
+    /// later, and takes writes for a while until somebody makes a replica of it.
+    Failover { loss: Loss, candidate: usize, after_ms: u64, back_ms: u64, unfenced_ms: u64 },
+    /// Two addresses lead to each other's servers from now on.
+    Swap { one: usize, other: usize },
+}
+
+/// How a primary is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It dies.
+    Crash,
+    /// It stands still.
+    Freeze,
+    /// It goes on, and its replicas do not hear of it.
+    Alone,
+}
+
+/// How long users are busy.
+const BUSY_MS: u64 = 40_000;
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Self {
+        let draw = &mut Draw::new(seed);
+        let servers = 2 + draw.below(3);
+        let processes = 1 + draw.below(2);
+        let count = 2 + draw.below(4);
+        let users = (0..count).map(|_| user(&mut draw.split(), processes, count)).collect();
+        let mut faults: Vec<_> = (0..draw.within(0..=7))
+            .map(|_| (draw.within(1_000..=BUSY_MS - 5_000), fault(draw, servers, processes)))
+            .collect();
+        faults.sort_by_key(|(at_ms, _)| *at_ms);
+        let kind = if draw.percent(30) { Kind::GtidSets } else { Kind::Timelines };
+        if kind == Kind::GtidSets {
+            faults.retain(|(_, fault)| !is_too_much(fault));
+        }
+        Scenario { seed, kind, servers, processes, users, faults, plant: Plant::Nothing }
+    }
+
+    /// How much it is, for telling which of two is smaller.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let steps: usize = self.users.iter().map(|user| user.steps.len()).sum();
+        self.servers + self.processes + self.faults.len() + steps
+    }
+}
+
+/// What sealane does not keep its promises in. Without timelines, an endpoint that was the primary
+/// stays it when its address moves to a primary that was replaced, although the true one answers at
+/// another address (seed 75 with such faults).
+fn is_too_much(fault: &Fault) -> bool {
+    matches!(fault, Fault::Swap { .. })
+}
+
+fn user(draw: &mut Draw, processes: usize, users: usize) -> User {
+    let (process, shares) = (draw.below(processes), draw.percent(20));
+    // Some are in a hurry, some are not.
+    let slowest_ms = [30, 150, 600][draw.below(3)];
+    let (mut steps, mut ends_ms) = (Vec::new(), 0);
+    while ends_ms < BUSY_MS && steps.len() < 300 {
+        // Now and then a pause: the next step finds a calm process.
+        let pause_ms =
+            if draw.percent(4) { draw.within(1_000..=4_000) } else { draw.within(0..=slowest_ms) };
+        steps.push((pause_ms, step(draw, processes, users)));
+        ends_ms += pause_ms + 8;
+    }
+    User { process, shares, steps }
+}
+
+fn step(draw: &mut Draw, processes: usize, users: usize) -> Step {
+    match draw.below(100) {
+        0..=39 => Step::Read,
+        40..=45 => Step::ReadBound([50, 500, 3_000][draw.below(3)]),
+        46..=48 => Step::ReadEventual,
+        49..=50 => Step::ReadStrong,
+        51..=53 => Step::ReadShared,
+        54..=57 => Step::Stream(draw.below(3)),
+        58..=75 => Step::Write,
+        76..=79 => Step::WriteReturning,
+        80..=83 => Step::ReadTransaction(1 + draw.below(3)),
+        84..=88 => {
+            let ends = [Ends::Commit, Ends::Commit, Ends::Rollback, Ends::Dropped][draw.below(4)];
+            Step::WriteTransaction(1 + draw.below(3), ends)
+        }
+        89..=90 => Step::CancelledRead(draw.within(0..=8)),
+        91..=92 => Step::CancelledWrite(draw.within(0..=12)),
+        93..=94 => Step::Fork,
+        95..=96 => Step::Merge(draw.below(users)),
+        _ => Step::Move(draw.below(processes)),
+    }
+}
+
+fn fault(draw: &mut Draw, servers: usize, processes: usize) -> Fault {
+    let (server, process) = (draw.below(servers), draw.below(processes));
+    let for_ms = [300, 1_500, 6_000][draw.below(3)] + draw.within(0..=500);
+    match draw.below(20) {
+        0..=2 => {
+            Fault::Lag { server, delay_ms: [20, 200, 2_000][draw.below(3)], for_ms: for_ms * 2 }
+        }
+        3..=4 => Fault::Pause { server, for_ms },
+        5 => Fault::Conflicts { server, percent: 60, for_ms },
+        6..=7 => Fault::Crash { server, for_ms, older: draw.below(4) },
+        8..=9 => Fault::Freeze { server, queries_only: draw.percent(50), for_ms },
+        10..=11 => Fault::Cut { process, server, for_ms },
+        12 => Fault::CutOff { server, for_ms },
+        13..=14 => Fault::Reset { process, server },
+        15 => Fault::Full { server, for_ms },
+        16..=18 => Fault::Failover {
+            loss: [Loss::Crash, Loss::Freeze, Loss::Alone][draw.below(3)],
+            candidate: draw.below(servers),
+            after_ms: draw.within(100..=2_500),
+            back_ms: for_ms,
+            unfenced_ms: draw.within(0..=2_500),
+        },
+        _ => Fault::Swap { one: server, other: draw.below(servers) },
+    }
+}

@@ -1,0 +1,220 @@
+//! What a server does with a statement.
+//!
+//! A commit has four moments: its record is written, it is on disk (from then on it is sent to
+//! replicas), it is visible, and it is answered. A replica may show it before its primary does.
+
+use std::sync::Arc;
+
+use sea_orm::{Statement, Value};
+use sealane::assembly::{Answer, Row};
+
+use crate::{
+    error::Trouble,
+    history::{CommitId, WriteId},
+    plant::Plant,
+    server::Server,
+    violation::Violation,
+    world::{LinkId, OpenTransaction, Refusal, State, World},
+};
+
+/// A statement that a server understands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Request {
+    Ping,
+    Begin { is_reading: bool },
+    Commit,
+    Rollback,
+    Read,
+    Write(WriteId),
+}
+
+impl Request {
+    pub(crate) fn parse(statement: &Statement) -> Request {
+        let id = statement.values.as_ref().and_then(|values| match values.0.first() {
+            Some(Value::BigInt(Some(id))) => u64::try_from(*id).ok(),
+            _ => None,
+        });
+        match (statement.sql.as_str(), id) {
+            ("BEGIN", _) => Request::Begin { is_reading: false },
+            ("BEGIN READ ONLY", _) => Request::Begin { is_reading: true },
+            ("COMMIT", _) => Request::Commit,
+            ("ROLLBACK", _) => Request::Rollback,
+            (sql, Some(id)) if sql.starts_with("INSERT") => Request::Write(id),
+            _ => Request::Read,
+        }
+    }
+}
+
+/// Carries a request there and the answer back. It goes on when nobody waits for it any more.
+pub(crate) async fn serve(
+    world: Arc<World>,
+    link: LinkId,
+    request: Request,
+) -> Result<Answer, Trouble> {
+    if !world.travel(link).await {
+        return Err(Trouble::Lost);
+    }
+    let answer = run(&world, link, request).await;
+    match world.travel(link).await {
+        true => answer,
+        false => Err(Trouble::Lost),
+    }
+}
+
+async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Trouble> {
+    works(world, link).await?;
+    match request {
+        Request::Ping => {}
+        Request::Begin { is_reading } => {
+            let begun = OpenTransaction { is_reading, writes: Vec::new() };
+            world.lock().transactions.insert(link, begun);
+        }
+        Request::Rollback => drop(world.lock().transactions.remove(&link)),
+        Request::Commit => {
+            let ended = world.lock().transactions.remove(&link);
+            let writes = ended.map(|it| it.writes).unwrap_or_default();
+            if !writes.is_empty() {
+                commit(world, link, writes).await?;
+            }
+        }
+        Request::Read => return read(world, link),
+        Request::Write(id) => return write(world, link, id).await,
+    }
+    Ok(Answer::default())
+}
+
+/// Some work of a server.
+async fn works(world: &World, link: LinkId) -> Result<(), Trouble> {
+    world.pass(0, 2).await;
+    match world.served(link, false).await {
+        true => Ok(()),
+        false => Err(Trouble::Lost),
+    }
+}
+
+fn read(world: &World, link: LinkId) -> Result<Answer, Trouble> {
+    let mut state = world.lock();
+    let its = state.server_of(link).ok_or(Trouble::Lost)?;
+    let (server, conflicts) = (its.number, if its.is_primary { 0 } else { its.conflicts });
+    if state.draw.percent(conflicts) {
+        return Err(state.says(Refusal::Conflict));
+    }
+    let shown = state.show(server);
+    state.trace.note(format_args!("  link {link}: server {server} reads"));
+    let id = i64::try_from(shown).unwrap_or(i64::MAX);
+    let row = Row::from([("shown".to_owned(), Value::BigInt(Some(id)))]);
+    Ok(Answer { rows: vec![row.clone(), row], affected: 0 })
+}
+
+async fn write(world: &World, link: LinkId, id: WriteId) -> Result<Answer, Trouble> {
+    let is_open = {
+        let mut state = world.lock();
+        let is_reading = state.links.get(&link).is_some_and(|it| it.is_reading);
+        let server = state.server_of(link).ok_or(Trouble::Lost)?;
+        let (number, is_primary) = (server.number, server.is_primary);
+        if is_reading {
+            state.violations.push(Violation::WriteAsRead { id, server: number });
+        }
+        let refusal = state.says(Refusal::ReadOnly);
+        let open = state.transactions.get_mut(&link);
+        if is_reading || !is_primary || open.as_ref().is_some_and(|it| it.is_reading) {
+            return Err(refusal);
+        }
+        open.map(|it| it.writes.push(id)).is_some()
+    };
+    if !is_open {
+        commit(world, link, vec![id]).await?;
+    }
+    Ok(Answer { affected: 1, ..Answer::default() })
+}
+
+/// One run of one server, which goes on with a commit whoever waits for it.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    server: usize,
+    number: u32,
+}
+
+impl Run {
+    /// Its state, unless that run is over.
+    fn of(self, state: &mut State) -> Result<&mut Server, Trouble> {
+        let its = &mut state.servers[self.server];
+        if its.is_up && its.run == self.number { Ok(its) } else { Err(Trouble::Lost) }
+    }
+
+    /// Some time in which it does not stand still.
+    async fn works(self, world: &World) -> Result<(), Trouble> {
+        world.pass(0, 2).await;
+        world
+            .until(|state| {
+                let its = &state.servers[self.server];
+                its.serves() || !its.is_up || its.run != self.number
+            })
+            .await;
+        self.of(&mut world.lock()).map(drop)
+    }
+}
+
+async fn commit(world: &World, link: LinkId, writes: Vec<WriteId>) -> Result<(), Trouble> {
+    let (run, is_lie) = {
+        let mut state = world.lock();
+        let is_lie = state.plant == Plant::LostSaysReadOnly && state.draw.percent(3);
+        let its = state.server_of(link).ok_or(Trouble::Lost)?;
+        (Run { server: its.number, number: its.run }, is_lie)
+    };
+    let transaction = begin(world, run)?;
+    run.works(world).await?;
+    let (commit, place) = append(world, run, link, writes)?;
+    world.pass(0, 2).await;
+    flush(world, run, place)?;
+    run.works(world).await?;
+    let mut state = world.lock();
+    let now_ms = state.now_ms();
+    let its = run.of(&mut state)?;
+    its.hidden.remove(&place);
+    its.running.remove(&transaction);
+    state.history.commits[commit].visible_at_ms = Some(now_ms);
+    if is_lie { Err(state.says(Refusal::ReadOnly)) } else { Ok(()) }
+}
+
+/// A transaction that writes gets a number.
+fn begin(world: &World, run: Run) -> Result<u64, Trouble> {
+    let mut state = world.lock();
+    let refusal = state.says(Refusal::ReadOnly);
+    let its = run.of(&mut state)?;
+    if !its.is_primary {
+        return Err(refusal);
+    }
+    let transaction = its.next_transaction;
+    its.next_transaction += 1;
+    its.running.insert(transaction);
+    Ok(transaction)
+}
+
+/// Its record is written.
+fn append(
+    world: &World,
+    run: Run,
+    link: LinkId,
+    writes: Vec<WriteId>,
+) -> Result<(CommitId, usize), Trouble> {
+    let mut state = world.lock();
+    let branch = run.of(&mut state)?.branch;
+    state.trace.note(format_args!("  link {link}: server {} writes {writes:?}", run.server));
+    let (commit, place) = state.history.append(branch, writes.clone());
+    state.servers[run.server].hidden.insert(place);
+    for id in writes {
+        state.commits_of.entry(id).or_default().push(commit);
+    }
+    Ok((commit, place))
+}
+
+/// Everything up to there is on the disk of its primary.
+fn flush(world: &World, run: Run, place: usize) -> Result<(), Trouble> {
+    let mut state = world.lock();
+    let its = run.of(&mut state)?;
+    its.durable = its.durable.max(place + 1);
+    drop(state);
+    world.note_growth();
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Some hundreds of worlds. Longer runs: `cargo run --release -p sealane-sim`.
+
+use rstest::rstest;
+use sealane_sim::{Outcome, Plant, Scenario, run, story};
+
+/// How many worlds are looked at. More would take longer than they tell.
+const WORLDS: u64 = 120;
+/// Within so many worlds a fault is found that was planted.
+const FOUND_WITHIN: u64 = 10;
+
+fn run_and_hold(seed: u64) -> Outcome {
+    let scenario = Scenario::drawn(seed);
+    let outcome = run(&scenario);
+    assert!(outcome.violations.is_empty(), "{}", story(&scenario, &outcome));
+    outcome
+}
+
+#[test]
+fn no_promise_is_broken_in_any_world() {
+    let mut on_replicas = 0;
+    for seed in 0..WORLDS {
+        on_replicas += run_and_hold(seed).counts.get("reads on replicas").copied().unwrap_or(0);
+    }
+    assert!(on_replicas > 100 * WORLDS, "only {on_replicas} reads on replicas tell nothing");
+}
+
+#[test]
+fn no_promise_is_broken_in_a_world_where_one_was() {
+    let seeds = include_str!("corpus.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in seeds {
+        let (seed, _) = line.split_once(' ').unwrap();
+        run_and_hold(seed.parse().unwrap());
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 1_000..1_020 {
+        let scenario = Scenario::drawn(seed);
+        assert_eq!(run(&scenario).hash, run(&scenario).hash, "seed {seed}");
+    }
+}
+
+#[rstest]
+#[case::a_stamp_that_is_read_late(Plant::OldSample, &["MissedWrite", "WentBack"])]
+#[case::a_replica_that_tells_what_it_received(Plant::ReceivedAsReplayed, &["MissedWrite", "WentBack"])]
+#[case::replicas_that_are_always_fresh(Plant::AlwaysFresh, &["MissedWrite", "WentBack"])]
+#[case::sessions_that_do_not_ask(Plant::Eventual, &["MissedWrite", "WentBack"])]
+#[case::bounds_that_are_not_kept(Plant::LooseBound, &["TooStale"])]
+#[case::a_write_that_was_refused_after_all(Plant::LostSaysReadOnly, &["WrittenThough", "WrittenTwice"])]
+#[case::connections_that_do_not_come_back(Plant::LeakedConnections, &["Leak"])]
+fn what_is_planted_is_found(#[case] plant: Plant, #[case] kinds: &[&str]) {
+    let mut found = (0..FOUND_WITHIN)
+        .flat_map(|seed| run(&Scenario { plant, ..Scenario::drawn(seed) }).violations);
+    assert!(found.any(|it| kinds.contains(&it.kind().as_str())), "{plant:?} is not found");
+}

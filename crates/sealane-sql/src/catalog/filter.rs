@@ -1,0 +1,183 @@
+//! What a filter of MySQL's or MariaDB's replication leaves out.
+//!
+//! The rules are those of MySQL's manual, section 19.2.5 ("How Servers Evaluate Replication
+//! Filtering Rules"), for changes that are logged as rows. MariaDB's are the same. With
+//! `binlog_format=STATEMENT` a filter on databases goes by the database in use, which no table
+//! shows: an application that writes across databases must not filter in that way.
+
+use serde::Deserialize;
+
+/// The filters of one server. Tables are written `database.table`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ReplicationFilter {
+    /// If there are any, only these databases are replicated.
+    pub do_databases: Vec<String>,
+    /// These databases are not replicated.
+    pub ignore_databases: Vec<String>,
+    /// If there are any tables to replicate, by name or by pattern, no others are.
+    pub do_tables: Vec<String>,
+    /// These tables are not replicated.
+    pub ignore_tables: Vec<String>,
+    /// Patterns of tables to replicate, with `%`, `_` and `\`.
+    pub wild_do_tables: Vec<String>,
+    /// Patterns of tables that are not replicated.
+    pub wild_ignore_tables: Vec<String>,
+    /// Databases whose rows arrive under another name, and those other names.
+    pub rewritten_databases: Vec<String>,
+}
+
+impl ReplicationFilter {
+    /// Whether it leaves nothing out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same with all names in lower case, for servers that store them so.
+    #[must_use]
+    pub fn folded(mut self) -> Self {
+        let lists = [
+            &mut self.do_databases,
+            &mut self.ignore_databases,
+            &mut self.do_tables,
+            &mut self.ignore_tables,
+            &mut self.wild_do_tables,
+            &mut self.wild_ignore_tables,
+            &mut self.rewritten_databases,
+        ];
+        lists.into_iter().flatten().for_each(|name| *name = name.to_lowercase());
+        self
+    }
+
+    /// Whether it leaves the rows of a table out.
+    #[must_use]
+    pub fn leaves_out(&self, schema: &str, name: &str) -> bool {
+        let has_database = |list: &[String]| list.iter().any(|it| it == schema);
+        if has_database(&self.rewritten_databases) {
+            return true;
+        }
+        let leaves_out_database = match self.do_databases.is_empty() {
+            true => has_database(&self.ignore_databases),
+            false => !has_database(&self.do_databases),
+        };
+        leaves_out_database || self.leaves_out_table(&format!("{schema}.{name}"))
+    }
+
+    /// The first list that holds the table decides; without one, whether there is a list of tables
+    /// to replicate.
+    fn leaves_out_table(&self, table: &str) -> bool {
+        // MariaDB compares without case here, MySQL with it: what either may leave out is left out.
+        let folded = table.to_lowercase();
+        let has = |list: &[String]| list.iter().any(|it| it == table);
+        let matches = |list: &[String]| list.iter().any(|it| is_like(table, it));
+        let may_have = |list: &[String]| list.iter().any(|it| it.to_lowercase() == folded);
+        let may_match =
+            |list: &[String]| list.iter().any(|it| is_like(&folded, &it.to_lowercase()));
+        if has(&self.do_tables) {
+            return false;
+        }
+        if may_have(&self.ignore_tables) {
+            return true;
+        }
+        if matches(&self.wild_do_tables) {
+            return false;
+        }
+        may_match(&self.wild_ignore_tables)
+            || !(self.do_tables.is_empty() && self.wild_do_tables.is_empty())
+    }
+}
+
+/// `LIKE`, without folding case. Takes time in the product of both lengths at most.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let (text, pattern): (Vec<char>, Vec<char>) =
+        (text.chars().collect(), pattern.chars().collect());
+    // Which beginnings of the pattern match the text so far.
+    let mut reached = vec![false; pattern.len() + 1];
+    reached[0] = true;
+    let skip_percents = |reached: &mut Vec<bool>| {
+        for at in 0..pattern.len() {
+            if reached[at] && pattern[at] == '%' && !is_escaped(&pattern, at) {
+                reached[at + 1] = true;
+            }
+        }
+    };
+    skip_percents(&mut reached);
+    for character in text {
+        let mut next = vec![false; pattern.len() + 1];
+        for at in (0..pattern.len()).filter(|at| reached[*at]) {
+            match pattern[at] {
+                '%' => next[at] = true,
+                '_' => next[at + 1] = true,
+                '\\' if at + 1 < pattern.len() => next[at + 2] |= pattern[at + 1] == character,
+                plain => next[at + 1] |= plain == character,
+            }
+        }
+        reached = next;
+        skip_percents(&mut reached);
+    }
+    reached[pattern.len()]
+}
+
+/// Whether an odd number of backslashes stands before this place.
+fn is_escaped(pattern: &[char], at: usize) -> bool {
+    pattern[..at].iter().rev().take_while(|it| **it == '\\').count() % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&it| it.to_owned()).collect()
+    }
+
+    #[rstest]
+    #[case("shop.boat", "shop.boat", true)]
+    #[case("shop.boat", "shop.%", true)]
+    #[case("shop.boat", "%.b__t", true)]
+    #[case("shop.boat", "%", true)]
+    #[case("shop.boat", "shop.bo", false)]
+    #[case("shop.boat", "shop.boat_", false)]
+    #[case("my_shop.boat", r"my\_shop.%", true)]
+    #[case("my1shop.boat", r"my\_shop.%", false)]
+    #[case("a%b", r"a\%b", true)]
+    #[case("axb", r"a\%b", false)]
+    #[case("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "%a%a%a%a%a%a%a%a%a%c", false)]
+    fn patterns_are_those_of_like(#[case] text: &str, #[case] pattern: &str, #[case] is: bool) {
+        assert_eq!(is_like(text, pattern), is);
+    }
+
+    #[test]
+    fn databases_are_filtered_by_the_list_that_there_is() {
+        let only = ReplicationFilter { do_databases: list(&["shop"]), ..Default::default() };
+        assert!(!only.leaves_out("shop", "boat") && only.leaves_out("log", "boat"));
+        let but = ReplicationFilter { ignore_databases: list(&["log"]), ..Default::default() };
+        assert!(!but.leaves_out("shop", "boat") && but.leaves_out("log", "boat"));
+        let moved = ReplicationFilter { rewritten_databases: list(&["a", "b"]), ..only };
+        assert!(moved.leaves_out("a", "t") && moved.leaves_out("b", "t"));
+        assert!(!moved.leaves_out("shop", "t"));
+    }
+
+    #[test]
+    fn tables_are_filtered_by_the_first_list_that_holds_them() {
+        let filter = ReplicationFilter {
+            ignore_tables: list(&["shop.audit", "shop.log_kept"]),
+            wild_ignore_tables: list(&["shop.log%"]),
+            wild_do_tables: list(&[r"shop.log\_%"]),
+            do_tables: list(&["shop.audit"]),
+            ..Default::default()
+        };
+        assert!(!filter.leaves_out("shop", "audit"), "it is in the first list, too");
+        assert!(filter.leaves_out("shop", "log_kept"), "names come before patterns");
+        assert!(!filter.leaves_out("shop", "log_1"));
+        assert!(filter.leaves_out("shop", "logs"));
+        assert!(filter.leaves_out("shop", "boat"), "there are lists of what to replicate");
+        let ignores =
+            ReplicationFilter { wild_ignore_tables: list(&["shop.log%"]), ..Default::default() };
+        assert!(!ignores.leaves_out("shop", "boat") && ignores.leaves_out("shop", "logs"));
+        assert!(!ReplicationFilter::default().leaves_out("shop", "boat"));
+    }
+}

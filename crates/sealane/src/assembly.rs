@@ -1,0 +1,88 @@
+//! A door for simulators and test kits: a cluster assembled from parts that they bring.
+//!
+//! **Not covered by semantic versioning**, and not a second way to connect: applications use
+//! [`connect`](crate::connect). What comes in here is what a real server, its network and its
+//! driver would otherwise be: probes, and pools that lend connections. All the rest is the product
+//! as everybody runs it.
+//!
+//! SeaORM's own `proxy` was rejected: its COMMIT cannot fail, its BEGIN has no connection, it
+//! cannot stream, and it does not compile beside the drivers of MySQL and SQLite. Its `mock` cannot
+//! wait. So the seam is one level lower, at one connection of a pool. Of the mock only the rows are
+//! used, which nobody else can make, and a transaction as a stand-in where SeaORM's own type is
+//! asked for: it leads nowhere.
+
+use std::{fmt, sync::Arc};
+
+use sea_orm::DbBackend;
+use sealane_core::Engine;
+use sealane_monitor::{BoxProbe, Monitor, TopologyStore};
+use sealane_sql::{Classifier, Dialect};
+
+use crate::{
+    Config, RoutedConnection,
+    cluster::{Cluster, PoolTable},
+    pool::{EndpointPools, OpenPools, Pool, Pools, simulated::nowhere},
+};
+
+pub use crate::pool::simulated::{Answer, Connection, Lender, Row};
+
+/// Opens the pools of one endpoint.
+pub trait OpenLenders: Send + Sync {
+    /// The pools of this generation: for reads as a replica, and for all else.
+    fn open(&self, generation: u64) -> (Arc<dyn Lender>, Arc<dyn Lender>);
+}
+
+/// What a cluster is made of.
+pub struct Parts {
+    /// Policies and limits. Its URLs are not used.
+    pub config: Config,
+    /// The kind of servers.
+    pub engine: Engine,
+    /// Their SQL.
+    pub dialect: Dialect,
+    /// With the endpoints, in the order of `probes` and `pools`.
+    pub store: Arc<TopologyStore>,
+    /// One for each endpoint.
+    pub probes: Vec<BoxProbe>,
+    /// One for each endpoint.
+    pub pools: Vec<Box<dyn OpenLenders>>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+/// Observes all endpoints once, as [`connect`](crate::connect) does, without a catalog.
+pub async fn assemble(parts: Parts) -> RoutedConnection {
+    let Parts { config, engine, dialect, store, probes, pools } = parts;
+    let backend = match engine {
+        Engine::MySql => DbBackend::MySql,
+        _ => DbBackend::Postgres,
+    };
+    let monitor = Monitor::spawn(store, probes, config.schedule);
+    monitor.first_round(config.schedule.timeout_with_connect()).await;
+    let pools = pools.into_iter().map(|opener| {
+        let opener = Box::new(Opener { opener, backend });
+        EndpointPools::renewed(opener, nowhere(backend))
+    });
+    let cluster = Cluster::assemble(engine, monitor, PoolTable::new(pools)).configured(&config);
+    cluster.monitor.await_replication(config.schedule.quick * 10).await;
+    let classifier = Some(Arc::new(Classifier::new(dialect)));
+    let (reading, signer) = (config.reading, config.signer);
+    RoutedConnection::new(Cluster { classifier, reading, signer, ..cluster })
+}
+
+struct Opener {
+    opener: Box<dyn OpenLenders>,
+    backend: DbBackend,
+}
+
+impl OpenPools for Opener {
+    fn open(&self, generation: u64) -> Pools {
+        let pool = |lender| Pool { lender: Some(lender), ..nowhere(self.backend).into() };
+        let (reads, writes) = self.opener.open(generation);
+        Pools { generation, reads: pool(reads), writes: pool(writes) }
+    }
+}

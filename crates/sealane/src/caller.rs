@@ -1,0 +1,205 @@
+//! For whom a statement runs.
+//!
+//! A [`Caller`] is what all handles of one session have in common with each other and with what
+//! runs for them: the cluster, the session, and what the handle asks for. Whatever carries
+//! statements out takes a caller and never the public handle, which is a door for applications.
+
+use std::sync::Arc;
+
+use sealane_core::{
+    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Routable,
+    Session, Verdict, WhenAhead,
+};
+use sealane_sql::Classification;
+
+use crate::cluster::{Cluster, ReadRoute};
+
+/// Who asks for a statement: a session, and what its handle asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    cluster: Arc<Cluster>,
+    session: Arc<Session>,
+    wish: Wish,
+}
+
+/// What a handle asks for; what it leaves open its scope decides, or else the
+/// configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    pub(crate) consistency: Option<Consistency>,
+    pub(crate) fallback: Option<FallbackPolicy>,
+    pub(crate) when_ahead: Option<WhenAhead>,
+    pub(crate) group: Option<Arc<str>>,
+    pub(crate) tag: Option<Arc<str>>,
+    pub(crate) policy: Option<Arc<dyn ConsistencyPolicy>>,
+}
+
+impl Wish {
+    fn is_empty(&self) -> bool {
+        let Wish { consistency, fallback, when_ahead, group, tag, policy } = self;
+        consistency.is_none()
+            && fallback.is_none()
+            && when_ahead.is_none()
+            && group.is_none()
+            && tag.is_none()
+            && policy.is_none()
+    }
+
+    /// The same; what it leaves open, `outer` decides.
+    fn or(&self, outer: &Wish) -> Wish {
+        Wish {
+            consistency: self.consistency.or(outer.consistency),
+            fallback: self.fallback.or(outer.fallback),
+            when_ahead: self.when_ahead.or(outer.when_ahead),
+            group: self.group.as_ref().or(outer.group.as_ref()).cloned(),
+            tag: self.tag.as_ref().or(outer.tag.as_ref()).cloned(),
+            policy: both(outer.policy.as_ref(), self.policy.as_ref()),
+        }
+    }
+
+    /// The same with one more policy.
+    pub(crate) fn with_policy(self, policy: Arc<dyn ConsistencyPolicy>) -> Self {
+        Wish { policy: both(self.policy.as_ref(), Some(&policy)), ..self }
+    }
+}
+
+/// Two policies, each of which may refuse.
+#[derive(Debug)]
+struct Both(Arc<dyn ConsistencyPolicy>, Arc<dyn ConsistencyPolicy>);
+
+impl ConsistencyPolicy for Both {
+    fn name(&self) -> &'static str {
+        "several policies"
+    }
+
+    fn judge(&self, candidate: &Candidate<'_>, read: &ReadRequest) -> Verdict {
+        self.0.judge(candidate, read)?;
+        self.1.judge(candidate, read)
+    }
+}
+
+fn both(
+    one: Option<&Arc<dyn ConsistencyPolicy>>,
+    other: Option<&Arc<dyn ConsistencyPolicy>>,
+) -> Option<Arc<dyn ConsistencyPolicy>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(Arc::new(Both(Arc::clone(one), Arc::clone(other)))),
+        (one, other) => one.or(other).cloned(),
+    }
+}
+
+impl Caller {
+    /// Whoever uses the shared handle and asks for nothing.
+    pub(crate) fn shared(cluster: Cluster) -> Self {
+        let session = Session::shared(cluster.reading.tracking)
+            .waiting_for_others(cluster.reading.shared_waits);
+        let (cluster, session) = (Arc::new(cluster), Arc::new(session));
+        Caller { cluster, session, wish: Wish::default() }
+    }
+
+    /// The same caller with another session, of which the shared one hears.
+    pub(crate) fn with_session(&self, session: Session) -> Self {
+        Caller { session: Arc::new(session.beside(&self.session)), ..self.clone() }
+    }
+
+    /// The same caller, who asks for what `change` makes of the wish.
+    pub(crate) fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
+        Caller { wish: change(self.wish.clone()), ..self.clone() }
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    pub(crate) fn own_consistency(&self) -> Consistency {
+        self.wish.consistency.unwrap_or(self.cluster.reading.consistency)
+    }
+
+    /// What becomes of its reads for which no replica is good enough.
+    pub(crate) fn own_way_out(&self) -> FallbackPolicy {
+        self.wish.fallback.unwrap_or(self.cluster.reading.fallback)
+    }
+
+    /// What becomes of what it runs on the primary in a session that may be ahead of it.
+    pub(crate) fn own_when_ahead(&self) -> WhenAhead {
+        self.wish.when_ahead.unwrap_or(self.cluster.reading.when_ahead)
+    }
+
+    /// Whether it leaves everything to its scope and the configuration.
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        self.wish.is_empty()
+    }
+
+    /// Speaks for the session of `scoped`; what this handle leaves open, `scoped` decides.
+    pub(crate) fn in_session_of(&self, scoped: &Caller) -> Self {
+        let wish = self.wish.or(&scoped.wish);
+        Caller { wish, ..scoped.clone() }
+    }
+
+    /// Where the statement may run besides the primary; `None` if it is not a proved read. With
+    /// one endpoint nobody asks.
+    pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
+        let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        found.intent.is_read().then(|| self.route_of(&found))
+    }
+
+    /// Where a proved read may run besides the primary.
+    pub(crate) fn route_of(&self, read: &Classification) -> ReadRoute {
+        let mut routable = self.routable();
+        routable.tables = Some(&read.tables);
+        routable.cost = Some(&read.cost);
+        routable.hint = read.group.as_deref();
+        self.cluster.route(Some(read), routable)
+    }
+
+    /// Where a read-only transaction may run, whatever it will read.
+    pub(crate) fn route_of_transaction(&self) -> ReadRoute {
+        self.cluster.route(None, self.routable())
+    }
+
+    fn routable(&self) -> Routable<'_> {
+        let mut routable = Routable::new(self.own_consistency(), self.own_way_out());
+        routable.chose_consistency = self.wish.consistency.is_some();
+        routable.group = self.wish.group.as_deref();
+        routable.tag = self.wish.tag.as_deref();
+        routable
+    }
+
+    /// What the application's own policy is called.
+    pub(crate) fn policy(&self) -> Option<&'static str> {
+        self.wish.policy.as_ref().map(|policy| policy.name())
+    }
+
+    /// The group that a read asks for and that does not exist.
+    pub(crate) fn unknown_group(&self, read: &Classification) -> Option<String> {
+        let topology = self.cluster.store().topology();
+        let mut asked = [read.group.as_deref(), self.wish.group.as_deref()].into_iter().flatten();
+        asked.find(|group| topology.group(group).is_none()).map(str::to_owned)
+    }
+
+    /// What a read of this handle asks of an endpoint now.
+    pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
+        let max_lag = self.cluster.reading.max_lag;
+        ReadRequest::new(Access::Read, read.route.consistency, self.cluster.store().now())
+            .with_session(
+                self.session_now().view_of(&read.tables, self.cluster.catalog_generation()),
+            )
+            .among(read.route.among)
+            .within(read.horizon)
+            .with_max_lag(max_lag)
+            .with_policy(self.wish.policy.clone())
+    }
+
+    pub(crate) fn session_ref(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The session as it is by now, with what may have happened where nobody looks.
+    pub(crate) fn session_now(&self) -> &Arc<Session> {
+        if self.session.is_unwatched() {
+            let store = self.cluster.store();
+            self.session.catch_up(&store.topology(), store.now(), store.clock());
+        }
+        &self.session
+    }
+}

@@ -1,0 +1,135 @@
+//! A configuration from the environment.
+
+use std::env::VarError;
+
+use super::{Config, Warning};
+use crate::ConnectError;
+
+/// The primary's URL.
+const PRIMARY_VARIABLE: &str = "DATABASE_URL";
+/// The replicas' URLs.
+const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
+/// What it is often taken to be called.
+const SINGULAR_VARIABLE: &str = "DATABASE_REPLICA_URL";
+
+/// Reads the configuration from what `variable` says of each name.
+pub(super) fn parse(
+    variable: impl Fn(&str) -> Result<String, VarError>,
+) -> Result<Config, ConnectError> {
+    // The error of the standard library shows what is in the variable.
+    let read = |name: &'static str| match variable(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            let reason = "holds bytes that are not UTF-8; percent-encode those of a password";
+            Err(ConnectError::Environment { name, reason })
+        }
+    };
+    let wrong = |name, reason| Err(ConnectError::Environment { name, reason });
+    let primary = match read(PRIMARY_VARIABLE)? {
+        None => return wrong(PRIMARY_VARIABLE, "is not set in the environment"),
+        Some(text) if text.trim().is_empty() => return wrong(PRIMARY_VARIABLE, "is empty"),
+        Some(text) => text,
+    };
+    let mut config = match &urls(&primary)[..] {
+        [only] => Config::new(*only),
+        _ => {
+            let reason =
+                "holds more than one URL; those of replicas belong in DATABASE_REPLICA_URLS";
+            return wrong(PRIMARY_VARIABLE, reason);
+        }
+    };
+    let replicas = read(REPLICAS_VARIABLE)?;
+    match &replicas {
+        None if read(SINGULAR_VARIABLE)?.is_some() => {
+            let reason = "is set, and not read: the variable is called DATABASE_REPLICA_URLS";
+            return wrong(SINGULAR_VARIABLE, reason);
+        }
+        Some(text) if text.trim().is_empty() => config.warnings.push(Warning::NoReplicaUrls),
+        None | Some(_) => {}
+    }
+    Ok(urls(&replicas.unwrap_or_default()).into_iter().fold(config, Config::replica))
+}
+
+/// The URLs in a text, separated by commas, semicolons or white space. A separator is one only
+/// before the scheme of another URL, or at the end: it may be part of a password. What cannot be
+/// told apart stays together, and is refused when it is looked at.
+fn urls(text: &str) -> Vec<&str> {
+    let is_separator = |c: char| c == ',' || c == ';' || c.is_whitespace();
+    let begins = |at: usize| {
+        let (before, here) = text.split_at(at);
+        let scheme = here.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic());
+        (before.is_empty() || before.ends_with(is_separator))
+            && (is_scheme || here.starts_with("sqlite:"))
+    };
+    let mut urls = Vec::new();
+    let mut rest = 0;
+    for (at, _) in text.char_indices().filter(|(at, _)| *at > 0 && begins(*at)) {
+        urls.push(&text[rest..at]);
+        rest = at;
+    }
+    urls.push(&text[rest..]);
+    urls.into_iter().map(|url| url.trim_matches(is_separator)).filter(|it| !it.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::commas(" postgres://a,\n postgres://b postgres://c ,", &["postgres://a", "postgres://b", "postgres://c"])]
+    #[case::semicolons("postgres://a; postgres://b;", &["postgres://a", "postgres://b"])]
+    #[case::comma_in_a_password("postgres://app:ti,de@a/s,postgres://b", &["postgres://app:ti,de@a/s", "postgres://b"])]
+    #[case::of_the_file("sqlite:a.db;sqlite://b.db", &["sqlite:a.db", "sqlite://b.db"])]
+    #[case::none(" , ; ", &[])]
+    #[case::rest_without_a_scheme("postgres://a,b:5432", &["postgres://a,b:5432"])]
+    fn urls_are_separated(#[case] text: &str, #[case] expected: &[&str]) {
+        assert_eq!(urls(text), expected);
+    }
+
+    fn parse_with(variables: &[(&str, &str)]) -> Result<Config, ConnectError> {
+        parse(|name| {
+            let mut found = variables.iter().filter(|(its, _)| *its == name);
+            found.next().map(|(_, text)| (*text).to_owned()).ok_or(VarError::NotPresent)
+        })
+    }
+
+    #[rstest]
+    #[case::unset(&[], "DATABASE_URL is not set")]
+    #[case::empty(&[("DATABASE_URL", " ")], "DATABASE_URL is empty")]
+    #[case::two(&[("DATABASE_URL", "postgres://a:tide@b;postgres://c")], "DATABASE_URL holds more than one URL")]
+    #[case::singular(
+        &[("DATABASE_URL", "postgres://a"), ("DATABASE_REPLICA_URL", "postgres://b:tide@c")],
+        "DATABASE_REPLICA_URL is set, and not read: the variable is called DATABASE_REPLICA_URLS"
+    )]
+    fn a_wrong_variable_is_told_by_its_name(
+        #[case] variables: &[(&str, &str)],
+        #[case] told: &str,
+    ) {
+        let error = parse_with(variables).unwrap_err().to_string();
+        assert!(error.contains(told) && !error.contains("tide"), "{error}");
+    }
+
+    #[test]
+    fn no_replicas_in_a_variable_for_them_are_worth_a_warning() {
+        let variables = [("DATABASE_URL", "postgres://a"), ("DATABASE_REPLICA_URLS", "")];
+        assert_eq!(parse_with(&variables).unwrap().warnings, [Warning::NoReplicaUrls]);
+        assert_eq!(parse_with(&variables[..1]).unwrap().warnings, []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_text_is_not_shown() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let url = || OsString::from_vec(b"postgres://app:tide\xff@db-1/shop".to_vec());
+        let error = parse(|_| Err(VarError::NotUnicode(url()))).unwrap_err();
+        assert!(error.to_string().contains("DATABASE_URL holds bytes that are not UTF-8"));
+        assert!(!format!("{error} {error:?}").contains("tide"), "{error}");
+    }
+}

@@ -1,0 +1,35 @@
+//! How reads are served that ask for nothing else.
+
+use std::time::Duration;
+
+use sealane_core::{Consistency, FallbackPolicy, WhenAhead, WriteTracking};
+
+/// How reads are served that ask for nothing else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) consistency: Consistency,
+    pub(crate) fallback: FallbackPolicy,
+    pub(crate) when_ahead: WhenAhead,
+    pub(crate) max_lag: Option<Duration>,
+    pub(crate) tracking: WriteTracking,
+    /// Whether reads through the shared handle wait for the writes of all sessions.
+    pub(crate) shared_waits: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading {
+            // What an application expects that has never heard of replicas.
+            consistency: Consistency::ReadYourWrites,
+            fallback: FallbackPolicy::Primary,
+            // Going back is rare; waiting costs each transaction that follows a read on a replica.
+            when_ahead: WhenAhead::Primary,
+            // A replica further behind than this has a problem; its readers should not.
+            max_lag: Some(Duration::from_secs(30)),
+            // A handle for everybody would read on the primary as long as anybody writes.
+            tracking: WriteTracking::Tables,
+            // Work that leaves its session must not miss what the session wrote.
+            shared_waits: true,
+        }
+    }
+}

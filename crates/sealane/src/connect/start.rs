@@ -1,0 +1,251 @@
+//! What is told when a connection begins: one line of how it is set up, one for each thing that is
+//! wrong.
+
+use std::time::Duration;
+
+use sealane_core::{
+    Condition, Consistency, Endpoint, EndpointId, EndpointState, Engine, Failure, Health, Role,
+    Topology,
+};
+use sealane_monitor::ProbeSchedule;
+
+use crate::{Config, ConnectError, cluster::Cluster, config::Warning, error::safe};
+
+/// What the configuration asks of a start.
+#[derive(Debug)]
+pub(super) struct Start {
+    required_replicas: usize,
+    strict: bool,
+    warnings: Vec<Warning>,
+    /// What a server without replicas was seen to be.
+    only: Role,
+}
+
+/// Something that is wrong, in words.
+struct Trouble {
+    text: String,
+    /// Whether an event has told it.
+    is_told: bool,
+}
+
+impl Start {
+    pub(super) fn of(config: &Config) -> Self {
+        Start {
+            required_replicas: config.required_replicas,
+            strict: config.strict,
+            warnings: config.warnings.clone(),
+            only: Role::Unknown,
+        }
+    }
+
+    /// Takes note of what the only server is.
+    pub(super) fn note_only(&mut self, role: Role) {
+        self.only = role;
+    }
+
+    /// Logs how `cluster` is set up and what is wrong with it; whether it may begin so.
+    ///
+    /// # Errors
+    /// There are too few replicas, or something is wrong and nothing may be.
+    pub(super) fn tell(&self, cluster: &Cluster) -> Result<(), ConnectError> {
+        let topology = cluster.store().topology();
+        let troubles = self.troubles(&topology);
+        let all: Vec<_> = troubles.iter().map(|it| it.text.as_str()).collect();
+        let all = all.join("; ");
+        let found = topology.iter().filter(|(id, state)| {
+            state.role == Role::Replica && topology.condition(*id) == Condition::Serving
+        });
+        let (found, required) = (found.count(), self.required_replicas);
+        if found < required {
+            return Err(ConnectError::TooFewReplicas { required, found, troubles: all });
+        }
+        if self.strict && !troubles.is_empty() {
+            return Err(ConnectError::NotAsConfigured { troubles: all });
+        }
+        for trouble in troubles.iter().filter(|it| !it.is_told) {
+            tracing::warn!(target: "sealane::topology", "{}", safe(&trouble.text));
+        }
+        tracing::info!(target: "sealane::topology", "{}", summary(cluster, &topology));
+        Ok(())
+    }
+
+    fn troubles(&self, topology: &Topology) -> Vec<Trouble> {
+        let odd = self.warnings.iter().map(|it| Trouble { text: it.to_string(), is_told: false });
+        let mut troubles: Vec<_> = odd.collect();
+        if self.only == Role::Replica
+            && let Some(state) = topology.get(EndpointId::FIRST)
+        {
+            let text = format!(
+                "{} is a replica and refuses every write; the first URL should lead to the primary",
+                of(&state.endpoint)
+            );
+            troubles.push(Trouble { text, is_told: false });
+        }
+        for (_, state) in topology.iter().filter(|(_, it)| it.info.unbound == Some(true)) {
+            let text = format!(
+                "the user of {} may write where read_only is on (READ_ONLY ADMIN, CONNECTION_ADMIN \
+                 or SUPER), so that a demoted primary does not refuse it; use one without",
+                of(&state.endpoint)
+            );
+            troubles.push(Trouble { text, is_told: false });
+        }
+        for (_, state) in topology.iter() {
+            let Some(group) = &state.info.group else { continue };
+            let text = format!(
+                "{} is a member of a group of primaries ({group}), where positions prove nothing: \
+                 its reads may be older than promised",
+                of(&state.endpoint)
+            );
+            troubles.push(Trouble { text, is_told: false });
+        }
+        for (id, _) in topology.iter().filter(|(id, _)| topology.primary() != Some(*id)) {
+            if let Some(text) = trouble(topology, id) {
+                let is_told = topology.condition(id) != Condition::Unobserved;
+                troubles.push(Trouble { text, is_told });
+            }
+        }
+        troubles
+    }
+}
+
+/// What is wrong with an endpoint, as far as is known.
+fn trouble(topology: &Topology, id: EndpointId) -> Option<String> {
+    let state = topology.get(id)?;
+    let endpoint = of(&state.endpoint);
+    Some(match (topology.condition(id), &state.health, &state.database) {
+        (Condition::Serving, _, _) => return None,
+        (Condition::Unobserved, _, _) => format!("{endpoint} has not answered yet"),
+        (Condition::Down, Health::Down { failure }, _) => failure.told_of(&endpoint),
+        (Condition::OtherDatabase, _, Some(database)) => {
+            format!("{endpoint} leads to another database, {database}")
+        }
+        (condition, _, _) => format!("{endpoint} is {condition}"),
+    })
+}
+
+fn of(endpoint: &Endpoint) -> String {
+    match (endpoint.name(), endpoint.address()) {
+        (name, "") => name.to_owned(),
+        // It is called by where it is.
+        (name, address) if address.starts_with(name) => address.to_owned(),
+        (name, address) => format!("{name} ({address})"),
+    }
+}
+
+/// An endpoint, and what is wrong with it.
+fn marked(topology: &Topology, id: EndpointId, state: &EndpointState) -> String {
+    match topology.condition(id) {
+        Condition::Serving => of(&state.endpoint),
+        condition => format!("{} [{condition}]", of(&state.endpoint)),
+    }
+}
+
+/// How all is set up, in one line.
+fn summary(cluster: &Cluster, topology: &Topology) -> String {
+    let is_primary = |id: EndpointId| topology.primary() == Some(id);
+    let listed = |which: &dyn Fn(EndpointId) -> bool| {
+        let listed = topology.iter().filter(|(id, _)| which(*id));
+        listed.map(|(id, state)| marked(topology, id, state)).collect::<Vec<_>>()
+    };
+    let (primaries, others) = (listed(&is_primary), listed(&|id| !is_primary(id)));
+    let others = match (cluster.engine, others.as_slice()) {
+        (Engine::Sqlite, others) => others.join(", "),
+        (_, []) => "no replicas".to_owned(),
+        (_, [one]) => format!("1 replica {one}"),
+        (_, others) => format!("{} replicas {}", others.len(), others.join(", ")),
+    };
+    let others = if others.is_empty() { others } else { format!(", {others}") };
+    let level = match cluster.reading.consistency {
+        Consistency::Eventual => "eventual reads".to_owned(),
+        Consistency::BoundedStaleness(bound) => format!("reads at most {bound:?} old"),
+        Consistency::ReadYourWrites => "read-your-writes".to_owned(),
+        Consistency::Strong => "strong reads".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let tokens = if cluster.signer.max_age().is_some() { "tokens signed" } else { "no tokens" };
+    let kind = if cluster.engine == Engine::Sqlite { "file" } else { "primary" };
+    format!("1 {kind} {}{others}; {level}; {tokens}", primaries.join(", "))
+}
+
+/// The driver's patience with a connection unless configured (sqlx 0.9, `PoolOptions::new`).
+const DRIVERS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks a server that has no replicas once, and what it is. The driver would ask one that refuses
+/// for half a minute, and then not tell why it failed. One that does not answer may be waking up: it
+/// has the time that the driver gives it.
+///
+/// # Errors
+/// It does not answer, or refuses us.
+pub(super) async fn answers(
+    engine: Engine,
+    options: &sea_orm::ConnectOptions,
+    endpoint: &Endpoint,
+    schedule: ProbeSchedule,
+) -> Result<Role, ConnectError> {
+    let asking = async {
+        match engine {
+            #[cfg(feature = "postgres")]
+            Engine::Postgres => postgres_answers(options, endpoint).await,
+            #[cfg(feature = "mysql")]
+            Engine::MySql => mysql_answers(options, endpoint).await,
+            _ => {
+                let _ = options;
+                Ok(Ok(Role::Unknown))
+            }
+        }
+    };
+    let given = options.get_connect_timeout().or(options.get_acquire_timeout());
+    let limit = given.unwrap_or(DRIVERS_PATIENCE).max(schedule.timeout_with_connect());
+    let failure = match tokio::time::timeout(limit, asking).await {
+        Ok(Ok(Ok(role))) => return Ok(role),
+        Ok(Ok(Err(failure))) => failure,
+        Ok(Err(error)) => return Err(error),
+        Err(_elapsed) => Failure::Timeout,
+    };
+    let (endpoint, address) = (endpoint.name().to_owned(), endpoint.address().to_owned());
+    Err(ConnectError::PrimaryUnreachable { endpoint, address, failure })
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres_answers(
+    options: &sea_orm::ConnectOptions,
+    endpoint: &Endpoint,
+) -> Result<Result<Role, Failure>, ConnectError> {
+    use sealane_monitor::{Probe, postgres::PostgresProbe};
+
+    let connect = crate::pool::postgres::connect_options(options);
+    let mut probe = PostgresProbe::new(connect.await.map_err(ConnectError::open(endpoint))?);
+    Ok(match probe.ask().await {
+        Ok(report) => Ok(report.role),
+        // Whatever a server answers, it is there; the application's own role may do less.
+        Err(Failure::Unexpected(_)) => Ok(Role::Unknown),
+        Err(failure) => Err(failure),
+    })
+}
+
+/// Not a probe: that would refuse a server without GTIDs, which is good enough alone.
+#[cfg(feature = "mysql")]
+async fn mysql_answers(
+    options: &sea_orm::ConnectOptions,
+    endpoint: &Endpoint,
+) -> Result<Result<Role, Failure>, ConnectError> {
+    use sea_orm::sqlx::{self, Connection, Row};
+    use sealane_monitor::mysql::failure;
+
+    let connect = crate::pool::mysql::connect_options(options);
+    let connect = connect.await.map_err(ConnectError::open(endpoint))?;
+    let mut connection = match sqlx::MySqlConnection::connect_with(&connect).await {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Err(failure(&error))),
+    };
+    // Not prepared, as with probes: poolers. A proxy may not know it.
+    let asked = sqlx::raw_sql("SELECT @@global.read_only").fetch_one(&mut connection).await;
+    let role = match asked.and_then(|row| row.try_get_unchecked::<String, _>(0)).as_deref() {
+        Ok("0" | "OFF") => Role::Primary,
+        Ok(_) => Role::Replica,
+        Err(_) => Role::Unknown,
+    };
+    // It has answered; how it says goodbye is of no interest.
+    let _ = connection.close().await;
+    Ok(Ok(role))
+}

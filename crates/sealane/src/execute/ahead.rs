@@ -1,0 +1,28 @@
+//! Handles sessions that have seen more on a replica than the primary shows.
+//!
+//! A session is *ahead* when its last reads were not on the primary itself, and the primary is not
+//! proved to show their stamp (`topology/reducer/shown.rs` in `sealane-core` says how it is
+//! proved). With `WhenAhead::Wait` a write, a transaction's beginning and a read on the primary
+//! wait for that proof; meanwhile the store has the primary probed quickly, beginning anew with
+//! each proof. When the wait runs out, what the primary shows counts as all that the session has
+//! seen: a session pays for one wait, not for each read.
+
+use sealane_core::{SessionView, WhenAhead};
+
+use crate::caller::Caller;
+
+/// If `caller` is configured to wait and its session may be ahead of the primary, waits until
+/// the primary has caught up. After the limit, accepts what the primary shows. `planned` is the
+/// session's state that a read was planned with. Cancel safe.
+pub(crate) async fn overtaken(caller: &Caller, planned: Option<&SessionView>) {
+    let WhenAhead::Wait(patience) = caller.own_when_ahead() else { return };
+    let now = caller.session_now().view();
+    let session = planned.unwrap_or(&now);
+    if !caller.cluster().store().until_shown(session, patience).await {
+        tracing::debug!(
+            target: "sealane::route",
+            ?patience,
+            "the primary is not proved to show what the session has seen on a replica"
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! Something on the primary that may write: a statement, a stream, a transaction.
+
+mod notes;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sea_orm::DbErr;
+use sealane_core::{Lent, RetryDecision, Role, Session, TableSet};
+use sealane_monitor::Stage;
+
+pub(crate) use notes::Notes;
+
+use super::attempt::{Attempt, Ended};
+use crate::{
+    Error,
+    caller::Caller,
+    cluster::SchemaChange,
+    error::{self, LOST, REPLACED},
+};
+
+/// Held while it is running. Dropping it stamps the session: after the answer,
+/// after an error that may hide a commit, and when the caller's future is
+/// cancelled.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    attempt: Attempt,
+    session: Arc<Session>,
+    what: What,
+    /// Whether it is known to be over on the server.
+    over: AtomicBool,
+    /// Whether nothing of it lasts: a transaction without a COMMIT.
+    undone: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Statement { tables: TableSet, generation: u64, change: Option<SchemaChange> },
+    Transaction(Arc<Notes>),
+}
+
+impl What {
+    /// A lone statement that is about to be sent.
+    pub(crate) fn statement(caller: &Caller, sql: &str) -> Self {
+        let cluster = caller.cluster();
+        let generation = cluster.catalog_generation();
+        let tables = match caller.session_ref().tells_tables() {
+            true => cluster.written(sql),
+            false => TableSet::WHOLE,
+        };
+        What::Statement { tables, generation, change: cluster.schema_change(sql) }
+    }
+}
+
+impl Writing {
+    /// Of `attempt`, which has opened. To be called before anything is sent that writes.
+    pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What) -> Self {
+        let session = Arc::clone(caller.session_ref());
+        let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
+        Writing { attempt, session, what, over: AtomicBool::new(false), undone }
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(crate) fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    /// The end of `running`, which writes.
+    ///
+    /// # Errors
+    /// Its own; or it is not known whether it was carried out.
+    pub(crate) async fn run<T>(
+        &self,
+        running: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        self.over.store(false, Ordering::Relaxed);
+        self.undone.store(false, Ordering::Relaxed);
+        if let What::Transaction(notes) = &self.what {
+            notes.commits();
+        }
+        self.judged(self.attempt.race(Stage::Sent, running).await)
+    }
+
+    /// What the end of something that writes comes to.
+    pub(crate) fn judged<T>(&self, result: Result<T, Ended>) -> Result<T, DbErr> {
+        match result {
+            Ok(value) if self.attempt.holds(Stage::Sent) => {
+                self.over.store(true, Ordering::Relaxed);
+                Ok(value)
+            }
+            Ok(_) | Err(Ended::Moved) => Err(self.unknown(REPLACED, None)),
+            Err(Ended::Failed(error)) => {
+                let cluster = self.attempt.cluster();
+                let is_lost = error::with_code(&error, |code| code.leaves_unknown(cluster.engine));
+                self.over.store(error::is_end(&error) && !is_lost, Ordering::Relaxed);
+                self.note_error(&error);
+                Err(match is_lost && cluster.is_watched() {
+                    true => self.unknown(LOST, Some(error)),
+                    false => error,
+                })
+            }
+        }
+    }
+
+    fn unknown(&self, why: &'static str, cause: Option<DbErr>) -> DbErr {
+        Error::OutcomeUnknown { endpoint: self.attempt.place(), why, cause }.into()
+    }
+
+    /// Has the topology looked at again if `error` says that the primary may be one no more.
+    pub(crate) fn note_error(&self, error: &DbErr) {
+        let cluster = self.attempt.cluster();
+        if !cluster.is_watched() {
+            return;
+        }
+        let (engine, store) = (cluster.engine, cluster.store());
+        error::with_code(error, |code| {
+            // Only what the caller is told is different for a write: never to try again.
+            if RetryDecision::for_read(engine, Role::Primary, code) == RetryDecision::Suspect {
+                self.attempt.suspect(error);
+            } else if code.is_read_only_refusal(engine) {
+                store.nudge_all();
+            }
+        });
+    }
+
+    /// What it has shown so far, the session has seen: on the server where it runs.
+    pub(crate) fn note_seen(&self) {
+        let clock = self.attempt.cluster().store().clock();
+        self.session.saw_unplanned(self.attempt.server(), true, clock);
+    }
+
+    /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
+    pub(crate) fn lend(&self) -> Lent {
+        self.session.lend(self.attempt.server(), true)
+    }
+
+    /// Within the next `time` somebody else may commit it, unseen.
+    pub(crate) fn expect(&self, time: Duration) {
+        self.session.expect_writes(self.attempt.cluster().store().now() + time);
+    }
+
+    /// What it wrote so far, the session waits for.
+    pub(crate) fn stamp(&self) {
+        let (tables, generation) = match &self.what {
+            What::Statement { tables, generation, .. } => (*tables, *generation),
+            What::Transaction(notes) => notes.written(),
+        };
+        let cluster = self.attempt.cluster();
+        let clock = cluster.store().clock();
+        self.session.wrote(&tables, generation, clock);
+        // By now it is noted; a change that comes later finds it so.
+        if !tables.is_whole() && !cluster.is_schema_of(generation) {
+            self.session.wrote_anything(clock);
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let change = match &mut self.what {
+            What::Statement { change, .. } => change.take(),
+            What::Transaction(notes) => {
+                if notes.take_keeps() {
+                    self.attempt.cluster().may_have_kept();
+                }
+                notes.take_change()
+            }
+        };
+        match change {
+            Some(change) if *self.undone.get_mut() => change.undone(),
+            Some(change) if !*self.over.get_mut() => change.linger(),
+            _ => {}
+        }
+        self.stamp();
+    }
+}

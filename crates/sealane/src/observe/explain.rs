@@ -1,0 +1,230 @@
+//! Answers the question "why did this statement go there?".
+
+use std::fmt;
+
+use sealane_core::{
+    Access, Consistency, EndpointId, FallbackPolicy, Intent, Plan, Refusal, Role, Topology,
+};
+use sealane_sql::{Cost, Finding, Tables};
+use serde::Serialize;
+
+use crate::{caller::Caller, scope};
+
+/// Where a statement would run, and why.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The statement's intent.
+    pub intent: Intent,
+    /// What decided the intent, in one line and without literals.
+    pub reason: String,
+    /// Everything that keeps the statement on the primary, with places in the text.
+    pub findings: Vec<Finding>,
+    /// The text with a caret under each finding, including literals; empty without findings.
+    pub annotated: String,
+    /// The tables that the statement touches.
+    pub tables: Tables,
+    /// How much work the statement may be.
+    pub cost: Cost,
+    /// The group of replicas that the statement's hint asks for, if no such group exists.
+    pub unknown_group: Option<String>,
+    /// How fresh the statement's data must be.
+    pub consistency: Consistency,
+    /// What happens to the statement if no replica is good enough.
+    pub fallback: FallbackPolicy,
+    /// Whether the session may have seen more on a replica than the primary shows now
+    /// ([`WhenAhead`](crate::WhenAhead)).
+    pub is_ahead_of_primary: bool,
+    /// Every endpoint with its verdict, in the order of attempts: first the replicas that may serve
+    /// the statement, then the primary, then the refused endpoints.
+    pub choices: Vec<Choice>,
+    /// The policy that decided which replicas may be asked.
+    pub routing: &'static str,
+    /// The application's own policy, which a replica must pass besides the consistency.
+    pub policy: Option<&'static str>,
+    /// The balancer that orders the replicas.
+    pub balancer: &'static str,
+    /// The endpoint that takes writes; `None` while no endpoint may.
+    pub primary: Option<String>,
+}
+
+/// One endpoint in an [`Explanation`].
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Choice {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// The endpoint's last observed role.
+    pub role: Role,
+    /// Why the endpoint may not serve the statement; `None` if it may.
+    pub refusal: Option<Refusal>,
+}
+
+impl Explanation {
+    /// The endpoint that would be tried first. Among several replicas, the balancer may choose
+    /// another one.
+    #[must_use]
+    pub fn first_choice(&self) -> Option<&str> {
+        self.choices.iter().find(|c| c.refusal.is_none()).map(|c| c.endpoint.as_str())
+    }
+
+    /// Why the statement goes to `endpoint`, in one line.
+    pub(crate) fn why(&self, endpoint: &str) -> String {
+        let mut why = self.reason.clone();
+        if self.intent.is_read() && self.primary.as_deref() == Some(endpoint) {
+            for Choice { endpoint, refusal, .. } in &self.choices {
+                if let Some(refusal) = refusal {
+                    why.push_str(&format!("; {endpoint} {refusal}"));
+                }
+            }
+        }
+        if self.is_ahead_of_primary && self.primary.as_deref() == Some(endpoint) {
+            why.push_str("; it is not proved to show what the session has seen on a replica");
+        }
+        why
+    }
+}
+
+pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
+    let cluster = caller.cluster();
+    let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
+    let read = found.as_ref().filter(|found| found.intent.is_read());
+    // Of what is no read nobody asks for the route.
+    let route = read.map_or_else(|| caller.route_of_transaction(), |it| caller.route_of(it));
+    let mut request = caller.request(&route);
+    if read.is_none() {
+        request.access = Access::Write;
+    }
+    let fallback = route.route.fallback;
+    let only_replicas = read.is_some() && route.only_replicas();
+    let topology = cluster.store().topology();
+    let mut choices: Vec<_> = topology
+        .iter()
+        .map(|(id, state)| {
+            let is_primary = topology.primary() == Some(id);
+            let refusal = match is_primary && only_replicas {
+                true => Some(Refusal::OnlyReplicas),
+                false => Plan::judge(&topology, id, &request).err(),
+            };
+            let rank = match (&refusal, is_primary) {
+                (None, false) => 0,
+                (None, true) => 1,
+                (Some(_), _) => 2,
+            };
+            let endpoint = state.endpoint.name().to_owned();
+            (rank, Choice { endpoint, role: state.role, refusal })
+        })
+        .collect();
+    let primary = topology.primary().map(|id| name(&topology, id).to_owned());
+    choices.sort_by_key(|(rank, _)| *rank);
+    let unknown_group = read.and_then(|read| caller.unknown_group(read));
+    let annotated = found.as_ref().map(|found| found.annotate(sql).to_string());
+    let reason = match &found {
+        None => "not classified: there is only one endpoint".to_owned(),
+        Some(found) => match found.decisive() {
+            None => "proved read".to_owned(),
+            Some(finding) => finding.reason.to_string(),
+        },
+    };
+    let intent = found.as_ref().map_or(Intent::Unknown, |found| found.intent);
+    let (findings, tables, cost) =
+        found.map(|found| (found.findings, found.tables, found.cost)).unwrap_or_default();
+    Explanation {
+        intent,
+        reason,
+        findings,
+        annotated: annotated.unwrap_or_default(),
+        tables,
+        cost,
+        unknown_group,
+        consistency: request.consistency,
+        fallback,
+        is_ahead_of_primary: request.session.ahead_of_primary(&topology).is_some(),
+        choices: choices.into_iter().map(|(_, choice)| choice).collect(),
+        routing: cluster.routing.name(),
+        policy: caller.policy(),
+        balancer: cluster.balancer.name(),
+        primary,
+    }
+}
+
+/// Logs at debug level where a statement is sent and why. The text contains only values that the
+/// application wrote into it.
+pub(crate) fn trace(caller: &Caller, id: EndpointId, sql: &str) {
+    if caller.session_ref().reports_strays() {
+        warn_of_stray(caller, sql);
+    }
+    if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
+        let explanation = explain(caller, sql);
+        let topology = caller.cluster().store().topology();
+        let (endpoint, session) =
+            (name(&topology, id), scope::kind_of_session(caller.session_ref()));
+        let why = explanation.why(endpoint);
+        tracing::debug!(target: "sealane::route", endpoint, session, why, sql);
+    }
+}
+
+/// Warns about a read through the shared session that may be work of another session.
+fn warn_of_stray(caller: &Caller, sql: &str) {
+    let cluster = caller.cluster();
+    let (generation, topology) = (cluster.catalog_generation(), cluster.store().topology());
+    let is_stray = caller.route(sql).is_some_and(|read| {
+        read.route.consistency == Consistency::ReadYourWrites
+            && caller.session_ref().is_stray(&read.tables, generation, &topology)
+    });
+    if is_stray {
+        tracing::warn!(
+            target: "sealane::session",
+            sql,
+            "a read outside any session follows a write of a request's session that is not replayed \
+             everywhere yet; if it is work of that request in a task of its own, spawn it with \
+             sealane::in_current_scope (this is said once)"
+        );
+    }
+}
+
+/// The name of an endpoint for people.
+fn name(topology: &Topology, id: EndpointId) -> &str {
+    topology.get(id).map_or("?", |state| state.endpoint.name())
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "intent: {:?} ({})", self.intent, self.reason)?;
+        if !self.annotated.is_empty() {
+            writeln!(f, "{}", self.annotated)?;
+        }
+        for (what, names) in [("reads", &self.tables.read), ("writes", &self.tables.written)] {
+            if let Some((first, others)) = names.split_first() {
+                write!(f, "{what}: {first}")?;
+                others.iter().try_for_each(|name| write!(f, ", {name}"))?;
+                writeln!(f, "{}", if self.tables.complete { "" } else { ", and maybe more" })?;
+            }
+        }
+        if self.intent.is_read() {
+            writeln!(f, "cost: {}", self.cost)?;
+        }
+        if let Some(group) = &self.unknown_group {
+            writeln!(f, "group: there is no `{group}`, so replicas of no group may serve it")?;
+        }
+        let policy = self.policy.map(|policy| format!(" and {policy}")).unwrap_or_default();
+        writeln!(
+            f,
+            "consistency: {}{policy}, routing: {}, balancer: {}",
+            self.consistency, self.routing, self.balancer
+        )?;
+        if self.fallback != FallbackPolicy::Primary {
+            writeln!(f, "when all replicas are behind: {}", self.fallback)?;
+        }
+        if self.is_ahead_of_primary {
+            writeln!(f, "the session may have seen more on a replica than the primary shows")?;
+        }
+        for choice in &self.choices {
+            match &choice.refusal {
+                None => writeln!(f, "  {}: may serve it", choice.endpoint)?,
+                Some(refusal) => writeln!(f, "  {}: no, it {refusal}", choice.endpoint)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! An sqlx connection that is lent to one statement.
+
+use sea_orm::{
+    ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+    sqlx::{
+        self, AssertSqlSafe, Connection, Database, Error, Executor, IntoArguments, Pool,
+        pool::PoolConnection, query::Query,
+    },
+};
+use sea_query_sqlx::SqlxValues;
+
+/// The lent connection. It returns to its pool when dropped.
+#[derive(Debug)]
+pub(crate) struct Lent<DB: Database>(PoolConnection<DB>);
+
+impl<DB: Database> Lent<DB> {
+    pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, DbErr> {
+        pool.acquire().await.map(Lent).map_err(|error| match error {
+            Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+            Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+            error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+        })
+    }
+
+    /// Passes the connection on to an owner who takes care of it from now on.
+    pub(crate) fn into_inner(self) -> PoolConnection<DB> {
+        self.0
+    }
+
+    pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
+        let mut usage = Usage::of(self);
+        let answer = usage.connection.ping().await;
+        usage.ended(answer).map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+    }
+
+    /// Clears the cache of prepared statements, so that each statement is prepared again.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn forget_prepared(&mut self) -> Result<(), DbErr>
+    where
+        DB: sqlx::database::HasStatementCache,
+    {
+        let mut usage = Usage::of(self);
+        let answer = usage.connection.clear_cached_statements().await;
+        usage.ended(answer).map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+    }
+}
+
+impl<DB> Lent<DB>
+where
+    DB: Database,
+    SqlxValues: IntoArguments<DB>,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    QueryResult: From<DB::Row>,
+    ExecResult: From<DB::QueryResult>,
+{
+    pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DbErr> {
+        let mut usage = Usage::of(self);
+        let result = query(statement).execute(&mut **usage.connection).await;
+        usage.ended(result).map(Into::into).map_err(exec_error)
+    }
+
+    pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut usage = Usage::of(self);
+        let result = (&mut **usage.connection).execute(AssertSqlSafe(sql.to_owned())).await;
+        usage.ended(result).map(Into::into).map_err(exec_error)
+    }
+
+    pub(crate) async fn query_one(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        let mut usage = Usage::of(self);
+        let result = query(statement).fetch_optional(&mut **usage.connection).await;
+        usage.ended(result).map(|row| row.map(Into::into)).map_err(query_error)
+    }
+
+    pub(crate) async fn query_all(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let mut usage = Usage::of(self);
+        let result = query(statement).fetch_all(&mut **usage.connection).await;
+        let rows = usage.ended(result).map_err(query_error)?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+}
+
+pub(crate) fn query<DB: Database>(statement: &Statement) -> Query<'_, DB, SqlxValues>
+where
+    SqlxValues: IntoArguments<DB>,
+{
+    let values = statement.values.clone().unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+}
+
+fn exec_error(error: Error) -> DbErr {
+    DbErr::Exec(RuntimeErr::SqlxError(error.into()))
+}
+
+pub(crate) fn query_error(error: Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+/// Guards a running statement. If the statement is cancelled, its connection is closed instead of
+/// returned: the driver would ping it and wait for the answer without limit. An SQLite connection
+/// is returned: it always answers, and the writer's session may hold objects that the application
+/// needs.
+struct Usage<'a, DB: Database> {
+    connection: &'a mut PoolConnection<DB>,
+    is_under_way: bool,
+}
+
+impl<'a, DB: Database> Usage<'a, DB> {
+    fn of(lent: &'a mut Lent<DB>) -> Self {
+        Usage { connection: &mut lent.0, is_under_way: DB::NAME != "SQLite" }
+    }
+
+    /// Records the end of the statement and returns the result. The connection stays usable only
+    /// after the server's answer, or if the driver refused to send.
+    fn ended<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        self.is_under_way = matches!(
+            result,
+            Err(Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed)
+        );
+        result
+    }
+}
+
+impl<DB: Database> Drop for Usage<'_, DB> {
+    fn drop(&mut self) {
+        if self.is_under_way {
+            self.connection.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Replica first, primary second, with the ways to commit that MySQL and MariaDB have. With
+//! semi-synchronous replication (AFTER_SYNC) a replica shows what the primary, which waits for an
+//! answer, does not show yet.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use sea_orm::TransactionTrait;
+use sealane::{FallbackPolicy, WhenAhead};
+use sealane_tests::{
+    Cluster,
+    ahead::{
+        Compared, Crossings, PATIENCE, Pairs, Sight, Then, Writers, connect, connect_in_groups,
+        moor,
+    },
+    eventually,
+};
+
+/// A cluster whose primary waits for an answer of a replica.
+async fn semi_synchronous() -> anyhow::Result<Cluster> {
+    let cluster = moor().await?;
+    cluster.replicate_synchronously().await?;
+    Ok(cluster)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_wait_never_go_back_with_semi_synchronous_replicas() -> anyhow::Result<()> {
+    let compared = Compared::on(&semi_synchronous().await?, None).await?;
+    println!("{compared}");
+    compared.judge()
+}
+
+/// Asynchronous replicas are seldom ahead, so nobody says that one was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_wait_never_go_back_whenever_the_log_is_synced() -> anyhow::Result<()> {
+    for sync_binlog in [0, 1] {
+        let cluster = moor().await?;
+        cluster.primary().sql(&format!("SET GLOBAL sync_binlog = {sync_binlog}")).await?;
+        let compared = Compared::on(&cluster, None).await?;
+        println!("sync_binlog = {sync_binlog}\n{compared}");
+        ensure!(compared.waiting.back == 0, "{} pairs went back", compared.waiting.back);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_never_go_back_while_the_primary_waits_for_replicas() -> anyhow::Result<()> {
+    let crossings = Crossings::on(&semi_synchronous().await?).await?;
+    println!("{crossings}");
+    crossings.judge()
+}
+
+/// What the primary waits with is no part of `gtid_executed`, which the other replica covers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lacks_what_another_has_shown_does_not_serve_who_saw_it()
+-> anyhow::Result<()> {
+    let cluster = semi_synchronous().await?;
+    let db = connect_in_groups(&cluster).await?;
+    let [ahead, behind] = ["replica-1", "replica-2"];
+    cluster.acknowledge_nothing().await?;
+    cluster.server(behind).pause_replay().await?;
+    let before = Sight::of(&db.on_primary()).await?;
+    let writers = Writers::start(&cluster, None).await?;
+    let session = db.session();
+    eventually(PATIENCE, "a replica shows a commit", async || {
+        let sight = Sight::of(&session.group(ahead)).await?;
+        Ok(sight.on_replica && before.is_older_than(&sight))
+    })
+    .await?;
+    let seen = Sight::of(&session.group(ahead)).await?;
+    ensure!(seen.on_replica && before.is_older_than(&seen), "{seen:?} after {before:?}");
+    // It looks for proofs all this time.
+    let patient = session.fallback(FallbackPolicy::Wait(Duration::from_millis(500)));
+    let now = Sight::of(&patient.group(behind)).await?;
+    ensure!(!now.on_replica, "{now:?} after {seen:?}");
+    cluster.server(behind).resume_replay().await?;
+    eventually(PATIENCE, "the other replica serves", async || {
+        let now = Sight::of(&patient.group(behind)).await?;
+        ensure!(!now.on_replica || !now.is_older_than(&seen), "{now:?} after {seen:?}");
+        Ok(now.on_replica)
+    })
+    .await?;
+    drop(writers);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_replica_answers_a_session_waits_for_its_limit_and_no_longer() -> anyhow::Result<()>
+{
+    const LIMIT: Duration = Duration::from_millis(250);
+    let cluster = semi_synchronous().await?;
+    let db = connect(&cluster).await?;
+    let before = Sight::of(&db.on_primary()).await?;
+    cluster.acknowledge_nothing().await?;
+    let writers = Writers::start(&cluster, None).await?;
+    let session = db.session().when_ahead(WhenAhead::Wait(PATIENCE));
+    eventually(PATIENCE, "a replica shows a commit", async || {
+        let sight = Sight::of(&session).await?;
+        Ok(sight.on_replica && before.is_older_than(&sight))
+    })
+    .await?;
+
+    let at_once = Pairs::sail(db.clone(), 100, Then::Transaction).await?;
+    println!("no answer, at once: {at_once}");
+    ensure!(at_once.back > 0, "the primary shows what waits for a replica");
+    let limited = db.when_ahead(WhenAhead::Wait(LIMIT));
+    let limited = Pairs::sail(limited, 10, Then::Transaction).await?;
+    println!("no answer, waiting for {LIMIT:?}: {limited}");
+    ensure!(limited.waits[0] >= LIMIT, "it was proved to show what it does not");
+    ensure!(limited.waits[5] < LIMIT * 4, "{:?}", limited.waits);
+
+    let seen = Sight::of(&session).await?;
+    ensure!(seen.on_replica);
+    let mut second = std::pin::pin!(session.begin());
+    let early = tokio::time::timeout(LIMIT, second.as_mut()).await;
+    ensure!(early.is_err(), "it did not wait");
+    cluster.heal().await?;
+    let transaction = second.await?;
+    ensure!(!Sight::of(&transaction).await?.is_older_than(&seen), "it went back");
+    drop(writers);
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! What follows from the servers' error codes, provoked on real servers: where the read ends, and
+//! that no server is taken out of use by an error that is not its own.
+
+#[path = "codes/case.rs"]
+mod case;
+#[path = "codes/cases.rs"]
+mod cases;
+#[path = "codes/conditions.rs"]
+mod conditions;
+#[path = "codes/log.rs"]
+mod log;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, ensure};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sealane::{Config, Consistency, RoutedConnection};
+use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+
+use crate::{
+    case::nobody_went,
+    conditions::{Condition, Shows},
+    log::Log,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+/// How many codes the statements provoke at least.
+const FLOOR: usize = 34;
+/// How many conditions are provoked at least.
+const CONDITIONS_FLOOR: usize = 10;
+
+/// Reads that take whichever replica there is.
+fn eventual(db: &RoutedConnection) -> RoutedConnection {
+    db.with_consistency(Consistency::Eventual)
+}
+
+async fn serve(db: &RoutedConnection) -> anyhow::Result<()> {
+    let all = async || {
+        let status = db.status();
+        let mut replicas = status.endpoints.iter().skip(1);
+        Ok(replicas.all(|it| it.condition == sealane::Condition::Serving))
+    };
+    eventually(SOON, "all replicas serve", all).await
+}
+
+/// Statements with errors of their own, and such that the primary decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_takes_a_server_out_of_use_by_its_own_error() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(cases::FIXTURES).await?;
+    fleet::replayed(&cluster).await?;
+    let db = sealane::connect(fleet::config(&cluster)).await?;
+    serve(&db).await?;
+    let (mut provoked, mut wrong) = (BTreeSet::new(), Vec::new());
+    for case in cases::all(cluster.engine()) {
+        match case.run(&eventual(&db)).await {
+            Ok(code) => {
+                provoked.insert(code);
+            }
+            Err(error) => wrong.push(format!("{case:?}: {error:#}")),
+        }
+    }
+    println!("{} codes provoked: {provoked:?}", provoked.len());
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(provoked.len() >= FLOOR, "only {} codes", provoked.len());
+    Ok(())
+}
+
+/// The user of these tests and its database, on all servers.
+const SETUP: &str = "DROP USER IF EXISTS coder@'%'; DROP DATABASE IF EXISTS code_db; \
+    CREATE DATABASE code_db; CREATE TABLE code_db.harbour (id int); \
+    INSERT INTO code_db.harbour VALUES (1); \
+    CREATE USER coder@'%' IDENTIFIED BY 'coder'; GRANT ALL ON code_db.* TO coder@'%'";
+
+fn config(cluster: &Cluster) -> Config {
+    let url = |server: &Server| {
+        let url = fleet::url_as(&server.url, "coder");
+        url.rsplit_once('/').map_or(url.clone(), |(server, _)| format!("{server}/code_db"))
+    };
+    fleet::config_as(cluster, url)
+}
+
+/// A connection of an administrator that nothing of is replicated.
+async fn admin(server: &Server) -> anyhow::Result<MySqlConnection> {
+    let mut admin = MySqlConnection::connect(&server.admin_url).await?;
+    if server.engine == Engine::Mysql {
+        sqlx::raw_sql("SET GLOBAL super_read_only = OFF").execute(&mut admin).await?;
+    }
+    sqlx::raw_sql("SET sql_log_bin = 0").execute(&mut admin).await?;
+    Ok(admin)
+}
+
+/// A replica's own failures: every read is answered by another server, and people find out why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_one_replica_reaches_no_caller_and_is_named() -> anyhow::Result<()> {
+    let log = Log::of_this_process();
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(SETUP).await?;
+    fleet::replayed(&cluster).await?;
+    let (mut provoked, mut wrong) = (BTreeSet::new(), Vec::new());
+    for condition in conditions::all(cluster.engine()) {
+        let mut admin = admin(cluster.server("replica-1")).await?;
+        let outcome = meets(&cluster, &mut admin, condition, log).await;
+        sqlx::raw_sql("UNLOCK TABLES").execute(&mut admin).await?;
+        sqlx::raw_sql(AssertSqlSafe(condition.undo)).execute(&mut admin).await?;
+        match outcome {
+            Ok(()) => {
+                provoked.insert(condition.code);
+            }
+            Err(error) => wrong.push(format!("{}: {error:#}", condition.code)),
+        }
+    }
+    cluster.primary().sql("DROP USER coder@'%'; DROP DATABASE code_db").await?;
+    println!("{} conditions provoked: {provoked:?}", provoked.len());
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(provoked.len() >= CONDITIONS_FLOOR, "only {} conditions", provoked.len());
+    Ok(())
+}
+
+async fn meets(
+    cluster: &Cluster,
+    admin: &mut MySqlConnection,
+    condition: Condition,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let db = sealane::connect(config(cluster)).await?;
+    serve(&db).await.context("before")?;
+    let eventual = eventual(&db);
+    let read = || Statement::from_string(DbBackend::MySql, condition.read);
+    log.forget();
+    sqlx::raw_sql(AssertSqlSafe(condition.apply)).execute(&mut *admin).await?;
+    if condition.code == 1205 {
+        sqlx::raw_sql("LOCK TABLES code_db.harbour WRITE").execute(&mut *admin).await?;
+    }
+    let mut events = db.events();
+    // The balancer sends every second one there, or leaves a replica that is out of use alone.
+    for n in 0..12 {
+        let found = eventual.query_one_raw(read()).await;
+        ensure!(found.with_context(|| format!("read {n}"))?.is_some(), "no row");
+    }
+    let code = condition.code.to_string();
+    match condition.shows {
+        Shows::InLog => {
+            nobody_went(&mut events, &db).await?;
+            let told = log.lines(&code);
+            ensure!(!told.is_empty(), "nobody met it");
+            ensure!(told.iter().all(|line| line.contains("condition=")), "{told:?}");
+        }
+        Shows::InStatus => {
+            let named = async || {
+                let health = serde_json::to_string(&db.status().endpoints[1].health)?;
+                ensure!(health.contains(&format!("({code})")), "{health}");
+                Ok(true)
+            };
+            eventually(SOON, "its status names it", named).await?;
+            for other in [0, 2] {
+                let other = &db.status().endpoints[other];
+                let health = serde_json::to_value(&other.health)?;
+                ensure!(health["state"] == "up", "{} is {health}", other.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes long on every server, and locks nothing.
+const LONG: &str = "SELECT COUNT(*) FROM (SELECT a.id FROM harbour a, harbour b, harbour c, \
+    harbour d, harbour e, harbour f, harbour g, harbour h, harbour i, harbour j, harbour k, \
+    harbour l, harbour m, harbour n, harbour o, harbour p, harbour q, harbour r, harbour s, \
+    harbour t, harbour u, harbour v, harbour w, harbour x, harbour y, harbour z, harbour aa, \
+    harbour bb WHERE a.name <> CONCAT(b.name, z.name, 'x')) AS long_read";
+
+/// Where the long read runs, as which thread, and for how many seconds.
+async fn running_on(cluster: &Cluster) -> anyhow::Result<Vec<(&Server, i64, i64)>> {
+    let of =
+        "FROM information_schema.processlist WHERE info LIKE '%AS long_read' AND user = 'sealane'";
+    let mut found = Vec::new();
+    for server in cluster.servers() {
+        let newest = format!("SELECT CAST(COALESCE(MAX(id), 0) AS SIGNED) {of}");
+        let oldest = format!("SELECT CAST(COALESCE(MAX(time), 0) AS SIGNED) {of}");
+        let (thread, seconds): (i64, i64) =
+            (server.query_scalar(&newest).await?, server.query_scalar(&oldest).await?);
+        if thread != 0 {
+            found.push((server, thread, seconds));
+        }
+    }
+    Ok(found)
+}
+
+/// Ends the long read with `how` wherever it is found to run for some time, until it is over.
+async fn ended_everywhere(
+    cluster: &Cluster,
+    db: &RoutedConnection,
+    how: &str,
+) -> anyhow::Result<(Vec<String>, String)> {
+    // What was ended before may still be on its way out.
+    eventually(SOON, "nothing runs", async || Ok(running_on(cluster).await?.is_empty())).await?;
+    let reader = eventual(db);
+    let read = Statement::from_string(DbBackend::MySql, LONG);
+    let running = tokio::spawn(async move { reader.query_one_raw(read).await });
+    let mut visited = Vec::new();
+    while !running.is_finished() {
+        for (server, thread, seconds) in running_on(cluster).await? {
+            if seconds >= 2 {
+                visited.push(server.name.clone());
+                // It may have ended by itself.
+                let _ = server.sql(&format!("KILL {how} {thread}")).await;
+            }
+        }
+        ensure!(visited.len() < 10, "visited {visited:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let error = running.await?.err().context("it succeeded")?;
+    visited.dedup();
+    Ok((visited, error.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_administrator_ends_does_not_visit_the_primary_and_takes_nobody_out_of_use()
+-> anyhow::Result<()> {
+    let (cluster, two) = fleet::launch().await?;
+    let one = fleet::config_of(&*cluster.primary().url, [&*cluster.server("replica-1").url]);
+    let one = sealane::connect(one).await?;
+    fleet::ready(&one).await?;
+    for (db, how, most) in
+        [(&two, "QUERY", 1), (&two, "CONNECTION", 2), (&one, "QUERY", 1), (&one, "CONNECTION", 1)]
+    {
+        let mut events = db.events();
+        let (visited, error) = ended_everywhere(&cluster, db, how).await?;
+        println!("KILL {how}: {visited:?}: {error}");
+        ensure!(visited.iter().all(|name| name != "primary"), "{how}: {visited:?}");
+        ensure!((1..=most).contains(&visited.len()), "{how}: {visited:?}");
+        nobody_went(&mut events, db).await?;
+    }
+    Ok(())
+}
+
+/// Too few values, too many, and a text that is longer than a replica takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_do_not_fit_take_nobody_out_of_use() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let (reader, mut events) = (eventual(&db), db.events());
+    for values in [vec![], vec![1.into()], vec![1.into(), 2.into(), 3.into()]] {
+        let count = values.len();
+        let sql = "SELECT id FROM harbour WHERE id = ? AND id <> ?";
+        let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, values);
+        let error = reader.query_one_raw(statement).await.err().context("it succeeded")?;
+        println!("{count} values: {error}");
+        nobody_went(&mut events, &db).await.with_context(|| format!("{count} values"))?;
+    }
+    drop(cluster);
+    Ok(())
+}
+
+/// A replica that lags knows neither a table's privilege nor a column's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_is_not_replayed_is_asked_of_the_primary() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let setup = "DROP USER IF EXISTS late@'%'; CREATE USER late@'%' IDENTIFIED BY 'late'; \
+        GRANT SELECT ON sealane.boat TO late@'%'; GRANT SELECT (id) ON sealane.harbour TO late@'%'";
+    cluster.primary().sql(setup).await?;
+    fleet::replayed(&cluster).await?;
+    let url = |server: &Server| fleet::url_as(&server.url, "late");
+    let first = Config::new(url(cluster.primary()));
+    let config = cluster.replicas().iter().fold(first, |config, it| config.replica(url(it)));
+    let db = sealane::connect(config).await?;
+    serve(&db).await?;
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    cluster.primary().sql("GRANT SELECT ON sealane.harbour TO late@'%'").await?;
+    let sent = |db: &RoutedConnection| -> u64 {
+        db.status().endpoints.iter().skip(1).map(|endpoint| endpoint.reads).sum()
+    };
+    let (before, mut events) = (sent(&db), db.events());
+    for _ in 0..10 {
+        let read = Statement::from_string(DbBackend::MySql, "SELECT name FROM harbour");
+        let rows = eventual(&db).query_all_raw(read).await?;
+        ensure!(rows.len() == 2, "{} rows", rows.len());
+    }
+    ensure!(sent(&db) > before, "no replica was asked, so this test shows nothing");
+    nobody_went(&mut events, &db).await?;
+    for replica in cluster.replicas() {
+        replica.resume_replay().await?;
+    }
+    cluster.primary().sql("DROP USER late@'%'").await
+}

@@ -1,0 +1,196 @@
+//! Histories that end, on engines that do not number them: what was written in one proves nothing in the next.
+
+#[path = "epochs/kit.rs"]
+mod kit;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use sea_orm::entity::prelude::*;
+use sealane::{Consistency, Resumed, RoutedConnection, TokenRefusal};
+use sealane_tests::{
+    BROKEN_PROMISE, Cluster, eventually,
+    fleet::{self, reads_on_replica},
+};
+
+use crate::kit::{SOON, Seen, becomes, is_there, part, write_and_read};
+
+const KEY: &str = "a key that only the tests of sealane have";
+
+async fn writes_go_to(db: &RoutedConnection, name: &str) -> anyhow::Result<()> {
+    let elected = async || Ok(db.status().primary.as_deref() == Some(name));
+    eventually(SOON, &format!("{name} is the primary"), elected).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_survivor_ahead_of_the_promoted_replica_serves_nobody() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let [promoted, survivor] = ["replica-1", "replica-2"].map(|name| cluster.server(name));
+    part(&db, survivor, promoted, cluster.primary()).await?;
+    cluster.primary().kill().await?;
+    promoted.promote().await?;
+    writes_go_to(&db, "replica-1").await?;
+
+    let Seen { missing, on_replicas } = write_and_read(&db, 150).await?;
+    println!("{missing} of 450 own reads missing, {on_replicas} on the survivor");
+    ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} of 450 own reads missing");
+    ensure!(on_replicas == 0, "{on_replicas} of 450 own reads on the survivor");
+
+    // What was written longer ago than the bound must be read.
+    let bound = Duration::from_millis(500);
+    let bounded = db.with_consistency(Consistency::BoundedStaleness(bound));
+    let (mut wrong, mut there) = (0, 0);
+    for _ in 0..5 {
+        let id = fleet::boat("old").insert(&db).await?.id;
+        let written = Instant::now();
+        while written.elapsed() <= bound {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for _ in 0..12 {
+            wrong += u32::from(!is_there(&bounded, id).await?);
+            there += u32::from(reads_on_replica(&bounded).await?);
+        }
+    }
+    println!("{wrong} of 60 bounded reads wrong, {there} on the survivor");
+    ensure!(
+        wrong == 0 && there == 0,
+        "{BROKEN_PROMISE}: {wrong} of 60 wrong, {there} on the survivor"
+    );
+    // Nor who has seen nothing yet: what is there was lost.
+    for _ in 0..50 {
+        ensure!(
+            !reads_on_replica(&db.session()).await?,
+            "{BROKEN_PROMISE}: a new session reads what was lost"
+        );
+    }
+    becomes(&db, "replica-2", "old_timeline").await
+}
+
+/// The old primary returns, unfenced, beside a promoted server that wrote so much.
+async fn returns_beside(written: u32) -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let config = fleet::config(&cluster).primary_wait(Duration::from_secs(1));
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    let (old, promoted) = (cluster.primary(), cluster.server("replica-1"));
+    old.kill().await?;
+    promoted.promote().await?;
+    writes_go_to(&db, "replica-1").await?;
+    for _ in 0..written {
+        fleet::boat("ours").insert(&db).await?;
+    }
+    old.start().await?;
+    for _ in 0..40 {
+        old.sql("INSERT INTO boat (harbour_id, name) VALUES (1, 'theirs')").await?;
+    }
+    becomes(&db, "primary", "stale_primary").await?;
+
+    // As it is for a moment after a restart.
+    promoted.sql("SET GLOBAL read_only = ON").await?;
+    let moved = async || Ok(db.status().primary.as_deref() != Some("replica-1"));
+    eventually(SOON, "it is seen to be read-only", moved).await?;
+    let error =
+        fleet::boat("ours").insert(&db).await.err().context("the write was acknowledged")?;
+    ensure!(db.status().primary.is_none(), "{:?}", db.status().primary);
+    ensure!(error.to_string().contains("primary is not proved to have"), "{error}");
+    promoted.sql("SET GLOBAL read_only = OFF").await?;
+    writes_go_to(&db, "replica-1").await?;
+    let astray: i64 = old.query_scalar("SELECT count(*) FROM boat WHERE name = 'ours'").await?;
+    ensure!(astray == 0, "{astray} writes went to the old primary");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_gets_no_writes_while_the_new_one_is_read_only() -> anyhow::Result<()> {
+    returns_beside(10).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_gets_no_writes_while_one_that_wrote_nothing_is_read_only()
+-> anyhow::Result<()> {
+    returns_beside(0).await
+}
+
+/// A token of a write on the new primary, made where that one is known.
+async fn token_of_a_write(url: &str, replica: &str) -> anyhow::Result<(String, i32)> {
+    let there = sealane::connect(fleet::config_of(url, [replica]).token_key(KEY)).await?;
+    let writer = there.session();
+    let id = fleet::boat("far").insert(&writer).await?.id;
+    let token = writer.token().await.context("a session that wrote has something to tell")?;
+    Ok((token, id))
+}
+
+async fn switched(cluster: &Cluster) -> anyhow::Result<(RoutedConnection, String, i32)> {
+    let db = sealane::connect(fleet::config(cluster).token_key(KEY)).await?;
+    fleet::ready(&db).await?;
+    let [old, new, other] = ["primary", "replica-1", "replica-2"].map(|name| cluster.server(name));
+    // All but the last step, so that nobody has time to see the switch.
+    new.sql("STOP REPLICA; RESET REPLICA ALL").await?;
+    old.sql("SET GLOBAL read_only = ON").await?;
+    new.sql("SET GLOBAL read_only = OFF").await?;
+    let (token, id) = token_of_a_write(&new.url, &other.url).await?;
+    Ok((db, token, id))
+}
+
+/// How many of 16 resumed tokens waited for the new primary. None may miss the write.
+async fn waited_after_a_switch() -> anyhow::Result<usize> {
+    let cluster = fleet::moor().await?;
+    let (db, token, id) = switched(&cluster).await?;
+    let resumed: Vec<_> = (0..16).map(|_| db.resume(&token)).collect();
+    let is_told = |it: &&Resumed| it.refused == Some(TokenRefusal::NewerTimeline);
+    let told = resumed.iter().filter(is_told).count();
+    let mut missing = 0;
+    for it in resumed {
+        missing += u32::from(!is_there(&it.session, id).await?);
+    }
+    ensure!(
+        missing == 0,
+        "{BROKEN_PROMISE}: {missing} of 16 handles missed the write; {told} waited"
+    );
+    cluster.primary().sql("SET GLOBAL read_only = OFF").await?;
+    Ok(told)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_the_new_primary_is_not_served_by_the_old_one() -> anyhow::Result<()> {
+    // Where the failover is seen before the token comes, nothing is shown.
+    let mut rounds = 1;
+    while waited_after_a_switch().await? == 0 {
+        ensure!(rounds < 5, "each time the failover was seen before the token came");
+        rounds += 1;
+    }
+    println!("in round {rounds} the token came before the failover was seen");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_primary_that_is_not_configured_is_refused() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let [old, new, other] = ["primary", "replica-1", "replica-2"].map(|name| cluster.server(name));
+    let config = fleet::config_of(&*old.url, [&*other.url]).token_key(KEY);
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    new.promote().await?;
+    let (token, _) = token_of_a_write(&new.url, &other.url).await?;
+    // The old one has the greater number.
+    for _ in 0..60 {
+        fleet::boat("old").insert(&db).await?;
+    }
+    fleet::replayed_by(old, other).await?;
+    let session = {
+        let resumed = db.resume(&token);
+        ensure!(resumed.refused == Some(TokenRefusal::NewerTimeline), "{:?}", resumed.refused);
+        resumed.session
+    };
+    for _ in 0..16 {
+        ensure!(!reads_on_replica(&session).await?, "a replica of the old one serves the token");
+    }
+    // A token of the old one is as good as ever.
+    let writer = db.session();
+    let id = fleet::boat("near").insert(&writer).await?.id;
+    let token = writer.token().await.context("a token")?;
+    let resumed = db.resume(&token);
+    ensure!(resumed.refused.is_none(), "{:?}", resumed.refused);
+    ensure!(is_there(&resumed.session, id).await?);
+    Ok(())
+}
