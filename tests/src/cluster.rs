@@ -47,13 +47,14 @@ impl Cluster {
         }
     }
 
-    /// The same cluster, once every server is up and every replica streams and has caught up.
+    /// The same cluster, once every server is up and every replica streams and has caught up. What
+    /// earlier tests wrote may be gone.
     ///
     /// # Errors
     /// When the cluster cannot be healed.
     pub async fn healthy() -> anyhow::Result<Self> {
         let cluster = Self::from_env();
-        cluster.heal().await?;
+        Box::pin(cluster.renew()).await?;
         Ok(cluster)
     }
 

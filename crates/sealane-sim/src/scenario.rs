@@ -149,9 +149,6 @@ impl Scenario {
             .collect();
         faults.sort_by_key(|(at_ms, _)| *at_ms);
         let kind = if draw.percent(30) { Kind::GtidSets } else { Kind::Timelines };
-        if kind == Kind::GtidSets {
-            faults.retain(|(_, fault)| !is_too_much(fault));
-        }
         Scenario { seed, kind, servers, processes, users, faults, plant: Plant::Nothing }
     }
 
@@ -161,13 +158,6 @@ impl Scenario {
         let steps: usize = self.users.iter().map(|user| user.steps.len()).sum();
         self.servers + self.processes + self.faults.len() + steps
     }
-}
-
-/// What sealane does not keep its promises in. Without timelines, an endpoint that was the primary
-/// stays it when its address moves to a primary that was replaced, although the true one answers at
-/// another address (seed 75 with such faults).
-fn is_too_much(fault: &Fault) -> bool {
-    matches!(fault, Fault::Swap { .. })
 }
 
 fn user(draw: &mut Draw, processes: usize, users: usize) -> User {

@@ -6,6 +6,7 @@
 set -eu
 data=/var/lib/mysql/sealane
 made=$data.made
+empty=$data.empty
 config=$data.cnf
 sql=$data.sql
 
@@ -63,7 +64,7 @@ cat > "$config" <<-CONF
 	skip_slave_start = ON
 CONF
 
-if [ ! -d "$data" ]; then
+if [ ! -d "$empty" ]; then
     rm -rf "$made"
     mariadb-install-db --no-defaults --datadir="$made" --skip-test-db \
         --auth-root-authentication-method=normal > /dev/null
@@ -78,6 +79,11 @@ if [ ! -d "$data" ]; then
 	CREATE USER sealane_replication@'%' IDENTIFIED BY 'sealane_replication';
 	GRANT REPLICATION SLAVE ON *.* TO sealane_replication@'%';
 	SQL
+    mv "$made" "$empty"
+fi
+if [ ! -d "$data" ]; then
+    rm -rf "$made"
+    cp -a "$empty" "$made"
     mv "$made" "$data"
 fi
 

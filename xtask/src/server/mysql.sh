@@ -6,6 +6,7 @@
 set -eu
 data=/var/lib/mysql/sealane
 made=$data.made
+empty=$data.empty
 config=$data.cnf
 sql=$data.sql
 
@@ -66,7 +67,7 @@ cat > "$config" <<-CONF
 	skip_replica_start = ON
 CONF
 
-if [ ! -d "$data" ]; then
+if [ ! -d "$empty" ]; then
     rm -rf "$made"
     # The same on every server and not in the binary log, so that each can begin by itself.
     cat > "$sql" <<-SQL
@@ -80,6 +81,13 @@ if [ ! -d "$data" ]; then
 	GRANT REPLICATION SLAVE ON *.* TO sealane_replication@'%';
 	SQL
     mysqld --defaults-file="$config" --datadir="$made" --init-file="$sql" --initialize-insecure
+    # A server has the same identity for as long as it has its data.
+    rm -f "$made/auto.cnf"
+    mv "$made" "$empty"
+fi
+if [ ! -d "$data" ]; then
+    rm -rf "$made"
+    cp -a "$empty" "$made"
     mv "$made" "$data"
 fi
 

@@ -18,6 +18,7 @@ use crate::{
     Moment, Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
     topology::samples::{History, Sample},
 };
+use claim::Claim;
 use shown::Shown;
 use subscriber::Located;
 use watched::Watched;
@@ -54,6 +55,8 @@ pub struct TopologyReducer {
     runs: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
+    /// Claims that are not believed, of servers whose addresses lead elsewhere by now.
+    departed: Vec<Claim>,
     /// One for each endpoint of the topology, in its order.
     watched: Vec<Watched>,
 }
@@ -86,6 +89,7 @@ impl TopologyReducer {
             partings: 0,
             runs: 0,
             conflict: false,
+            departed: Vec::new(),
             watched,
         }
     }

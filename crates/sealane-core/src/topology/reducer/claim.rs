@@ -10,8 +10,13 @@
 //!   answers, it keeps its place, and the claim is not believed until the server is seen in
 //!   another role; or in another run, when the primary does not answer any more. If it does
 //!   not answer, or a replica follows the claim's timeline, the claim counts.
-//! - On MySQL and MariaDB a claim without a primary counts if the data are proved to go on from
-//!   the last primary's, or if that one was seen to step down for it.
+//! - On MySQL and MariaDB a claim without a primary counts if the server is the last primary, in
+//!   the run in which it was sampled; if the data are proved to go on from the last primary's; or
+//!   if that one was seen to step down for it.
+//!
+//! What speaks against a server goes with it when its address changes (where servers tell who they
+//! are and histories have no numbers). An address that leads to another server is asked as if it
+//! claimed for the first time.
 //!
 //! Rejected: the newer timeline always (the backup would take the writes), and a claim only
 //! if it holds all that the primary has (a failover loses the tail of an asynchronous
@@ -19,9 +24,12 @@
 
 use super::TopologyReducer;
 use crate::{
-    EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication, Report,
+    Ancestry, EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication, Report,
     Role,
 };
+
+/// How many servers are remembered that claimed in vain, at addresses that lead elsewhere by now.
+const DEPARTED_KEPT: usize = 16;
 
 /// An endpoint's claim to be the primary.
 #[derive(Debug, Clone)]
@@ -31,6 +39,8 @@ pub(super) struct Claim {
     run: Incarnation,
     /// The number of the promotion; 0 if none was seen.
     pub(super) promotion: u32,
+    /// The server that makes it, if servers tell.
+    by: Option<Ancestry>,
     belief: Belief,
 }
 
@@ -40,6 +50,8 @@ enum Belief {
     /// Until the primary in charge was asked again.
     Open,
     Refused,
+    /// Another server took its place.
+    Replaced,
 }
 
 impl Claim {
@@ -52,11 +64,25 @@ impl Claim {
         Claim { promotion: 0, belief: Belief::Believed, ..self }
     }
 
-    /// A claim that was refused is believed: its data were proved to be the primary's since.
-    pub(super) fn vindicate(&mut self) {
-        if self.belief == Belief::Refused {
+    /// Another server took its place.
+    pub(super) fn give_way(&mut self) {
+        self.belief = Belief::Replaced;
+    }
+
+    /// It is believed again: its data were proved to be the primary's since. Where histories are
+    /// numbered, that proves nothing for a claim that was refused.
+    pub(super) fn readmit(&mut self, is_numbered: bool) {
+        if self.belief == Belief::Replaced || (self.belief == Belief::Refused && !is_numbered) {
             self.belief = Belief::Believed;
         }
+    }
+
+    fn is_denied(&self) -> bool {
+        matches!(self.belief, Belief::Refused | Belief::Replaced)
+    }
+
+    fn is_by(&self, server: &Ancestry) -> bool {
+        self.by.as_ref().is_some_and(|by| Ancestry::is_of_one_server(Some(by), Some(server)))
     }
 
     fn refused_run_is_over(&self, run: &Incarnation) -> bool {
@@ -68,12 +94,13 @@ impl TopologyReducer {
     /// Notes that `id` has answered at `now` and says that it is the primary, or that it is
     /// not. To be called before the answer is taken over.
     pub(super) fn note_claim(&mut self, id: EndpointId, report: &Report, now: Moment) {
+        self.follow_server(id, report);
         let promotions = self.promotions + 1;
         let in_charge = self.topology.primary.and_then(|primary| self.topology.get(primary));
         let has_primary = in_charge.is_some_and(EndpointState::may_answer);
         let Some((state, watched)) = self.both_mut(id) else { return };
         if report.role != Role::Primary {
-            (watched.claim, watched.replaced) = (None, false);
+            watched.claim = None;
             return;
         }
         let run = report.incarnation.clone();
@@ -84,9 +111,11 @@ impl TopologyReducer {
             Some(claim) => claim.run = run,
             none @ None => {
                 let timeline = report.position.as_ref().map_or(0, Position::timeline);
-                // Where histories are numbered a promotion begins a new one.
-                let is_promotion =
-                    state.role == Role::Replica && (timeline == 0 || timeline > watched.timeline);
+                // Where histories are numbered a promotion begins a new one. Another server that
+                // the address leads to by now was not promoted.
+                let is_promotion = state.role == Role::Replica
+                    && (timeline == 0 || timeline > watched.timeline)
+                    && watched.course.is_of(report.ancestry.as_ref());
                 let is_first = watched.answered_at.is_none()
                     && watched.failed_at.is_none()
                     && !(watched.came_later && has_primary);
@@ -99,9 +128,39 @@ impl TopologyReducer {
                     false => Belief::Open,
                 };
                 let promotion = if is_promotion { promotions } else { 0 };
-                *none = Some(Claim { since: now, run, promotion, belief });
+                let by = report.ancestry.clone();
+                *none = Some(Claim { since: now, run, promotion, by, belief });
                 self.promotions += u32::from(is_promotion);
             }
+        }
+    }
+
+    /// Takes what speaks against the server that `id` leads to along to `id`. A server that says
+    /// that it is no primary has nothing against it any more.
+    fn follow_server(&mut self, id: EndpointId, report: &Report) {
+        let Some(server) = &report.ancestry else { return };
+        let Some(index) = self.topology.index(id) else { return };
+        // A claim of which the server is not known counts as its own.
+        let claimant = self.watched[index].claim.as_ref().map(|claim| claim.by.as_ref());
+        if claimant.is_some_and(|by| Ancestry::is_of_one_server(by, Some(server))) {
+            return;
+        }
+        let is_against = |claim: &Claim| claim.is_denied() && claim.is_by(server);
+        if report.role != Role::Primary {
+            self.departed.retain(|claim| !is_against(claim));
+            for watched in &mut self.watched {
+                watched.claim.take_if(|claim| is_against(claim));
+            }
+            return;
+        }
+        let claims = self.watched.iter().filter_map(|watched| watched.claim.as_ref());
+        let known = claims.chain(&self.departed).find(|claim| is_against(claim)).cloned();
+        let gone = std::mem::replace(&mut self.watched[index].claim, known);
+        if let Some(gone) = gone.filter(Claim::is_denied) {
+            if self.departed.len() == DEPARTED_KEPT {
+                self.departed.remove(0);
+            }
+            self.departed.push(gone);
         }
     }
 
@@ -110,7 +169,10 @@ impl TopologyReducer {
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;
             let watched = self.watched(id)?;
-            Some((id, state.may_answer(), watched.answered_at, watched.timeline))
+            // Its address may lead to a server by now whose place was taken.
+            let is_denied = watched.claim.as_ref().is_some_and(Claim::is_denied);
+            let is = (id, state.may_answer(), watched.answered_at, watched.timeline);
+            (!is_denied).then_some(is)
         });
         let newest = self.newest_timeline;
         let may_follow: Vec<bool> =
@@ -142,7 +204,13 @@ impl TopologyReducer {
     fn may_follow(&self, id: EndpointId) -> bool {
         let newest = self.history.newest().map(|sample| &sample.position);
         let is_numbered = newest.is_none_or(|it| it.system().is_some() || *it == Position::Opaque);
-        is_numbered || self.sampled_of == Some(id) || self.goes_on(id) || self.has_taken_over(id)
+        let state = self.topology.get(id);
+        let is_sampled_run = state.is_some_and(|it| it.incarnation == self.sampled_run);
+        is_numbered
+            || self.sampled_of == Some(id)
+            || is_sampled_run
+            || self.goes_on(id)
+            || self.has_taken_over(id)
     }
 
     /// Whether the last primary has stepped down for `id`, which nobody has seen as a replica: a
@@ -176,9 +244,8 @@ impl TopologyReducer {
         let primary = self.topology.primary;
         for (state, watched) in self.topology.endpoints.iter().zip(&mut self.watched) {
             let endpoint = state.id;
-            let is_refused = watched.claim.as_ref().is_some_and(|it| it.belief == Belief::Refused);
-            let fenced =
-                is_claiming(state) && !state.old_timeline && (watched.replaced || is_refused);
+            let is_denied = watched.claim.as_ref().is_some_and(Claim::is_denied);
+            let fenced = is_claiming(state) && !state.old_timeline && is_denied;
             if fenced && !watched.told_fenced {
                 events.push(Event::Fenced { endpoint, primary });
             }

@@ -41,8 +41,9 @@ impl TopologyReducer {
             && let Some(winner) = self.settle(&claims)
         {
             for loser in claims.iter().filter(|id| **id != winner) {
-                if let Some((_, watched)) = self.both_mut(*loser) {
-                    watched.replaced = true;
+                let watched = self.both_mut(*loser).map(|(_, watched)| watched);
+                if let Some(claim) = watched.and_then(|watched| watched.claim.as_mut()) {
+                    claim.give_way();
                 }
             }
             claims = vec![winner];
@@ -82,7 +83,6 @@ impl TopologyReducer {
         let Some(watched) = self.watched(id) else { return false };
         self.ours.is_some()
             && state.is_ours()
-            && !watched.replaced
             && watched.claim.as_ref().is_some_and(Claim::is_believed)
             && watched.timeline >= self.newest_timeline
     }
@@ -133,9 +133,8 @@ impl TopologyReducer {
         let complete: Vec<bool> = self.topology.iter().map(|(id, _)| self.goes_on(id)).collect();
         let is_numbered = self.ours.as_ref().is_none_or(|ours| ours.system().is_some());
         for (watched, complete) in self.watched.iter_mut().zip(complete) {
-            watched.replaced &= !complete;
-            if let Some(claim) = watched.claim.as_mut().filter(|_| complete && !is_numbered) {
-                claim.vindicate();
+            if let Some(claim) = watched.claim.as_mut().filter(|_| complete) {
+                claim.readmit(is_numbered);
             }
         }
     }

@@ -110,6 +110,12 @@ impl Course {
         }
     }
 
+    /// Whether `server` said what it last said. One of which that is not known counts as the same.
+    pub(super) fn is_of(&self, server: Option<&Ancestry>) -> bool {
+        let by = self.last.as_ref().and_then(|last| last.by.as_ref());
+        Ancestry::is_of_one_server(by, server)
+    }
+
     /// Whether it is on another history than the primary's.
     pub(super) fn is_over(&self) -> bool {
         let is_lost = |last: &Told| self.lost.iter().any(|lost| lost.is_by_server_of(last));

@@ -200,6 +200,7 @@ impl TopologyReducer {
         (self.topology.ended, self.topology.ancestry) = (Arc::default(), None);
         self.newest_timeline = 0;
         self.conflict = false;
+        self.departed.clear();
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             state.old_timeline = false;
             watched.begin_anew(state.position.as_ref());

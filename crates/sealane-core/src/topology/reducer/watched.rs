@@ -25,8 +25,6 @@ pub(super) struct Watched {
     pub(super) came_later: bool,
     /// It says that it is the primary.
     pub(super) claim: Option<Claim>,
-    /// It claims to be the primary, and another one took its place.
-    pub(super) replaced: bool,
     /// It was told that its claim is not believed.
     pub(super) told_fenced: bool,
     /// It was told that it is on an old timeline.
@@ -66,7 +64,7 @@ impl Watched {
         self.unproved_since = None;
         self.timeline = position.map_or(0, Position::timeline);
         self.claim = self.claim.take().map(Claim::begin_anew);
-        (self.replaced, self.told_fenced, self.told_old) = (false, false, false);
+        (self.told_fenced, self.told_old) = (false, false);
         (self.footing, self.footing_ended, self.astray) = (None, false, None);
         self.course = Course::default();
     }
