@@ -170,8 +170,9 @@ impl MySqlProbe {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
         let mut report = link.flavour.report(&rows, link.details)?;
         let Link { fleet, group, shown, connection, flavour, .. } = &mut link;
-        if self.is_awaited && *flavour == Flavour::MariaDb {
-            shown.ask(connection, &mut report).await.map_err(|e| failure(&e))?;
+        if *flavour == Flavour::MariaDb {
+            let complete = shown.complete(connection, &mut report, self.is_awaited);
+            complete.await.map_err(|e| failure(&e))?;
         }
         group.ask(connection).await.map_err(|e| failure(&e))?;
         report.info.group = group.member();

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use super::{EndpointState, Topology};
 use crate::{
     Condition, Database, EndpointId, Event, Failure, Health, HealthPolicy, Incarnation, LagHistory,
-    Moment, Observation, Outcome, Position, Replication, Report, Role, WriteStamp,
+    Moment, Observation, Outcome, Position, Replication, Report, Role, Transactions, WriteStamp,
     topology::samples::{History, Sample},
 };
 use claim::Claim;
@@ -45,6 +45,9 @@ pub struct TopologyReducer {
     sampled_of: Option<EndpointId>,
     /// The run that it is of.
     sampled_run: Option<Incarnation>,
+    /// What the primary showed with the newest sample. A transaction that is about to commit is in
+    /// the sample, and may be rolled back.
+    sampled_shown: Option<Position>,
     /// The first sample of the epoch.
     epoch_began_at: Option<Position>,
     /// How many replicas were seen to become primaries.
@@ -83,6 +86,7 @@ impl TopologyReducer {
             database: None,
             sampled_of: None,
             sampled_run: None,
+            sampled_shown: None,
             epoch_began_at: None,
             newest_timeline: 0,
             promotions: 0,
@@ -248,6 +252,13 @@ impl TopologyReducer {
                 position: position.clone(),
             });
             if let Some(newest) = self.history.newest() {
+                // A late answer is no sample.
+                if newest.at == observation.started {
+                    self.sampled_shown = Some(match &report.transactions {
+                        Some(Transactions::Within(shown)) => shown.clone(),
+                        Some(Transactions::Numbered { .. }) | None => position.clone(),
+                    });
+                }
                 self.topology.sampled = Some(newest.clone());
                 self.ours = Some(newest.position.clone());
             }

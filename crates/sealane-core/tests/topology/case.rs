@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use sealane_core::{
     Ancestry, Condition, Database, Endpoint, EndpointId, EndpointSet, Event, Failure, Feed,
     HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
-    Role, ServerInfo, Subscription, Topology, TopologyReducer, WriteStamp,
+    Role, ServerInfo, Subscription, Topology, TopologyReducer, Transactions, WriteStamp,
 };
 use serde::Deserialize;
 
@@ -139,6 +139,8 @@ pub struct Step {
     pub names_itself: Option<usize>,
     /// The `gtid_binlog_state` of a MariaDB server, if it is more than its position.
     pub passed: Option<String>,
+    /// What a MySQL primary shows, if it is less than its position: the rest is about to commit.
+    pub shows: Option<String>,
     /// What a subscriber has applied.
     pub subscriber: Option<String>,
     /// The number of the subscription, which reads from the slot `s`.
@@ -271,6 +273,11 @@ impl Step {
             database: self.database.as_deref().map(|text| database(text).into()),
             search_path: self.search_path.as_deref().map(Into::into),
             ancestry: self.ancestry(engine, text),
+            transactions: self
+                .shows
+                .as_deref()
+                .and_then(|text| position(engine, text))
+                .map(Transactions::Within),
             info: ServerInfo {
                 identity: self.server.as_deref().map(Into::into),
                 ..ServerInfo::default()

@@ -72,17 +72,18 @@ impl Shown {
         Shown { may_ask: true, file: None, settled: None }
     }
 
-    /// Asks whether the primary shows all that is in its log, and completes its `report`. One round
-    /// trip.
-    pub(super) async fn ask(
+    /// Completes the `report` of a primary: while somebody waits, by a question whether it shows all
+    /// that is in its log. One round trip. What a role may not ask, nobody shall wait for.
+    pub(super) async fn complete(
         &mut self,
         connection: &mut MySqlConnection,
         report: &mut Report,
+        is_awaited: bool,
     ) -> Result<(), sqlx::Error> {
         let Some(Transactions::Numbered { oldest, .. }) = report.transactions else {
             return Ok(());
         };
-        if self.may_ask {
+        if self.may_ask && is_awaited {
             match sqlx::raw_sql(ASK).fetch_all(connection).await {
                 // No privilege; or a proxy in between that takes one statement at a time.
                 Err(sqlx::Error::Database(_)) => self.may_ask = false,

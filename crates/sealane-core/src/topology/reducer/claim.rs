@@ -24,8 +24,8 @@
 
 use super::TopologyReducer;
 use crate::{
-    Ancestry, EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication, Report,
-    Role,
+    Ancestry, EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication,
+    Report, Role,
 };
 
 /// How many servers are remembered that claimed in vain, at addresses that lead elsewhere by now.

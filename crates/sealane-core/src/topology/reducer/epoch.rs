@@ -218,7 +218,8 @@ impl TopologyReducer {
         }) {
             let is_other =
                 before.is_some_and(|before| !self.is_one_server(before, run.as_ref(), id));
-            let went_back = observation.started >= last.at && !position.covers(&last.position);
+            let shown = self.sampled_shown.as_ref().unwrap_or(&last.position);
+            let went_back = observation.started >= last.at && !position.covers(shown);
             let is_led = run.is_some_and(|run| run != report.incarnation)
                 && self.leading(observation, report).next().is_some();
             if is_other || went_back || is_led {
@@ -272,8 +273,7 @@ impl TopologyReducer {
             return;
         }
         for watched in &mut self.watched {
-            let is_told = watched.course.last.is_some() && watched.footing.is_none();
-            if is_told && watched.course.doubted_since.is_none() {
+            if watched.footing.is_none() && watched.course.doubted_since.is_none() {
                 // The sample that begins the epoch says since when.
                 watched.course.doubted_since = Some(Moment::ZERO);
             }
@@ -285,7 +285,7 @@ impl TopologyReducer {
         for (index, watched) in self.watched.iter_mut().enumerate() {
             let course = &mut watched.course;
             (course.settled, course.own) = (None, None);
-            if course.last.is_some() && watched.footing.is_none() {
+            if watched.footing.is_none() {
                 course.doubted_since = Some(observation.started);
             }
             // What strays in the stream of the new primary could not be told from what that writes.
