@@ -352,6 +352,34 @@ impl Drop for Writers {
     }
 }
 
+/// `session` has seen on a replica what the primary does not show. It waits for as long as it has
+/// patience, and not after `end` has let the primary go on.
+///
+/// # Errors
+/// When this is not so.
+pub async fn waits_no_longer_than_it_must(
+    db: &RoutedConnection,
+    session: &RoutedConnection,
+    end: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    const SHORT: Duration = Duration::from_millis(250);
+    let limited = db.when_ahead(WhenAhead::Wait(SHORT));
+    let limited = Pairs::sail(limited, 10, Then::Transaction).await?;
+    println!("waiting for {SHORT:?}: {limited}");
+    ensure!(limited.waits[0] >= SHORT, "it was proved to show what it does not");
+    ensure!(limited.waits[5] < SHORT * 4, "{:?}", limited.waits);
+
+    let seen = Sight::of(session).await?;
+    ensure!(seen.on_replica, "there is nothing to wait for");
+    let mut second = std::pin::pin!(session.begin());
+    let early = tokio::time::timeout(SHORT, second.as_mut()).await;
+    ensure!(early.is_err(), "it did not wait");
+    end().await?;
+    let transaction = second.await?;
+    ensure!(!Sight::of(&transaction).await?.is_older_than(&seen), "it went back");
+    Ok(())
+}
+
 /// A fresh fleet with a boat for each writer.
 ///
 /// # Errors

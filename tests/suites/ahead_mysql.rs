@@ -5,13 +5,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sea_orm::TransactionTrait;
 use sealane::{FallbackPolicy, WhenAhead};
 use sealane_tests::{
     Cluster,
     ahead::{
         Compared, Crossings, PATIENCE, Pairs, Sight, Then, Writers, connect, connect_in_groups,
-        moor,
+        moor, waits_no_longer_than_it_must,
     },
     eventually,
 };
@@ -87,7 +86,6 @@ async fn a_replica_that_lacks_what_another_has_shown_does_not_serve_who_saw_it()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_no_replica_answers_a_session_waits_for_its_limit_and_no_longer() -> anyhow::Result<()>
 {
-    const LIMIT: Duration = Duration::from_millis(250);
     let cluster = semi_synchronous().await?;
     let db = connect(&cluster).await?;
     let before = Sight::of(&db.on_primary()).await?;
@@ -101,22 +99,9 @@ async fn while_no_replica_answers_a_session_waits_for_its_limit_and_no_longer() 
     .await?;
 
     let at_once = Pairs::sail(db.clone(), 100, Then::Transaction).await?;
-    println!("no answer, at once: {at_once}");
+    println!("at once: {at_once}");
     ensure!(at_once.back > 0, "the primary shows what waits for a replica");
-    let limited = db.when_ahead(WhenAhead::Wait(LIMIT));
-    let limited = Pairs::sail(limited, 10, Then::Transaction).await?;
-    println!("no answer, waiting for {LIMIT:?}: {limited}");
-    ensure!(limited.waits[0] >= LIMIT, "it was proved to show what it does not");
-    ensure!(limited.waits[5] < LIMIT * 4, "{:?}", limited.waits);
-
-    let seen = Sight::of(&session).await?;
-    ensure!(seen.on_replica);
-    let mut second = std::pin::pin!(session.begin());
-    let early = tokio::time::timeout(LIMIT, second.as_mut()).await;
-    ensure!(early.is_err(), "it did not wait");
-    cluster.heal().await?;
-    let transaction = second.await?;
-    ensure!(!Sight::of(&transaction).await?.is_older_than(&seen), "it went back");
+    waits_no_longer_than_it_must(&db, &session, async || cluster.heal().await).await?;
     drop(writers);
     Ok(())
 }

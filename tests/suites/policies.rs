@@ -318,9 +318,21 @@ async fn a_balancer_chooses_by_zone_and_hears_how_reads_end() -> anyhow::Result<
     ensure!(given_up.is_err(), "it was quick");
     let abandoned = async || Ok(heard()[2] > before[2]);
     eventually(Duration::from_secs(5), "it is heard of", abandoned).await?;
+    // One read after the other, so that one of them comes before the probes see that it is gone.
     let before = heard();
-    cluster.replicas()[1].kill().await?;
-    light(&db).await?;
+    let killed = AtomicBool::new(false);
+    let reads = async {
+        while !killed.load(Ordering::Relaxed) {
+            light(&db).await?;
+        }
+        light(&db).await
+    };
+    let kill = async {
+        let outcome = cluster.replicas()[1].kill().await;
+        killed.store(true, Ordering::Relaxed);
+        outcome
+    };
+    tokio::try_join!(reads, kill)?;
     ensure!(heard()[1] > before[1], "no failure was heard of: {:?}", heard());
     Ok(())
 }

@@ -63,7 +63,7 @@ impl Check {
             process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
         })?;
         progress.step("documentation", documentation)?;
-        progress.step("packages as they would be published", package)?;
+        progress.step("publishing, as far as possible without doing it", publish)?;
         for (package, sets) in FEATURES {
             for features in sets {
                 let name = format!("lints: {package} with features {features:?}");
@@ -102,14 +102,14 @@ fn documentation() -> anyhow::Result<()> {
     process::show(cargo().args(document).env("RUSTDOCFLAGS", "--deny=warnings"))
 }
 
-/// Packs the published crates in their order, as `cargo publish` does, without the network. They
-/// are not built once more from the packages. That takes as long as all other steps, and finds
-/// only a file that a package lacks; no manifest leaves files out.
-fn package() -> anyhow::Result<()> {
+/// Publishes the crates in their order, all but the last step: the registry is asked what it has,
+/// and gets nothing. They are not built once more from the packages. That takes as long as all
+/// other steps, and finds only a file that a package lacks; no manifest leaves files out.
+fn publish() -> anyhow::Result<()> {
     let published = packages::published()?;
     ensure!(published.len() >= 5, "only {published:?} would be published");
     let mut command = cargo();
-    command.args(["package", "--no-verify", "--allow-dirty", "--offline", "--quiet"]);
+    command.args(["publish", "--dry-run", "--no-verify", "--allow-dirty", "--quiet"]);
     command.args(published.iter().flat_map(|name| ["--package", name]));
     process::show(&mut command)
 }

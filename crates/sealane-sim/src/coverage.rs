@@ -12,6 +12,39 @@ use tracing::{
     subscriber::{DefaultGuard, Interest},
 };
 
+/// What worlds must reach, all together. They have no groups, no draining, no other systems or
+/// databases, no subscribers, and no policies of an application.
+pub const WANTED: &[&str] = &[
+    "condition: Down",
+    "condition: Lagging",
+    "condition: NotReplicating",
+    "condition: OldTimeline",
+    "condition: Paused",
+    "condition: Probation",
+    "condition: SameServer",
+    "condition: Serving",
+    "condition: StalePrimary",
+    "condition: Unobserved",
+    "decision: AskPrimary",
+    "decision: Reconnect",
+    "decision: Suspect",
+    "decision: TryElsewhere",
+    "refusal: BehindSession",
+    "refusal: Down",
+    "refusal: Lagging",
+    "refusal: NotReplicating",
+    "refusal: OldTimeline",
+    "refusal: Probation",
+    "refusal: SameServer",
+    "refusal: StalePrimary",
+];
+
+/// The name of a variant, without what it holds.
+pub(crate) fn variant(value: &impl Debug) -> String {
+    let text = format!("{value:?}");
+    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
+}
+
 /// Counts what is told of decisions while the guard is held.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Told(Arc<Mutex<Vec<String>>>);

@@ -15,6 +15,7 @@ mod fault;
 mod history;
 mod lender;
 mod oracle;
+mod place;
 mod plant;
 mod probe;
 mod replication;
@@ -28,6 +29,7 @@ mod user;
 mod violation;
 mod world;
 
+pub use coverage::WANTED;
 pub use plant::Plant;
 pub use run::{Outcome, run};
 pub use scenario::{Ends, Fault, Kind, Loss, Scenario, Step, User};

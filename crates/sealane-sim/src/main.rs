@@ -7,12 +7,17 @@ use std::{
     io::Write,
     ops::Range,
     process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::Parser;
-use sealane_sim::{Kind, Plant, Scenario, run, shrink, story};
+use sealane_sim::{Kind, Outcome, Plant, Scenario, run, shrink, story};
 
 /// Holds all of sealane against the truth, in many worlds.
 #[derive(Debug, Parser)]
@@ -41,6 +46,9 @@ struct Arguments {
     /// Whether each seed runs twice, to see that it is the same run.
     #[arg(long)]
     twice: bool,
+    /// How many seeds run at once. Each runs on one thread.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
 }
 
 fn range(text: &str) -> anyhow::Result<Range<u64>> {
@@ -50,57 +58,110 @@ fn range(text: &str) -> anyhow::Result<Range<u64>> {
     }
 }
 
+/// What all threads share.
+struct Search {
+    arguments: Arguments,
+    began: Instant,
+    next: AtomicU64,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    seeds: u64,
+    failed: u64,
+    simulated: Duration,
+    counts: BTreeMap<String, u64>,
+}
+
 #[allow(clippy::disallowed_methods, reason = "how long seeds take is of real time")]
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let (began, limit) = (Instant::now(), Duration::from_secs(arguments.seconds));
+    let (jobs, next) = (arguments.jobs, AtomicU64::new(arguments.seeds.start));
+    let search = Search { arguments, began: Instant::now(), next, tally: Mutex::default() };
+    thread::scope(|scope| {
+        let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(|| search.run())).collect();
+        jobs.into_iter().try_for_each(|job| match job.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let tally = search.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut out = std::io::stdout();
-    let (mut count, mut failed, mut simulated) = (0_u64, 0_u64, Duration::ZERO);
-    let mut counts = BTreeMap::<String, u64>::new();
-    for seed in arguments.seeds.clone() {
-        if began.elapsed() >= limit {
-            break;
+    for (what, times) in &tally.counts {
+        writeln!(out, "{times:>9} {what}")?;
+    }
+    let seconds = search.began.elapsed().as_secs_f64();
+    writeln!(out, "{} simulated seconds, {}", tally.simulated.as_secs(), tally.told(seconds))?;
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Search {
+    /// Runs one seed after the other, until none is left, the time is up, or one has failed.
+    fn run(&self) -> anyhow::Result<()> {
+        let limit = Duration::from_secs(self.arguments.seconds);
+        while self.began.elapsed() < limit {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.arguments.seeds.end {
+                break;
+            }
+            let (text, is_over) = self.look_at(seed);
+            std::io::stdout().write_all(text.as_bytes())?;
+            if is_over {
+                self.next.store(self.arguments.seeds.end, Ordering::Relaxed);
+            }
         }
+        Ok(())
+    }
+
+    /// Runs one seed. Returns what is to be said of it, and whether it is the last one.
+    fn look_at(&self, seed: u64) -> (String, bool) {
+        let arguments = &self.arguments;
         let mut scenario = Scenario { plant: arguments.plant, ..Scenario::drawn(seed) };
         scenario.kind = arguments.kind.unwrap_or(scenario.kind);
         let outcome = run(&scenario);
-        count += 1;
-        simulated += outcome.simulated;
-        for (what, times) in &outcome.counts {
-            *counts.entry(what.clone()).or_default() += times;
-        }
+        let mut text = String::new();
         if arguments.trace {
-            write!(out, "{}", outcome.trace)?;
+            text.push_str(&outcome.trace);
         }
-        if arguments.twice && run(&scenario).hash != outcome.hash {
-            writeln!(out, "seed {seed}: the second run was another one")?;
-            failed += 1;
+        let is_another = arguments.twice && run(&scenario).hash != outcome.hash;
+        if is_another {
+            text.push_str(&format!("seed {seed}: the second run was another one\n"));
         }
-        if let Some(violation) = outcome.violations.first() {
-            failed += 1;
-            writeln!(out, "seed {seed}: {violation}, after {count} seeds")?;
-            if !arguments.all {
-                let (scenario, outcome) = match arguments.whole {
-                    true => (scenario, outcome),
-                    false => shrink(&scenario, &violation.kind()),
-                };
-                writeln!(out, "{}{:#?}", story(&scenario, &outcome), scenario.faults)?;
-                break;
-            }
+        let violation = outcome.violations.first();
+        let seeds = self.count(&outcome, is_another || violation.is_some(), &mut text);
+        let Some(violation) = violation else { return (text, false) };
+        text.push_str(&format!("seed {seed}: {violation}, after {seeds} seeds\n"));
+        if arguments.all {
+            return (text, false);
         }
-        if count.is_multiple_of(100) {
-            let seconds = began.elapsed().as_secs_f64();
-            writeln!(out, "{count} seeds in {seconds:.1} s, {failed} failed")?;
-        }
+        let (scenario, outcome) = match arguments.whole {
+            true => (scenario, outcome),
+            false => shrink(&scenario, &violation.kind()),
+        };
+        text.push_str(&format!("{}{:#?}\n", story(&scenario, &outcome), scenario.faults));
+        (text, true)
     }
-    let seconds = began.elapsed().as_secs_f64();
-    for (what, times) in counts {
-        writeln!(out, "{times:>9} {what}")?;
+
+    /// Adds a seed, and tells now and then how far we are. Returns how many there are.
+    fn count(&self, outcome: &Outcome, has_failed: bool, text: &mut String) -> u64 {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.seeds += 1;
+        tally.failed += u64::from(has_failed);
+        tally.simulated += outcome.simulated;
+        for (what, times) in &outcome.counts {
+            *tally.counts.entry(what.clone()).or_default() += times;
+        }
+        if tally.seeds.is_multiple_of(500) {
+            let told = tally.told(self.began.elapsed().as_secs_f64());
+            text.push_str(&format!("{told}\n"));
+        }
+        tally.seeds
     }
-    let simulated = simulated.as_secs();
-    writeln!(
-        out,
-        "{count} seeds, {simulated} simulated seconds in {seconds:.1} s, {failed} failed"
-    )?;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Tally {
+    fn told(&self, seconds: f64) -> String {
+        format!("{} seeds in {seconds:.1} s, {} failed", self.seeds, self.failed)
+    }
 }

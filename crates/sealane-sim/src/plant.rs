@@ -34,6 +34,8 @@ pub enum Plant {
     LostTokens,
     /// What is merged is forgotten.
     LostMerges,
+    /// Servers do not tell whose history they write: numbers alone are compared.
+    NoAncestry,
     /// Replicas say that they are the primary's equal.
     AlwaysFresh,
 }

@@ -4,26 +4,20 @@
 use std::sync::Arc;
 
 use sealane_core::{
-    Ancestry, Database, Failure, GtidSet, Incarnation, Lsn, Position, ReadOnly, Replication,
-    Report, Role, ServerInfo, Transactions,
+    Database, Failure, Incarnation, Position, ReadOnly, Replication, Report, Role, ServerInfo,
 };
 use sealane_monitor::Probe;
 
 use crate::{
     error::Trouble,
     lender::{connect, in_words, incarnation},
-    oracle,
+    oracle, place,
     plant::Plant,
     scenario::Kind,
-    server::Server,
     violation::Violation,
     world::{LinkId, Opened, State, World},
 };
 
-/// The system that all servers belong to.
-const SYSTEM: u64 = 7_001;
-/// How long a record is.
-const RECORD_BYTES: usize = 112;
 /// More probes in a second than the budget of 200 allows, with what may be saved of the second
 /// before, and with those that could not wait.
 const MOST_PROBES: u32 = 450;
@@ -171,10 +165,10 @@ fn report(state: &State, server: usize) -> Report {
         _ => its.replayed,
     };
     let (role, position, received) = match its.is_primary {
-        true => (Role::Primary, position(state, its, state.history.len(its.branch)), None),
+        true => (Role::Primary, place::position(state, its, state.history.len(its.branch)), None),
         false => {
-            let received = position(state, its, its.durable);
-            (Role::Replica, position(state, its, replayed), Some(received))
+            let received = place::position(state, its, its.durable);
+            (Role::Replica, place::position(state, its, replayed), Some(received))
         }
     };
     let replication = match (its.is_primary, its.receives, its.is_paused) {
@@ -184,16 +178,13 @@ fn report(state: &State, server: usize) -> Report {
         (false, false, _) => Replication::Stopped,
     };
     let is_numbered = state.kind == Kind::Timelines;
-    let oldest = its.running.first().copied().unwrap_or(its.next_transaction);
-    let transactions = (its.is_primary && is_numbered)
-        .then_some(Transactions::Numbered { oldest, next: its.next_transaction });
-    let identity = if is_numbered { SYSTEM.to_string() } else { uuid(its.source) };
-    let ancestry = match is_numbered {
-        true => None,
-        false => Ancestry::mysql(&uuid(its.source)).ok(),
+    let transactions = its.is_primary.then(|| place::shown(state, its));
+    let ancestry = match plant {
+        Plant::NoAncestry => None,
+        _ => place::ancestry(state, its, replayed),
     };
     let info = ServerInfo {
-        identity: Some(identity.into()),
+        identity: Some(place::identity(state, its).into()),
         writable: Some(its.is_primary),
         receives: (!its.is_primary).then_some(its.receives),
         applies: (!its.is_primary).then_some(!its.is_paused),
@@ -211,44 +202,4 @@ fn report(state: &State, server: usize) -> Report {
         info,
         ..Report::new(role, run)
     }
-}
-
-/// So much of a server's branch, in the words of its kind.
-fn position(state: &State, its: &Server, len: usize) -> Position {
-    match state.kind {
-        Kind::Timelines => {
-            let bytes = u64::try_from(len * RECORD_BYTES).unwrap_or(u64::MAX);
-            let timeline = match state.plant {
-                Plant::OneTimeline => 1,
-                _ => state.history.branches[its.branch].timeline,
-            };
-            Position::Wal { system: SYSTEM, timeline, lsn: Lsn::from_bytes(bytes) }
-        }
-        Kind::GtidSets => Position::GtidSet(executed(state, its, len)),
-    }
-}
-
-/// What is executed of that. A primary has in it only what it shows.
-fn executed(state: &State, its: &Server, len: usize) -> GtidSet {
-    let parts = state.history.sources(its.branch, len).filter(|(_, from, until)| from < until);
-    let sets: Vec<String> = parts
-        .map(|(source, from, until)| {
-            let mut text = uuid(source);
-            let mut next = from;
-            let hidden = its.hidden.range(from..until).copied();
-            for end in hidden.chain([until]) {
-                if next < end {
-                    text.push_str(&format!(":{}-{}", next - from + 1, end - from));
-                }
-                next = end + 1;
-            }
-            text
-        })
-        .filter(|text| text.contains(':'))
-        .collect();
-    sets.join(",").parse().unwrap_or_default()
-}
-
-fn uuid(source: u64) -> String {
-    format!("3e11fa47-71ca-11e1-9e33-{:012x}", source + 1)
 }

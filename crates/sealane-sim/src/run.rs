@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    coverage::Told,
+    coverage::{Told, variant},
     draw::Draw,
     fault::{calm, inflict},
     lender::Endpoint,
@@ -126,7 +126,7 @@ async fn process_of(
     };
     let (engine, dialect) = match kind {
         Kind::Timelines => (Engine::Postgres, Dialect::PostgreSql),
-        Kind::GtidSets => (Engine::MySql, Dialect::MySql),
+        Kind::GtidSets | Kind::GtidLists => (Engine::MySql, Dialect::MySql),
     };
     let names = (0..count).map(|n| format!("server-{n}"));
     let endpoints = names.clone().map(|name| Address::new(name.clone(), name)).collect();
@@ -165,10 +165,13 @@ async fn tell(
 ) {
     while let Ok(event) = events.recv().await {
         let Some(store) = store.upgrade() else { return };
+        let topology = store.topology();
         let mut state = world.lock();
-        state.trace.note(format_args!("  process {process}: {}", event.named(&store.topology())));
-        let kind = format!("{event:?}");
-        state.count(&format!("event: {}", kind.split([' ', '{']).next().unwrap_or_default()));
+        state.trace.note(format_args!("  process {process}: {}", event.named(&topology)));
+        state.count(&format!("event: {}", variant(&event)));
+        for (id, _) in topology.iter() {
+            state.count(&format!("condition: {:?}", topology.condition(id)));
+        }
     }
 }
 

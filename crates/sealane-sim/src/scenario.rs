@@ -14,6 +14,9 @@ pub enum Kind {
     Timelines,
     /// As MySQL: a set of transactions, each with the server that wrote it first.
     GtidSets,
+    /// As MariaDB: the last transaction, with the server that wrote it and a number that other
+    /// histories use as well.
+    GtidLists,
 }
 
 /// A world and all that is done in it.
@@ -148,7 +151,11 @@ impl Scenario {
             .map(|_| (draw.within(1_000..=BUSY_MS - 5_000), fault(draw, servers, processes)))
             .collect();
         faults.sort_by_key(|(at_ms, _)| *at_ms);
-        let kind = if draw.percent(30) { Kind::GtidSets } else { Kind::Timelines };
+        let kind = match (draw.percent(30), draw.percent(40)) {
+            (true, _) => Kind::GtidSets,
+            (false, true) => Kind::GtidLists,
+            (false, false) => Kind::Timelines,
+        };
         Scenario { seed, kind, servers, processes, users, faults, plant: Plant::Nothing }
     }
 

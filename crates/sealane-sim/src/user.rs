@@ -16,6 +16,7 @@ use sea_orm::{
 use sealane::{Consistency, Error, RoutedConnection, RoutedTransaction};
 
 use crate::{
+    coverage::variant,
     error::is_refusal,
     history::{Snapshot, WriteId},
     oracle::{self, Knowledge},
@@ -154,9 +155,19 @@ impl Company {
     async fn read(&self, user: usize, db: &RoutedConnection) {
         let is_planted = self.world.lock().plant == Plant::Eventual;
         let db = if is_planted { &db.with_consistency(Consistency::Eventual) } else { db };
+        self.note_refusals(db);
         let result = db.query_one_raw(select()).await;
         if let Some(snapshot) = self.shown(result) {
             self.check_read(user, &snapshot);
+        }
+    }
+
+    /// Why some endpoints would not serve a read now.
+    fn note_refusals(&self, db: &RoutedConnection) {
+        let choices = db.explain(&select().sql).choices;
+        let mut state = self.world.lock();
+        for refusal in choices.iter().filter_map(|choice| choice.refusal.as_ref()) {
+            state.count(&format!("refusal: {}", variant(refusal)));
         }
     }
 

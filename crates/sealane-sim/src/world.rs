@@ -223,9 +223,9 @@ impl State {
             (Kind::Timelines, Refusal::ReadOnly) => "25006",
             (Kind::Timelines, Refusal::Conflict) => "40001",
             (Kind::Timelines, Refusal::Full) => "53300",
-            (Kind::GtidSets, Refusal::ReadOnly) => "1290",
-            (Kind::GtidSets, Refusal::Conflict) => "1213",
-            (Kind::GtidSets, Refusal::Full) => "1040",
+            (Kind::GtidSets | Kind::GtidLists, Refusal::ReadOnly) => "1290",
+            (Kind::GtidSets | Kind::GtidLists, Refusal::Conflict) => "1213",
+            (Kind::GtidSets | Kind::GtidLists, Refusal::Full) => "1040",
         })
     }
 

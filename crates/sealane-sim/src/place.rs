@@ -1,0 +1,121 @@
+//! What a server tells of its place in the history, in the words of its kind.
+
+use std::collections::BTreeMap;
+
+use sealane_core::{Ancestry, GtidSet, Lsn, Position, Transactions};
+
+use crate::{plant::Plant, scenario::Kind, server::Server, world::State};
+
+/// The system that all servers belong to.
+const SYSTEM: u64 = 7_001;
+/// How long a record is.
+const RECORD_BYTES: usize = 112;
+/// Servers that are made anew are numbered from that of the first on; see [`Server::source`].
+const SOURCES: u64 = 1_000;
+
+/// So much of a server's branch.
+pub(crate) fn position(state: &State, its: &Server, len: usize) -> Position {
+    match state.kind {
+        Kind::Timelines => {
+            let bytes = u64::try_from(len * RECORD_BYTES).unwrap_or(u64::MAX);
+            let timeline = match state.plant {
+                Plant::OneTimeline => 1,
+                _ => state.history.branches[its.branch].timeline,
+            };
+            Position::Wal { system: SYSTEM, timeline, lsn: Lsn::from_bytes(bytes) }
+        }
+        Kind::GtidSets => Position::GtidSet(set(state, its, len, |_, _| Vec::new())),
+        Kind::GtidLists => {
+            let last = state.history.sources(its.branch, len).find(|(_, from, until)| from < until);
+            let text = last.map(|(source, _, until)| gtid(source, until)).unwrap_or_default();
+            Position::GtidList(text.parse().unwrap_or_default())
+        }
+    }
+}
+
+/// What a primary tells of the commits that it shows.
+pub(crate) fn shown(state: &State, its: &Server) -> Transactions {
+    let len = state.history.len(its.branch);
+    match state.kind {
+        Kind::Timelines => {
+            let oldest = its.running.first().copied().unwrap_or(its.next_transaction);
+            Transactions::Numbered { oldest, next: its.next_transaction }
+        }
+        Kind::GtidSets => {
+            let hidden = |from, until| its.hidden.range(from..until).copied().collect();
+            Transactions::Within(Position::GtidSet(set(state, its, len, hidden)))
+        }
+        Kind::GtidLists => {
+            let oldest = its.hidden.first().copied().unwrap_or(len);
+            Transactions::Numbered { oldest: oldest as u64, next: len as u64 }
+        }
+    }
+}
+
+/// Which history it writes, with so much of its branch.
+pub(crate) fn ancestry(state: &State, its: &Server, len: usize) -> Option<Ancestry> {
+    match state.kind {
+        Kind::Timelines => None,
+        Kind::GtidSets => Ancestry::mysql(&uuid(its.source)).ok(),
+        Kind::GtidLists => {
+            let len = if its.is_primary { state.history.len(its.branch) } else { len };
+            let mut last = BTreeMap::new();
+            for (source, from, until) in state.history.sources(its.branch, len) {
+                if from < until {
+                    let its = last.entry(server_id(source)).or_insert((source, until));
+                    its.1 = until.max(its.1);
+                }
+            }
+            let last: Vec<_> = last.values().map(|(source, until)| gtid(*source, *until)).collect();
+            Ancestry::mariadb(server_id(its.source), &last.join(",")).ok()
+        }
+    }
+}
+
+/// By what two addresses are known to lead to one server.
+pub(crate) fn identity(state: &State, its: &Server) -> String {
+    match state.kind {
+        Kind::Timelines => SYSTEM.to_string(),
+        Kind::GtidSets => uuid(its.source),
+        Kind::GtidLists => format!("server {}, domain 0", server_id(its.source)),
+    }
+}
+
+/// So much of a branch as a set, without the places that are left out.
+fn set(
+    state: &State,
+    its: &Server,
+    len: usize,
+    left_out: impl Fn(usize, usize) -> Vec<usize>,
+) -> GtidSet {
+    let parts = state.history.sources(its.branch, len).filter(|(_, from, until)| from < until);
+    let sets: Vec<String> = parts
+        .map(|(source, from, until)| {
+            let mut text = uuid(source);
+            let mut next = from;
+            for end in left_out(from, until).into_iter().chain([until]) {
+                if next < end {
+                    text.push_str(&format!(":{}-{}", next - from + 1, end - from));
+                }
+                next = end + 1;
+            }
+            text
+        })
+        .filter(|text| text.contains(':'))
+        .collect();
+    sets.join(",").parse().unwrap_or_default()
+}
+
+/// The last transaction before a place. MariaDB numbers on from what it has.
+fn gtid(source: u64, until: usize) -> String {
+    format!("0-{}-{until}", server_id(source))
+}
+
+/// MariaDB's number of a server is configured: it stays when the data are made anew.
+fn server_id(source: u64) -> u32 {
+    u32::try_from(source / SOURCES + 1).unwrap_or(u32::MAX)
+}
+
+fn uuid(source: u64) -> String {
+    format!("3e11fa47-71ca-11e1-9e33-{:012x}", source + 1)
+}
