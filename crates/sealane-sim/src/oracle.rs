@@ -5,6 +5,9 @@
 //!   replication a promotion may lose what was acknowledged.)
 //! - A session that has seen more on a replica than the primary shows may go back to the primary:
 //!   `WhenAhead::Primary` says so.
+//! - Whoever resumes a token that is refused is told so, and begins anew.
+//! - A process may have heard of a promotion and not believe it: a server that was restarted and
+//!   claims to be the primary beside one that answers may be a backup.
 //! - A bound on staleness is held against the branch of the server that answers: until a process
 //!   has heard of a promotion, nobody can tell it what was written elsewhere.
 

@@ -167,6 +167,12 @@ async fn tell(
         let Some(store) = store.upgrade() else { return };
         let topology = store.topology();
         let mut state = world.lock();
+        if let Event::Fenced { primary: Some(primary), .. } = &event {
+            // It has heard of a promotion, and does not believe it.
+            let server = state.addresses[primary.place()];
+            let branch = state.servers[server].branch;
+            state.told_timeline[process] = state.history.branches[branch].timeline;
+        }
         state.trace.note(format_args!("  process {process}: {}", event.named(&topology)));
         state.count(&format!("event: {}", variant(&event)));
         for (id, _) in topology.iter() {
@@ -180,7 +186,7 @@ async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnecti
     let person = |user: &crate::scenario::User| {
         let handle = &handles[user.process];
         let db = if user.shares { handle.clone() } else { handle.session() };
-        Mutex::new(Person::new(user.process, db))
+        Mutex::new(Person::new(user.shares, user.process, db))
     };
     let company = Arc::new(Company {
         world: Arc::clone(world),

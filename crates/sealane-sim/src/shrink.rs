@@ -84,9 +84,13 @@ fn without_all_but_the_end(scenario: &Scenario, number: usize) -> Scenario {
 #[must_use]
 pub fn story(scenario: &Scenario, outcome: &Outcome) -> String {
     let steps: usize = scenario.users.iter().map(|user| user.steps.len()).sum();
+    let users = scenario.users.iter().enumerate();
+    let sharing: Vec<usize> = users.filter(|(_, it)| it.shares).map(|(number, _)| number).collect();
     let mut story = format!(
-        "seed {}: {} servers, {} processes, {steps} steps, {} faults\n",
+        "seed {}: {:?}, {} servers, {} processes, {steps} steps, {} faults, \
+         users {sharing:?} begin with the shared handle\n",
         scenario.seed,
+        scenario.kind,
         scenario.servers,
         scenario.processes,
         scenario.faults.len()

@@ -23,7 +23,7 @@ use crate::{
     plant::Plant,
     scenario::{Ends, Step},
     violation::Violation,
-    world::World,
+    world::{State, World},
 };
 
 /// No statement takes longer, whatever goes wrong.
@@ -44,6 +44,8 @@ pub(crate) struct Company {
 /// What is known of one user.
 #[derive(Debug)]
 pub(crate) struct Person {
+    /// Whether `db` is the handle that everybody shares.
+    shares: bool,
     pub(crate) process: usize,
     pub(crate) db: RoutedConnection,
     knowledge: Knowledge,
@@ -52,8 +54,15 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    pub(crate) fn new(process: usize, db: RoutedConnection) -> Self {
-        Person { process, db, knowledge: Knowledge::default(), here: Knowledge::default() }
+    pub(crate) fn new(shares: bool, process: usize, db: RoutedConnection) -> Self {
+        Person { shares, process, db, knowledge: Knowledge::default(), here: Knowledge::default() }
+    }
+
+    /// The handle that everybody shares remembers what was written, and not what it has shown.
+    fn see(&mut self, state: &State, shown: &Snapshot) {
+        if !self.shares {
+            self.knowledge.see(state, shown);
+        }
     }
 }
 
@@ -114,7 +123,10 @@ impl Company {
                 let writing = self.write(user, &db, "");
                 let _ = tokio::time::timeout(Duration::from_millis(ms), writing).await;
             }
-            Step::Fork => self.person(user).db = db.fork(),
+            Step::Fork => {
+                let mut person = self.person(user);
+                (person.db, person.shares) = (db.fork(), false);
+            }
             Step::Merge(other) => {
                 self.merge(user, &db, process, other);
                 self.read(user, &db).await;
@@ -149,7 +161,11 @@ impl Company {
 
     fn check_read(&self, user: usize, snapshot: &Snapshot) {
         let mut person = self.person(user);
-        person.knowledge.read(&mut self.world.lock(), user, snapshot);
+        let state = &mut self.world.lock();
+        match person.shares {
+            true => person.knowledge.read_writes(state, user, snapshot),
+            false => person.knowledge.read(state, user, snapshot),
+        }
     }
 
     async fn read(&self, user: usize, db: &RoutedConnection) {
@@ -174,7 +190,7 @@ impl Company {
     async fn look(&self, user: usize, db: &RoutedConnection, consistency: Consistency) {
         let result = db.with_consistency(consistency).query_one_raw(select()).await;
         if let Some(snapshot) = self.shown(result) {
-            self.person(user).knowledge.see(&self.world.lock(), &snapshot);
+            self.person(user).see(&self.world.lock(), &snapshot);
         }
     }
 
@@ -189,7 +205,7 @@ impl Company {
         if let Some(snapshot) = self.shown(result) {
             let state = &mut self.world.lock();
             oracle::check_bound(state, user, &snapshot, began_ms, bound_ms);
-            self.person(user).knowledge.see(state, &snapshot);
+            self.person(user).see(state, &snapshot);
         }
     }
 
@@ -355,7 +371,12 @@ impl Company {
         state.trace.note(format_args!("  goes on in process {to}, refused: {refused}"));
         drop(state);
         let mut person = self.person(user);
+        if refused {
+            // The user was told that the session begins anew.
+            person.knowledge = Knowledge::default();
+        }
         (person.process, person.db, person.here) = (to, session, Knowledge::default());
+        person.shares = false;
     }
 }
 

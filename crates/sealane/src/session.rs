@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sealane_core::{
-    CausalToken, Export, Past, PastMismatch, Position, Session, Topology, WriteStamp,
+    CausalToken, Export, Past, PastMismatch, Position, Session, TableSet, Topology, WriteStamp,
 };
 
 use crate::{
@@ -127,10 +127,14 @@ impl RoutedConnection {
     /// A session [resumed](Self::resume) from the token reads what this session wrote, and nothing
     /// older than this session has read. Reads at
     /// [`Consistency::Eventual`](crate::Consistency::Eventual) count too.
+    ///
+    /// The shared handle does not remember what it has read. Its token contains what all sessions of
+    /// this process have written (unless
+    /// [`Config::shared_waits_for_sessions`](crate::Config::shared_waits_for_sessions) is off).
     pub async fn token(&self) -> Option<String> {
         let here = self.here();
         let cluster = here.cluster();
-        let view = here.session_now().view();
+        let view = here.session_now().view_of(&TableSet::WHOLE, 0);
         // Without a key there is no token, so no position is needed.
         self.token_max_age()?;
         let Export { stamp, server } = view.export(&cluster.store().topology())?;
@@ -184,7 +188,7 @@ impl RoutedConnection {
     pub fn progress(&self) -> Progress {
         let here = self.here();
         let topology = here.cluster().store().topology();
-        Progress(here.session_now().view().export(&topology))
+        Progress(here.session_now().view_of(&TableSet::WHOLE, 0).export(&topology))
     }
 
     /// Enables a warning, logged once, about a read through the shared handle that follows a fresh
