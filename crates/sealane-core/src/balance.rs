@@ -1,8 +1,8 @@
 //! Choosing one endpoint among those that may serve a read.
 //!
-//! The trait is apart from its members so that an application can bring its
-//! own. A balancer sees only endpoints that are allowed; it never decides
-//! whether one is fresh enough or alive.
+//! The trait is separate from its implementations, so that an application can bring its own. A
+//! balancer sees only allowed endpoints. It never decides whether an endpoint is fresh enough or
+//! alive.
 
 mod candidates;
 mod load;
@@ -23,7 +23,7 @@ use crate::EndpointId;
 /// ```
 /// use sealane_core::{Balancer, Candidates, EndpointId};
 ///
-/// /// The replica in our own zone with the least to do, or else any with the least to do.
+/// /// Prefers replicas in our own zone, and among them the one with the fewest running statements.
 /// #[derive(Debug)]
 /// struct Near(&'static str);
 ///
@@ -42,18 +42,18 @@ use crate::EndpointId;
 /// }
 /// ```
 pub trait Balancer: fmt::Debug + Send + Sync {
-    /// The name in explanations and configuration.
+    /// The name shown in explanations and used in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Chooses one of `candidates`, or `None` if there is none.
+    /// Chooses one of `candidates`, or returns `None` if there is none.
     ///
-    /// `random` is uniform over all of `u64`; the balancer has no entropy of
-    /// its own. Called once for each attempt of a read, also for candidates that a newer
-    /// snapshot then refuses: it must not block, allocate or panic. If it returns `None`, or an
-    /// endpoint that is no candidate, one of the candidates is drawn.
+    /// `random` is uniform over all of `u64`; the balancer has no entropy of its own. This is
+    /// called once for each attempt of a read, even if a newer snapshot then refuses the
+    /// candidates, so it must not block, allocate or panic. If it returns `None`, or an endpoint
+    /// that is not a candidate, a random candidate is used.
     fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId>;
 
-    /// Hears how an attempt on `endpoint` ended. Must not block, allocate or panic.
+    /// Learns how an attempt on `endpoint` ended. Must not block, allocate or panic.
     fn ended(&self, endpoint: EndpointId, outcome: AttemptOutcome) {
         let _ = (endpoint, outcome);
     }
@@ -77,14 +77,17 @@ impl<T: Balancer + ?Sized> Balancer for Arc<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttemptOutcome {
-    /// It was served; the time from its beginning, with the wait for a connection, to the answer.
-    /// Of a stream, to its first row; of a transaction, to its beginning.
+    /// The attempt was served. The time runs from its beginning, including the wait for a
+    /// connection, to the answer; for a stream, to its first row; for a transaction, to its
+    /// beginning.
     Served(Duration),
-    /// The server answered with an error that is the statement's own, or sent it to the primary.
+    /// The server answered with an error that the statement itself caused, or sent it to the
+    /// primary.
     Refused,
     /// The endpoint failed.
     Failed,
-    /// Nobody knows: the caller gave up, or the endpoint is not what it was planned on.
+    /// The outcome is unknown: the caller gave up, or the endpoint is no longer the one that was
+    /// planned.
     Abandoned,
 }
 

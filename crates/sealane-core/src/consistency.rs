@@ -22,7 +22,7 @@ pub enum Consistency {
     /// A replica that is proved to be at most this far behind the primary. The proof compares the
     /// positions of both on one local clock. An unknown staleness is too much.
     BoundedStaleness(Duration),
-    /// A replica that has replayed every write of the session. For a session that is not the shared
+    /// A replica that has replayed every write of the session. Unless the session is the shared
     /// one, the replica also shows nothing older than what the session has seen.
     #[default]
     ReadYourWrites,
@@ -43,15 +43,15 @@ impl fmt::Display for Consistency {
 
 /// Decides whether a replica is fresh enough for a read.
 ///
-/// A policy can only narrow the choice: role, health, system, database and group of a candidate are
-/// checked before, and what a handle asks for ([`Consistency`]) holds beside it. A replica that the
-/// policy refuses as [`Refusal::TooStale`] or [`Refusal::BehindSession`] may be waited for
-/// ([`FallbackPolicy::Wait`]); any other refusal is final for this read.
+/// A policy can only narrow the choice. A candidate's role, health, system, database and group are
+/// checked before, and the [`Consistency`] that a handle asks for applies as well. If the policy
+/// refuses a replica as [`Refusal::TooStale`] or [`Refusal::BehindSession`], the read may wait for
+/// that replica ([`FallbackPolicy::Wait`]). Any other refusal is final for this read.
 ///
 /// ```
 /// use sealane_core::{Candidate, ConsistencyPolicy, Moment, ReadRequest, Verdict};
 ///
-/// /// Shows at least what was there when the order was placed.
+/// /// Requires everything that was committed when the order was placed.
 /// #[derive(Debug)]
 /// struct SincePlaced(Moment);
 ///
@@ -66,14 +66,14 @@ impl fmt::Display for Consistency {
 /// }
 /// ```
 pub trait ConsistencyPolicy: fmt::Debug + Send + Sync {
-    /// The name in explanations.
+    /// The name shown in explanations.
     fn name(&self) -> &'static str;
 
-    /// Whether `candidate`, a replica in use, may serve `read`, and if not, why not. The primary
-    /// always may. Called for each replica of each read: it must not block, allocate or panic.
+    /// Whether `candidate`, a replica in use, may serve `read`. The primary always may. This is
+    /// called for each replica of each read, so it must not block, allocate or panic.
     ///
     /// # Errors
-    /// The reason against it.
+    /// The reason why the candidate may not serve the read.
     fn judge(&self, candidate: &Candidate<'_>, read: &ReadRequest) -> Verdict;
 }
 
@@ -101,8 +101,8 @@ impl ConsistencyPolicy for Consistency {
         let state = candidate.state();
         match *self {
             Consistency::Strong => Err(Refusal::NotPrimary),
-            // It gets nothing new before it is pointed to another primary, and may hold what
-            // was lost.
+            // Such a replica gets nothing new before it is pointed to another primary, and it may
+            // hold data that was lost.
             _ if state.old_timeline => Err(Refusal::OldTimeline),
             Consistency::Eventual if state.lagging => Err(Refusal::Lagging),
             Consistency::Eventual => Ok(()),
@@ -151,7 +151,7 @@ impl fmt::Display for FallbackPolicy {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum WhenAhead {
-    /// The statement runs on the primary at once, and the session may go back in time.
+    /// The statement runs on the primary at once, so the session may go back in time.
     #[default]
     Primary,
     /// The statement waits, at most this long, until the primary is proved to show everything that
@@ -160,9 +160,9 @@ pub enum WhenAhead {
     ///
     /// The proof needs a probe of the primary. It also needs the end of all commits that had begun
     /// when the session read on the replica; on PostgreSQL, of all writing transactions that were
-    /// running then, in any database of the server. If one of them stays open longer than the limit,
-    /// the proof comes too late. Examples are a prepared transaction (PostgreSQL), and a commit that
-    /// waits for a synchronous replica that is away.
+    /// running then, in any database of the server. If one of them stays open longer than the
+    /// limit, the proof comes too late. Examples are a prepared transaction (PostgreSQL), and a
+    /// commit that waits for a synchronous replica that is away.
     Wait(Duration),
 }
 

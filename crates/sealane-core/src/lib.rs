@@ -2,8 +2,8 @@
 //!
 //! Everything here is a pure function of its arguments: no clock, no entropy, no I/O, no async
 //! runtime. The monitor feeds [`Observation`]s into a [`TopologyReducer`]; the adapter makes a
-//! [`Plan`] from the resulting [`Topology`]. Both can be replayed from data, so tests (and one day
-//! a simulator) can check every decision.
+//! [`Plan`] from the resulting [`Topology`]. Both steps can be replayed from recorded data, so
+//! tests (and one day a simulator) can check every decision.
 //!
 //! ```
 //! use sealane_core::{Access, Consistency, ReadRequest, Endpoint, Moment, Plan, Topology};

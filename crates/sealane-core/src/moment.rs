@@ -7,11 +7,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Time since an origin that the owner of the clock chose (the start of the
-/// monitor). It only grows, and says nothing about the time of day.
+/// Time since an origin that the owner of the clock chose (the start of the monitor). It only
+/// grows, and it says nothing about the time of day.
 ///
-/// A plain number rather than [`std::time::Instant`], so that observations can
-/// be written down in data files and replayed.
+/// A plain number instead of [`std::time::Instant`], so that observations can be written to data
+/// files and replayed.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -9,8 +9,8 @@ use crate::{
 
 /// The endpoints that may serve one statement, consumed one attempt at a time.
 ///
-/// It lives on the stack and orders lazily: the balancer is asked only for as
-/// many endpoints as are tried.
+/// A plan lives on the stack and orders lazily: the balancer is asked only for as many endpoints as
+/// are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     replicas: EndpointSet,
@@ -54,8 +54,7 @@ impl Plan {
         plan
     }
 
-    /// The verdict on one endpoint, for explanations: the same rules as in
-    /// [`Plan::new`].
+    /// The verdict on one endpoint, for explanations, by the same rules as in [`Plan::new`].
     pub fn judge(topology: &Topology, id: EndpointId, request: &ReadRequest) -> Verdict {
         if topology.primary() == Some(id) {
             let is_open = topology.open_primary() == Some(id);
@@ -66,7 +65,7 @@ impl Plan {
         }
         match topology.get(id) {
             Some(state) => match judge_replica(topology, state, request) {
-                // Unless there is nobody better.
+                // Such a replica is used only if there is no better one.
                 Err(Refusal::Lagging | Refusal::OldTimeline)
                     if Plan::new(topology, request).replicas.contains(id) =>
                 {
@@ -78,18 +77,18 @@ impl Plan {
         }
     }
 
-    /// The next endpoint to try and the part it is to play: replicas as the
-    /// balancer likes, then the primary. Each is given once. `all` are the endpoints as they fare
-    /// now; the balancer chooses among those of them that are in the plan. An endpoint that was
-    /// added after the plan was made may be among them, at the place of a removed one: the caller
-    /// [judges](Self::judge) what it gets on the topology of `all`.
+    /// The next endpoint to try, and the role in which to use it: first the replicas in the
+    /// balancer's order, then the primary. Each endpoint is returned once. `all` holds the
+    /// endpoints with their current load; the balancer chooses among those of them that are in the
+    /// plan. An endpoint added after the plan was made may be among them, at the place of a removed
+    /// one. So the caller [judges](Self::judge) the returned endpoint on the topology of `all`.
     pub fn next(
         &mut self,
         balancer: &dyn Balancer,
         all: Candidates<'_>,
         random: u64,
     ) -> Option<(EndpointId, Role)> {
-        // Some may have been removed.
+        // Some endpoints may have been removed.
         self.replicas = self.replicas.and(all.set());
         if self.replicas.is_empty() {
             return self.primary.take().map(|id| (id, Role::Primary));
@@ -97,13 +96,14 @@ impl Plan {
         let picked = balancer
             .pick(&all.with(self.replicas), random)
             .filter(|id| self.replicas.contains(*id))
-            // A balancer that declines, or invents an endpoint, must not cost the read.
+            // A balancer that returns nothing, or an endpoint outside the plan, must not cost the
+            // read.
             .or_else(|| all.nth_of(self.replicas, random as usize % self.replicas.len()))?;
         self.replicas.remove(picked);
         Some((picked, Role::Replica))
     }
 
-    /// Gives the primary once more: its connection was broken, not itself.
+    /// Lets the primary be tried once more: its connection was broken, not the primary itself.
     pub fn retry_primary(&mut self, primary: EndpointId) {
         self.primary = Some(primary);
     }
@@ -124,13 +124,13 @@ impl Plan {
         self.replicas.is_empty() && (self.awaited.is_some() || self.too_stale)
     }
 
-    /// The replicas that have not been tried.
+    /// The replicas that have not been tried yet.
     #[must_use]
     pub fn replicas(&self) -> EndpointSet {
         self.replicas
     }
 
-    /// The primary, if it may be tried and has not been.
+    /// The primary, if it may be tried and has not been tried yet.
     #[must_use]
     pub fn primary(&self) -> Option<EndpointId> {
         self.primary
@@ -142,31 +142,30 @@ impl Plan {
         !self.replicas.is_empty() || self.primary.is_some()
     }
 
-    /// Whether a bound on staleness keeps a read from every replica: newer
-    /// probes may prove what the last ones do not.
+    /// Whether only a bound on staleness keeps the read from every replica. Newer probes may prove
+    /// what the last ones do not.
     #[must_use]
     pub fn awaits_freshness(&self, request: &ReadRequest) -> bool {
         let bounded = matches!(request.consistency, Consistency::BoundedStaleness(_));
         (bounded || request.policy.is_some()) && self.replicas.is_empty() && self.too_stale
     }
 
-    /// Whether a replica has all that the session wrote, and only the proof is
-    /// missing that it also has what the session has seen elsewhere. It comes
-    /// with the next probes.
+    /// Whether a replica has everything that the session wrote, and only the proof is missing that
+    /// it also has what the session has seen elsewhere. That proof comes with the next probes.
     #[must_use]
     pub fn awaits_proof_only(&self) -> bool {
         self.replicas.is_empty() && self.unproved
     }
 
-    /// The stamp for which a replica was refused, if one was: the monitor
-    /// should look more often.
+    /// The stamp that a refused replica lacked, if there was one. The monitor should then probe
+    /// more often.
     #[must_use]
     pub fn awaited(&self) -> Option<WriteStamp> {
         self.awaited
     }
 }
 
-/// As [`Plan::new`] sees a replica, with the reason against it.
+/// The verdict of [`Plan::new`] on one replica, with the reason for a refusal.
 fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadRequest) -> Verdict {
     if !request.among.contains(state.id) || !request.horizon.includes(state.id) {
         let nobody = request.among.is_empty();
@@ -176,7 +175,7 @@ fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadReque
     judge_freshness(topology, state, request)
 }
 
-/// Why an endpoint is no [replica in use](Topology::replicas_in_use), if it is not the primary.
+/// Why an endpoint other than the primary is not a [replica in use](Topology::replicas_in_use).
 fn judge_use(state: &EndpointState) -> Verdict {
     match state.health {
         Health::Up => {}
@@ -209,13 +208,13 @@ fn judge_freshness(topology: &Topology, state: &EndpointState, request: &ReadReq
     request.policy.as_ref().map_or(Ok(()), |policy| policy.judge(&candidate, request))
 }
 
-/// When every replica lags, so many of the best still serve eventual reads: the
-/// primary must not get all of them, nor one replica. (Vitess has the same
-/// floor, `min_number_serving_vttablets`, and the same number.)
+/// If every replica lags, this many of the best still serve eventual reads, so that neither the
+/// primary nor a single replica gets all of them. (Vitess has the same floor with the same number,
+/// `min_number_serving_vttablets`.)
 const FLOOR: usize = 2;
 
-/// The replicas that are behind least, of those that `request` may choose from and that nothing
-/// else is wrong with.
+/// The replicas that are least behind, among those that `request` may choose from and that have no
+/// other fault.
 fn floor(topology: &Topology, request: &ReadRequest) -> EndpointSet {
     let suits = |state: &EndpointState| {
         let candidate = Candidate::of(topology, state, request.now);
@@ -228,12 +227,12 @@ fn floor(topology: &Topology, request: &ReadRequest) -> EndpointSet {
             .filter(|state| {
                 request.horizon.includes(state.id) && !best.contains(state.id) && suits(state)
             })
-            // Unknown lag is the greatest.
+            // Unknown lag counts as the greatest.
             .min_by_key(|state| {
                 (state.old_timeline, topology.lag_of(state).unwrap_or(Duration::MAX))
             });
         match next {
-            // What is on an old timeline is the last resort, not one of two.
+            // A replica on an old timeline is the last resort. It does not fill up the two.
             Some(state) if state.old_timeline && !best.is_empty() && !old_only => break,
             Some(state) => {
                 old_only |= state.old_timeline;

@@ -1,10 +1,10 @@
-//! How far an endpoint's data has got.
+//! How far an endpoint has got.
 //!
 //! # What a position must mean
-//! A primary's position contains every write that was answered before the question was sent. A
-//! replica's position contains only what new snapshots see. The probes see to it, each in its
-//! engine's way (`postgres`, `postgres/subscriber` and `mysql` in `sealane-monitor`). Of Aurora
-//! nothing is known that would do, so its readers have no position.
+//! A primary's position contains every write that the primary answered before it was asked for the
+//! position. A replica's position contains only what new snapshots see. The probes guarantee this
+//! in each engine's own way (`postgres`, `postgres/subscriber` and `mysql` in `sealane-monitor`).
+//! No way to guarantee this is known for Aurora, so its readers have no position.
 
 mod ancestry;
 mod gtid_list;
@@ -23,16 +23,15 @@ pub use gtid_text::{MAX_GTID_TEXT_BYTES, ParseGtidError};
 pub use lsn::{Lsn, ParseLsnError};
 use serde::{Deserialize, Serialize};
 
-/// How far an endpoint's data has got, in the terms of its engine.
+/// How far an endpoint has got, in the terms of its engine.
 ///
-/// Positions are partially ordered by [`covers`](Position::covers): of two,
-/// neither may cover the other. Cloning one copies no set.
+/// Positions are partially ordered by [`covers`](Position::covers): it is possible that neither of
+/// two positions covers the other. Cloning a position copies no set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Position {
-    /// One file with several connections: a read that begins now sees every
-    /// commit.
+    /// One file with several connections: a read that begins now sees every commit.
     Current,
     /// PostgreSQL: positions compare only within one system and one timeline.
     Wal {
@@ -47,16 +46,16 @@ pub enum Position {
     },
     /// MySQL: `gtid_executed`, on primaries and replicas alike.
     ///
-    /// There is no system and no timeline; the set names its sources. A
-    /// transaction that was committed on a replica alone (an errant one) makes
-    /// the replica's set a superset of the primary's: it still holds all that
-    /// the primary holds, which is all that covering claims.
+    /// A GTID set has no system and no timeline, but it names its sources. A transaction committed
+    /// on a replica alone (an errant transaction) makes the replica's set a superset of the
+    /// primary's. The replica still holds everything that the primary holds, and covering claims no
+    /// more than that.
     GtidSet(GtidSet),
-    /// MariaDB: `gtid_binlog_pos` of a primary, with what it replayed before it
-    /// became one; `gtid_slave_pos` of a replica.
+    /// MariaDB. For a primary: `gtid_binlog_pos`, joined with what the server replayed before it
+    /// became the primary. For a replica: `gtid_slave_pos`.
     GtidList(GtidList),
-    /// Aurora: a writer's, of which no more is told. It covers nothing, not even
-    /// itself, and nothing covers it.
+    /// Aurora: the position of a writer, of which nothing more is known. It covers nothing, not
+    /// even itself, and nothing covers it.
     Opaque,
 }
 
@@ -83,8 +82,8 @@ impl fmt::Display for Distance {
 impl Position {
     /// Whether data at this position contains all data at `other`.
     ///
-    /// Positions of other engines, systems and timelines never cover: they may
-    /// hold other data under the same number.
+    /// A position of another engine, system or timeline never covers, because it may hold other
+    /// data under the same number.
     #[must_use]
     pub fn covers(&self, other: &Position) -> bool {
         match (self, other) {
@@ -106,7 +105,8 @@ impl Position {
         }
     }
 
-    /// As [`covers`](Self::covers), but a greater number of another MariaDB server proves nothing.
+    /// Like [`covers`](Self::covers), except that a greater number of another MariaDB server proves
+    /// nothing.
     pub(crate) fn has_same(&self, other: &Position) -> bool {
         match (self, other) {
             (Position::GtidList(ours), Position::GtidList(theirs)) => ours.has_same(theirs),
@@ -114,8 +114,8 @@ impl Position {
         }
     }
 
-    /// How much of `other` is missing here; zero where nothing is. `None` for
-    /// positions that do not compare, and for one file.
+    /// How much of `other` is missing here; zero if nothing is missing. `None` for positions that
+    /// do not compare, and for one file.
     #[must_use]
     pub fn behind(&self, other: &Position) -> Option<Distance> {
         match (self, other) {
@@ -142,13 +142,11 @@ impl Position {
         }
     }
 
-    /// Whether this can be a position of the data that `ours` is a position of,
-    /// as far as the engine lets it be told.
+    /// Whether this position and `ours` can belong to the same data, as far as the engine shows it.
     ///
-    /// PostgreSQL: the same system. MySQL: some transaction in common; MariaDB:
-    /// some domain; so a server that was created anew, and has replayed nothing
-    /// yet, is a stranger to all but another empty one. An empty `ours` can
-    /// belong to anyone.
+    /// PostgreSQL: both have the same system. MySQL: both have some transaction in common. MariaDB:
+    /// both have some domain in common. So a server that was created anew and has replayed nothing
+    /// yet is related only to another empty server. An empty `ours` can belong to any server.
     #[must_use]
     pub fn is_related_to(&self, ours: &Position) -> bool {
         match (self, ours) {
@@ -171,8 +169,8 @@ impl Position {
         }
     }
 
-    /// What contains both, for merging what two sessions have seen. `None` for
-    /// positions that do not compare.
+    /// A position that contains both, for merging what two sessions have seen. `None` for positions
+    /// that do not compare.
     #[must_use]
     pub fn union(&self, other: &Position) -> Option<Position> {
         match (self, other) {
@@ -184,7 +182,7 @@ impl Position {
         }
     }
 
-    /// The system that the data belongs to, where the engine names one.
+    /// The system that the data belongs to, if the engine names one.
     #[must_use]
     pub fn system(&self) -> Option<u64> {
         match self {
@@ -195,7 +193,7 @@ impl Position {
         }
     }
 
-    /// The timeline, 0 where the engine has none.
+    /// The timeline; 0 if the engine has none.
     #[must_use]
     pub fn timeline(&self) -> u32 {
         match self {

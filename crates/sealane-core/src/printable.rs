@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 
 /// `text` with escapes for characters that a terminal would obey: control characters, and
-/// characters that change the direction of writing. Names of endpoints and databases and messages
-/// of servers may contain them.
+/// characters that change the writing direction. The names of endpoints and databases and the
+/// messages of servers may contain such characters.
 pub fn printable(text: &str) -> impl fmt::Display + '_ {
     fmt::from_fn(move |f| text.chars().try_for_each(|character| write_character(f, character)))
 }

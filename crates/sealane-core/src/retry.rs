@@ -24,8 +24,7 @@ pub enum Engine {
 /// How a statement failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode<'a> {
-    /// The connection could not be made or was lost; the statement may or may
-    /// not have run.
+    /// The connection could not be made or was lost. The statement may or may not have run.
     Connection,
     /// No connection of the pool became free in time.
     PoolExhausted,
@@ -37,9 +36,9 @@ pub enum ErrorCode<'a> {
 }
 
 impl ErrorCode<'_> {
-    /// Whether a statement with this error may have been executed: the connection was lost, or a
-    /// proxy reports this (in front of MySQL), or the server ended the connection or itself while
-    /// the statement ran.
+    /// Whether a statement with this error may have been executed. It may if the connection was
+    /// lost, if a proxy in front of MySQL reports a lost connection, or if the server ended the
+    /// connection or shut down while the statement ran.
     #[must_use]
     pub fn leaves_unknown(self, engine: Engine) -> bool {
         match (engine, self) {
@@ -52,9 +51,9 @@ impl ErrorCode<'_> {
         }
     }
 
-    /// Whether the code means that somebody terminated this connection or that the server is
-    /// shutting down. PostgreSQL uses one code for `pg_terminate_backend` and a shutdown; MariaDB
-    /// has a separate code for `KILL CONNECTION`. (MySQL sends no code.)
+    /// Whether the code means that somebody terminated this connection, or that the server is
+    /// shutting down. PostgreSQL uses one code for `pg_terminate_backend` and for a shutdown.
+    /// MariaDB has a separate code for `KILL CONNECTION`. MySQL sends no code.
     #[must_use]
     pub fn is_termination(self, engine: Engine) -> bool {
         matches!(
@@ -64,7 +63,7 @@ impl ErrorCode<'_> {
         )
     }
 
-    /// Whether a primary refused the statement because it takes no writes.
+    /// Whether a primary refused the statement because the primary takes no writes.
     #[must_use]
     pub fn is_read_only_refusal(self, engine: Engine) -> bool {
         matches!(
@@ -74,8 +73,8 @@ impl ErrorCode<'_> {
         )
     }
 
-    /// The condition of its server that the error tells of, in words; `None` if the statement is at
-    /// fault, or the engine's errors are not described.
+    /// The condition of the server that the error shows, in words. `None` if the statement is at
+    /// fault, or if sealane has no descriptions for the errors of this engine.
     #[must_use]
     pub fn condition(self, engine: Engine) -> Option<&'static str> {
         match (engine, self) {
@@ -94,13 +93,13 @@ pub enum RetryDecision {
     ReturnToCaller,
     /// Another endpoint may succeed; nothing is wrong with this one.
     TryElsewhere,
-    /// Another endpoint may succeed; this one gets no more statements until it has answered a
+    /// Another endpoint may succeed. This one gets no more statements until it has answered a
     /// probe.
     Suspect,
     /// Another connection may do better; nothing is wrong with the server.
     Reconnect,
-    /// Another connection will do: this one was over before the statement came. It says nothing of
-    /// the statement or the server.
+    /// Another connection will do: this one had ended before the statement arrived. The error says
+    /// nothing about the statement or the server.
     Renew,
     /// The read runs on the primary: the replica lacks something that the primary has.
     AskPrimary,
@@ -109,9 +108,8 @@ pub enum RetryDecision {
 }
 
 impl RetryDecision {
-    /// The decision for a connection that was asked for, or a transaction that was begun, on an
-    /// endpoint in `role`. Nothing of a statement was sent: a server that refuses says so of
-    /// itself.
+    /// The decision for an endpoint in `role` where opening a connection or beginning a transaction
+    /// failed. No statement was sent yet, so a refusal concerns the server, not a statement.
     #[must_use]
     pub fn for_opening(engine: Engine, role: Role, code: ErrorCode<'_>) -> RetryDecision {
         match (engine, code) {

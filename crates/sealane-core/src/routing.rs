@@ -1,22 +1,23 @@
 //! Which replicas a read may choose from, how fresh they must be, and what happens if no replica is
 //! good enough.
 //!
-//! A [`RoutingPolicy`] turns the facts of a statement and of a call into a [`Route`]. It cannot make
-//! a read of a statement, nor use an endpoint that is down, no replica, or of another system or
-//! database. A handle that asks for [`Consistency::Strong`] gets it, and a logical subscriber serves
-//! only reads that ask for its group, whatever the policy says.
+//! A [`RoutingPolicy`] turns the facts of a statement and of a call into a [`Route`]. It cannot
+//! turn a statement into a read. It cannot use an endpoint that is down, is not a replica, or
+//! belongs to another system or database. Whatever the policy says, a handle that asks for
+//! [`Consistency::Strong`] gets it, and a logical subscriber serves only reads that ask for its
+//! group.
 
 use std::{fmt, sync::Arc};
 
 use crate::{Consistency, Cost, EndpointSet, FallbackPolicy, Tables, Topology};
 
-/// A read that looks for its route: the statement, and the call that it is made with.
+/// A read to be routed: its statement, and the call that makes it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Routable<'a> {
     /// The tables that the text names. Unknown for a read-only transaction.
     pub tables: Option<&'a Tables>,
-    /// How much work the text may be. Unknown for a read-only transaction.
+    /// How much work the statement may be. Unknown for a read-only transaction.
     pub cost: Option<&'a Cost>,
     /// The group that the leading comment of the text asks for.
     pub hint: Option<&'a str>,
@@ -24,16 +25,17 @@ pub struct Routable<'a> {
     pub group: Option<&'a str>,
     /// The tag that the handle or its scope carries.
     pub tag: Option<&'a str>,
-    /// How fresh the data must be, as the handle, its scope or the configuration says.
+    /// How fresh the data must be, according to the handle, its scope or the configuration.
     pub consistency: Consistency,
-    /// Whether the handle or its scope says so, and not only the configuration.
+    /// Whether the handle or its scope chose the consistency, and not only the configuration.
     pub chose_consistency: bool,
-    /// What happens if no replica is good enough, as the handle, its scope or the configuration says.
+    /// What happens if no replica is good enough, according to the handle, its scope or the
+    /// configuration.
     pub fallback: FallbackPolicy,
 }
 
 impl Routable<'_> {
-    /// A read of which nothing is known, by a handle that asks for nothing else.
+    /// A read of which nothing else is known, by a handle that asks for nothing else.
     #[must_use]
     pub fn new(consistency: Consistency, fallback: FallbackPolicy) -> Self {
         Routable {
@@ -53,7 +55,7 @@ impl Routable<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Route {
-    /// The replicas that it may choose from.
+    /// The replicas that the read may choose from.
     pub among: EndpointSet,
     /// How fresh their data must be.
     pub consistency: Consistency,
@@ -69,12 +71,12 @@ impl Route {
     }
 }
 
-/// Decides which way reads go.
+/// Decides where reads go.
 ///
 /// ```
 /// use sealane_core::{CostClass, Routable, Route, RoutingPolicy, ByGroup, Topology};
 ///
-/// /// Heavy reads go to the replicas for reports, whoever asks.
+/// /// Heavy reads go to the replicas for reports, whichever handle asks.
 /// #[derive(Debug)]
 /// struct HeavyApart;
 ///
@@ -93,10 +95,10 @@ impl Route {
 /// }
 /// ```
 pub trait RoutingPolicy: fmt::Debug + Send + Sync {
-    /// The name in explanations.
+    /// The name shown in explanations.
     fn name(&self) -> &'static str;
 
-    /// The route of `read`. Called for each read: it must not block, allocate or panic.
+    /// The route of `read`. This is called for each read, so it must not block, allocate or panic.
     fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route;
 }
 
@@ -110,11 +112,11 @@ impl<T: RoutingPolicy + ?Sized> RoutingPolicy for Arc<T> {
     }
 }
 
-/// The usual policy: a read goes to the replicas of the group that it asks for, or else to those of
-/// no group; of these to the ones that carry its tag, if there are any.
+/// The default policy. A read goes to the replicas of the group that it asks for, or else to the
+/// replicas of no group. Among these, replicas with the read's tag are used alone if there are any.
 ///
-/// A hint in the text goes before the group of the handle. An unknown group is ignored: a typing error
-/// must not take every replica away.
+/// A hint in the text takes precedence over the group of the handle. An unknown group is ignored,
+/// because a typing error must not take every replica away.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByGroup;
 

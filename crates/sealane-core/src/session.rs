@@ -1,37 +1,37 @@
 //! Sessions: what a user has written and seen.
 //!
-//! A session is two words: the stamp of its last write, and the server of its last read with a
-//! stamp that was drawn after that read (`seen`). That server never goes back in time. Another
-//! server may serve the session when it covers the stamp. Two reads that overlap on two endpoints
-//! leave no server that is proved to hold both.
+//! A session is two machine words. The first is the stamp of its last write. The second (`seen`) is
+//! the server of its last read, with a stamp drawn after that read. That server never goes back in
+//! time. Another server may serve the session once it covers the stamp. After two overlapping reads
+//! on two endpoints, no server is proved to hold both results.
 //!
-//! The handle of the whole application keeps the first word only. Its users' reads have no order
-//! that could be broken, and the second word would tie them all to one endpoint.
+//! The handle of the whole application keeps the first word only. The reads of its users have no
+//! order that could be broken, and the second word would tie all users to one endpoint.
 //!
 //! # Work that leaves its session
-//! A spawned task, or a data loader that spawns, leaves its session without a word and uses the
-//! shared one. So every session stands *beside* the shared session of its process, and tells it of
-//! its writes with their tables. The shared session keeps them apart from its own (`Others`): it
-//! can be told not to wait for them, and a read that waits for them only can be warned of. What a
-//! session makes up to be on the safe side (a refused token, a merge) is no write, and is not
-//! told.
+//! A spawned task, or a data loader that spawns tasks, leaves its session unnoticed and uses the
+//! shared session. So every session stands *beside* the shared session of its process and reports
+//! its writes, with their tables, to the shared session. The shared session keeps these writes
+//! apart from its own (`Others`). It can therefore be told not to wait for them, and it can warn of
+//! a read that waits only for them. A stamp that a session draws only to be on the safe side (after
+//! a refused token, or in a merge) is not a write and is not reported.
 //!
-//! A session that is resumed with a token brings a position along. The shared session keeps
-//! what contains all of these positions (`Others::brought`), so that work which has left a resumed session
+//! A session that is resumed from a token brings a position along. The shared session keeps one
+//! position that contains all of these (`Others::brought`). So work that has left a resumed session
 //! does not miss what its user wrote in another process. A replica that covers the position needs
-//! no new sample for it. What comes from after a failover that was not seen here yet is left out:
-//! everybody would wait for that failover, and a token from before a restore may tell of one that
-//! never was.
+//! no new sample to prove it. A position from after a failover that this process has not seen yet
+//! is left out. Otherwise every user would wait for that failover, and a token from before a
+//! restore may name a failover that never happened.
 //!
-//! (Rejected: sessions that wait for the shared one. They do not tell tables apart, and every
+//! Rejected: sessions that wait for the shared session. They do not tell tables apart, so every
 //! background write would hold every user on the primary. Rejected: binding spawned tasks to their
-//! scope. There is no hook for that.)
+//! scope. There is no hook for that.
 //!
 //! # Reads on the primary
-//! A read on the primary draws a stamp, too. A session that reads there without a pause would
-//! renew that stamp faster than any proof can come. So every other such read waits, for the time
-//! of three quick probes at most, and then leaves the primary. (Rejected: no stamp for reads on
-//! the primary. A session could then see another user's write there, and lose it on a replica.)
+//! A read on the primary draws a stamp, too. A session that reads there without a pause would renew
+//! its stamp faster than any proof can arrive. So one in four of these reads waits, for the time of
+//! three quick probes at most, and then leaves the primary. Rejected: no stamp for reads on the
+//! primary. A session could then see another user's write there, and lose it on a replica.
 
 mod causal_token;
 mod export;
@@ -109,7 +109,7 @@ struct Others {
     brought: ArcSwapOption<Carried>,
     /// Whether reads through the shared session wait for these sessions' writes.
     waits: bool,
-    /// Whether to report reads that should have been in another session.
+    /// Whether to report a read that should have run in another session.
     reports_strays: AtomicBool,
 }
 
@@ -180,8 +180,8 @@ impl Session {
         }
     }
 
-    /// A separate session that starts where this one is: its reads wait for everything that this
-    /// session's reads would wait for now.
+    /// A separate session that starts where this one is: its reads wait for everything that a read
+    /// of this session would wait for now.
     #[must_use]
     pub fn fork(&self) -> Self {
         let forked = Session::own();
@@ -193,7 +193,7 @@ impl Session {
     ///
     /// A shared session takes over a stamp that covers everything, but no position. A position on a
     /// timeline that `topology` does not show yet would make all users wait, although no user has
-    /// seen anything of that timeline. For such a position the session takes a stamp when the
+    /// seen anything of that timeline. For such a position, the session draws a stamp once the
     /// failover is seen ([`catch_up`](Self::catch_up)).
     pub fn merge(&self, other: &SessionView, topology: &Topology, clock: &WriteClock) {
         if self.is_shared() {
@@ -207,8 +207,8 @@ impl Session {
             }
             self.written.note(stamp, &TableSet::WHOLE);
         } else if !self.absorb(other) {
-            // The session has room for one position only. A new stamp covers both: everything that
-            // happened before this moment.
+            // The session has room for one position only. A new stamp stands for both positions,
+            // because it covers everything that happened before this moment.
             self.written.note(clock.tick(), &TableSet::WHOLE);
         }
     }
@@ -251,14 +251,14 @@ impl Session {
         self.carried().is_some_and(|carried| carried.awaits_failover(topology))
     }
 
-    /// Whether anything needs the tables of this session's writes.
+    /// Whether anything needs to know the tables of this session's writes.
     #[must_use]
     pub fn tells_tables(&self) -> bool {
         let others = |others: &Others| others.listens() && others.written.tells_tables();
         self.written.tells_tables() || self.told().is_some_and(others)
     }
 
-    /// The record of the shared session that hears of this session's writes.
+    /// The record in which the shared session keeps this session's writes.
     fn told(&self) -> Option<&Others> {
         match &self.kind {
             Kind::Own { shared: Some(shared) } => shared.others(),
@@ -301,8 +301,8 @@ impl Session {
         SessionView::new(written, seen, self.carried().cloned())
     }
 
-    /// Makes the shared session (this one, or the one beside it) report strays from now on. See
-    /// [`is_stray`](Self::is_stray).
+    /// Makes the shared session (this one, or the one beside it) report [strays](Self::is_stray)
+    /// from now on.
     pub fn report_strays(&self) {
         let others = self.told().or_else(|| self.others());
         if let Some(others) = others {
@@ -310,15 +310,15 @@ impl Session {
         }
     }
 
-    /// Whether strays are reported and none was reported so far. One atomic load.
+    /// Whether this session reports strays and has reported none so far. One atomic load.
     #[must_use]
     pub fn reports_strays(&self) -> bool {
         self.others().is_some_and(|others| others.reports_strays.load(Ordering::Relaxed))
     }
 
     /// Whether a read of these tables through this shared session, planned on `topology`, would
-    /// miss another session's write if it did not wait for it. Such a read may be work that has
-    /// left its user's session. Returns true only once.
+    /// miss another session's write if the read did not wait for that write. Such a read may be
+    /// work that has left its user's session. Returns true only once.
     #[must_use]
     pub fn is_stray(&self, read: &TableSet, catalog: u64, topology: &Topology) -> bool {
         let Some(others) = self.others().filter(|_| self.reports_strays()) else { return false };
@@ -332,13 +332,13 @@ impl Session {
         is_missed && others.reports_strays.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether a read should wait a moment for the proof of a replica, if only what this session
-    /// has seen on the primary keeps the read there.
+    /// Whether a read should wait a moment for a replica's proof. Call it only if nothing but what
+    /// this session has seen on the primary keeps the read there.
     ///
     /// Each read on the primary renews what the session has seen, and the proof needs a sample
-    /// taken after it. So a session that reads without a pause would stay on the primary forever,
-    /// however fresh the replicas are. A few reads there do no harm. A session that goes on reading
-    /// waits once, for a few milliseconds, and then leaves the primary.
+    /// taken after that read. So a session that reads without a pause would stay on the primary
+    /// forever, however fresh the replicas are. A few reads there do no harm. A session that goes
+    /// on reading waits once, for a few milliseconds, and then leaves the primary.
     pub fn should_wait_for_proof(&self) -> bool {
         if self.is_unwatched() {
             // The session keeps seeing new things unobserved, so a proof would never be enough.
@@ -349,8 +349,8 @@ impl Session {
     }
 
     /// Whether this is the first read of a session that [began anew](Self::anew). Each such read
-    /// needs a proof that no other session needs, and anybody can send the tokens that cause them.
-    /// So the caller lets the first reads of many sessions share one proof. One atomic load.
+    /// needs a proof of its own, and anybody can send the tokens that cause such reads. So the
+    /// caller lets the first reads of many sessions share one proof. One atomic load.
     #[must_use]
     pub fn takes_turn(&self) -> bool {
         self.is_anew.load(Ordering::Relaxed) && self.is_anew.swap(false, Ordering::Relaxed)
@@ -374,17 +374,17 @@ impl Session {
         self.wrote(&TableSet::WHOLE, 0, clock);
     }
 
-    /// Records that `server` has served a read that was planned with `planned`. `proved`: whether
-    /// the plan required everything that the session had seen, instead of accepting any data.
+    /// Records that `server` has served a read planned with `planned`. `proved` tells whether the
+    /// plan required everything that the session had seen, instead of accepting any data.
     pub fn saw(&self, server: Server, planned: &SessionView, proved: bool, clock: &WriteClock) {
         self.saw_after(planned.seen(), server, proved, clock);
     }
 
     /// Records that `server` has shown something without a plan: the answer to a statement in an
-    /// open transaction, or the first row of a stream that may write. `is_primary`: whether the
-    /// server was the primary at the beginning, so that it holds everything that the session has
-    /// seen by now. A replica holds everything only if it did so before. Afterwards only this
-    /// server may serve the session, or a server that covers a stamp drawn now.
+    /// open transaction, or the first row of a stream that may write. `is_primary` tells whether
+    /// the server was the primary at the beginning and therefore holds everything that the session
+    /// has seen by now. A replica holds everything only if it already did so before. Afterwards,
+    /// only this server or a server that covers a stamp drawn now may serve the session.
     pub fn saw_unplanned(&self, server: Server, is_primary: bool, clock: &WriteClock) {
         let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
         self.saw_after(seen, server, is_primary, clock);

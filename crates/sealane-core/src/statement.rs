@@ -1,5 +1,5 @@
-//! What is known of a statement from its text: whether it reads, which tables it touches, and how
-//! much work it may be. `sealane-sql` finds it out.
+//! What the text of a statement shows: whether the statement reads, which tables it touches, and
+//! how much work it may be. `sealane-sql` determines this.
 
 mod cost;
 mod intent;

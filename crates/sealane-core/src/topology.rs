@@ -1,4 +1,4 @@
-//! The state of all endpoints: an immutable value, and its one reducer.
+//! The state of all endpoints: an immutable value, made by a single reducer.
 
 mod condition;
 mod database;
@@ -67,13 +67,14 @@ pub struct EndpointState {
     pub same_as: Option<EndpointId>,
     /// Whether the endpoint is known to be on a timeline that a promotion has ended.
     pub old_timeline: bool,
-    /// Whether the endpoint is a replica that was not seen on the primary's history since the last
-    /// one ended, where positions do not number histories: what it shows may be lost.
+    /// Whether the endpoint is a replica that was not seen on the primary's history since the
+    /// previous history ended, on an engine whose positions do not number histories. What such a
+    /// replica shows may be lost.
     pub doubted: bool,
     /// Whether the endpoint is a replica that counts as lagging by the health policy.
     pub lagging: bool,
-    /// Whether no new statement may go there, because somebody wants it idle. It is probed and
-    /// proved as before, and a primary stays the primary.
+    /// Whether the endpoint gets no new statements, because somebody wants it idle. It is still
+    /// probed and proved, and a primary stays the primary.
     pub draining: bool,
     /// What the server says about itself, for people to read.
     pub info: ServerInfo,
@@ -82,7 +83,7 @@ pub struct EndpointState {
     /// The newest write stamp that the endpoint's data is proved to contain.
     pub covered: WriteStamp,
     /// The endpoint's data contains everything that the primary had committed at this moment.
-    /// `None` while nothing is proved.
+    /// `None` if nothing is proved.
     pub fresh_at: Option<Moment>,
 }
 
@@ -113,7 +114,7 @@ impl EndpointState {
         }
     }
 
-    /// Whether the endpoint is up, or only a statement on it has failed. One statement's broken
+    /// Whether the endpoint is up, or down only because a statement failed. One statement's broken
     /// connection must not give the endpoint's place to another server.
     pub(crate) fn may_answer(&self) -> bool {
         matches!(self.health, Health::Up | Health::Down { failure: Failure::Statement(_) })
@@ -137,15 +138,14 @@ impl EndpointState {
     }
 }
 
-/// What the history of the primary has to do with another one, where the engine does not number
-/// histories.
+/// How the primary's history relates to another history, on engines that do not number histories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parting {
-    /// They are one, as far as is known.
+    /// Both are one history, as far as is known.
     None,
-    /// The other one has ended here, and what is asked for was not taken over.
+    /// The other history has ended here, and the position in question was not taken over.
     Ended,
-    /// The other one has something of a server that the primary has not heard of.
+    /// The other history has a transaction of a server that the primary has not heard of.
     Unseen {
         /// A number for that server, the same in every process.
         writer: u32,
@@ -159,24 +159,24 @@ pub(crate) enum Parting {
 pub struct Topology {
     endpoints: Vec<EndpointState>,
     places: Places,
-    /// The number of the endpoint that is added next, or of a later one.
+    /// The least number that the next added endpoint can get.
     next: Option<EndpointId>,
     primary: Option<EndpointId>,
-    /// The replicas that may get reads as far as it depends on them alone; derived from their
-    /// states, so that a plan need not look at each.
+    /// The replicas that may get reads, as far as their own state decides. Derived from the states,
+    /// so that a plan does not have to look at each of them.
     replicas_in_use: EndpointSet,
     /// The newest sample of the primary.
     sampled: Option<Sample>,
-    /// Which history that is of, where positions do not tell.
+    /// The history of the newest sample, on engines whose positions do not tell histories apart.
     ancestry: Option<Ancestry>,
     /// How many histories have ended here.
     epoch: u32,
-    /// The last samples of those, oldest first.
+    /// The last samples of the ended histories, oldest first.
     ended: Arc<[Position]>,
     /// The newest stamp that the primary is proved to show; `None` if the primary does not report
     /// it.
     shown: Option<WriteStamp>,
-    /// Who belongs to which group.
+    /// Which endpoints belong to which group.
     groups: Arc<Groups>,
 }
 
@@ -185,9 +185,9 @@ pub struct Topology {
 struct Groups {
     named: Vec<(Box<str>, EndpointSet)>,
     all: EndpointSet,
-    /// Members of no group.
+    /// The endpoints in no group.
     ungrouped: EndpointSet,
-    /// Whether some endpoint has another weight than the others.
+    /// Whether the endpoints differ in weight.
     is_weighted: bool,
     subscribers: EndpointSet,
 }
@@ -220,7 +220,7 @@ impl Groups {
 
 impl Topology {
     /// The topology before any observation: the first endpoint counts as the primary. Endpoints
-    /// beyond [`MAX_ENDPOINTS`] are left out; the configuration refuses more than these.
+    /// beyond [`MAX_ENDPOINTS`] are left out; the configuration already rejects more.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
         let mut next = Some(EndpointId::FIRST);
@@ -248,9 +248,8 @@ impl Topology {
         }
     }
 
-    /// A topology that needs no probes: a single server, or connections to one SQLite file. Of
-    /// these connections the first one writes, the others are read-only and see every commit at
-    /// once.
+    /// A topology that needs no probes: a single server, or connections to one SQLite file. The
+    /// first of these connections writes. The others are read-only and see every commit at once.
     #[must_use]
     pub fn always_current(endpoints: Vec<Endpoint>) -> Self {
         let mut topology = Topology::new(endpoints);
@@ -264,15 +263,15 @@ impl Topology {
         topology
     }
 
-    /// To be called when anything has changed that [`EndpointState::is_replica_in_use`] or the
-    /// choice of the primary depends on.
+    /// Must be called whenever the result of [`EndpointState::is_replica_in_use`] or the choice of
+    /// the primary may have changed.
     fn note_replicas_in_use(&mut self) {
         let states = self.endpoints.iter().filter(|state| self.primary != Some(state.id));
         let in_use = states.filter(|state| state.is_replica_in_use());
         self.replicas_in_use = in_use.map(|state| state.id).collect();
     }
 
-    /// The replicas that may get reads, unless they are not fresh enough for one.
+    /// The replicas that may get reads, unless a read needs fresher data than they have.
     #[must_use]
     pub fn replicas_in_use(&self) -> EndpointSet {
         self.replicas_in_use
@@ -324,13 +323,13 @@ impl Topology {
         set.places().filter_map(|place| self.at(place))
     }
 
-    /// The member of `set` that `n` others precede; `None` past the end.
+    /// The member of `set` that comes after `n` others; `None` past the end.
     #[must_use]
     pub fn nth(&self, set: EndpointSet, n: usize) -> Option<EndpointId> {
         self.at(set.and(self.all()).places().nth(n)?).map(|state| state.id)
     }
 
-    /// Tells the endpoints that were added until now from those that come later.
+    /// The horizon that separates the endpoints added until now from those added later.
     #[must_use]
     pub fn horizon(&self) -> Horizon {
         Horizon(self.next)
@@ -342,7 +341,7 @@ impl Topology {
         self.groups.named.iter().find(|(known, _)| **known == *name).map(|(_, members)| *members)
     }
 
-    /// The endpoints of no group, which serve reads that ask for none.
+    /// The endpoints in no group. They serve reads that ask for no group.
     #[must_use]
     pub fn ungrouped(&self) -> EndpointSet {
         self.groups.ungrouped
@@ -384,18 +383,19 @@ impl Topology {
         self.at(id.place()).filter(|state| state.id == id)
     }
 
-    /// The endpoint at this place.
+    /// The endpoint at `place`.
     fn at(&self, place: usize) -> Option<&EndpointState> {
         self.endpoints.get(self.places.index(place)?)
     }
 
-    /// The place of `id` in the list of endpoints.
+    /// The index of `id` in the list of endpoints.
     fn index(&self, id: EndpointId) -> Option<usize> {
         let index = self.places.index(id.place())?;
         self.endpoints.get(index).filter(|state| state.id == id).map(|_| index)
     }
 
-    /// All endpoints: as configured, and then as they were added.
+    /// All endpoints: the configured ones in their order, then the others in the order in which
+    /// they were added.
     pub fn iter(&self) -> impl Iterator<Item = (EndpointId, &EndpointState)> {
         self.endpoints.iter().map(|state| (state.id, state))
     }
@@ -441,7 +441,7 @@ impl Topology {
         self.staleness_of(self.get(id)?, now)
     }
 
-    /// As [`staleness`](Self::staleness), of an endpoint of this topology.
+    /// Like [`staleness`](Self::staleness), for an endpoint of this topology.
     pub(crate) fn staleness_of(&self, state: &EndpointState, now: Moment) -> Option<Duration> {
         match state.position {
             // On one file, a read sees every commit.
@@ -458,7 +458,7 @@ impl Topology {
         self.lag_of(self.get(id)?)
     }
 
-    /// As [`lag`](Self::lag), of an endpoint of this topology.
+    /// Like [`lag`](Self::lag), for an endpoint of this topology.
     pub(crate) fn lag_of(&self, state: &EndpointState) -> Option<Duration> {
         match (&state.position, &self.sampled) {
             (Some(Position::Current), _) => Some(Duration::ZERO),
@@ -489,21 +489,22 @@ impl Topology {
         self.sampled.as_ref().map(|sample| &sample.position)
     }
 
-    /// The position of the primary, as far as it is known.
+    /// The position of the primary, if it is known.
     pub(crate) fn current_position(&self) -> Option<&Position> {
         let primary = || self.primary.and_then(|id| self.get(id))?.position.as_ref();
         self.sampled_position().or_else(primary)
     }
 
-    /// What the history of the primary has to do with that of `position`, where positions do not tell.
+    /// How the primary's history relates to the history of `position`, where positions do not tell
+    /// histories apart.
     pub(crate) fn parting(&self, position: &Position) -> Parting {
         let (Some(ancestry), Some(ours)) = (&self.ancestry, self.sampled_position()) else {
             return Parting::None;
         };
         match ancestry.stranger(ours, position) {
             None => Parting::None,
-            // What was known of a primary that was replaced here. Of the same server only: others' numbers
-            // say nothing.
+            // The position was known of a primary that was replaced here. Only numbers of the same
+            // server count, because the numbers of other servers prove nothing.
             Some(_) if self.ended.iter().any(|ended| ended.has_same(position)) => Parting::Ended,
             Some(writer) => Parting::Unseen { writer },
         }
@@ -526,8 +527,8 @@ impl Topology {
         }
     }
 
-    /// The newest stamp for which this is proved: the primary shows everything that any replica had
-    /// shown when the stamp was drawn. `None` if the primary does not report it.
+    /// The newest stamp for which it is proved that the primary shows everything that any replica
+    /// had shown when the stamp was drawn. `None` if the primary does not report this.
     #[must_use]
     pub fn shown(&self) -> Option<WriteStamp> {
         self.shown

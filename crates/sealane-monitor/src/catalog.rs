@@ -1,9 +1,9 @@
 //! Keeps the classifier up to date with the primary's catalog.
 //!
-//! The catalog is loaded at the start, after each change of the schema through sealane, and once a
-//! minute. Views are printed a hundred at a time and with a short `lock_timeout`: printing a view
-//! locks what it reads, and a migration must not become the victim of a deadlock with us. The
-//! definitions of views, policies and domains are judged on the client, as any text is.
+//! The catalog is loaded at the start, after each schema change through sealane, and once a minute.
+//! Views are printed a hundred at a time and with a short `lock_timeout`: printing a view locks
+//! what the view reads, and a migration must not become the victim of a deadlock with us. The
+//! definitions of views, policies and domains are judged on the client, like any text.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -2,8 +2,8 @@
 //!
 //! A bound on staleness is a promise about real time. But the clock behind [`Instant`] (Linux's
 //! `CLOCK_MONOTONIC`) stands still while the machine is suspended: a replica that was up to date
-//! before would still seem so hours later. So this clock adds the time of suspensions, by which
-//! `CLOCK_BOOTTIME` is ahead. Tokio's clock remains the base, because tests pause it.
+//! before would still seem up to date hours later. So this clock adds the time of suspensions,
+//! which is the lead of `CLOCK_BOOTTIME`. Tokio's clock remains the base, because tests pause it.
 //!
 //! Only Linux needs this. (On Windows `Instant` continues during a suspension. On macOS it does
 //! not, but a sleeping laptop is no server.)

@@ -1,18 +1,18 @@
 //! The source of randomness of one cluster.
 //!
-//! Probes spread their times, and balancers draw replicas. Both draw here, so that whoever makes
-//! the store decides whether a run is random or can be repeated. Time has no such seam of its own:
-//! everything waits on tokio's clock, which a test or a simulation stops and moves.
+//! Probes spread their times, and balancers draw replicas. Both draw random numbers here. So the
+//! code that makes the store decides whether a run is random or repeatable. Time needs no such
+//! seam: everything waits on tokio's clock, which a test or a simulation stops and moves.
 
 use std::{fmt, sync::Arc};
 
-/// Draws numbers.
+/// Draws random numbers.
 #[derive(Clone)]
 pub struct Entropy(Arc<dyn Fn() -> u64 + Send + Sync>);
 
 impl Entropy {
-    /// Numbers from `draw`, which must be uniform over all of `u64`. It is called for each read: it
-    /// must not block, allocate or panic.
+    /// Numbers from `draw`, which must be uniform over all of `u64`. It is called for each read, so
+    /// it must not block, allocate or panic.
     pub fn new(draw: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Entropy(Arc::new(draw))
     }
@@ -26,7 +26,7 @@ impl Entropy {
     /// A number that is uniform from 0 to less than 1.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        /// So many bits has the fraction of an `f64`.
+        /// The fraction of an `f64` has this many bits.
         const BITS: u32 = 53;
         #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
         let ratio = (self.word() >> (u64::BITS - BITS)) as f64 / (1_u64 << BITS) as f64;
@@ -35,7 +35,7 @@ impl Entropy {
 }
 
 impl Default for Entropy {
-    /// The thread's generator, which the operating system has seeded.
+    /// The thread's generator, seeded by the operating system.
     #[allow(clippy::disallowed_methods, reason = "this is where randomness comes in")]
     fn default() -> Self {
         Entropy::new(|| fastrand::u64(..))

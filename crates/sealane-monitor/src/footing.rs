@@ -58,8 +58,8 @@ pub struct Footing {
 /// How far an attempt has come. This decides which changes end its wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The attempt has sent nothing. Any change ends the wait, because a new attempt costs nothing;
-    /// also if the endpoint is being drained, which ends no other wait.
+    /// The attempt has sent nothing. Any change ends the wait, because a new attempt costs nothing.
+    /// Draining the endpoint ends it, too, although draining ends no other wait.
     Unsent,
     /// The statement is sent, and the attempt waits for the answer. On a replica, silence ends the
     /// wait at both stages, because another endpoint may answer. On the primary only its

@@ -16,8 +16,8 @@
 //! | `sealane.endpoint.draining` | gauge, 1 while the endpoint is drained | |
 //!
 //! All but `sealane.topology.changes` carry the label `endpoint` with the endpoint's name. An
-//! unknown value is NaN, never zero. The facade cannot take a series back: after an endpoint was removed its gauges
-//! stay at 0 and NaN.
+//! unknown value is NaN, never zero. The facade cannot withdraw a series: after an endpoint was
+//! removed, its gauges stay at 0 and NaN.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     }
 }
 
-/// Leaves no gauge of a removed endpoint that says anything.
+/// Resets all gauges of a removed endpoint, so that they report nothing.
 fn removed(name: &str) {
     let name = SharedString::from(name.to_owned());
     let nothing = [

@@ -62,8 +62,8 @@ impl Monitor {
         }
     }
 
-    /// Stops the probing of `endpoint`. A probe that is on its way may still answer; what it says
-    /// is dropped if the endpoint was removed from the store.
+    /// Stops the probing of `endpoint`. A probe under way may still answer; its answer is ignored
+    /// if the endpoint was removed from the store.
     pub fn remove(&self, endpoint: EndpointId) {
         self.tasks().extract_if(.., |(of, _)| *of == endpoint).for_each(|(_, task)| task.abort());
     }
@@ -147,7 +147,7 @@ struct Watch<P> {
     probe: P,
     schedule: ProbeSchedule,
     waiting_since: Option<Moment>,
-    /// Since when a useful probe has been requested.
+    /// When a useful probe was first requested.
     asked_since: Option<Instant>,
     /// How many processes probe this server; 1 if unknown.
     monitors: u32,

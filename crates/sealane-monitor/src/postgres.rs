@@ -1,9 +1,9 @@
 //! The probe for PostgreSQL 15 and later: primaries, streaming replicas, logical subscribers, and
 //! Aurora.
 //!
-//! Probes prepare nothing: where a pooler hands out connections for each transaction, another
-//! client may have prepared another statement under the same name. (It costs a server 0.1 ms more
-//! per probe.)
+//! Probes prepare nothing: if a pooler assigns a connection for each transaction, another client
+//! may have prepared another statement under the same name. (This costs a server 0.1 ms more per
+//! probe.)
 
 mod aurora;
 mod catalog;
@@ -290,7 +290,7 @@ impl Link {
 }
 
 impl fmt::Debug for PostgresProbe {
-    /// Without the options: they hold the password.
+    /// Without the options, because they contain the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresProbe")
             .field("part", &self.part)

@@ -25,7 +25,7 @@ pub trait Probe: Send + 'static {
         false
     }
 
-    /// Told before each question: whether a session waits for what this primary shows
+    /// Called before each question: says whether a session waits for what this primary shows
     /// ([`Report::transactions`]). A probe may then ask for more than at other times.
     fn await_shown(&mut self, is_awaited: bool) {
         let _ = is_awaited;
@@ -36,7 +36,7 @@ pub trait Probe: Send + 'static {
     fn system(&self) -> &'static str;
 }
 
-/// Any probe, where those of one cluster may differ. It costs an allocation for each question.
+/// A probe of any type, for clusters whose probes differ. It costs an allocation for each question.
 pub struct BoxProbe(Box<dyn DynProbe>);
 
 impl BoxProbe {

@@ -5,35 +5,37 @@
 //!
 //! # While a session waits
 //! A read that is refused for a session's sake wakes the tasks. A proof takes two steps: a sample
-//! of the primary that was begun after the write, then an answer of a replica that covers it. So
-//! the primary is asked while a session waits, and a replica while it does not cover the newest
-//! sample. A monitor that has to share its budget gives them a few milliseconds first: the primary
-//! to end the read that was refused, for that is to be proved, too; the replica to replay. Both
-//! are asked at most every 5 to 20 ms, and the farther a replica is behind, the less often: every
-//! eighth part of its lag, down to the idle cadence. A task that is woken or nudged never probes
-//! twice within the quick interval, so any number of refusals costs one probe.
+//! of the primary that began after the write, then an answer of a replica that covers this sample.
+//! So the primary is asked while a session waits, and a replica is asked while it does not cover
+//! the newest sample. A monitor that has to share its budget first gives them a few milliseconds:
+//! the primary to finish the refused read, which needs a proof, too, and the replica to replay.
+//! Both are asked at most every 5 to 20 ms. The farther a replica is behind, the less often it is
+//! asked: after every eighth part of its lag, down to the idle cadence. A task that is woken or
+//! nudged never probes twice within the quick interval, so any number of refusals costs one probe.
 //!
 //! # Many processes
 //! Each server has a budget of 200 quick probes a second for all processes. Each of *n* monitors
-//! takes one probe in *n*/200 s for good, and what it did not use in the last second at once
-//! (`Allowance`): a write now and then is proved as soon in a large fleet as in a small one. *n*
-//! is counted once a second. PostgreSQL shows the names of connections to everybody; for MySQL and
-//! MariaDB see `mysql/fleet.rs`. (Rejected: counting only those that probe quickly now. What a
-//! server shows of their activity is for their own role and for monitors.)
+//! may continuously send one probe in *n*/200 s, and may send at once what it did not use in the
+//! last second (`Allowance`). So an occasional write is proved as soon in a large fleet as in a
+//! small one. *n* is counted once a second. PostgreSQL shows the names of connections to every
+//! role; for MySQL and MariaDB see `mysql/fleet.rs`. (Rejected: counting only the monitors that
+//! probe quickly now. A server shows their activity only to their own role and to monitoring
+//! roles.)
 //!
 //! # Trouble
-//! - A replica that is down is asked again after half a second to a second, then ever less often,
-//!   down to once in 2.5 to 5 s. That is spread over half, because all clients lose a server at
-//!   one time.
-//! - A primary that is down is asked at the idle cadence: everybody waits for its return.
-//! - A database that a server does not have yet is asked for after 50 ms, then ever less often: on
-//!   a replica it may just have been created.
-//! - A probe that panics is told, and begins anew.
-//! - A statement's error is followed by a probe at once; when errors go on, by ten probes a second
-//!   at most. A suspected endpoint is probed on a new connection: the old one may lead to the
-//!   server that was there before.
+//! - A replica that is down is asked again after half a second to a second, then less and less
+//!   often, down to once in 2.5 to 5 s. This delay is spread over its upper half, because all
+//!   clients lose a server at the same time.
+//! - A primary that is down is asked at the idle cadence, because everybody waits for its return.
+//! - A database that a server does not have yet is asked for after 50 ms, then less and less often:
+//!   on a replica it may be about to appear.
+//! - A probe that panics is reported, and begins again.
+//! - A statement's error is followed by a probe at once; if errors continue, by ten probes a second
+//!   at most. A suspected endpoint is probed on a new connection, because the old one may lead to
+//!   the previous server.
 //!
-//! (Rejected: a crate for back-off. It is one line of this file, and must know of nudges.)
+//! (Rejected: a crate for back-off. Back-off is one line of this file, and must take nudges into
+//! account.)
 
 use std::time::Duration;
 

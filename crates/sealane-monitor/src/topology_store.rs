@@ -53,7 +53,7 @@ pub struct TopologyStore {
     shown_awaited: AtomicUsize,
     /// What the primary was proved to show at the last check.
     shown_before: AtomicU64,
-    /// One for each place that an endpoint can have.
+    /// The signals of each place that an endpoint can have.
     watches: Box<[WatchSignals; MAX_ENDPOINTS]>,
 }
 
@@ -246,8 +246,9 @@ impl TopologyStore {
         self.nudge(endpoint);
     }
 
-    /// The signals at the place of `endpoint`. If it was removed, another one may have them now: a
-    /// signal may wake somebody too often, but what is remembered there must be of the endpoint.
+    /// The signals at the place of `endpoint`. If it was removed, another endpoint may use them
+    /// now. So a signal may wake somebody needlessly, but values stored there must belong to the
+    /// endpoint.
     pub(crate) fn watch(&self, endpoint: EndpointId) -> &WatchSignals {
         &self.watches[endpoint.place()]
     }
@@ -269,7 +270,7 @@ impl TopologyStore {
         self.change(endpoint, at, |reducer| reducer.apply(observation));
     }
 
-    /// Changes the topology, publishes it, and tells what has changed.
+    /// Changes the topology, publishes it, and reports the changes.
     fn change(
         &self,
         endpoint: EndpointId,

@@ -1,4 +1,4 @@
-//! Which functions make one value of many rows.
+//! Which functions compute one value from many rows.
 
 /// Whether the function `name` (in lower or upper case) computes one value from many rows.
 pub(crate) fn is_aggregate(name: &str) -> bool {

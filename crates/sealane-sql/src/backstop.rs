@@ -1,8 +1,8 @@
 //! A second search for writes, on the tokens instead of the syntax tree.
 //!
-//! It serves two purposes. As a backstop, it looks for a few words that no pure read contains
-//! outside quotes: a clause that the parser swallows still stops the proof. As a guide, it finds
-//! the place of a clause in the text where the tree keeps no places.
+//! The search serves two purposes. As a backstop, it looks for a few words that no pure read
+//! contains outside quotes, so even a clause that the parser swallows stops the proof. As a guide,
+//! it finds the place of a clause in the text where the tree keeps no places.
 
 use std::ops::Range;
 

@@ -1,18 +1,18 @@
 //! Limits on size and nesting, checked before the text is parsed.
 //!
 //! `a OR b OR c …` builds a tree as deep as the chain is long. Such a tree overflows the stack when
-//! it is dropped, even if nobody has walked over it. So chains and nesting are measured on the
+//! it is dropped, even if nothing has walked over it. So chains and nesting are measured on the
 //! tokens.
 //!
-//! The parser recurses, and grows its stack only at some of its functions. So a deep text is
-//! parsed on a stack that is made for it (`with_stack`), and a deeper one is refused unparsed.
+//! The parser recurses, and it grows its stack only in some of its functions. So a deep text is
+//! parsed on a stack of its own (`with_stack`), and a deeper text is refused without parsing.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::finding::Reason;
 
-/// Longest text that is parsed: room for an `IN` list of tens of thousands.
+/// Longest text that is parsed: enough for an `IN` list with tens of thousands of values.
 pub(crate) const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// Deepest nesting of parentheses, brackets and braces.
 const MAX_NESTING: usize = 48;

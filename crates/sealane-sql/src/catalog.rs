@@ -10,28 +10,29 @@
 //! because a replica refuses writes anyway. An allowing fact must not be out of date. So after a
 //! schema change the catalog is [in doubt](Catalog::doubted) until it is loaded again.
 //!
-//! So there are three states. *Loaded*: facts allow and forbid. *In doubt*, after a change of the
-//! schema or when the facts could not be loaded for three minutes: what forbids stays, what allows
-//! does not, and views are for the primary. *Absent*: users' functions are unknown, and relations
-//! are tables.
+//! So there are three states. *Loaded*: facts allow and forbid. *In doubt*, after a schema change
+//! or if the facts could not be loaded for three minutes: forbidding facts still apply, allowing
+//! facts do not, and views are read on the primary. *Absent*: users' functions are unknown, and
+//! relations count as tables.
 //!
-//! A generation number makes cached answers old, not a flush of the cache. An answer that was made
-//! with old facts and is stored late is therefore never used. (Rejected: `pg_depend`. It does not
-//! record what depends on the server's own functions, such as `nextval`.)
+//! A generation number makes cached answers outdated, so the cache is not flushed. An answer that
+//! was computed from old facts and stored late is therefore never used. (Rejected: `pg_depend`. It
+//! does not record what depends on the server's own functions, such as `nextval`.)
 //!
 //! # What is believed
-//! A function that is declared stable is believed to be stable. Volatile casts between two
-//! built-in types are not looked for. In PostgreSQL an attribute that does not exist is a call
-//! (`(value).name`), so names behind a dot are held against all impure functions.
+//! A function declared stable is believed to be stable. Volatile casts between two built-in types
+//! are not looked for. In PostgreSQL, an attribute that does not exist is a function call
+//! (`(value).name`), so names after a dot are compared with all impure functions.
 //!
 //! # MySQL and MariaDB
-//! These servers print a view's definition and a function's body, but not what a function does. So
-//! bodies are judged as texts are (`routine`), and functions and views are judged in turns until
-//! nothing changes. The facts name every relation, and a name that is not among them is for the
-//! primary: it may be a view that is new, or that our role does not see. So a new view is never
-//! taken for a table, also in doubt; only before the first load is it. A name without a schema is
-//! of the database in use, and of no other. Names are compared without case, because some servers
-//! do so: at worst a table is taken for a view of almost the same name.
+//! These servers show a view's definition and a function's body, but not what a function does. So
+//! bodies are judged like texts (`routine`), and functions and views are judged in turns until
+//! nothing changes. The facts name every relation. A relation that is not among them is read on the
+//! primary, because it may be a new view, or a view that our role does not see. So a new view can
+//! be mistaken for a table only before the first load, and never while the catalog is in doubt. A
+//! name without a schema belongs to the database in use, and to no other. Names are compared
+//! case-insensitively, because some servers do so. At worst, a table is mistaken for a view of
+//! almost the same name.
 
 mod facts;
 mod filter;
@@ -49,7 +50,7 @@ use sealane_core::TableSet;
 
 use sealane_core::{TableName, Tables};
 
-/// Why a relation is refused that the catalog should know and does not.
+/// Why a relation is refused that the catalog should know but does not.
 pub(crate) const NOT_KNOWN: &str = "the catalog does not know it, so it may be a view";
 
 /// Conclusions from the [`CatalogFacts`] of one database.
@@ -69,7 +70,7 @@ pub(crate) struct Known {
     pub(crate) relations: HashMap<Box<str>, Vec<Relation>>,
     /// Types whose conversion may run a function that is not pure.
     pub(crate) types: HashSet<Box<str>>,
-    /// By name, whatever the schema; `None` if the tables were not queried.
+    /// Tables by name, whatever the schema; `None` if the tables were not queried.
     pub(crate) tables: Option<HashMap<Box<str>, Table>>,
     /// Functions that may be written like a column (`row.function`). The value is true if a
     /// function of this name is not pure.
@@ -78,12 +79,12 @@ pub(crate) struct Known {
     /// text names.
     pub(crate) reads_unseen: bool,
     pub(crate) has_active_operators: bool,
-    /// Whether names are stored in lower case: MySQL compares the names of functions without case,
-    /// and on some systems those of tables.
+    /// Whether names are stored in lower case. MySQL compares function names case-insensitively,
+    /// and on some systems also table names.
     pub(crate) folds: bool,
     /// Whether a relation that is not in `relations` is refused.
     pub(crate) has_all_relations: bool,
-    /// The only schema of names without one, in MySQL.
+    /// The only schema in which MySQL looks up names without a schema.
     pub(crate) default_schema: Option<Box<str>>,
 }
 
@@ -106,11 +107,11 @@ pub(crate) struct Relation {
     pub(crate) is_defined: bool,
     /// The tables that a view reads, through all views below it.
     pub(crate) reads: Vec<TableName>,
-    /// Whether functions in its definition may read more.
+    /// Whether functions in its definition may read further tables.
     pub(crate) hides_tables: bool,
 }
 
-/// The tables of one name.
+/// What is known about all tables with one name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     /// Whether an insert, an update or a delete also changes other tables (indexed by [`Change`]).
@@ -140,14 +141,14 @@ pub(crate) enum Purity {
 }
 
 impl Catalog {
-    /// A copy whose facts no longer allow anything: what only the catalog knew to be pure now
+    /// A copy whose facts no longer allow anything. What only the catalog knew to be pure now
     /// counts as unknown.
     #[must_use]
     pub fn doubted(&self) -> Self {
         Self { in_doubt: true, ..self.clone() }
     }
 
-    /// Whether it is in doubt.
+    /// Whether the catalog is in doubt.
     #[must_use]
     pub fn is_doubted(&self) -> bool {
         self.in_doubt
@@ -171,7 +172,7 @@ impl Catalog {
         self.len() == 0 && self.known.tables.is_none() && !self.known.has_all_relations
     }
 
-    /// A function by its folded name, `schema` if the text names one.
+    /// Looks up a function by its folded name, and by `schema` if the text names one.
     ///
     /// Without a schema the search path decides, and the search path is not known here. So all
     /// functions of this name must be pure.
@@ -198,7 +199,7 @@ impl Catalog {
         }
     }
 
-    /// An operator by its symbol, whatever its schema.
+    /// Looks up an operator by its symbol, whatever its schema.
     pub(crate) fn operator(&self, symbol: &str) -> Purity {
         match self.known.operators.get(symbol) {
             Some(false) => Purity::Impure,
@@ -207,7 +208,7 @@ impl Catalog {
         }
     }
 
-    /// Whether any operator has side effects. That is rare; only then are operators looked up.
+    /// Whether any operator has side effects. This is rare, and only then are operators looked up.
     pub(crate) fn has_active_operators(&self) -> bool {
         self.known.has_active_operators
     }
@@ -230,8 +231,8 @@ impl Catalog {
         self.known.types.contains(name)
     }
 
-    /// Whether `value.name` may call a function that is not pure, or convert to a type whose
-    /// conversion runs a function: both may be written like a column.
+    /// Whether `value.name` may call a function that is not pure, or may convert to a type whose
+    /// conversion runs a function. Both can be written like a column.
     pub(crate) fn is_active_attribute(&self, name: &str) -> bool {
         self.known.attributes.get(name) == Some(&true) || self.is_active_type(name)
     }
@@ -267,7 +268,7 @@ impl Catalog {
         self.relations_called(table).any(|relation| relation.hides_tables)
     }
 
-    /// Whether the catalog knows, without doubt, which tables belong together.
+    /// Whether the catalog knows, and is not in doubt about, which tables belong together.
     pub(crate) fn tells_tables(&self) -> bool {
         self.known.tables.is_some() && !self.in_doubt
     }
@@ -287,7 +288,8 @@ impl Catalog {
         found
     }
 
-    /// The tables that such `changes` of `table` touch, if all of them are known.
+    /// The tables that these `changes` of `table` touch; [`TableSet::WHOLE`] unless all of them are
+    /// known.
     pub(crate) fn tables_written(&self, table: &TableName, changes: &[Change]) -> TableSet {
         let mut tables = TableSet::NONE;
         for table in std::iter::once(table).chain(self.reads_through(table)) {
@@ -331,8 +333,8 @@ pub(crate) fn folded(name: &str, folds: bool) -> Cow<'_, str> {
     }
 }
 
-/// Whether `table` is one of MySQL's own, which no catalog lists: [`relation`](crate::relation)
-/// knows them.
+/// Whether `table` is one of MySQL's own tables. No catalog lists them;
+/// [`relation`](crate::relation) knows them.
 pub(crate) fn is_mysqls_own(table: &TableName) -> bool {
     let schemas = ["information_schema", "mysql", "performance_schema", "sys", "ndbinfo"];
     match table.schema() {

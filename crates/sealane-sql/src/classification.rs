@@ -88,7 +88,7 @@ impl Classification {
     pub(crate) fn found(&mut self, intent: Intent, reason: Reason, place: Option<Place>) {
         let finding = Finding { intent, reason, place };
         if matches!(finding.reason, Reason::Writes(_) | Reason::NotParsed | Reason::TooLong(_)) {
-            // The text does not show what runs, or nobody has read it.
+            // The text does not show what runs, or the text was not read.
             self.tables.complete &= !self.tables.written.is_empty();
         }
         if rank(intent) > rank(self.intent) || self.findings.is_empty() {

@@ -3,7 +3,7 @@
 //! An application sends few distinct texts, each many times, so the hot path is one look-up. The
 //! cache is limited in bytes, because an ORM's `IN` lists make texts of very different sizes. Texts
 //! that come only once leave the cache first (S3-FIFO), and certain writes never enter it. A text
-//! that a server refused as a write is stored outside the cache: the refusal cannot be recomputed,
+//! that a server refused as a write is stored outside the cache. The refusal cannot be recomputed,
 //! so eviction must not lose it.
 
 use std::fmt;
@@ -46,8 +46,8 @@ pub struct Classifier {
     learned: DashMap<Box<str>, ()>,
     learned_bytes: AtomicUsize,
     catalog: ArcSwap<Catalog>,
-    /// Grows with each change of the catalog; classifications of an older generation are made
-    /// again.
+    /// Grows with each change of the catalog. Classifications of an older generation are
+    /// recomputed.
     generation: AtomicU64,
     /// How often the catalog was put in doubt. It is behind a lock because storing a catalog
     /// compares this number and replaces the catalog in one step. Look-ups never take the lock.
@@ -101,8 +101,8 @@ impl Classifier {
             return certain_write();
         }
         // The generation is read before the catalog. So a classification may come from a newer
-        // catalog than its generation says, and is then made once more. It never comes from an
-        // older one.
+        // catalog than its generation says, and is then recomputed needlessly. It never comes from
+        // an older catalog.
         let generation = self.generation.load(Ordering::Acquire);
         if let Some(known) = self.cache.get(sql)
             && known.generation == generation
@@ -122,8 +122,8 @@ impl Classifier {
         classification
     }
 
-    /// The tables that `sql` writes, as far as the text and the catalog show them. Takes one pass
-    /// over the text.
+    /// The tables that `sql` writes, as far as the text and the catalog show. Takes one pass over
+    /// the text.
     #[must_use]
     pub fn written(&self, sql: &str) -> TableSet {
         match self.dialect {
@@ -175,7 +175,7 @@ impl Classifier {
         }
     }
 
-    /// Forgets which texts servers refused: the reason may be gone.
+    /// Forgets which texts servers refused, because the reason may be gone.
     pub fn forget_learned(&self) {
         self.learned.clear();
         self.learned_bytes.store(0, Ordering::Relaxed);

@@ -2,17 +2,18 @@
 //!
 //! # The way of a text
 //! 1. The text is cut into tokens and measured (`bounds`).
-//! 2. It is cut once more, by a lexer that knows only quotes and comments (`lexer`). A difference
-//!    means that the parser's tree would not be the server's, and the text is not judged.
-//! 3. It is parsed.
-//! 4. The tree is walked over (`prover`). The walk allows; it never looks for what is forbidden.
-//!    Every node must be on its list. Common table expressions are resolved by scope, or a view
-//!    would hide behind one of its name. Syntax that one dialect has and another takes for a call
-//!    (`name(1) 'alias'`, `any(x)`) is refused in the other.
+//! 2. The text is cut once more, by a lexer that knows only quotes and comments (`lexer`). A
+//!    difference means that the parser's tree may not be the server's, so the text is not judged.
+//! 3. The text is parsed.
+//! 4. The prover walks over the tree (`prover`). The walk allows; it never looks for what is
+//!    forbidden. Every node must be on its list. Common table expressions are resolved by scope,
+//!    because otherwise a view could hide behind a common table expression of the same name. Syntax
+//!    that one dialect has, and that another dialect takes for a call (`name(1) 'alias'`,
+//!    `any(x)`), is refused in the other dialect.
 //!
-//! Two ways need no tree. A text that begins with INSERT, UPDATE or DELETE is a write whatever
+//! Two cases need no tree. A text that begins with INSERT, UPDATE or DELETE is a write whatever
 //! follows (`first_words`). A plain SELECT of quoted names, placeholders, operators and aggregates
-//! is taken apart by a small grammar that is a part of the parser's (`fast_path/select`). Tests
+//! is recognised by a small grammar that is a subset of the parser's (`fast_path/select`). Tests
 //! compare both with the tree, on every case and on random texts.
 //!
 //! A name is unescaped by the tokenizer and nowhere else.
@@ -37,7 +38,7 @@ use crate::pragma;
 use crate::prover::{self, Found, Outcome};
 use crate::spelling;
 
-/// Decides from the text alone what a text does.
+/// Decides what a text does, from the text alone.
 ///
 /// The text may hold several statements: it is a read only if each of them is a proved read.
 /// Nothing is cached; see [`Classifier`](crate::Classifier). The function never panics, and it
@@ -64,7 +65,7 @@ pub fn classify_with(sql: &str, dialect: Dialect, catalog: &Catalog) -> Classifi
     judge.result
 }
 
-/// Why a text is not judged, or not to its end.
+/// Why a text is not judged, or not completely.
 struct Refusal {
     reason: Reason,
     place: Option<Place>,

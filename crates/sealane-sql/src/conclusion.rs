@@ -46,7 +46,8 @@ impl Catalog {
             known.has_all_relations = facts.has_all_relations;
             // A function may read a view, and a view may call a function.
             if !note_all_impure(facts, dialect, &mut catalog) {
-                // Only now: a name in a function's body is of the function's schema.
+                // Set only now, because a name in a function's body belongs to the function's
+                // schema.
                 known_of(&mut catalog).default_schema =
                     facts.default_schema.as_deref().map(|it| folded(it, true).into());
                 return catalog;
@@ -68,8 +69,8 @@ fn all_pure(definitions: &[String], dialect: Dialect, catalog: &Catalog) -> bool
         .all(|definition| classify_with(definition, dialect, catalog).may_leave_primary())
 }
 
-/// Functions whose definitions are not pure are not pure, nor are the functions that call them.
-/// Returns whether any was found.
+/// Marks functions whose definitions are not pure, and the functions that call them. Returns
+/// whether there are any.
 fn note_all_impure(facts: &CatalogFacts, dialect: Dialect, catalog: &mut Catalog) -> bool {
     let mut left: Vec<&FunctionFact> = facts.functions.iter().filter(|it| !it.volatile).collect();
     left.retain(|fact| !is_known_impure(fact, catalog));
@@ -91,7 +92,7 @@ fn is_known_impure(fact: &FunctionFact, catalog: &Catalog) -> bool {
     catalog.function(Some(&fact.schema), &fact.name) == crate::catalog::Purity::Impure
 }
 
-/// The relations, judged by the functions that are known so far.
+/// Judges the relations by the functions that are known so far.
 fn relations(
     facts: &CatalogFacts,
     dialect: Dialect,
@@ -144,7 +145,7 @@ fn callables(facts: &CatalogFacts, dialect: Dialect) -> Known {
     known
 }
 
-/// This overload is not pure, so no function of its name and schema counts as pure.
+/// Records that this overload is not pure, so no function with its name and schema counts as pure.
 fn note_impure(known: &mut Known, fact: &FunctionFact) {
     let (schema, name) = name(Some(&fact.schema), &fact.name, known.folds);
     for overload in known.functions.get_mut(&name).into_iter().flatten() {
@@ -226,7 +227,7 @@ fn active_types(facts: &[TypeFact], dialect: Dialect, catalog: &Catalog) -> Hash
     }
 }
 
-/// A relation by its own definitions alone.
+/// A relation, judged by its own definitions alone.
 #[derive(Default)]
 struct Judged {
     refused: Option<Box<str>>,
@@ -239,7 +240,7 @@ impl Judged {
     fn new(fact: &RelationFact, facts: &CatalogFacts, dialect: Dialect, catalog: &Catalog) -> Self {
         let is_left_out = facts.filters.iter().any(|it| it.leaves_out(&fact.schema, &fact.name));
         let mut refused = fact.refused.as_deref().map(Box::from);
-        // A view is not filtered, but what it reads is.
+        // A view is not filtered, but the tables that it reads are.
         if is_left_out && fact.definitions.is_empty() {
             refused.get_or_insert_with(|| "a filter of replication leaves it out".into());
         }
@@ -267,7 +268,7 @@ impl Judged {
     }
 }
 
-/// All relations by their own definitions, to look up what is behind a view.
+/// All relations, judged by their own definitions, to look up what is behind a view.
 struct Below<'a> {
     judged: &'a BTreeMap<Name, Judged>,
     folds: bool,

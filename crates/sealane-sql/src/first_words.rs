@@ -1,9 +1,9 @@
 //! What the first words of a text show.
 //!
-//! The first words have two uses. A text that begins with `INSERT`, `UPDATE` or `DELETE` is a write
-//! whatever follows, so it needs no parsing: this is the fast path of writes. And a statement
-//! without a tree, because the parser does not know it or the text was refused, still gets its true
-//! intent and name.
+//! The first words have two uses. First, a text that begins with `INSERT`, `UPDATE` or `DELETE` is
+//! a write whatever follows, so it needs no parsing: this is the fast path of writes. Second, a
+//! statement without a tree still gets its true intent and name. It has no tree if the parser does
+//! not know it, or if the text was refused.
 //!
 //! The first words never make a statement a read: a read needs a proof.
 
@@ -71,7 +71,7 @@ impl FirstWords {
 
 /// Whether `sql` is an INSERT, UPDATE or DELETE. The caller knows that `sql` is a single statement,
 /// because it was prepared. If a server refuses such a statement as read-only, it has executed no
-/// part of it; a procedure may have executed a part.
+/// part of the statement. A refused procedure, in contrast, may have executed a part.
 #[must_use]
 pub fn is_single_write(sql: &str, dialect: Dialect) -> bool {
     FirstWords::is_certain_write(sql, dialect)
@@ -92,8 +92,8 @@ pub fn may_change_schema(sql: &str, dialect: Dialect) -> bool {
         .iter()
         .any(|word| begins_with(rest, word).is_some());
     let changes_nothing = begins_otherwise || is_temporary(rest);
-    // The words are searched in the whole rest: a statement may also begin behind a comment that
-    // was not skipped, or behind a semicolon.
+    // The words are searched in the whole rest. A statement may also begin after a comment that was
+    // not skipped, or after a semicolon.
     let suspects = match (changes_nothing, rest.split_once(';')) {
         (true, None) => return false,
         (true, Some((_, others))) => others,
@@ -114,7 +114,7 @@ pub(crate) fn skip_blanks(sql: &str, dialect: Dialect) -> &str {
         let Some((comment, after)) = comment.split_once("*/") else {
             return rest;
         };
-        // Such a comment is executed, or it nests and goes on behind its first `*/`.
+        // Such a comment is executed, or it nests and continues after its first `*/`.
         let is_code = dialect == Dialect::MySql && comment.starts_with(['!', 'M', 'm']);
         if is_code || comment.contains("/*") {
             return rest;
@@ -148,7 +148,7 @@ fn listed<'a>(rest: &'a str, dialect: Dialect) -> Option<(&'static str, Kind)> {
     })
 }
 
-/// The text behind `word`, if `rest` begins with `word` as a whole word.
+/// The text after `word`, if `rest` begins with `word` as a whole word.
 pub(crate) fn begins_with<'a>(rest: &'a str, word: &str) -> Option<&'a str> {
     let (first, after) = rest.split_at_checked(word.len())?;
     let ends = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.'));
@@ -310,7 +310,7 @@ fn is_temporary(rest: &str) -> bool {
     words(rest, &["DROP", "TEMPORARY"]).is_some() || behind_temporary(rest).is_some()
 }
 
-/// The text behind `CREATE TEMPORARY`.
+/// The text after `CREATE TEMPORARY`.
 pub(crate) fn behind_temporary(rest: &str) -> Option<&str> {
     let rest = words(rest, &["CREATE"])?;
     let rest = words(rest, &["OR", "REPLACE"]).unwrap_or(rest);
@@ -318,7 +318,7 @@ pub(crate) fn behind_temporary(rest: &str) -> Option<&str> {
     words(rest, &["TEMPORARY"]).or_else(|| words(rest, &["TEMP"]))
 }
 
-/// The text behind these words, which may be in any case and separated by blanks.
+/// The text after these words, which may be in any case and separated by blanks.
 pub(crate) fn words<'a>(rest: &'a str, words: &[&str]) -> Option<&'a str> {
     words.iter().try_fold(rest, |rest, word| begins_with(rest.trim_ascii_start(), word))
 }

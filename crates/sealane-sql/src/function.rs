@@ -1,8 +1,8 @@
 //! The functions that a proved read may call.
 //!
 //! Each dialect has an allow-list: a data file beside this one, which names its source. A name that
-//! is not listed is not pure, whatever it sounds like. A deny-list would be shorter, and wrong on
-//! the day a server or an extension adds a function.
+//! is not listed does not count as pure, whatever it sounds like. A deny-list would be shorter, but
+//! wrong as soon as a server or an extension adds a function.
 //!
 //! Only names are compared. The text does not show a user's function that overloads a listed name;
 //! the [catalog](crate::Catalog) does.
@@ -19,7 +19,7 @@ use crate::table_name::table_name;
 
 static POSTGRES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres.txt")));
-/// PostgreSQL's own functions that are not pure and that `(value).name` would call.
+/// PostgreSQL's own functions that are not pure and that `(value).name` could call.
 static POSTGRES_ATTRIBUTES: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/postgres_attributes.txt")));
 static MYSQL: LazyLock<HashSet<&'static str>> =
@@ -27,8 +27,8 @@ static MYSQL: LazyLock<HashSet<&'static str>> =
 static SQLITE: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| names(include_str!("functions/sqlite.txt")));
 
-/// Names that mean a built-in function of MySQL only if the parenthesis follows directly. With a
-/// space before it, they may mean a stored function (manual, section 11.2.5; and MariaDB's window
+/// Names that mean a built-in function of MySQL only if the parenthesis follows directly. If a
+/// space comes first, they may mean a stored function (manual, section 11.2.5; and MariaDB's window
 /// functions).
 const MYSQL_TIGHT: &[&str] = &[
     "adddate",
@@ -115,7 +115,7 @@ pub(crate) fn purity(name: &ObjectName, dialect: Dialect, catalog: &Catalog) -> 
     }
 }
 
-/// Whether the function may report on database objects, as `pg_relation_size('boat')` does.
+/// Whether the function may report on database objects, like `pg_relation_size('boat')`.
 fn tells_of_objects(name: &ObjectName, dialect: Dialect) -> bool {
     let prefix = |function: &Ident| function.value.get(..3).map(str::to_ascii_lowercase);
     dialect == Dialect::PostgreSql
@@ -150,15 +150,16 @@ pub(crate) fn needs_tight_parenthesis(word: &str) -> bool {
     MYSQL_TIGHT.iter().any(|name| name.eq_ignore_ascii_case(word))
 }
 
-/// Whether the server has a function of this name (in lower case). A call without a schema then
-/// means the server's own, whatever the user has defined.
+/// Whether the server has a built-in function of this name (in lower case). A call without a schema
+/// then means the built-in function, whatever the user has defined.
 pub(crate) fn is_mysqls_own(name: &str) -> bool {
     MYSQL.contains(name) || listed(MYSQL_IMPURE, name)
 }
 
-/// MySQL's and MariaDB's functions that are not pure, and their families: what
-/// `functions/mysql.txt` leaves out. It serves to tell users' functions apart from them only. A
-/// function that is missing here is harmless unless a user has defined one of the same name.
+/// Functions and function families of MySQL and MariaDB that are not pure, and that
+/// `functions/mysql.txt` therefore leaves out. This list only serves to tell users' functions apart
+/// from the server's own. A function that is missing here is harmless unless a user has defined one
+/// of the same name.
 const MYSQL_IMPURE: &[&str] = &[
     "asynchronous_connection_failover_*",
     "benchmark",

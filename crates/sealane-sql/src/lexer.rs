@@ -1,10 +1,10 @@
 //! A second lexer that checks where literals, quoted names and comments end.
 //!
-//! Everything else is judged on the parser's syntax tree, so a tree that differs from the server's
-//! would prove nothing: a quote that the parser escapes and the server does not can hide a whole
-//! statement. This lexer knows only quotes, comments and semicolons, written after the servers'
-//! manuals. If it differs from the parser's tokenizer in a single place, or if the answer depends
-//! on a server setting, the text is not judged at all.
+//! Everything else is judged by the parser's syntax tree, so a tree that differs from the server's
+//! would prove nothing. For example, a quote that the parser escapes and the server does not can
+//! hide a whole statement. This lexer knows only quotes, comments and semicolons, and follows the
+//! servers' manuals. If it differs from the parser's tokenizer in a single place, or if the answer
+//! depends on a server setting, the text is not judged at all.
 
 mod reading;
 
@@ -39,7 +39,7 @@ pub(crate) const BACKSLASH: Reason = Reason::Ambiguous("a backslash before a quo
 /// `sql` differently, returns a text with that reading, which must be judged as well.
 ///
 /// # Errors
-/// Why the server may see other tokens.
+/// The reason why the server may see other tokens.
 pub(crate) fn compare(
     sql: &str,
     tokens: &[TokenWithSpan],
@@ -80,7 +80,7 @@ fn depends_on_escape_setting(sql: &str) -> bool {
     })
 }
 
-/// The piece that a token of the parser is, if any.
+/// The piece that a token of the parser represents, if any.
 fn mark(token: &TokenWithSpan) -> Option<Mark> {
     let span = token.span;
     let piece = match &token.token {
@@ -289,8 +289,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// An operator of PostgreSQL, as long as the server reads it (manual, section 4.1.3). The
-    /// parser may split it into several operators and so miss a user's operator.
+    /// Reads an operator of PostgreSQL to the length to which the server reads it (manual, section
+    /// 4.1.3). The parser may split it into several operators and so miss a user's operator.
     fn operator(&mut self) {
         let mut length = 0;
         while self.rest[length..].starts_with(is_operator_part)

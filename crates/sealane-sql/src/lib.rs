@@ -2,17 +2,17 @@
 //!
 //! A statement may leave the primary only if it is *proved* to be a read. So the question is never
 //! "does this look like a write?" but "is every part of it known to be pure?". Regular expressions
-//! and keyword lists answer the first question. Wherever they were tried they have let writes
-//! through: inside a common table expression, behind a function, in the second statement of a text.
-//! So this crate parses the text, and every node of the tree must be on an allow-list. A statement
-//! that is not understood is [`Intent::Unknown`] and runs on the primary.
+//! and keyword lists answer the first question. Wherever they were tried, they let writes through:
+//! inside a common table expression, behind a function, in the second statement of a text. So this
+//! crate parses the text, and every node of the tree must be on an allow-list. A statement that is
+//! not understood is [`Intent::Unknown`] and runs on the primary.
 //!
 //! # What the text cannot show
-//! A view, an operator, a cast or a domain may hide a volatile function, a user's function may be
-//! pure, and a table may be unlogged. The database's catalog knows all this: pass a [`Catalog`] to
+//! A view, an operator, a cast or a domain may hide a volatile function. A user's function may be
+//! pure. A table may be unlogged. The database's catalog knows all this: pass a [`Catalog`] to
 //! [`classify_with`] or [`Classifier::set_catalog`]. If a write still slips through, the replica
 //! refuses it, because sessions on replicas are read-only, and [`Classifier::learn_write`]
-//! remembers the text. A replica does not refuse a lock or a wait. Therefore users' functions stay
+//! remembers the text. A replica does not refuse a lock or a wait. Therefore, users' functions stay
 //! unknown without facts from the catalog.
 //!
 //! # What else comes out

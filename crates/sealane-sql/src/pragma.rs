@@ -44,11 +44,11 @@ const PRAGMAS_WITHOUT_ARGUMENT: &[&str] = &[
     "user_version",
 ];
 
-/// Consumes a whole `PRAGMA` from `parser` and judges it. `None` if the statement is no `PRAGMA`,
-/// `Some(None)` if it only reads.
+/// Consumes a whole `PRAGMA` from `parser` and judges it. `None` if the statement is not a
+/// `PRAGMA`, `Some(None)` if it only reads.
 ///
 /// # Errors
-/// If the text behind `PRAGMA` does not follow its grammar.
+/// The text after `PRAGMA` does not follow the grammar.
 pub(crate) fn prove(parser: &mut Parser<'_>) -> Result<Option<Option<Found>>, ParserError> {
     if !parser.parse_keyword(Keyword::PRAGMA) {
         return Ok(None);

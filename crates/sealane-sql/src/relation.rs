@@ -127,8 +127,8 @@ pub(crate) fn refusal(table: &TableName, dialect: Dialect) -> Option<&'static st
     is_local.then_some("a relation of this session or server")
 }
 
-/// Whether `list` holds `name`, or a beginning of it before a `*`, ignoring case: PostgreSQL's names arrive in lower case, and MySQL
-/// ignores case in the names of its own tables.
+/// Whether `list` holds `name`, or holds a prefix of it followed by `*`. Ignores case: PostgreSQL's
+/// names arrive in lower case, and MySQL ignores case in the names of its own tables.
 pub(crate) fn listed(list: &[&str], name: &str) -> bool {
     list.iter().any(|entry| match entry.strip_suffix('*') {
         Some(beginning) => {

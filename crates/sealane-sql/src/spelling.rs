@@ -1,7 +1,7 @@
 //! Rewrites spellings that a server knows and the parser does not.
 //!
-//! Before parsing, each of them is replaced with an equivalent that the parser knows, so that it is
-//! judged like any other text.
+//! Before parsing, each such spelling is replaced with an equivalent that the parser knows. The
+//! statement is then judged like any other.
 //!
 //! | spelling | where | becomes |
 //! |---|---|---|
@@ -91,7 +91,7 @@ fn converts_to_text(rewritten: &[TokenWithSpan]) -> bool {
     is(last, Keyword::CHAR) && is(behind.next(), Keyword::AS)
 }
 
-/// The place behind the name of the character set, if the name is the last thing in its parenthesis.
+/// The index after the name of the character set, if the name is the last thing in its parenthesis.
 fn end_of_character_set(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     let is_code = |at: &usize| !matches!(tokens[*at].token, Token::Whitespace(_));
     let mut code = (at + 1..tokens.len()).filter(is_code);

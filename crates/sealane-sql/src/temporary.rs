@@ -84,7 +84,7 @@ fn made(rest: &str) -> Option<String> {
     Some(name(words(rest, &["IF", "NOT", "EXISTS"]).unwrap_or(rest))?.0)
 }
 
-/// A name as the server keeps it, without `pg_temp`, and the text behind it. `None` if the name has
+/// A name as the server stores it, without `pg_temp`, and the text after it. `None` if the name has
 /// another schema or anything unusual.
 fn name(rest: &str) -> Option<(String, &str)> {
     let rest = rest.trim_ascii_start();

@@ -13,8 +13,8 @@ const DEFAULT_NAME: &str = "sealane";
 /// whole site (`Path=/`), out of reach of scripts (`HttpOnly`) and of other sites' forms
 /// (`SameSite=Lax`), and sent over encrypted connections only (`Secure`). The browser keeps it for
 /// twice as long as its token is valid (`Max-Age`). The reason: an outdated token is refused, and
-/// its session then starts with everything that the primary has; without any token, a session would
-/// start with nothing.
+/// its session then sees everything that the primary has at that moment. Without any token, a
+/// session would be promised nothing.
 ///
 /// Other hosts of the domain can also set a cookie of this name, and so force every session to
 /// start anew. If you do not trust these hosts, [name](Self::named) the cookie `__Host-sealane`.

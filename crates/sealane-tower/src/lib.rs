@@ -39,7 +39,7 @@
 //! instances need the same [key](sealane::Config::token_key).
 //!
 //! # What a token covers
-//! A token covers everything that the request did until its service answered, also if the answer is
+//! A token covers everything that the request did until its service answered, even if the answer is
 //! an error status. Tasks that a handler spawns, and data loaders that spawn tasks, run outside the
 //! session, unless they run [in its scope](sealane::in_current_scope). Even outside, they miss none
 //! of the session's writes (see [`sealane::Config::shared_waits_for_sessions`]), but the token does
@@ -48,11 +48,11 @@
 //! A body that is produced while it is sent (streamed rows, server-sent events) is produced in the
 //! session of its request. The code behind an upgraded connection (a WebSocket) runs in its own
 //! task; the handler takes the session there with a [`CurrentScope`](sealane::CurrentScope). The
-//! token covers the writes of neither, because it was sent before.
+//! token covers neither's writes, because it was sent earlier.
 //!
-//! If two responses overtake each other, the later one sets the cookie. Suppose a read is in flight
-//! while the same user's write ends, and the read's response arrives last: then the cookie does not
-//! cover the write. A client for which this matters carries tokens in a
+//! If two responses overtake each other, the later one sets the cookie. Suppose that a read is in
+//! flight while the same user's write ends, and that the read's response arrives last. Then the
+//! cookie does not cover the write. A client for which this matters carries tokens in a
 //! [header](SessionLayer::header) and sends both.
 //!
 //! # Among other layers

@@ -1,8 +1,8 @@
 //! The service that the layer creates.
 //!
 //! The layer opens the request's session from its token, and sends a new token if the session's
-//! `Progress` has changed. Opening asks no server anything; the first statement of the session
-//! pays.
+//! `Progress` has changed. Opening a session sends nothing to any server. The first statement of
+//! the session bears the cost.
 
 use std::{
     mem,
@@ -72,7 +72,7 @@ where
             return Box::pin(async { Ok(served.await?.map(SessionBody::here)) });
         }
         let settings = Arc::clone(&self.settings);
-        // This asks no server anything; only the use of the session does.
+        // This sends nothing to any server; only using the session does.
         let session = self.db.resume_all(settings.carrier.tokens(request.headers())).session;
         let before = session.progress();
         Box::pin(async move {

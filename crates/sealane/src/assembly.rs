@@ -1,15 +1,14 @@
-//! A door for simulators and test kits: a cluster assembled from parts that they bring.
+//! An entry point for simulators and test kits: a cluster assembled from parts that they bring.
 //!
 //! **Not covered by semantic versioning**, and not a second way to connect: applications use
-//! [`connect`](crate::connect). What comes in here is what a real server, its network and its
-//! driver would otherwise be: probes, and pools that lend connections. All the rest is the product
-//! as everybody runs it.
+//! [`connect`](crate::connect). The parts replace a real server, its network and its driver:
+//! probes, and pools that lend connections. Everything else is the product as everybody runs it.
 //!
 //! SeaORM's own `proxy` was rejected: its COMMIT cannot fail, its BEGIN has no connection, it
-//! cannot stream, and it does not compile beside the drivers of MySQL and SQLite. Its `mock` cannot
-//! wait. So the seam is one level lower, at one connection of a pool. Of the mock only the rows are
-//! used, which nobody else can make, and a transaction as a stand-in where SeaORM's own type is
-//! asked for: it leads nowhere.
+//! cannot stream, and it does not compile together with the drivers of MySQL and SQLite. SeaORM's
+//! `mock` cannot wait. So the seam is one level lower, at one connection of a pool. Only two things
+//! of the mock are used: its rows, which nothing else can make, and a transaction as a stand-in
+//! where SeaORM's own type is required. This stand-in is connected to nothing.
 
 use std::{fmt, sync::Arc};
 
@@ -28,19 +27,19 @@ pub use crate::pool::simulated::{Answer, Connection, Lender, Row};
 
 /// Opens the pools of one endpoint.
 pub trait OpenLenders: Send + Sync {
-    /// The pools of this generation: for reads as a replica, and for all else.
+    /// The pools of this generation: one for reads as a replica, one for everything else.
     fn open(&self, generation: u64) -> (Arc<dyn Lender>, Arc<dyn Lender>);
 }
 
-/// What a cluster is made of.
+/// The parts of a cluster.
 pub struct Parts {
-    /// Policies and limits. Its URLs are not used.
+    /// Policies and limits. The URLs in it are not used.
     pub config: Config,
-    /// The kind of servers.
+    /// The kind of the servers.
     pub engine: Engine,
-    /// Their SQL.
+    /// The SQL dialect of the servers.
     pub dialect: Dialect,
-    /// With the endpoints, in the order of `probes` and `pools`.
+    /// The store with the endpoints, in the order of `probes` and `pools`.
     pub store: Arc<TopologyStore>,
     /// One for each endpoint.
     pub probes: Vec<BoxProbe>,

@@ -1,8 +1,8 @@
-//! For whom a statement runs.
+//! The caller of a statement.
 //!
-//! A [`Caller`] is what all handles of one session have in common with each other and with what
-//! runs for them: the cluster, the session, and what the handle asks for. Whatever carries
-//! statements out takes a caller and never the public handle, which is a door for applications.
+//! A [`Caller`] is what all handles of one session share: the cluster, the session, and the
+//! handle's settings. Internals that execute statements take a caller and never the public handle,
+//! which exists for applications only.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use sealane_sql::Classification;
 
 use crate::cluster::{Cluster, ReadRoute};
 
-/// Who asks for a statement: a session, and what its handle asks for.
+/// The caller of a statement: a session, and the settings of its handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     cluster: Arc<Cluster>,
@@ -22,7 +22,7 @@ pub(crate) struct Caller {
     wish: Wish,
 }
 
-/// What a handle asks for; what it leaves open its scope decides, or else the
+/// The settings of a handle. What a handle leaves open is decided by its scope, or otherwise by the
 /// configuration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
@@ -45,7 +45,7 @@ impl Wish {
             && policy.is_none()
     }
 
-    /// The same; what it leaves open, `outer` decides.
+    /// The same settings, with the open ones taken from `outer`.
     fn or(&self, outer: &Wish) -> Wish {
         Wish {
             consistency: self.consistency.or(outer.consistency),
@@ -89,7 +89,7 @@ fn both(
 }
 
 impl Caller {
-    /// Whoever uses the shared handle and asks for nothing.
+    /// The caller behind the shared handle, without settings.
     pub(crate) fn shared(cluster: Cluster) -> Self {
         let session = Session::shared(cluster.reading.tracking)
             .waiting_for_others(cluster.reading.shared_waits);
@@ -97,12 +97,13 @@ impl Caller {
         Caller { cluster, session, wish: Wish::default() }
     }
 
-    /// The same caller with another session, of which the shared one hears.
+    /// The same caller with another session. The shared session learns of the other session's
+    /// writes.
     pub(crate) fn with_session(&self, session: Session) -> Self {
         Caller { session: Arc::new(session.beside(&self.session)), ..self.clone() }
     }
 
-    /// The same caller, who asks for what `change` makes of the wish.
+    /// The same caller, with its settings changed by `change`.
     pub(crate) fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
         Caller { wish: change(self.wish.clone()), ..self.clone() }
     }
@@ -115,12 +116,12 @@ impl Caller {
         self.wish.consistency.unwrap_or(self.cluster.reading.consistency)
     }
 
-    /// What becomes of its reads for which no replica is good enough.
+    /// What happens to its reads for which no replica is good enough.
     pub(crate) fn own_way_out(&self) -> FallbackPolicy {
         self.wish.fallback.unwrap_or(self.cluster.reading.fallback)
     }
 
-    /// What becomes of what it runs on the primary in a session that may be ahead of it.
+    /// What happens to statements on the primary in a session that may be ahead of the primary.
     pub(crate) fn own_when_ahead(&self) -> WhenAhead {
         self.wish.when_ahead.unwrap_or(self.cluster.reading.when_ahead)
     }
@@ -130,14 +131,14 @@ impl Caller {
         self.wish.is_empty()
     }
 
-    /// Speaks for the session of `scoped`; what this handle leaves open, `scoped` decides.
+    /// Uses the session of `scoped`; settings that this handle leaves open are those of `scoped`.
     pub(crate) fn in_session_of(&self, scoped: &Caller) -> Self {
         let wish = self.wish.or(&scoped.wish);
         Caller { wish, ..scoped.clone() }
     }
 
-    /// Where the statement may run besides the primary; `None` if it is not a proved read. With
-    /// one endpoint nobody asks.
+    /// Where the statement may run besides the primary; `None` if it is not a proved read, or if
+    /// there is only one endpoint.
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
         found.intent.is_read().then(|| self.route_of(&found))
@@ -165,19 +166,19 @@ impl Caller {
         routable
     }
 
-    /// What the application's own policy is called.
+    /// The name of the application's own policy.
     pub(crate) fn policy(&self) -> Option<&'static str> {
         self.wish.policy.as_ref().map(|policy| policy.name())
     }
 
-    /// The group that a read asks for and that does not exist.
+    /// The group that a read asks for, if it does not exist.
     pub(crate) fn unknown_group(&self, read: &Classification) -> Option<String> {
         let topology = self.cluster.store().topology();
         let mut asked = [read.group.as_deref(), self.wish.group.as_deref()].into_iter().flatten();
         asked.find(|group| topology.group(group).is_none()).map(str::to_owned)
     }
 
-    /// What a read of this handle asks of an endpoint now.
+    /// What a read of this handle requires of an endpoint now.
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
         let max_lag = self.cluster.reading.max_lag;
         ReadRequest::new(Access::Read, read.route.consistency, self.cluster.store().now())
@@ -194,7 +195,7 @@ impl Caller {
         &self.session
     }
 
-    /// The session as it is by now, with what may have happened where nobody looks.
+    /// The session in its current state, including what may have happened unseen.
     pub(crate) fn session_now(&self) -> &Arc<Session> {
         if self.session.is_unwatched() {
             let store = self.cluster.store();

@@ -1,5 +1,4 @@
-//! The endpoints of one configuration, and everything that their statements
-//! share.
+//! The endpoints of one configuration, and everything that their statements share.
 
 mod file;
 pub(crate) mod membership;
@@ -38,37 +37,37 @@ pub(crate) use pool_table::PoolTable;
 use resignation::Resignation;
 use turns::Turns;
 
-/// Shared by all handles of one [`connect`](crate::connect); the monitor's
-/// tasks and the pools end with it.
+/// Shared by all handles of one [`connect`](crate::connect). The monitor's tasks and the pools end
+/// with it.
 pub(crate) struct Cluster {
     pub(crate) engine: Engine,
     pub(crate) monitor: Monitor,
     pub(crate) pools: PoolTable,
-    /// Opens endpoints that are added; `None` where none can be.
+    /// Opens added endpoints; `None` if none can be added.
     pub(crate) opener: Option<Box<dyn OpenEndpoint>>,
-    /// One change of the endpoints at a time.
+    /// Allows one change of the endpoints at a time.
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
-    /// `None` with one endpoint: there is nothing to decide.
+    /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
-    /// `None` where there is no catalog to ask.
+    /// `None` if there is no catalog to query.
     pub(crate) catalog: Option<CatalogWatch>,
-    /// What the endpoints of a file that is split share.
+    /// What the endpoints of a split file share.
     #[cfg(feature = "sqlite")]
     pub(crate) file: Option<Arc<crate::pool::sqlite::File>>,
-    /// How many statements and transactions are running that may change the schema.
+    /// How many statements and transactions that may change the schema are running.
     pub(crate) schema_changes: AtomicUsize,
     pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
     pub(crate) turns: Turns,
-    /// How long something waits for a primary that answers.
+    /// How long a statement waits for a primary that answers.
     pub(crate) primary_wait: Duration,
-    /// Between probes while somebody waits.
+    /// The time between probes while somebody waits.
     pub(crate) quick: Duration,
-    /// How long the first answer of an endpoint is waited for.
+    /// How long to wait for an endpoint's first answer.
     pub(crate) patience: Duration,
 }
 
@@ -77,9 +76,9 @@ pub(crate) struct Cluster {
 pub(crate) struct ReadRoute {
     pub(crate) route: Route,
     pub(crate) tables: TableSet,
-    /// When the route was made: it does not lead to endpoints that were added later.
+    /// When the route was made; it does not lead to endpoints added later.
     pub(crate) horizon: Horizon,
-    /// Whether no replica may serve it, whatever the handle asks for.
+    /// Whether no replica may serve the read, whatever the handle asks for.
     pub(crate) stays_on_primary: bool,
 }
 
@@ -106,8 +105,8 @@ impl Cluster {
         Cluster::assemble(engine, monitor, pools)
     }
 
-    /// A cluster of these endpoints that decides nothing and waits for nothing. Whoever makes a
-    /// cluster for more says so in the fields.
+    /// A cluster of these endpoints that decides nothing and waits for nothing. Callers that need
+    /// more set the fields.
     pub(crate) fn assemble(engine: Engine, monitor: Monitor, pools: PoolTable) -> Self {
         Cluster {
             engine,
@@ -166,7 +165,7 @@ impl Cluster {
         }
         let topology = self.store().topology();
         let mut route = self.routing.route(&read, &topology);
-        // What no policy may change.
+        // No policy may change these.
         if read.consistency == Consistency::Strong {
             route.consistency = Consistency::Strong;
         }
@@ -192,7 +191,7 @@ impl Cluster {
         self.now(written.unwrap_or(TableSet::WHOLE))
     }
 
-    /// What the catalog made of a text, or anything while the schema is changing.
+    /// `tables`, or all tables while the schema is changing.
     fn now(&self, tables: TableSet) -> TableSet {
         match self.schema_changes.load(Ordering::Acquire) {
             0 => tables,
@@ -200,37 +199,38 @@ impl Cluster {
         }
     }
 
-    /// Of the catalog that [`written`](Self::written) goes by. To be read before.
+    /// The generation of the catalog that [`written`](Self::written) uses. Read it before calling
+    /// `written`.
     pub(crate) fn catalog_generation(&self) -> u64 {
         self.classifier.as_ref().map_or(0, |classifier| classifier.generation())
     }
 
-    /// Whether the schema is, and was all the time, as it was in this generation of the
-    /// catalog.
+    /// Whether the schema is unchanged since this generation of the catalog.
     pub(crate) fn is_schema_of(&self, generation: u64) -> bool {
-        // In this order: a change ends by the generation and then by the count.
+        // The order matters: a change that ends raises the generation first and then lowers the
+        // count.
         self.schema_changes.load(Ordering::Acquire) == 0 && self.catalog_generation() == generation
     }
 
-    /// To be held while `sql` runs on the primary, if it may change what the catalog says.
+    /// A guard to hold while `sql` runs on the primary, if `sql` may change what the catalog says.
     pub(crate) fn schema_change(self: &Arc<Self>, sql: &str) -> Option<SchemaChange> {
         let classifier = self.classifier.as_ref().filter(|_| self.knows_schema())?;
         may_change_schema(sql, classifier.dialect()).then(|| SchemaChange::begin(self))
     }
 
-    /// Whether a server that has refused this statement as read-only has done nothing of it.
+    /// Whether a statement that a server refused as read-only has had no effect at all.
     pub(crate) fn is_undone(&self, sql: &str) -> bool {
         self.classifier.as_ref().is_some_and(|it| is_single_write(sql, it.dialect()))
     }
 
-    /// Whether the next statement of a transaction with such temporary tables may change what
-    /// the catalog says.
+    /// Whether the next statement of a transaction with these temporary tables may change what the
+    /// catalog says.
     pub(crate) fn may_change_schema_in(&self, sql: &str, temporary: &mut TemporaryTables) -> bool {
         let classifier = self.classifier.as_ref().filter(|_| self.knows_schema());
         classifier.is_some_and(|it| temporary.may_change_schema(sql, it.dialect()))
     }
 
-    /// The schema may have changed.
+    /// Records that the schema may have changed.
     pub(crate) fn schema_changed(&self) {
         if let Some(catalog) = &self.catalog {
             catalog.schema_changed();
@@ -238,17 +238,17 @@ impl Cluster {
         #[cfg(feature = "sqlite")]
         if let (Some(file), Some(classifier)) = (&self.file, &self.classifier) {
             file.schema_changed();
-            // A view, or what a name means, may be another one now.
+            // A view or the meaning of a name may have changed.
             classifier.forget_learned();
         }
     }
 
-    /// Whether what statements mean has to be renewed when the schema changes.
+    /// Whether the meaning of statements must be determined again after a schema change.
     fn knows_schema(&self) -> bool {
         self.catalog.is_some() || self.is_split_file()
     }
 
-    /// Whether probes tell of changes. Where none do, nothing that is suspected is ever cleared.
+    /// Whether probes report changes. Without probes, a suspicion would never be cleared.
     pub(crate) fn is_watched(&self) -> bool {
         !self.monitor.is_idle()
     }
@@ -259,8 +259,8 @@ impl Cluster {
         topology.get(id).map_or_else(|| id.to_string(), |state| state.endpoint.name().to_owned())
     }
 
-    /// How long a read may wait for a proof of one of `readers` that is about to come:
-    /// a probe of the primary, then one of a replica, each after a quick interval.
+    /// How long a read may wait for a proof for one of `readers` that is about to come: a probe of
+    /// the primary, then one of a replica, each after a quick interval.
     pub(crate) fn proof_patience(&self, readers: EndpointSet) -> Duration {
         let topology = self.store().topology();
         let is_asked = |id| topology.primary() == Some(id) || readers.contains(id);
@@ -269,15 +269,15 @@ impl Cluster {
         (self.quick + slowest.unwrap_or_default()) * 3
     }
 
-    /// A server refused `sql` as a write: it never leaves the primary again.
+    /// Records that a server refused `sql` as a write: `sql` never leaves the primary again.
     pub(crate) fn learn_write(&self, sql: &str) {
         if let Some(classifier) = &self.classifier {
             classifier.learn_write(sql);
         }
     }
 
-    /// SeaORM's own connection to the primary, or to the endpoint that was configured first, or was
-    /// added before all others, while there is none.
+    /// SeaORM's own connection to the primary. While there is no primary: to the endpoint that was
+    /// configured first, or added before all others.
     pub(crate) fn primary_or_first(&self) -> &DatabaseConnection {
         let topology = self.store().topology();
         let first = || topology.iter().next().map(|(id, _)| id);
@@ -285,21 +285,21 @@ impl Cluster {
     }
 }
 
-/// A statement or transaction that may change the schema, while it is running.
+/// A running statement or transaction that may change the schema.
 #[derive(Debug)]
 pub(crate) struct SchemaChange {
     cluster: Arc<Cluster>,
     undone: bool,
-    /// Whether it counts as running.
+    /// Whether this change counts as running.
     counts: bool,
 }
 
-/// A statement that nobody heard the end of may wait for a lock on the server, and be carried
-/// out when that is free.
+/// A statement whose end was not seen may still wait for a lock on the server, and be executed when
+/// the lock is free.
 const UNHEARD: Duration = Duration::from_secs(60);
 
 impl SchemaChange {
-    /// Counts as running for a minute more, during which the catalog is loaded anyway.
+    /// Counts as running for another minute, during which the catalog is loaded anyway.
     pub(crate) fn linger(&self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.cluster.schema_changes.fetch_add(1, Ordering::AcqRel);
@@ -313,7 +313,7 @@ impl SchemaChange {
             });
             return;
         }
-        // Not to keep the connections of an application that is over.
+        // A weak reference, so as not to keep the connections of an application that has ended.
         let cluster = Arc::downgrade(&self.cluster);
         runtime.spawn(async move {
             tokio::time::sleep(UNHEARD).await;
@@ -329,8 +329,9 @@ impl SchemaChange {
         change
     }
 
-    /// In a transaction. Of a file, nobody sees anything of it before the COMMIT; and while it
-    /// counts as running, all read with the writer, which the transaction has for itself.
+    /// Begins a change inside a transaction. On a file, it does not count before the COMMIT: nobody
+    /// else sees the change until then, and while it counted, all reads would need the writer,
+    /// which the transaction occupies.
     pub(crate) fn begin_in_transaction(cluster: &Arc<Cluster>) -> Self {
         match cluster.is_split_file() {
             true => SchemaChange { cluster: Arc::clone(cluster), undone: false, counts: false },
@@ -345,7 +346,8 @@ impl SchemaChange {
         }
     }
 
-    /// It was rolled back: the schema is what it was, and nobody has seen another one.
+    /// Ends a change that was rolled back: the schema is unchanged, and nobody has seen another
+    /// one.
     pub(crate) fn undone(mut self) {
         self.undone = true;
     }

@@ -21,8 +21,8 @@ use crate::{ConnectError, error::is_name, signer::Signer};
 
 /// A primary, its replicas, and how to route between them.
 ///
-/// Roles are observed: if a replica was promoted, writes follow it, whichever
-/// was configured as the primary.
+/// Roles are observed: if a replica is promoted, writes go to it, no matter which endpoint was
+/// configured as the primary.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
-    /// Whether a file may be changed to WAL mode.
+    /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
     pub(crate) may_change_journal: bool,
     #[cfg_attr(
@@ -50,15 +50,15 @@ pub struct Config {
         allow(dead_code, reason = "nothing is probed")
     )]
     pub(crate) health: HealthPolicy,
-    /// How many replicas must be usable at the start.
+    /// How many replicas must be usable at start.
     pub(crate) required_replicas: usize,
-    /// Whether whatever is wrong at the start is an error.
+    /// Whether anything wrong at start is an error.
     pub(crate) strict: bool,
-    /// What was odd where the configuration comes from.
+    /// Oddities found where the configuration came from.
     pub(crate) warnings: Vec<Warning>,
 }
 
-/// Something odd in a configuration that may be meant.
+/// An oddity in a configuration that may be intended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Warning {
     #[error("DATABASE_REPLICA_URLS is empty, so there are no replicas")]
@@ -66,7 +66,8 @@ pub(crate) enum Warning {
 }
 
 impl Config {
-    /// A primary alone: a URL, SeaORM's `ConnectOptions`, or a [`Replica`] with a name and more.
+    /// A primary without replicas: a URL, SeaORM's `ConnectOptions`, or a [`Replica`] with a name
+    /// and other settings.
     pub fn new(primary: impl Into<Replica>) -> Self {
         let primary = primary.into().at_place(|| "primary".to_owned());
         Config {
@@ -75,13 +76,14 @@ impl Config {
             reading: Reading::default(),
             signer: Signer::default(),
             routing: Arc::new(ByGroup),
-            // Even without knowing the load of other processes, and never all on one.
+            // Spreads evenly without knowing the load of other processes, and never sends all reads
+            // to one.
             balancer: Arc::new(TwoChoices),
             schedule: ProbeSchedule::default(),
-            // A promotion by hand or by Patroni takes longer; a restart, a switchover and the end
-            // of a promotion do not.
+            // Enough for a restart, a switchover or the end of a promotion. A promotion by hand or
+            // by Patroni takes longer.
             primary_wait: Duration::from_secs(5),
-            // Without it readers and the writer would wait for each other.
+            // Without WAL mode, readers and the writer would wait for each other.
             may_change_journal: true,
             health: HealthPolicy::default(),
             required_replicas: 0,
@@ -90,14 +92,14 @@ impl Config {
         }
     }
 
-    /// Adds a replica: a URL, SeaORM's `ConnectOptions` with pool sizes and timeouts of its own, or a
-    /// [`Replica`] with a name and more. It may be down at start.
+    /// Adds a replica: a URL, SeaORM's `ConnectOptions` with separate pool sizes and timeouts, or a
+    /// [`Replica`] with a name and other settings. It may be down at start.
     ///
-    /// With replicas, two hooks of `ConnectOptions` work otherwise: its
-    /// `after_connect` runs once, for the endpoint configured first; and an
-    /// `after_connect` that `map_sqlx_postgres_pool_opts` or `map_sqlx_mysql_pool_opts` sets runs on
-    /// each connection before sealane's own if it sends something, at the price of one more
-    /// connection that is opened and closed.
+    /// With replicas, two hooks of `ConnectOptions` work differently. Its `after_connect` runs
+    /// once, for the endpoint configured first. An `after_connect` set with
+    /// `map_sqlx_postgres_pool_opts` or `map_sqlx_mysql_pool_opts` runs on each connection before
+    /// sealane's own hook, provided that the application's hook sends something to the server. This
+    /// costs one additional connection that is opened and closed.
     #[must_use]
     pub fn replica(mut self, replica: impl Into<Replica>) -> Self {
         let place = self.replicas.len() + 1;
@@ -105,24 +107,26 @@ impl Config {
         self
     }
 
-    /// One SQLite file with one writing and several reading connections. The
-    /// file is created if it is not there.
+    /// One SQLite file with one writing and several reading connections. The file is created if it
+    /// does not exist.
     ///
-    /// The file is changed to WAL mode, which lasts: every program that opens it later finds it so
-    /// (<https://sqlite.org/wal.html>). [`keep_journal_mode`](Self::keep_journal_mode) refuses
-    /// that. A file that cannot be changed, as one that is read-only, and a database in memory are
-    /// not split: one pool serves everything, and a warning says why.
+    /// The file is changed to WAL mode. This change is permanent: every program that opens the file
+    /// later finds it in WAL mode (<https://sqlite.org/wal.html>).
+    /// [`keep_journal_mode`](Self::keep_journal_mode) prevents the change. A file that cannot be
+    /// changed, for example a read-only one, and a database in memory are not split: one pool
+    /// serves everything, and a warning says why.
     ///
-    /// Transactions begin with the lock for writing (`BEGIN IMMEDIATE`), because those that read
-    /// first and write then fail beside another writer. `begin_with_options` chooses otherwise; those
-    /// with `AccessMode::ReadOnly` run on the readers.
+    /// Transactions take the write lock when they begin (`BEGIN IMMEDIATE`), because a transaction
+    /// that reads first and then writes fails if another connection writes in between.
+    /// `begin_with_options` can choose otherwise. Transactions with `AccessMode::ReadOnly` run on
+    /// the readers.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(path: impl AsRef<Path>) -> Self {
         Config::new(crate::pool::sqlite::url(path.as_ref()))
     }
 
-    /// As [`sqlite`](Self::sqlite), with SeaORM's options. `max_connections` is how many statements
-    /// read at a time; `after_connect` runs once, with the writer.
+    /// Like [`sqlite`](Self::sqlite), with SeaORM's options. `max_connections` limits how many
+    /// statements read at the same time. `after_connect` runs once, on the writer.
     ///
     /// ```
     /// use std::time::Duration;
@@ -142,7 +146,7 @@ impl Config {
         Config::new(options)
     }
 
-    /// Leaves the journal mode of an SQLite file as it is. A file that is not in WAL mode is then
+    /// Leaves the journal mode of an SQLite file unchanged. A file that is not in WAL mode is then
     /// not split.
     #[must_use]
     pub fn keep_journal_mode(mut self) -> Self {
@@ -150,18 +154,19 @@ impl Config {
         self
     }
 
-    /// The primary's URL from `DATABASE_URL`, and those of replicas, if any, from
+    /// The primary's URL from `DATABASE_URL`, and the replicas' URLs, if any, from
     /// `DATABASE_REPLICA_URLS`, separated by commas, semicolons or white space.
     ///
     /// # Errors
-    /// One of the two cannot be used, or `DATABASE_REPLICA_URL` is set, which is not read.
+    /// One of the two variables cannot be used, or `DATABASE_REPLICA_URL` is set, which sealane
+    /// does not read.
     pub fn from_env() -> Result<Self, ConnectError> {
         environment::parse(|name| env::var(name))
     }
 
-    /// A configuration from a TOML file; the book's chapter on the
-    /// [configuration](https://github.com/sealane/sealane/blob/main/docs/src/configuration.md) has its keys. Unknown
-    /// keys are refused.
+    /// A configuration from a TOML file. The book's chapter on the
+    /// [configuration](https://github.com/sealane/sealane/blob/main/docs/src/configuration.md)
+    /// lists the keys. Unknown keys are refused.
     ///
     /// # Errors
     /// The file cannot be read or is not valid.
@@ -180,65 +185,64 @@ impl Config {
         self
     }
 
-    /// What becomes of reads for which no replica is good enough, unless a handle
-    /// says otherwise. Default: [`FallbackPolicy::Primary`].
+    /// What happens to reads for which no replica is good enough, unless a handle says otherwise.
+    /// Default: [`FallbackPolicy::Primary`].
     #[must_use]
     pub fn fallback(mut self, fallback: FallbackPolicy) -> Self {
         self.reading.fallback = fallback;
         self
     }
 
-    /// What becomes of what a session runs on the primary right after a read on a replica, which can
-    /// show a commit before the primary does; unless a handle says otherwise. Default:
-    /// [`WhenAhead::Primary`], by which such a session can go back in time.
+    /// What happens to a statement that a session sends to the primary right after a read on a
+    /// replica, unless a handle says otherwise: a replica can show a commit before the primary
+    /// does. Default: [`WhenAhead::Primary`], with which such a session can go back in time.
     #[must_use]
     pub fn when_ahead(mut self, when_ahead: WhenAhead) -> Self {
         self.reading.when_ahead = when_ahead;
         self
     }
 
-    /// What reads through a handle without a session of its own wait for. Default:
-    /// [`WriteTracking::Tables`], where the catalog of the database is known; else, as on
-    /// MySQL and MariaDB, it is [`WriteTracking::Whole`] in any case.
+    /// Which writes a read waits for when its handle has no separate session. Default:
+    /// [`WriteTracking::Tables`] where the catalog of the database is known. Elsewhere, as on MySQL
+    /// and MariaDB, it is always [`WriteTracking::Whole`].
     ///
-    /// With `Tables` such a read sees all writes through the handle to the tables that
-    /// it reads: those that the statements name, those behind views, partitions, and
-    /// those that triggers, rules and cascading keys make a write of. What it does not
-    /// see to be so: the work of a trigger that somebody else made in the last minute, and
-    /// of functions that write although they stand in an operator, an index or a type. A
-    /// session of its own waits for all its writes.
+    /// With `Tables`, such a read sees all writes through the handle to the tables that it reads.
+    /// The written tables include those that the statements name, those behind views, partitions,
+    /// and those that triggers, rules and cascading keys write to. They do not include
+    /// the writes of a trigger that somebody else created within the last minute, nor the writes of
+    /// a function that is part of an operator, an index or a type. A separate session waits for all
+    /// its writes.
     #[must_use]
     pub fn write_tracking(mut self, tracking: WriteTracking) -> Self {
         self.reading.tracking = tracking;
         self
     }
 
-    /// Whether reads through a handle without a session of its own also wait for the writes
-    /// of all sessions of this process, as [`write_tracking`](Self::write_tracking) says:
-    /// for work that leaves the session of its request, such as a task that is spawned or a
-    /// data loader that spawns. Default: yes.
+    /// Whether reads through a handle without a separate session also wait for the writes of all
+    /// sessions of this process, in the way that [`write_tracking`](Self::write_tracking)
+    /// describes. This is for work that leaves the session of its request, such as a spawned task
+    /// or a data loader that spawns. Default: yes.
     ///
-    /// Where tables are not told apart, every write of any session holds all reads through
-    /// such a handle on the primary until it is replayed. Turn this off where that is too much,
-    /// and spawn with [`in_current_scope`](crate::in_current_scope) instead.
+    /// Where tables are not distinguished, every write of any session holds all reads through such
+    /// a handle on the primary until the write is replayed. If this is too much, turn it off and
+    /// spawn with [`in_current_scope`](crate::in_current_scope) instead.
     #[must_use]
     pub fn shared_waits_for_sessions(mut self, waits: bool) -> Self {
         self.reading.shared_waits = waits;
         self
     }
 
-    /// Adds a secret of at least 32 bytes for the tokens that carry a session to
-    /// another process ([`RoutedConnection::token`](crate::RoutedConnection::token));
-    /// all processes need the same. The first that is added signs; all are good for
-    /// checking, so that a new one can take over without refusing anybody. Default:
-    /// none, and no tokens.
+    /// Adds a secret of at least 32 bytes for the tokens that carry a session to another process
+    /// ([`RoutedConnection::token`](crate::RoutedConnection::token)). All processes need the same
+    /// secret. The first secret added signs tokens; all secrets verify them, so that a new secret
+    /// can replace an old one without any token being refused. Default: no secret, and no tokens.
     #[must_use]
     pub fn token_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.signer.add_key(key.as_ref());
         self
     }
 
-    /// A token that is older than this is refused. Default: one hour.
+    /// The maximum age of a token; older tokens are refused. Default: one hour.
     #[must_use]
     pub fn token_max_age(mut self, max_age: Duration) -> Self {
         self.signer.set_max_age(max_age);
@@ -281,92 +285,89 @@ impl Config {
         Config { routing: Arc::new(policy), ..self }
     }
 
-    /// How reads are spread over the replicas that may serve them. Default:
-    /// [`TwoChoices`].
+    /// How reads are distributed among the replicas that may serve them. Default: [`TwoChoices`].
     #[must_use]
     pub fn balancer(self, balancer: impl Balancer + 'static) -> Self {
         Config { balancer: Arc::new(balancer), ..self }
     }
 
-    /// A replica that is further behind the primary than this serves no
-    /// [`Consistency::ReadYourWrites`], not even for sessions that wrote
-    /// nothing. `None`: any lag will do. Default: 30 seconds.
+    /// A replica that is further behind the primary than this serves no reads with
+    /// [`Consistency::ReadYourWrites`], not even for sessions that have written nothing. `None`:
+    /// any lag is accepted. Default: 30 seconds.
     #[must_use]
     pub fn max_lag(mut self, max_lag: impl Into<Option<Duration>>) -> Self {
         self.reading.max_lag = max_lag.into();
         self
     }
 
-    /// How long a statement waits for a primary that answers: a write, the beginning of a
-    /// transaction, or a read that no replica may serve. What was not sent yet moves to the new
-    /// primary at once when there is one. When the time is over it fails with
-    /// [`Error::NoPrimary`](crate::Error::NoPrimary). Default: five seconds.
+    /// How long a statement waits for a primary that answers. This applies to writes, to the
+    /// beginning of transactions, and to reads that no replica may serve. A statement that has not
+    /// been sent yet moves to a new primary as soon as there is one. After this time the statement
+    /// fails with [`Error::NoPrimary`](crate::Error::NoPrimary). Default: five seconds.
     #[must_use]
     pub fn primary_wait(mut self, wait: Duration) -> Self {
         self.primary_wait = wait;
         self
     }
 
-    /// When endpoints go down, come back, and count as lagging.
+    /// When an endpoint goes down, comes back, and counts as lagging.
     #[must_use]
     pub fn health(self, health: HealthPolicy) -> Self {
         Config { health, ..self }
     }
 
-    /// The time between probes of an endpoint when no session waits for a
-    /// replica; spread, so up to a fifth more. Replicas that are down are asked every
-    /// five times as long at least. Default: one second.
+    /// The time between probes of an endpoint while no session waits for a replica. The time is
+    /// spread, so it can be up to a fifth longer. A replica that is down is probed less and less
+    /// often, but at least once in five times this interval. Default: one second.
     #[must_use]
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.schedule.idle = interval;
         self
     }
 
-    /// The time between probes of an endpoint while a session waits for a
-    /// replica to catch up with its write, at least. Default: 5 milliseconds. Many processes
-    /// ask less often each, see [`Config::probe_budget`].
+    /// The least time between probes of an endpoint while a session waits for a replica to catch up
+    /// with the session's write. Default: 5 milliseconds. If there are many processes, each of them
+    /// probes less often; see [`Config::probe_budget`].
     #[must_use]
     pub fn quick_probe_interval(mut self, interval: Duration) -> Self {
         self.schedule.quick = interval;
         self
     }
 
-    /// How many probes a second one server gets from all processes together while sessions
-    /// wait: each process sees how many they are and takes its share, so that the time
-    /// between its own quick probes grows with the number of processes. What a process has
-    /// not used of its share in the last second it may use at once. Default: 200, all of
-    /// which a process has that is alone.
+    /// How many probes per second one server gets from all processes together while sessions wait.
+    /// Each process sees how many processes there are and takes its share, so the time between its
+    /// quick probes grows with their number. A process may use at once what it has left of its
+    /// share from the last second. Default: 200; a process that is alone has all of them.
     ///
-    /// On PostgreSQL processes are counted by the name of their monitor's connection
-    /// (`sealane monitor`), on MySQL and MariaDB by named locks that it holds (`sealane
-    /// monitor 0` to `255`). Through a pooler that hands out connections for each
-    /// transaction they cannot all be seen.
+    /// On PostgreSQL, processes are counted by the name of their monitor's connection
+    /// (`sealane monitor`); on MySQL and MariaDB, by named locks that this connection holds
+    /// (`sealane monitor 0` to `255`). Through a pooler that assigns a connection per transaction,
+    /// not all processes can be seen.
     #[must_use]
     pub fn probe_budget(mut self, per_s: u32) -> Self {
         self.schedule.budget_per_s = per_s;
         self
     }
 
-    /// A probe that has no answer after this time counts as failed. Default:
-    /// one second.
+    /// The time after which a probe without an answer counts as failed. Default: one second.
     #[must_use]
     pub fn probe_timeout(mut self, timeout: Duration) -> Self {
         self.schedule.timeout = timeout;
         self
     }
 
-    /// How many replicas must be usable when [`connect`](crate::connect) ends, or it fails: for those
-    /// who would rather not start than have all reads on the primary. Replicas of all groups
-    /// count, and the readers of an SQLite file as one. Default: 0.
+    /// How many replicas must be usable when [`connect`](crate::connect) ends; otherwise it fails.
+    /// This is for applications that should rather not start than have all reads on the primary.
+    /// Replicas of all groups count, and the readers of an SQLite file count as one. Default: 0.
     #[must_use]
     pub fn require_replicas(self, replicas: usize) -> Self {
         Config { required_replicas: replicas, ..self }
     }
 
-    /// Has [`connect`](crate::connect) fail for whatever it only warns of otherwise: a replica that
-    /// is down, refuses us, lags, does not replicate, leads to another system or database, or to a
-    /// server that is configured twice; a single URL that leads to a replica; a variable for
-    /// replicas that is empty. Default: no.
+    /// Makes [`connect`](crate::connect) fail for everything that it otherwise only warns about: a
+    /// replica that is down, refuses us, lags, does not replicate, leads to another system or
+    /// database, or leads to a server that is configured twice; a single URL that leads to a
+    /// replica; an empty variable for replicas. Default: no.
     #[must_use]
     pub fn strict(self) -> Self {
         Config { strict: true, ..self }
@@ -400,7 +401,7 @@ impl From<ConnectOptions> for Config {
 }
 
 impl fmt::Debug for Config {
-    /// Names only: URLs may hold passwords.
+    /// Only names, because URLs may contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |endpoint: &Replica| match is_name(&endpoint.name) {
             true => endpoint.name.clone(),

@@ -35,8 +35,7 @@ use start::Start;
 
 /// Connects to the primary and observes all endpoints once.
 ///
-/// A replica that is down does not fail it: it joins when it comes up. The
-/// primary must answer.
+/// A replica that is down is not an error: it joins when it comes up. The primary must answer.
 ///
 /// # Errors
 /// The configuration is not valid, or no primary can be used; see
@@ -50,8 +49,8 @@ pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, Conn
     let mut start = Start::of(&config);
     let (reading, signer) = (config.reading, config.signer.clone());
     let addresses = check(&config)?;
-    // Boxed: the compiler computes the layout of a future with all that it waits for, to a limited
-    // depth, and applications nest this one in theirs.
+    // Boxed: the compiler computes the layout of a future together with everything it waits for, to
+    // a limited depth, and applications nest this future in theirs.
     let cluster = Box::pin(open(config, addresses, &mut start)).await?;
     let cluster = Cluster { reading, signer, ..cluster };
     start.tell(&cluster)?;
@@ -79,7 +78,7 @@ async fn open(
     }
 }
 
-/// The endpoints of a configuration that has been looked through.
+/// The checked endpoints of a configuration.
 struct Addresses {
     engine: Engine,
     endpoints: Vec<Endpoint>,
@@ -97,7 +96,7 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
     if count > MAX_ENDPOINTS {
         return Err(ConnectError::TooManyEndpoints { count });
     }
-    // First: all other errors tell names.
+    // This comes first, because all other errors mention names.
     for (index, endpoint) in config.endpoints().enumerate() {
         check_names(endpoint, index + 1)?;
         if index == 0 && (endpoint.group.is_some() || endpoint.subscription.is_some()) {
@@ -130,16 +129,16 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
     }
 }
 
-/// A name that stands twice in `names`.
+/// A name that occurs twice in `names`.
 fn twice(names: &[String]) -> Option<&str> {
     let mut known = std::collections::HashSet::new();
     names.iter().map(String::as_str).find(|name| !known.insert(*name))
 }
 
-/// Looks a replica through that is added to these endpoints of `engine`.
+/// Checks a replica that is to be added to these endpoints of `engine`.
 ///
 /// # Errors
-/// It is not valid.
+/// The replica is not valid.
 pub(crate) fn check_replica(
     replica: Replica,
     topology: &Topology,
@@ -194,7 +193,7 @@ fn check_subscription(endpoint: &Replica, engine: Engine) -> Result<(), ConnectE
     }
 }
 
-/// Refuses names that people could not read, or that hold what must not be told.
+/// Refuses names that people could not read, or that may contain secrets.
 fn check_names(endpoint: &Replica, place: usize) -> Result<(), ConnectError> {
     let names = [
         ("name", Some(endpoint.name.as_str())),
@@ -209,7 +208,7 @@ fn check_names(endpoint: &Replica, place: usize) -> Result<(), ConnectError> {
     }
 }
 
-/// Refuses sizes that the pool would panic at, or quietly not keep.
+/// Refuses sizes that would make the pool panic, or that it would silently not keep.
 fn check_sizes(endpoint: &Replica) -> Result<(), ConnectError> {
     let most = endpoint.options.get_max_connections().unwrap_or(DRIVERS_CONNECTIONS);
     let least = endpoint.options.get_min_connections().unwrap_or(0);
@@ -219,14 +218,14 @@ fn check_sizes(endpoint: &Replica) -> Result<(), ConnectError> {
     }
 }
 
-/// What the driver opens at most unless configured (sqlx 0.9, `PoolOptions::new`).
+/// The driver's default maximum of connections (sqlx 0.9, `PoolOptions::new`).
 const DRIVERS_CONNECTIONS: u32 = 10;
-/// PostgreSQL's own limit (`MAX_BACKENDS`), and above that of MySQL. The driver takes memory for each
-/// of them at once, and ends the process if there is not enough.
+/// PostgreSQL's own limit (`MAX_BACKENDS`), which is above MySQL's. The driver allocates memory for
+/// all of them at once, and ends the process if there is not enough.
 const MOST_CONNECTIONS: u32 = 262_143;
 
-/// Keeps waits within what the clock can hold: the driver adds them to the time of now, and panics
-/// beyond.
+/// Limits waits to what the clock can represent: the driver adds them to the current time, and
+/// panics if the sum is too large.
 fn bound_waits(options: &mut ConnectOptions) {
     if options.get_acquire_timeout().is_some_and(|it| it > FOR_EVER) {
         options.acquire_timeout(FOR_EVER);
@@ -252,7 +251,7 @@ fn check_schedule(schedule: ProbeSchedule) -> Result<(), ConnectError> {
     }
 }
 
-/// Refuses a wait that no clock can count to.
+/// Refuses a wait that is too long for a clock.
 fn check_wait(name: &'static str, value: Duration) -> Result<(), ConnectError> {
     let (least, most) = (Duration::ZERO, Duration::from_secs(3600));
     match value > most {
@@ -261,7 +260,7 @@ fn check_wait(name: &'static str, value: Duration) -> Result<(), ConnectError> {
     }
 }
 
-/// One endpoint without replicas: as SeaORM, with our defaults.
+/// One endpoint without replicas: like SeaORM, with our defaults.
 async fn alone(
     config: &Config,
     addresses: &Addresses,
@@ -301,7 +300,7 @@ async fn replicated(
         probes.push(opened.probe);
     }
     let monitor = Monitor::spawn(store, probes, config.schedule);
-    // Whoever has not answered by then joins later.
+    // Endpoints that have not answered in time join later.
     monitor.first_round(config.schedule.timeout_with_connect()).await;
     let cluster = Cluster::assemble(addresses.engine, monitor, PoolTable::new(pools));
     Ok(Cluster { opener: Some(opener), ..cluster.configured(config) })
@@ -319,14 +318,15 @@ async fn with_catalog(
     let classifier = Arc::new(classifier);
     let store = Arc::clone(cluster.store());
     let catalog = CatalogWatch::spawn(store, Arc::clone(&classifier), source);
-    // Out of patience: reads begin on the primary, and move when there is proof.
+    // After the limit, reads begin on the primary and move when there is a proof.
     cluster.monitor.await_replication(config.schedule.quick * 10).await;
-    // Without it, what only the catalog knows to be pure runs on the primary for a little longer.
+    // Without the catalog, statements that only it knows to be pure run on the primary for a little
+    // longer.
     catalog.current(config.schedule.timeout_with_connect()).await;
     Cluster { classifier: Some(classifier), catalog: Some(catalog), ..cluster }
 }
 
-/// Whether some endpoint may take writes, or else why not.
+/// Checks that an endpoint accepts writes. The error says why none does.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError> {
     use sealane_core::{EndpointState, Failure, Health, Role};
@@ -341,8 +341,8 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
         names.join(", ")
     };
     for (_, state) in topology.iter().filter(|(_, state)| state.role == Role::Primary) {
-        // Two addresses may lead to one server for a while, by a proxy's choice: then the
-        // second is not used, and told. One address given twice is a mistake.
+        // A proxy may lead two addresses to one server for a while: then the second endpoint is not
+        // used, and this is reported. The same address given twice is a mistake.
         let twin = state.same_as.and_then(|id| topology.get(id));
         if let Some(twin) = twin.filter(|it| it.endpoint.address() == state.endpoint.address()) {
             return Err(ConnectError::SamePrimary { endpoints: names(&[twin, state]) });

@@ -29,34 +29,31 @@ use crate::{
 
 /// A SeaORM connection that sends each statement where it belongs.
 ///
-/// It stands wherever a `DatabaseConnection` stood: entities, raw statements,
-/// streams, paginators, loaders, transactions. Cloning it allocates nothing.
+/// It replaces a `DatabaseConnection` everywhere: entities, raw statements, streams, paginators,
+/// loaders, transactions. Cloning it allocates nothing.
 ///
 /// # Sessions
-/// A handle reads its own writes: after a write through it, its reads stay on
-/// the primary until a replica has replayed that write. Clones share this. The
-/// handle that [`connect`](crate::connect) gives is one session for everybody;
-/// give each request or user its own with [`session`](Self::session), so that
-/// one user's write does not send another's reads to the primary. A session is
-/// used as a handle, or bound to a future with [`scope`](crate::scope); it goes to
-/// another process as a [`token`](Self::token).
+/// A handle reads its own writes: after a write through it, its reads stay on the primary until a
+/// replica has replayed that write. Clones share this session. The handle that
+/// [`connect`](crate::connect) returns is one session shared by everybody. Give each request or
+/// user a separate one with [`session`](Self::session), so that one user's write does not send
+/// another user's reads to the primary. A session is used as a handle, or bound to a future with
+/// [`scope`](crate::scope). A [`token`](Self::token) carries it to another process.
 ///
-/// Reads through the handle for everybody also wait for the writes of all sessions that
-/// were made from it, by table where tables are told apart
-/// ([`Config::write_tracking`](crate::Config::write_tracking)). So a task that was spawned
-/// by a request, and has left the request's session, does not miss what the request wrote.
-/// [`Config::shared_waits_for_sessions`](crate::Config::shared_waits_for_sessions) turns
-/// this off.
+/// Reads through the shared handle also wait for the writes of all sessions that were made from it,
+/// by table where tables are distinguished
+/// ([`Config::write_tracking`](crate::Config::write_tracking)). So a task that was spawned by a
+/// request, and has left the request's session, does not miss what the request wrote.
+/// [`Config::shared_waits_for_sessions`](crate::Config::shared_waits_for_sessions) turns this off.
 ///
 /// # Cancel safety
-/// A statement's future may be dropped at any time. A read has then no effect.
-/// A write may or may not have happened, as with SeaORM itself; the session
-/// counts it as one that did.
+/// A statement's future may be dropped at any time. A dropped read has no effect. A dropped write
+/// may or may not have happened, as with SeaORM itself; the session assumes that it happened.
 #[derive(Debug, Clone)]
 pub struct RoutedConnection {
     caller: Caller,
     metric: Metric,
-    /// Leads nowhere, and holds SeaORM's rules of access for all handles.
+    /// Connected to nothing. It holds SeaORM's access rules for all handles.
     #[cfg(feature = "rbac")]
     rules: DatabaseConnection,
 }
@@ -76,7 +73,7 @@ impl RoutedConnection {
         RoutedConnection { caller, ..self.clone() }
     }
 
-    /// The same session, asking for what `change` makes of its wish.
+    /// The same session, with its settings changed by `change`.
     fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
         self.with_caller(self.caller.wishing(change))
     }
@@ -87,15 +84,14 @@ impl RoutedConnection {
         self.wishing(|wish| Wish { consistency: Some(consistency), ..wish })
     }
 
-    /// The same session with another way out for reads for which no replica is
-    /// good enough.
+    /// The same session with another fallback for reads for which no replica is good enough.
     #[must_use]
     pub fn fallback(&self, fallback: FallbackPolicy) -> Self {
         self.wishing(|wish| Wish { fallback: Some(fallback), ..wish })
     }
 
-    /// The same session with another way for what goes on to the primary after a read on a replica
-    /// that may have been ahead of it.
+    /// The same session with another rule for statements on the primary that follow a read on a
+    /// replica that may have been ahead of it.
     #[must_use]
     pub fn when_ahead(&self, when_ahead: WhenAhead) -> Self {
         self.wishing(|wish| Wish { when_ahead: Some(when_ahead), ..wish })
@@ -107,34 +103,34 @@ impl RoutedConnection {
         self.with_consistency(Consistency::Strong)
     }
 
-    /// The same session with its reads on replicas: a read for which no replica is good enough fails
-    /// ([`FallbackPolicy::Fail`], which also says what that means for inserts into MySQL). Reads that
-    /// ask for the primary run there all the same, as with [`Consistency::Strong`].
+    /// The same session with its reads on replicas: a read for which no replica is good enough
+    /// fails ([`FallbackPolicy::Fail`], which also says what this means for inserts into MySQL).
+    /// Reads that ask for the primary still run there, as with [`Consistency::Strong`].
     #[must_use]
     pub fn on_replicas(&self) -> Self {
         self.fallback(FallbackPolicy::Fail)
     }
 
-    /// The same session with reads, also those of entities and of read-only transactions, on the
-    /// replicas of a group ([`Replica::group`](crate::Replica::group)). A hint in the text goes
-    /// first. Without such a group the replicas of no group serve them; [`explain`](Self::explain)
-    /// tells.
+    /// The same session with its reads on the replicas of a group
+    /// ([`Replica::group`](crate::Replica::group)), including reads of entities and read-only
+    /// transactions. A hint in the statement's text takes precedence. If the group does not exist,
+    /// the replicas that are in no group serve the reads; [`explain`](Self::explain) shows this.
     #[must_use]
     pub fn group(&self, group: impl Into<Arc<str>>) -> Self {
         self.wishing(|wish| Wish { group: Some(group.into()), ..wish })
     }
 
-    /// The same session with reads on the replicas that carry `tag`
-    /// ([`Replica::tag`](crate::Replica::tag)), if there are any among those that may serve them. A
-    /// [`RoutingPolicy`](crate::RoutingPolicy) of the application's can make of a tag what it wants.
+    /// The same session with its reads on the replicas that carry `tag`
+    /// ([`Replica::tag`](crate::Replica::tag)), if any of them may serve the reads. The
+    /// application's own [`RoutingPolicy`](crate::RoutingPolicy) can give a tag another meaning.
     #[must_use]
     pub fn tagged(&self, tag: impl Into<Arc<str>>) -> Self {
         self.wishing(|wish| Wish { tag: Some(tag.into()), ..wish })
     }
 
-    /// The same session with reads only on replicas that `policy` lets pass, besides the handle's
-    /// [`Consistency`] and the policies that it or its scope has already. What happens if no replica
-    /// passes, the handle's [`fallback`](Self::fallback) says.
+    /// The same session with reads only on replicas that `policy` accepts. The handle's
+    /// [`Consistency`] and the policies that the handle or its scope already has still apply. If no
+    /// replica is accepted, the handle's [`fallback`](Self::fallback) decides.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -172,28 +168,29 @@ impl RoutedConnection {
         self.wishing(|wish| wish.with_policy(Arc::new(policy)))
     }
 
-    /// The plain connection to the primary of this moment (to the first
-    /// endpoint while there is none).
+    /// The plain connection to the current primary, or to the first endpoint while there is no
+    /// primary.
     ///
-    /// What is written through it is not seen by any session: a read that
-    /// follows may be served by a replica that has not replayed it. Say
-    /// [`note_write`](Self::note_write) when such a write has ended. (The conversion to
-    /// SeaORM's `DatabaseExecutor` needs no such note for a second.)
+    /// No session sees writes through it: a read that follows may be served by a replica that has
+    /// not replayed them. Call [`note_write`](Self::note_write) after such a write has ended.
+    /// (After a conversion to SeaORM's `DatabaseExecutor`, this is not needed for one second.)
     #[must_use]
     pub fn primary(&self) -> &DatabaseConnection {
         self.cluster().primary_or_first()
     }
 
-    /// A plain connection to a server that may serve this session's reads now: a replica, or else
-    /// the primary, as for a read-only transaction. For libraries that name SeaORM's type.
+    /// A plain connection to a server that may serve this session's reads now: a replica, or
+    /// otherwise the primary, as for a read-only transaction. It is for libraries that require
+    /// SeaORM's type.
     ///
-    /// Take it anew for each request. It was good enough for the session when it was taken; what is
-    /// read through it is not noted, and after a failover, or a change of an SQLite file's schema, its
-    /// statements may fail because its pool was closed. On a replica the server refuses writes; the
-    /// primary carries them out, and the session does not hear of them.
+    /// Take a new one for each request. The server was good enough for the session when the
+    /// connection was taken; reads through the connection are not recorded. After a failover, or
+    /// after a change of an SQLite file's schema, its statements may fail because its pool was
+    /// closed. On a replica the server refuses writes; the primary executes them, and the session
+    /// does not learn of them.
     ///
     /// # Errors
-    /// No server may serve it, or none could be connected to.
+    /// No server may serve it, or no connection could be opened.
     ///
     /// # Cancel safety
     /// Dropping the future has no effect.
@@ -217,7 +214,7 @@ impl RoutedConnection {
     pub async fn reader(&self) -> Result<DatabaseConnection, DbErr> {
         let here = self.here();
         if here.cluster().classifier.is_none() {
-            // One server, which may be SeaORM's mock.
+            // A single server, which may be SeaORM's mock.
             return Ok(self.primary().clone());
         }
         let mut read = ReadExecution::plan(&here, &here.route_of_transaction()).await?;
@@ -229,42 +226,42 @@ impl RoutedConnection {
         }
     }
 
-    /// Notes that something was written on behalf of this session by other
-    /// means, so that its reads wait for it as for its own writes.
+    /// Records that something was written on behalf of this session by other means, so that its
+    /// reads wait for that write as for its own.
     pub fn note_write(&self) {
         self.here().session_ref().wrote_anything(self.cluster().store().clock());
     }
 
-    /// Notes that the schema was changed by other means, such as a migration over
-    /// [`primary`](Self::primary). What only the catalog knew to be pure runs on the
-    /// primary until it is loaded again, which begins now; otherwise a change is
-    /// noticed within a minute. Changes through this handle need no note.
+    /// Records that the schema was changed by other means, such as a migration through
+    /// [`primary`](Self::primary). Statements that only the catalog knows to be pure run on the
+    /// primary until the catalog is loaded again, which begins now. Without this call, a change is
+    /// noticed within a minute. Changes through this handle need no call.
     pub fn note_schema_change(&self) {
         self.note_write();
         self.cluster().schema_changed();
     }
 
-    /// Waits until every replica in use has what the primary has at the call,
-    /// `limit` at most; whether they have. For tests, deployments and jobs that
-    /// hand over to readers of another process. Replicas that are down, do not
-    /// replicate or are being drained are not waited for. Cancel safe.
+    /// Waits until every replica in use has what the primary has at the time of the call, for
+    /// `limit` at most. Returns whether they all have it. For tests, deployments and jobs that hand
+    /// over to readers in another process. Replicas that are down, do not replicate or are being
+    /// drained are ignored. Cancel safe.
     pub async fn wait_for_replication(&self, limit: Duration) -> bool {
         self.cluster().monitor.await_replication(limit).await
     }
 
-    /// What would become of `sql` now, and why. Nothing is sent anywhere.
+    /// Where `sql` would run now, and why. Nothing is sent to any server.
     #[must_use]
     pub fn explain(&self, sql: &str) -> Explanation {
         explain::explain(&self.here(), sql)
     }
 
-    /// This moment, on the clock that policies see.
+    /// The current moment, on the clock that policies use.
     #[must_use]
     pub fn now(&self) -> Moment {
         self.cluster().store().now()
     }
 
-    /// What is known of all endpoints, and how the load is spread.
+    /// The known state of all endpoints, and how the load is distributed.
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(self.cluster())
@@ -282,7 +279,7 @@ impl RoutedConnection {
         Events::new(self.cluster().store().events())
     }
 
-    /// The consistency of this handle's reads, here.
+    /// The consistency of this handle's reads, in the current scope.
     #[must_use]
     pub fn consistency(&self) -> Consistency {
         self.here().own_consistency()
@@ -292,8 +289,8 @@ impl RoutedConnection {
         &self.caller
     }
 
-    /// For whom statements of this handle run here: its own session goes first, a scope's next, the
-    /// shared one last.
+    /// The caller whose settings and session this handle's statements use here: the handle's
+    /// separate session takes precedence, then the scope's session, then the shared one.
     pub(crate) fn here(&self) -> Here<'_> {
         Here::of(&self.caller)
     }
@@ -317,7 +314,7 @@ impl RoutedConnection {
 }
 
 impl Default for RoutedConnection {
-    /// Disconnected, like SeaORM's: every statement fails.
+    /// Disconnected, like SeaORM's default: every statement fails.
     fn default() -> Self {
         // Any engine will do: nothing is ever sent.
         let disconnected = DatabaseConnection::default();
@@ -353,16 +350,16 @@ impl RoutedConnection {
     /// Closes all pools of all endpoints and ends the probes, for every handle.
     ///
     /// # Errors
-    /// As SeaORM's connections do; every pool is closed even so.
+    /// Like those of SeaORM's connections; every pool is closed nevertheless.
     pub async fn close(self) -> Result<(), DbErr> {
         self.close_by_ref().await
     }
 
-    /// Closes all pools of all endpoints and ends the probes, for every handle. Connections that
-    /// do not end within five seconds, as those to a server that hangs, are left behind.
+    /// Closes all pools of all endpoints and ends the probes, for every handle. Connections that do
+    /// not end within five seconds, such as those to a server that hangs, are abandoned.
     ///
     /// # Errors
-    /// As SeaORM's connections do; every pool is closed even so.
+    /// Like those of SeaORM's connections; every pool is closed nevertheless.
     pub async fn close_by_ref(&self) -> Result<(), DbErr> {
         self.cluster().monitor.stop();
         if let Some(catalog) = &self.cluster().catalog {

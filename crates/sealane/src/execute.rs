@@ -1,16 +1,18 @@
 //! The driver of attempts: statements, streams and the beginnings of transactions.
 //!
-//! Each attempt has two steps. It *opens*: it takes a connection, or begins a transaction. Opening
-//! writes nothing, so a failed opening may be repeated on another endpoint, or on the next primary.
-//! Then the statement is *sent*. Either wait ends early when what it was planned on no longer holds ([`sealane_monitor::Footing`]): the replica hangs, the server was restarted or is
-//! no longer the primary, or its address leads to another one.
+//! Each attempt has two steps. First it *opens*: it takes a connection, or begins a transaction.
+//! Opening writes nothing, so a failed opening may be repeated on another endpoint, or on the next
+//! primary. Then the statement is *sent*. Either wait ends early when the basis of its plan no
+//! longer holds ([`sealane_monitor::Footing`]): the replica hangs, the server was restarted or is
+//! no longer the primary, or its address leads to another server.
 //!
-//! What was not sent is planned again. What was sent and only reads runs elsewhere. What was sent
-//! and writes is *outcome unknown*: it is never sent twice, and an answer from a server that was
-//! replaced meanwhile is no success. What an attempt saw or wrote is noted where it ends.
+//! A statement that was not sent is planned again. A read that was sent runs elsewhere. A write
+//! that was sent is *outcome unknown*: it is never sent twice, and an answer from a server that was
+//! replaced in the meantime is not a success. What an attempt saw or wrote is recorded where it
+//! ends.
 //!
-//! (Rejected: to end writes, too, when the primary is silent, without another one in sight. A
-//! primary that builds an index may miss a probe.)
+//! (Rejected: ending the wait of writes also when the primary is only silent and no other primary
+//! is in sight. A primary that builds an index may miss a probe.)
 //!
 //! The two waits of an attempt end when its `Footing` no longer holds:
 //!
@@ -20,16 +22,16 @@
 //! | on the primary | another server is the primary, another run answers there, or it answers again after an outage | another server is the primary, or another run answers there |
 //! | then | it is planned again | a read runs elsewhere; a write is *outcome unknown* |
 //!
-//! An answer counts only if the footing still holds when it comes. So a write is acknowledged only
-//! by a run that was the primary, as far as is known, at the moment of its answer. What remains is
-//! the time before anybody knows: a primary that was cut off, and that the probes have not been
-//! told of, acknowledges writes that a promotion loses. Synchronous replication prevents the loss,
-//! and fencing the acknowledgement; a client cannot.
+//! An answer counts only if the footing still holds when the answer comes. So a write is
+//! acknowledged only by a run that was the primary, as far as is known, at the moment of its
+//! answer. A gap remains before anybody knows: a primary that was cut off without the probes
+//! noticing it yet acknowledges writes that a promotion loses. Synchronous replication prevents the
+//! loss, and fencing prevents the acknowledgement; a client can do neither.
 //!
-//! Without a primary that answers, what is not sent waits (`primary_wait`), and all endpoints are
-//! asked ten times a second. SeaORM takes a connection and sends in one step, so the driver takes
-//! its connections from sqlx by itself (`pool/line`), and makes SeaORM's rows and streams of what
-//! comes.
+//! While no primary answers, unsent statements wait (`primary_wait`), and all endpoints are probed
+//! ten times a second. SeaORM takes a connection and sends in one step, so this driver takes its
+//! connections from sqlx itself (`pool/line`), and converts the results to SeaORM's rows and
+//! streams.
 
 pub(crate) mod ahead;
 mod attempt;
@@ -65,7 +67,7 @@ impl Caller {
         }
     }
 
-    /// Runs on the primary whatever is not a proved read.
+    /// Runs a statement that is not a proved read on the primary.
     pub(crate) async fn run_write<V: Verb>(
         &self,
         statement: &Statement,
@@ -84,8 +86,8 @@ impl Caller {
         }
     }
 
-    /// A connection to the primary of this moment, or of a later one, and the note that something
-    /// is written there.
+    /// A connection to the current primary or a later one, and the record that something is written
+    /// there.
     pub(crate) async fn start_write(
         &self,
         sql: &str,
@@ -100,7 +102,8 @@ impl Caller {
             if !cluster.is_watched() || attempt.is_in_use() {
                 break (attempt, line);
             }
-            // Its connections may be as dead as it seems to be, and nothing is sent yet.
+            // The primary's connections may be as dead as it seems to be, and nothing has been sent
+            // yet.
             let ping = attempt.race(Stage::Unsent, line.ping());
             match wait.bounded(&attempt, ping).await? {
                 Ok(()) => break (attempt, line),

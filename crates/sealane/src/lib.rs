@@ -25,37 +25,38 @@
 //! ```
 //!
 //! # A short guide
-//! - **Connect.** A [`Config`] names the primary and its replicas: in code, from the
-//!   environment ([`Config::from_env`]) or from a file ([`Config::from_toml_file`]). [`connect`]
-//!   makes a [`RoutedConnection`] of it, which stands wherever SeaORM's `DatabaseConnection` stood:
+//! - **Connect.** A [`Config`] names the primary and its replicas: in code, from the environment
+//!   ([`Config::from_env`]) or from a file ([`Config::from_toml_file`]). [`connect`] turns it into
+//!   a [`RoutedConnection`], which replaces SeaORM's `DatabaseConnection` everywhere:
 //!   `use sealane::RoutedConnection as DatabaseConnection`.
 //! - **Give each user a session.** The handle reads its own writes, and so does everybody who
-//!   shares it. [`RoutedConnection::session`] gives one user's session a handle of its own, and
+//!   shares it. [`RoutedConnection::session`] gives one user's session a separate handle, and
 //!   [`scope`] binds it to a future. The crate `sealane-tower` does this for each request of a web
-//!   service. A task takes its session along with [`in_current_scope`], and another process with a
-//!   [token](RoutedConnection::token).
-//! - **Say how fresh.** A [`Consistency`] says what reads may miss, a [`FallbackPolicy`] what becomes
-//!   of a read that no replica may serve: for all in the [`Config`], or for one handle with
-//!   [`RoutedConnection::with_consistency`] and [`RoutedConnection::fallback`].
-//! - **Tell what sealane cannot see.** After writes by other means, say
+//!   service. [`in_current_scope`] carries a session into a task, and a
+//!   [token](RoutedConnection::token) carries it to another process.
+//! - **Say how fresh.** A [`Consistency`] says what reads may miss. A [`FallbackPolicy`] says what
+//!   happens to a read that no replica may serve. Both are set for all reads in the [`Config`], or
+//!   for one handle with [`RoutedConnection::with_consistency`] and [`RoutedConnection::fallback`].
+//! - **Report what sealane cannot see.** After writes by other means, call
 //!   [`RoutedConnection::note_write`]; after migrations, [`RoutedConnection::note_schema_change`].
 //! - **Look.** [`RoutedConnection::explain`] tells why a statement goes where it goes,
-//!   [`RoutedConnection::status`] how the endpoints stand, [`RoutedConnection::events`] what changes.
-//!   What sealane itself has to say of a failed statement, [`Error::of`] finds in SeaORM's error.
+//!   [`RoutedConnection::status`] shows the state of the endpoints, and
+//!   [`RoutedConnection::events`] reports changes. [`Error::of`] finds sealane's own error inside
+//!   SeaORM's error.
 //!
 //! # Features
-//! `postgres`, `mysql` (for MariaDB, too) and `sqlite` choose the drivers; there is none by default.
-//! `metrics` tells the recorder of the `metrics` crate how the endpoints stand. `schema-sync`,
-//! `entity-registry` and `rbac` go with SeaORM's features of those names.
+//! `postgres`, `mysql` (also for MariaDB) and `sqlite` choose the drivers; none is enabled by
+//! default. `metrics` reports the state of the endpoints to the recorder of the `metrics` crate.
+//! `schema-sync`, `entity-registry` and `rbac` belong to SeaORM's features of the same names.
 //!
 //! # Where to read on
-//! The [book](https://github.com/sealane/sealane/blob/main/docs/src/SUMMARY.md) has a chapter on each
-//! of these, a reference of the configuration, notes on each engine, and all promises with their
-//! limits.
+//! The [book](https://github.com/sealane/sealane/blob/main/docs/src/SUMMARY.md) has a chapter on
+//! each of these topics, a reference of the configuration, notes on each engine, and all promises
+//! with their limits.
 //!
-//! What decides where a statement goes is in `sealane-core`; what proves that
-//! it is a read, in `sealane-sql`; what knows the servers, in
-//! `sealane-monitor`. This crate is the adapter between those and SeaORM.
+//! `sealane-core` decides where a statement goes, `sealane-sql` proves that a statement is a read,
+//! and `sealane-monitor` observes the servers. This crate is the adapter between these crates and
+//! SeaORM.
 
 #[cfg(feature = "assembly")]
 #[doc(hidden)]
@@ -98,10 +99,10 @@ pub use signer::TokenRefusal;
 pub use stream::RoutedStream;
 pub use transaction::{RoutedTransaction, RoutedTransactionStream};
 
-/// The name that SeaORM has for its own connection, for code that says `DbConn`.
+/// SeaORM's name for its own connection, for code that uses `DbConn`.
 pub type DbConn = RoutedConnection;
 
-/// What most applications name.
+/// The names that most applications need.
 ///
 /// ```
 /// use sealane::prelude::*;

@@ -1,4 +1,5 @@
-//! What people see of it: why a statement goes where it goes, how the endpoints stand, what changes.
+//! What people can observe: why a statement goes where it goes, the state of the endpoints, and
+//! changes.
 
 mod events;
 pub(crate) mod explain;

@@ -9,22 +9,22 @@
 //! with all their connections, whether idle, lent, or lost in a dead network, and the next
 //! statement opens new pools. So a connection is never used for another server than the one it was
 //! opened to, and a slot that the driver cannot get back costs nothing. (Rejected: one pool forever
-//! with a check before each use. To learn a connection's run takes a question to the server, and
-//! the driver waits without limit for slots that a dead network holds.)
+//! with a check before each use. Learning a connection's run takes a query, and the driver waits
+//! without limit for slots that a dead network holds.)
 //!
-//! A statement that is given up on closes its connection instead of returning it: sqlx pings on
-//! release without a limit.
+//! An abandoned statement closes its connection instead of returning it, because sqlx pings on
+//! release without a time limit.
 //!
 //! # SeaORM's options
-//! SeaORM keeps the hooks of `ConnectOptions` private and takes one of each kind. So a pool is
+//! SeaORM keeps the hooks of `ConnectOptions` private and accepts one of each kind. So a pool is
 //! made that is never used: it carries the application's settings, and the real pools add ours to
-//! them. A search path that was set with `set_schema_search_path` needs the same hook as the
-//! guard, which therefore sets the path, too.
+//! them. A search path set with `set_schema_search_path` uses the same hook as the guard, so the
+//! guard sets the path, too.
 //!
-//! The driver's own hook, which the application may set by `map_sqlx_mysql_pool_opts` and
+//! The driver's own hook, which the application may set with `map_sqlx_mysql_pool_opts` and
 //! `map_sqlx_postgres_pool_opts`, runs before ours: see `hook`.
 //!
-//! Code that wants SeaORM's own connection gets one pool more of each endpoint. It is never
+//! Code that needs SeaORM's own connection gets one more pool of each endpoint. This pool is never
 //! replaced, because references to it are handed out; it checks its connections by their age.
 
 mod begun;
@@ -249,7 +249,7 @@ pub(crate) fn engine_of(backend: DbBackend) -> Engine {
     match backend {
         DbBackend::Postgres => Engine::Postgres,
         DbBackend::MySql => Engine::MySql,
-        // SQLite, and whatever SeaORM may learn to speak: alone on its endpoint.
+        // SQLite, and any future backend of SeaORM: a single endpoint.
         _ => Engine::Sqlite,
     }
 }

@@ -1,8 +1,8 @@
 //! Binds a session to running code, so that handles need not be passed around.
 //!
 //! A scope binds a caller to a future by a task-local. `Here::of` resolves it once, when a
-//! statement begins; below it nothing knows of scopes. The handle's own session goes first, the
-//! scope's next, the shared one last.
+//! statement begins; the layers below know nothing of scopes. The handle's separate session takes
+//! precedence, then the scope's session, then the shared one.
 
 use std::{fmt, ops::Deref, sync::Arc};
 

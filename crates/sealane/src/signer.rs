@@ -1,7 +1,7 @@
 //! Tokens as text. They are signed, so that nobody can invent or change one.
 //!
-//! `sealane_core::CausalToken` is the content. (Rejected: no token after a mere read. It would
-//! spare cookies, and let a user go back in time between two instances.)
+//! `sealane_core::CausalToken` is the content. (Rejected: no token after a mere read. This would
+//! save cookies, but let a user go back in time between two instances.)
 
 use std::{
     fmt,

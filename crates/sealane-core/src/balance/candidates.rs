@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Loads;
 use crate::{Candidate, EndpointId, EndpointSet, Moment, Topology};
 
-/// The endpoints that may serve a read, and how they fare.
+/// The endpoints that may serve a read, and their current load and results.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates<'a> {
     set: EndpointSet,
@@ -15,7 +15,7 @@ pub struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Those of `set` at `now`.
+    /// The members of `set` at `now`.
     #[must_use]
     pub fn new(set: EndpointSet, topology: &'a Topology, loads: &'a Loads, now: Moment) -> Self {
         Candidates { set: set.and(topology.all()), topology, loads, now }
@@ -27,42 +27,42 @@ impl<'a> Candidates<'a> {
         Candidates::new(topology.all(), topology, loads, now)
     }
 
-    /// Which they are.
+    /// The candidates as a set.
     #[must_use]
     pub fn set(&self) -> EndpointSet {
         self.set
     }
 
-    /// The members of `set` at the same moment.
+    /// The candidates of `set` at the same moment.
     #[must_use]
     pub fn with(self, set: EndpointSet) -> Self {
         Candidates { set: set.and(self.topology.all()), ..self }
     }
 
-    /// How many there are.
+    /// How many candidates there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.set.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no candidate.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()
     }
 
-    /// The candidate that `n` others precede; `None` past the end.
+    /// The candidate that comes after `n` others; `None` past the end.
     #[must_use]
     pub fn nth(&self, n: usize) -> Option<EndpointId> {
         self.topology.nth(self.set, n)
     }
 
-    /// As [`nth`](Self::nth), of other endpoints than these.
+    /// Like [`nth`](Self::nth), but for the members of `set`.
     pub(crate) fn nth_of(&self, set: EndpointSet, n: usize) -> Option<EndpointId> {
         self.topology.nth(set, n)
     }
 
-    /// One after the other, in the same order for each choice.
+    /// Iterates over the candidates, in the same order for each choice.
     pub fn iter(&self) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
         let (topology, now) = (self.topology, self.now);
         topology.members(self.set).filter_map(move |id| Candidate::new(topology, id, now))
@@ -74,13 +74,14 @@ impl<'a> Candidates<'a> {
         self.now
     }
 
-    /// Statements of this process that run on `id` now.
+    /// How many statements of this process run on `id` now.
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> u32 {
         self.loads.in_flight(id)
     }
 
-    /// How long reads on `id` take, on average over the last few; `None` before the first.
+    /// How long reads on `id` take, as a moving average over the last few tens; `None` before the
+    /// first.
     #[must_use]
     pub fn latency(&self, id: EndpointId) -> Option<Duration> {
         self.loads.latency(id)
@@ -92,7 +93,7 @@ impl<'a> Candidates<'a> {
         self.loads.failures(id)
     }
 
-    /// The share of `id`, relative to the others.
+    /// The weight of `id`: its share of the reads, relative to the other endpoints.
     #[must_use]
     pub fn weight(&self, id: EndpointId) -> u32 {
         self.topology.get(id).map_or(1, |state| state.endpoint.weight())

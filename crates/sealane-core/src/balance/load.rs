@@ -12,8 +12,8 @@ use crate::{AttemptOutcome, EndpointId, EndpointSet, MAX_ENDPOINTS};
 
 /// Live counters per endpoint, updated by the statements themselves.
 ///
-/// There is a counter for each place that an endpoint can have, so that none has to be made while
-/// statements run. A place at which a statement still runs is not given to another endpoint.
+/// Each place that an endpoint can have has a counter, so no counter is created while statements
+/// run. A place at which a statement still runs is not given to another endpoint.
 #[derive(Debug)]
 pub struct Loads(Box<[Load; MAX_ENDPOINTS]>);
 
@@ -33,15 +33,16 @@ struct Load {
     writes: AtomicU64,
     /// A moving average, in microseconds; 0 before the first read.
     latency_us: AtomicU64,
-    /// Since the last attempt that was served.
+    /// Failed attempts since the last one that was served.
     failures: AtomicU32,
 }
 
-/// The average moves by this part of the difference with each read: a few tens of reads decide.
+/// Each read moves the average by the difference divided by this number, so the last few tens of
+/// reads dominate.
 const STEP: u64 = 8;
 
 impl Loads {
-    /// Counters that have counted nothing.
+    /// Counters at zero.
     #[must_use]
     pub fn new() -> Self {
         Loads(Box::new(std::array::from_fn(|_| Load::default())))
@@ -58,33 +59,33 @@ impl Loads {
         ids.filter(|id| self.in_flight(*id) > 0).collect()
     }
 
-    /// Forgets what was counted at the place of `id`, for a new endpoint. Statements that run are
-    /// still counted.
+    /// Resets the counts at the place of `id`, for a new endpoint. Running statements stay counted.
     pub fn begin_anew(&self, id: EndpointId) {
         let Load { in_flight: _, reads, writes, latency_us, failures } = self.of(id);
         [reads, writes, latency_us].iter().for_each(|count| count.store(0, Ordering::Relaxed));
         failures.store(0, Ordering::Relaxed);
     }
 
-    /// Statements running on `id` now.
+    /// How many statements run on `id` now.
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> u32 {
         self.of(id).in_flight.load(Ordering::SeqCst)
     }
 
-    /// Proved reads that ran on `id` so far.
+    /// How many proved reads have run on `id` so far.
     #[must_use]
     pub fn reads(&self, id: EndpointId) -> u64 {
         self.of(id).reads.load(Ordering::Relaxed)
     }
 
-    /// Statements that were not proved reads, and transactions, that ran on `id` so far.
+    /// How many transactions, and statements that were not proved reads, have run on `id` so far.
     #[must_use]
     pub fn writes(&self, id: EndpointId) -> u64 {
         self.of(id).writes.load(Ordering::Relaxed)
     }
 
-    /// How long reads on `id` take, on average over the last few tens; `None` before the first.
+    /// How long reads on `id` take, as a moving average over the last few tens; `None` before the
+    /// first.
     #[must_use]
     pub fn latency(&self, id: EndpointId) -> Option<Duration> {
         let latency_us = self.of(id).latency_us.load(Ordering::Relaxed);
@@ -97,7 +98,7 @@ impl Loads {
         self.of(id).failures.load(Ordering::Relaxed)
     }
 
-    /// Takes note of how an attempt of a read ended. Of two that end at once, one may be lost.
+    /// Records how an attempt of a read ended. If two attempts end at once, one may be lost.
     pub fn ended(&self, id: EndpointId, outcome: AttemptOutcome) {
         let load = self.of(id);
         match outcome {
@@ -135,8 +136,8 @@ impl Loads {
     }
 
     fn start(self: &Arc<Self>, id: EndpointId) -> InFlight {
-        // Sequentially consistent: a statement is counted before it looks whether its endpoint is
-        // being drained, and whoever drains looks for statements after that was published.
+        // Sequentially consistent: a statement is counted before it checks whether its endpoint is
+        // being drained, and draining looks for running statements only after it was published.
         self.of(id).in_flight.fetch_add(1, Ordering::SeqCst);
         InFlight { loads: Arc::clone(self), endpoint: id }
     }

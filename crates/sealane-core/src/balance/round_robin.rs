@@ -1,4 +1,4 @@
-//! Round robin: equal numbers for all candidates, without regard to load.
+//! Round robin: an equal number of reads for each candidate, without regard to load.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,15 +1,15 @@
 //! Draws two random candidates; the less loaded one wins.
 //!
-//! This spreads load nearly as evenly as a comparison of all candidates, and it avoids a herd: if
-//! every caller runs to the least loaded endpoint, this endpoint is the most loaded one a moment
+//! This spreads load nearly as evenly as a comparison of all candidates, and it avoids herding: if
+//! every caller runs to the least loaded endpoint, that endpoint is the most loaded one a moment
 //! later. (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 //! 12(10), 2001.)
 
 use super::Balancer;
 use crate::{Candidates, EndpointId};
 
-/// Draws two different candidates and takes the one with fewer statements in
-/// flight for its weight. Candidates are drawn in proportion to their weights.
+/// Draws two different candidates and takes the one with fewer statements in flight relative to its
+/// weight. Candidates are drawn in proportion to their weights.
 #[derive(Debug, Default)]
 pub struct TwoChoices;
 
@@ -37,7 +37,7 @@ impl Balancer for TwoChoices {
     }
 }
 
-/// As [`TwoChoices`], among endpoints of different weights.
+/// Like [`TwoChoices`], for endpoints of different weights.
 fn by_weight(candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
     let first = draw(candidates, None, random >> 32)?;
     let Some(second) = draw(candidates, Some(first), random & 0xFFFF_FFFF) else {
@@ -47,8 +47,8 @@ fn by_weight(candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
     Some(if load(second, first) < load(first, second) { second } else { first })
 }
 
-/// One of the candidates besides `but`, in proportion to the weights; `random` is uniform over 32
-/// bits.
+/// Draws one of the candidates other than `but`, in proportion to the weights. `random` is uniform
+/// over 32 bits.
 fn draw(candidates: &Candidates<'_>, but: Option<EndpointId>, random: u64) -> Option<EndpointId> {
     let others = || candidates.iter().map(|it| it.id()).filter(move |id| Some(*id) != but);
     let total: u64 = others().map(|id| u64::from(candidates.weight(id))).sum();

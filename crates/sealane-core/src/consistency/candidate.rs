@@ -15,7 +15,7 @@ pub struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// The endpoint `id` of `topology` at `now`; `None` if it is not in there.
+    /// The endpoint `id` of `topology` at `now`; `None` if the topology has no such endpoint.
     #[must_use]
     pub fn new(topology: &'a Topology, id: EndpointId, now: Moment) -> Option<Self> {
         Some(Candidate::of(topology, topology.get(id)?, now))
@@ -26,37 +26,38 @@ impl<'a> Candidate<'a> {
         Candidate { state, topology, now }
     }
 
-    /// Which endpoint it is.
+    /// The endpoint's number.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.state.id
     }
 
-    /// What was configured: name, zone, group, tags, weight.
+    /// The endpoint as configured: name, zone, group, tags, weight.
     #[must_use]
     pub fn endpoint(&self) -> &'a Endpoint {
         &self.state.endpoint
     }
 
-    /// What probes have told.
+    /// What probes have shown about the endpoint.
     #[must_use]
     pub fn state(&self) -> &'a EndpointState {
         self.state
     }
 
-    /// How far it is behind the newest that is known of the primary; `None` if that is unknown.
+    /// How far the endpoint is behind the primary's newest known position; `None` if unknown.
     #[must_use]
     pub fn lag(&self) -> Option<Duration> {
         self.topology.lag_of(self.state)
     }
 
-    /// What a read on it may miss at most now; `None` if nothing is proved.
+    /// The most that a read on the endpoint may miss now; `None` if nothing is proved.
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
         self.topology.staleness_of(self.state, self.now)
     }
 
-    /// Whether it is proved to show all that the primary had committed `bound` ago.
+    /// Whether the endpoint is proved to show everything that the primary had committed `bound`
+    /// ago.
     ///
     /// # Errors
     /// [`Refusal::TooStale`].
@@ -64,7 +65,8 @@ impl<'a> Candidate<'a> {
         within(self.staleness(), bound)
     }
 
-    /// Whether it is proved to show all that the primary had committed at the moment `at`.
+    /// Whether the endpoint is proved to show everything that the primary had committed at the
+    /// moment `at`.
     ///
     /// # Errors
     /// [`Refusal::TooStale`], with the time that has passed since.
@@ -76,14 +78,14 @@ impl<'a> Candidate<'a> {
         Err(Refusal::TooStale { staleness: self.staleness(), bound: self.now.since(at) })
     }
 
-    /// Whether it is proved to show all that the session of `read` wrote and saw, and is not behind
-    /// by more than the bound on lag.
+    /// Whether the endpoint is proved to show everything that the session of `read` wrote and saw,
+    /// and is within the read's bound on lag.
     ///
     /// # Errors
     /// [`Refusal::TooStale`], [`Refusal::NotReplicating`] or [`Refusal::BehindSession`].
     pub fn covers_session(&self, read: &ReadRequest) -> Verdict {
         let state = self.state;
-        // Before the session: what is too far behind is not worth waiting for.
+        // Checked before the session: a replica that is too far behind is not worth waiting for.
         if let Some(bound) = read.max_lag {
             within(self.lag(), bound)?;
         } else if state.replication == Replication::Stopped && self.lag().is_none() {
@@ -91,7 +93,8 @@ impl<'a> Candidate<'a> {
         }
         let covered = state.covered;
         if state.doubted {
-            // Also for a session that needs nothing: what it would see may be lost.
+            // This holds even for a session that needs nothing, because what it would see may be
+            // lost.
             let needed = read.session.written().max(self.topology.sampled_stamp());
             return Err(Refusal::BehindSession { covered, needed });
         }

@@ -11,52 +11,53 @@ use crate::WriteStamp;
 #[serde(rename_all = "snake_case", tag = "refusal")]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The statement is for the primary, and this is not it.
+    /// The statement is for the primary, and this endpoint is not the primary.
     NotPrimary,
-    /// It is the primary, and the read must not burden it.
+    /// The endpoint is the primary, and the read must not burden the primary.
     OnlyReplicas,
-    /// It is not among the replicas that the statement may choose from, by its group or a policy.
+    /// The endpoint is not among the replicas that the statement may choose from, because of its
+    /// group or a policy.
     OtherGroup,
-    /// It has not been observed yet.
+    /// The endpoint has not been observed yet.
     NotObserved,
-    /// It does not answer.
+    /// The endpoint does not answer.
     Down,
-    /// It answers again and is not trusted yet.
+    /// The endpoint answers again but is not trusted yet.
     Probation,
-    /// It is being drained.
+    /// The endpoint is being drained.
     Draining,
-    /// It holds another system's data.
+    /// The endpoint holds another system's data.
     Foreign,
-    /// Its URL names another database than the primary's.
+    /// The endpoint's URL names another database than the primary's.
     OtherDatabase,
-    /// It is another address of a server that is in use.
+    /// The endpoint is another address of a server that is in use.
     SameServer,
-    /// It was seen to be a primary, but is not the one in charge.
+    /// The endpoint was seen to be a primary, but another one is in charge.
     StalePrimary,
-    /// It does not receive from a primary, and how far it is behind is unknown.
+    /// The endpoint does not receive from a primary, and its lag is unknown.
     NotReplicating,
-    /// It is on a timeline that a promotion has ended: it cannot catch up. Eventual
-    /// reads go there if there is no better replica.
+    /// The endpoint is on a timeline that a promotion has ended, so it cannot catch up. It serves
+    /// eventual reads if there is no better replica.
     OldTimeline,
-    /// It is far behind, and others are less so.
+    /// The endpoint is far behind, and other replicas are less so.
     Lagging,
-    /// It is not proved to be fresh enough.
+    /// The endpoint is not proved to be fresh enough.
     TooStale {
-        /// What is proved, if anything.
+        /// The proved staleness, if any.
         staleness: Option<Duration>,
-        /// What was asked for.
+        /// The bound that was asked for.
         bound: Duration,
     },
-    /// A policy of the application's is against it.
+    /// A policy of the application refuses the endpoint.
     Declined {
-        /// Why, in words that follow the endpoint's name, such as "is in another region".
+        /// The reason, in words that follow the endpoint's name, such as "is in another region".
         why: Cow<'static, str>,
     },
-    /// It has not replayed what the session wrote or saw.
+    /// The endpoint has not replayed everything that the session wrote or saw.
     BehindSession {
-        /// The newest stamp it covers.
+        /// The newest stamp that the endpoint covers.
         covered: WriteStamp,
-        /// The stamp the session needs.
+        /// The stamp that the session needs.
         needed: WriteStamp,
     },
 }

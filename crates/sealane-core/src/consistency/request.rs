@@ -32,12 +32,12 @@ pub struct ReadRequest {
     pub max_lag: Option<Duration>,
     /// The time of the read, for [`Consistency::BoundedStaleness`].
     pub now: Moment,
-    /// The replicas that may be asked at all. The primary always may.
+    /// The replicas that may be used at all. The primary always may.
     pub among: EndpointSet,
-    /// When `among` was made: an endpoint that was added later is not in it, even if it has the
-    /// place of one that is.
+    /// When `among` was made. An endpoint that was added later is not in `among`, even if it has
+    /// the place of a member.
     pub horizon: Horizon,
-    /// What else a replica must fulfil.
+    /// A further condition that a replica must meet.
     pub policy: Option<Arc<dyn ConsistencyPolicy>>,
 }
 
@@ -68,13 +68,13 @@ impl ReadRequest {
         ReadRequest { among, ..self }
     }
 
-    /// The same request with only endpoints to choose from that were there at `horizon`.
+    /// The same request, restricted to endpoints that existed at `horizon`.
     #[must_use]
     pub fn within(self, horizon: Horizon) -> Self {
         ReadRequest { horizon, ..self }
     }
 
-    /// The same request with a policy that a replica must fulfil as well.
+    /// The same request with a policy that a replica must satisfy as well.
     #[must_use]
     pub fn with_policy(self, policy: Option<Arc<dyn ConsistencyPolicy>>) -> Self {
         ReadRequest { policy, ..self }

@@ -30,7 +30,7 @@ fn observe(reducer: &mut TopologyReducer, index: usize, at: u64, stamp: u64, rol
     });
 }
 
-/// A primary at 200 since 100 ms; one replica level with it, one at 100 that is
+/// The primary is at 200 since 100 ms. One replica is level with it. The other one is at 100 and
 /// proved only up to the sample of moment 0.
 fn topology() -> Topology {
     let endpoints = ["primary", "level", "behind"].map(|name| Endpoint::new(name, name));
@@ -165,7 +165,7 @@ fn explanation_and_plan_agree() {
     }
 }
 
-/// Refuses the endpoints of these names.
+/// Refuses the endpoints with these names.
 #[derive(Debug)]
 struct Without(&'static [&'static str]);
 

@@ -1,4 +1,4 @@
-//! Which history a primary writes, where the engine does not number histories.
+//! Which history a primary writes, for engines that do not number histories.
 
 use std::sync::Arc;
 
@@ -9,65 +9,67 @@ use super::{
     gtid_text::parse_uuid,
 };
 
-/// What a primary of MySQL or MariaDB says of the history that it writes.
+/// What a MySQL or MariaDB primary says about the history that it writes.
 ///
-/// A history is made of *streams*: what one server wrote (on MariaDB, in one domain). A stream has
-/// one order and grows at its end. Only a primary adds to its own stream. So data at some position
-/// are of the primary's history if, in each stream that it does not write itself, they hold nothing
-/// that the primary lacks. In its own stream they may be ahead of what it last told.
+/// A history consists of *streams*. A stream is what one server wrote (on MariaDB, in one domain).
+/// A stream has one order and grows at its end. Only a primary adds to its own stream. So data at
+/// some position belongs to the primary's history if, in each stream that the primary does not
+/// write, it holds nothing that the primary lacks. In the primary's own stream, the data may be
+/// ahead of the primary's last answer.
 ///
-/// A stream that the primary has nothing of is none of the history: a replica may have other
+/// A stream of which the primary has nothing is not part of its history: a replica may have other
 /// sources, and transactions of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ancestry(Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    /// MySQL: the UUID of the server. Its position tells all else.
+    /// MySQL: the UUID of the server. The server's position tells everything else.
     Source(u128),
-    /// MariaDB: the server, and of each stream the last transaction that it has. Its position tells
-    /// only the last one of each domain.
+    /// MariaDB: the server, and the last transaction that it has of each stream. Its position tells
+    /// only the last transaction of each domain.
     Server { id: u32, passed: Arc<[Gtid]> },
 }
 
 impl Ancestry {
-    /// Of the MySQL server with this `server_uuid`.
+    /// The ancestry of the MySQL server with this `server_uuid`.
     ///
     /// # Errors
-    /// The text is no UUID.
+    /// The text is not a UUID.
     pub fn mysql(server_uuid: &str) -> Result<Self, ParseGtidError> {
         let uuid = parse_uuid(server_uuid);
         let source = uuid.ok_or_else(|| ParseGtidError::Uuid(server_uuid.to_owned()))?;
         Ok(Ancestry(Kind::Source(source)))
     }
 
-    /// Of the MariaDB server with this `server_id`, and this `gtid_binlog_state`: the last
-    /// transaction of each server in each domain that its binary log holds, or held before it was
-    /// purged.
+    /// The ancestry of the MariaDB server with this `server_id` and this `gtid_binlog_state`. The
+    /// state lists, for each domain, the last transaction of each server that the binary log holds,
+    /// or held before it was purged.
     ///
     /// # Errors
-    /// The text is no such list.
+    /// The text is not such a list.
     pub fn mariadb(server_id: u32, binlog_state: &str) -> Result<Self, ParseGtidError> {
         let passed = parse_gtids(binlog_state)?.into();
         Ok(Ancestry(Kind::Server { id: server_id, passed }))
     }
 
-    /// Whether data at position `other` hold something of another history than that of the primary,
-    /// which is at position `primary`: something in a stream that it has and does not write, and
-    /// that it lacks.
+    /// Whether data at position `other` belongs to another history than the primary at position
+    /// `primary`. It does if it holds a transaction that the primary lacks, in a stream that the
+    /// primary knows but does not write.
     pub(crate) fn strays(&self, primary: &Position, other: &Position) -> bool {
         self.lacks(primary, other).any(|it| it.is_known)
     }
 
-    /// Whether `its` server wrote all that [strays](Self::strays) at its position `other`. MariaDB's
-    /// position of a replica does not tell what that wrote itself.
+    /// Whether the server of `its` itself wrote everything that [strays](Self::strays) at its
+    /// position `other`. Always false for MariaDB, because a replica's position there does not tell
+    /// what the replica itself wrote.
     pub(crate) fn strays_alone(&self, primary: &Position, other: &Position, its: &Self) -> bool {
         let Kind::Source(uuid) = its.0 else { return false };
         let mut others = self.lacks(primary, other).filter(|it| it.is_known);
         others.all(|it| it.server == fold(uuid))
     }
 
-    /// Whether one server says both. One of which this is not known counts as the same.
+    /// Whether both come from one server. An unknown ancestry counts as the same server.
     pub(crate) fn is_of_one_server(one: Option<&Self>, other: Option<&Self>) -> bool {
         match (one.map(|it| &it.0), other.map(|it| &it.0)) {
             (Some(Kind::Source(one)), Some(Kind::Source(other))) => one == other,
@@ -78,9 +80,9 @@ impl Ancestry {
         }
     }
 
-    /// The server that wrote something at position `other` which the primary lacks, and did not
-    /// write: there is a history that its own is not. A number that is the same for one server in
-    /// every process.
+    /// The server of a transaction that `other` holds, and that the primary lacks and did not
+    /// write. Such a server shows that another history exists. The number is the same for one
+    /// server in every process.
     pub(crate) fn stranger(&self, primary: &Position, other: &Position) -> Option<u32> {
         self.lacks(primary, other).map(|it| it.server).next()
     }
@@ -90,8 +92,9 @@ impl Ancestry {
         self.is_ahead(since, now)
     }
 
-    /// Whether data at `position` of the server that says this hold all at `other`. Unlike
-    /// [`Position::covers`] it takes no other server's numbers for those of a MariaDB server.
+    /// Whether data at `position`, on the server with this ancestry, holds everything at `other`.
+    /// Unlike [`Position::covers`], this does not take a MariaDB server's number for the number of
+    /// another server.
     pub(crate) fn contains(&self, position: &Position, other: &Position) -> bool {
         match (&self.0, position, other) {
             (Kind::Server { passed, .. }, Position::GtidList(ours), Position::GtidList(theirs)) => {
@@ -117,7 +120,7 @@ impl Ancestry {
         }
     }
 
-    /// What `other` holds in streams that the primary does not write, and the primary lacks.
+    /// What `other` holds, and the primary lacks, in streams that the primary does not write.
     fn lacks<'a>(
         &'a self,
         primary: &'a Position,
@@ -153,13 +156,13 @@ impl Ancestry {
 /// Something that a primary lacks.
 struct Lacking {
     server: u32,
-    /// The primary has other transactions of that stream (on MariaDB, of that domain).
+    /// Whether the primary has other transactions of that stream (on MariaDB, of that domain).
     is_known: bool,
 }
 
-/// Whether data at position `other`, where no transaction was lost, are ahead of the primary at
-/// position `primary` in what it writes itself. A primary that was asked later has lost something
-/// then.
+/// Whether data at position `other`, from a server that lost no transaction, is ahead of the
+/// primary at position `primary` in what the primary itself writes. If so, and if the primary
+/// answered later than that server, the primary has lost something.
 pub(crate) fn leads(ancestry: Option<&Ancestry>, primary: &Position, other: &Position) -> bool {
     match (primary, other) {
         (
@@ -174,7 +177,7 @@ fn holds(set: &GtidSet, part: &Part) -> bool {
     set.of(&part.source).is_some_and(|numbers| numbers.covers(&part.numbers))
 }
 
-/// Whether the transaction is in a history with this end, and these ends of its streams.
+/// Whether the transaction is in a history that ends at `end` and whose streams end at `passed`.
 fn has(end: &GtidList, passed: &[Gtid], gtid: &Gtid) -> bool {
     let reaches = |its: &Gtid| {
         (its.domain, its.server) == (gtid.domain, gtid.server) && its.sequence >= gtid.sequence
@@ -182,7 +185,8 @@ fn has(end: &GtidList, passed: &[Gtid], gtid: &Gtid) -> bool {
     end.of(gtid.domain).is_some_and(reaches) || passed.iter().any(reaches)
 }
 
-/// A UUID's digits are random, or a time and an address: the exclusive or keeps what differs.
+/// The digits of a UUID are random, or a time and an address. The exclusive or keeps the digits
+/// that differ.
 fn fold(uuid: u128) -> u32 {
     let bytes = uuid.to_be_bytes();
     bytes.chunks_exact(4).fold(0, |folded, part| {

@@ -12,18 +12,16 @@ pub(super) use parse::parse_gtids;
 
 /// A MariaDB GTID position: the last transaction of each replication domain.
 ///
-/// Text form as in `gtid_binlog_pos`, `gtid_slave_pos` and `gtid_current_pos`
-/// (MariaDB documentation, "Global Transaction ID"): `domain-server-sequence`,
-/// separated by commas, each domain once. The transactions of one domain have
-/// one order, in which the sequence grows.
+/// Text form as in `gtid_binlog_pos`, `gtid_slave_pos` and `gtid_current_pos` (MariaDB
+/// documentation, "Global Transaction ID"): `domain-server-sequence`, separated by commas, each
+/// domain once. The transactions of one domain have one order, and the sequence grows along it.
 ///
 /// # What it cannot tell
-/// Numbers do not say who wrote the transactions before. Two servers of
-/// different history that both use domain 0 look alike, and one that went on
-/// alone after a failover covers, by its numbers, what it does not hold. Only
-/// where both show the same sequence from different servers it is plain, and
-/// then neither covers the other. `gtid_strict_mode=ON` keeps such histories
-/// from mixing.
+/// The numbers do not say who wrote the earlier transactions. Two servers of different histories
+/// that both use domain 0 look alike. A server that continued alone after a failover seems, by its
+/// numbers, to cover transactions that it does not hold. The difference is plain only where both
+/// servers show the same sequence number from different servers. Then neither list covers the
+/// other. `gtid_strict_mode=ON` keeps such histories from mixing.
 ///
 /// The list is shared by its clones.
 ///
@@ -40,7 +38,7 @@ pub(super) use parse::parse_gtids;
 #[serde(try_from = "String", into = "String")]
 pub struct GtidList(Arc<[Gtid]>);
 
-/// The last transaction of one domain. Sorted by domain in a list.
+/// The last transaction of one domain. A list is sorted by domain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Gtid {
     pub(super) domain: u32,
@@ -63,9 +61,8 @@ impl GtidList {
         self.0.is_empty()
     }
 
-    /// Whether everything up to `other` is contained: in each domain of `other`
-    /// the sequence is greater, or the transaction is the same one. A domain
-    /// never seen is not covered.
+    /// Whether everything up to `other` is contained: for each domain of `other`, this list has a
+    /// greater sequence or the same transaction. A domain that is not in this list is not covered.
     #[must_use]
     pub fn covers(&self, other: &GtidList) -> bool {
         other.0.iter().all(|theirs| {
@@ -74,7 +71,8 @@ impl GtidList {
         })
     }
 
-    /// Whether each transaction of `other` is followed here by one of the same server, or is there itself.
+    /// Whether this list has, for each transaction of `other`, the same or a later transaction of
+    /// the same server.
     pub(super) fn has_same(&self, other: &GtidList) -> bool {
         other.0.iter().all(|theirs| {
             self.of(theirs.domain).is_some_and(|ours| {
@@ -85,24 +83,22 @@ impl GtidList {
 
     /// The later transaction of each domain.
     ///
-    /// It covers both lists, unless they show different transactions under one
-    /// sequence: nothing covers both then, and the one of the server with the
-    /// greater id is kept.
+    /// The union covers both lists, unless they show different transactions under one sequence.
+    /// Then nothing covers both, and the transaction of the server with the greater id is kept.
     #[must_use]
     pub fn union(&self, other: &GtidList) -> GtidList {
         let mut gtids: Vec<Gtid> = self.0.iter().chain(other.0.iter()).copied().collect();
         gtids.sort_by_key(|gtid| (gtid.domain, gtid.sequence, gtid.server));
-        // Of each domain the last one stays.
+        // Keeps the last transaction of each domain.
         gtids.reverse();
         gtids.dedup_by_key(|gtid| gtid.domain);
         gtids.reverse();
         GtidList(gtids.into())
     }
 
-    /// How far the sequences of `other` are ahead of this list, added up over
-    /// its domains: a replica's lag in transactions. It takes too high a number
-    /// where sequences were skipped, and counts a domain never seen from its
-    /// beginning.
+    /// How far the sequences of `other` are ahead of this list, summed over the domains of `other`:
+    /// a replica's lag in transactions. The number is too high where sequences were skipped. A
+    /// domain that is not in this list counts from its beginning.
     #[must_use]
     pub fn missing(&self, other: &GtidList) -> u64 {
         other.0.iter().fold(0, |sum, theirs| {

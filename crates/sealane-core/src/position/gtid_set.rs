@@ -11,16 +11,16 @@ use parse::parse_gtid_set;
 
 /// A MySQL GTID set: which transactions of which sources are contained.
 ///
-/// It describes itself: a transaction is named by the UUID of the server that
-/// first committed it, an optional tag (8.3 and later) and a number, so sets of
-/// any two servers compare without a system id. The comparison is a partial
-/// order: each of two sets may hold what the other lacks.
+/// A GTID set describes itself. A transaction is named by the UUID of the server that first
+/// committed it, an optional tag (8.3 and later) and a number. So the sets of any two servers
+/// compare without a system id. The comparison is a partial order: each of two sets may hold what
+/// the other lacks.
 ///
-/// Text form as in the manual (MySQL 8.4 reference manual, section 19.1.3.1,
-/// "GTID Sets"): `uuid:1-5:7:tag:1-3,uuid:…`. Read in all spellings that
-/// servers print or accept: any case, white space and new lines, intervals in
-/// any order, several tags behind one UUID, one UUID several times. Written in
-/// one: lower case, sorted, touching intervals joined, no white space.
+/// Text form as in the manual (MySQL 8.4 reference manual, section 19.1.3.1, "GTID Sets"):
+/// `uuid:1-5:7:tag:1-3,uuid:…`. Parsing accepts all spellings that servers print or accept: any
+/// case, white space and new lines, intervals in any order, several tags after one UUID, one UUID
+/// several times. Formatting uses one spelling: lower case, sorted, adjacent intervals joined, no
+/// white space.
 ///
 /// The set is shared by its clones.
 ///
@@ -44,8 +44,8 @@ pub(super) struct Part {
     pub(super) numbers: Intervals,
 }
 
-/// Who numbers transactions: a server's UUID and a tag, empty for none. The
-/// manual calls the pair a TSID.
+/// The source of numbered transactions: a server's UUID and a tag (empty for none). The manual
+/// calls the pair a TSID.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Source {
     pub(super) uuid: u128,
@@ -72,14 +72,13 @@ impl GtidSet {
         self.0.is_empty()
     }
 
-    /// How many transactions are in the set; the largest number if they are
-    /// more.
+    /// How many transactions are in the set; `u64::MAX` if there are more.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.0.iter().fold(0, |sum, part| sum.saturating_add(part.numbers.len()))
     }
 
-    /// How many intervals it takes to write the set down: its size in memory.
+    /// How many intervals the set consists of. They determine its size in memory.
     #[must_use]
     pub fn intervals(&self) -> usize {
         self.0.iter().map(|part| part.numbers.as_slice().len()).sum()

@@ -1,26 +1,26 @@
 //! What the texts of GTID sets and lists have in common: limits, numbers, errors.
 
-/// The longest text that is read, in bytes. Servers of many years show a few
-/// kilobytes; a set torn into a hundred thousand intervals still fits.
+/// The longest text that is parsed, in bytes. After years of operation, servers show a few
+/// kilobytes. A set fragmented into a hundred thousand intervals still fits.
 pub const MAX_GTID_TEXT_BYTES: usize = 1024 * 1024;
 
 /// How much of a faulty text an error repeats, in characters.
 const EXCERPT_CHARS: usize = 60;
 
-/// A text that is no GTID set or list. Long texts are told in part.
+/// A text that is not a GTID set or list. Only the beginning of a long text is repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseGtidError {
     /// The text is longer than [`MAX_GTID_TEXT_BYTES`].
     #[error("a GTID text of {bytes} bytes is longer than the {MAX_GTID_TEXT_BYTES} that are read")]
     TooLong {
-        /// How long it is.
+        /// The length of the text.
         bytes: usize,
     },
     /// A source is not named by a UUID.
     #[error("{0:?} is not a UUID such as 3e11fa47-71ca-11e1-9e33-c80aa9429562")]
     Uuid(String),
-    /// Behind a UUID there is something that is neither a tag nor an interval.
+    /// A UUID is followed by something that is neither a tag nor an interval.
     #[error("{0:?} is neither a tag nor an interval of numbers such as 1-5")]
     Interval(String),
     /// A UUID or a tag is not followed by an interval.
@@ -29,8 +29,8 @@ pub enum ParseGtidError {
     /// A member of a MariaDB list is not made of three numbers.
     #[error("{0:?} is not domain-server-sequence such as 0-1-100")]
     Gtid(String),
-    /// A MariaDB list names a domain twice, as `gtid_binlog_state` does; a
-    /// position is in `gtid_current_pos`, `gtid_slave_pos` or `gtid_binlog_pos`.
+    /// A MariaDB list names a domain twice, as `gtid_binlog_state` does. The position is in
+    /// `gtid_current_pos`, `gtid_slave_pos` or `gtid_binlog_pos` instead.
     #[error("domain {0} appears twice")]
     DuplicateDomain(u32),
 }

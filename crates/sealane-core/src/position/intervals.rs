@@ -16,7 +16,7 @@ impl Interval {
     }
 }
 
-/// Sorted intervals that neither overlap nor touch: equal sets are equal values.
+/// Sorted intervals that neither overlap nor touch, so equal sets are equal values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Intervals(Vec<Interval>);
 
@@ -45,11 +45,11 @@ impl Intervals {
         Intervals::from_unsorted(self.0.iter().chain(&other.0).copied().collect())
     }
 
-    /// Whether every number of `other` is in this set. Steps: the intervals of
-    /// `other`, each looked up by bisection.
+    /// Whether every number of `other` is in this set. Looks up each interval of `other` by
+    /// bisection.
     pub(super) fn covers(&self, other: &Intervals) -> bool {
         other.0.iter().all(|theirs| {
-            // The only one of ours that can hold it is the last that begins in time.
+            // Only the last of our intervals that begins early enough can hold `theirs`.
             let after = self.0.partition_point(|ours| ours.first <= theirs.first);
             after.checked_sub(1).and_then(|i| self.0.get(i)).is_some_and(|i| theirs.last <= i.last)
         })
@@ -63,7 +63,7 @@ impl Intervals {
     /// Whether some number is in both sets.
     pub(super) fn intersects(&self, other: &Intervals) -> bool {
         other.0.iter().any(|theirs| {
-            // Of ours that begin before theirs ends, the last one ends last.
+            // Of our intervals that begin before `theirs` ends, the last one also ends last.
             let after = self.0.partition_point(|ours| ours.first <= theirs.last);
             after.checked_sub(1).and_then(|i| self.0.get(i)).is_some_and(|i| i.last >= theirs.first)
         })

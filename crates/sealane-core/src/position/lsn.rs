@@ -37,17 +37,16 @@ impl Lsn {
 
     /// The end of the last record at or before this insert position.
     ///
-    /// Just past a page or segment boundary, `pg_current_wal_insert_lsn()`
-    /// already counts the next page's header, which no record ends at; a
-    /// replica cannot show such a position until another record is written,
-    /// and an idle system would seem to lag for ever.
+    /// Just past a page or segment boundary, `pg_current_wal_insert_lsn()` already counts the next
+    /// page's header, and no record ends there. A replica cannot show such a position until another
+    /// record is written, so an idle system would seem to lag forever.
     #[must_use]
     pub fn without_page_header(self, segment_bytes: u64) -> Self {
         let header = match segment_bytes {
             0 => None,
             size if self.0 % size == SEGMENT_HEADER_BYTES => Some(SEGMENT_HEADER_BYTES),
-            // A segment's first page has the long header only, so 24 bytes into it
-            // is no boundary that the server reports; rounding it down is still right.
+            // A segment's first page has the long header only. So 24 bytes into it is not a
+            // boundary that the server reports, and rounding it down is still right.
             _ if self.0 % WAL_PAGE_BYTES == PAGE_HEADER_BYTES => Some(PAGE_HEADER_BYTES),
             _ => None,
         };
@@ -61,7 +60,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// A text that is no log position.
+/// A text that is not a log position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a log position such as 16/B374D848")]
 pub struct ParseLsnError(String);

@@ -1,33 +1,36 @@
 //! What follows from the errors of MySQL 9 and MariaDB 11.8, as data.
 //!
-//! Taken from the servers' own lists: `perror` of MySQL, `errmsg.sys` of MariaDB. Both number alike
-//! up to 1877. Beyond it one number may mean something else on the other server; a number stands
-//! here only if the other meaning is not an error that a read can meet.
+//! The numbers come from the servers' own lists: `perror` of MySQL, `errmsg.sys` of MariaDB. Both
+//! servers use the same numbers up to 1877. Above that, one number may mean something else on the
+//! other server. A number is listed here only if its other meaning is not an error that a read can
+//! meet.
 //!
-//! What is not listed is the statement's own: it fails in the same way everywhere, and the caller
-//! gets it. Listed as [`Own`] are those that look as if they were the server's.
+//! An error that is not listed concerns the statement: it fails in the same way everywhere, and the
+//! caller gets the error. Errors listed as [`Own`] look as if they concerned the server but concern
+//! the statement.
 
 use super::RetryDecision;
 use crate::Role;
 
-/// What an error says, of the statement or of the server.
+/// What an error says about the statement or the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Says {
     /// The statement is at fault.
     Own,
-    /// The server cannot do this now, or cannot do this statement. Others may, and it does others.
+    /// The server cannot do this now, or cannot run this statement. It runs other statements, and
+    /// other servers may run this one.
     Busy,
-    /// It does not let us in. Said of a statement it is the statement's own.
+    /// The server does not let us in. If a statement gets this error, the statement is at fault.
     Refused,
-    /// It does not let us do anything before somebody has changed its settings.
+    /// The server does nothing for us until somebody changes its settings.
     Unusable,
-    /// It is going away, or is not there yet.
+    /// The server is going away, or has not started yet.
     Away,
-    /// This connection is over; the server goes on.
+    /// This connection has ended; the server goes on.
     Closed,
-    /// This connection was over before the statement came; the server goes on.
+    /// This connection had ended before the statement arrived; the server goes on.
     Idle,
-    /// It lacks what the primary has, or has other settings: the primary decides.
+    /// The server lacks something that the primary has, or has other settings: the primary decides.
     Lacks,
     /// The statement writes.
     Writes,
@@ -35,29 +38,29 @@ pub(super) enum Says {
 
 use Says::{Away, Busy, Closed, Idle, Lacks, Own, Refused, Unusable, Writes};
 
-/// Number, what it says, and the condition in words for people.
+/// The number, what it says, and the condition in words for people.
 type Row = (u16, Says, &'static str);
 
-/// By number.
+/// Sorted by number.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     (1015, Busy, "it cannot lock a file"),
     (1016, Busy, "it cannot open a file of a table"),
     (1017, Busy, "a file of a table is missing"),
     (1018, Busy, "it cannot read a directory"),
-    // MariaDB: a conflict with what was applied meanwhile (innodb_snapshot_isolation).
+    // MariaDB: a conflict with a change applied in the meantime (innodb_snapshot_isolation).
     (1020, Busy, "a row has changed since it was read"),
     (1021, Busy, "its disk is full"),
     (1023, Busy, "it cannot close a file"),
     (1024, Busy, "it cannot read a file"),
-    // A temporary file, as of a sort.
+    // This concerns a temporary file, such as that of a sort.
     (1026, Busy, "it cannot write a file"),
     (1030, Busy, "its storage engine failed"),
     (1033, Busy, "a file of a table is wrong"),
     (1034, Busy, "an index is corrupt"),
     (1035, Busy, "an index file is too old"),
     (1037, Busy, "it is out of memory"),
-    // A sort buffer is a setting; MySQL also says so of rows that are too long.
+    // The size of the sort buffer is a setting. MySQL also reports this for rows that are too long.
     (1038, Lacks, "it is out of sort memory"),
     (1040, Busy, "it has too many connections"),
     (1041, Busy, "it is out of memory"),
@@ -65,20 +68,20 @@ const TABLE: &[Row] = &[
     (1043, Refused, "the handshake failed"),
     (1044, Refused, "we have no access to the database"),
     (1045, Refused, "it does not accept our password"),
-    // A Galera node that is not ready. MySQL says so of a command that it does not know, which our
+    // A Galera node that is not ready. MySQL uses this number for an unknown command, which our
     // driver does not send.
     (1047, Away, "its node is not ready"),
-    // The creation may not be replayed yet: see `for_statement`.
+    // The creation of the database may not be replayed yet: see `for_statement`.
     (1049, Refused, "it has no such database"),
     (1051, Lacks, "it has no such table"),
     (1053, Away, "it is shutting down"),
     (1054, Lacks, "it has no such column"),
-    // sql_mode may differ. The same below.
+    // sql_mode may differ between servers. The same holds for the similar errors below.
     (1055, Lacks, "its sql_mode refuses a column beside GROUP BY"),
     (1079, Away, "it has shut down"),
     (1105, Own, "an error without a number"),
-    // A temporary table that outgrew its file or its memory; a statement's, but a limit of the
-    // server's.
+    // A temporary table that outgrew its file or its memory. The statement causes this, but the
+    // limit is the server's.
     (1114, Busy, "a table is full"),
     (1115, Lacks, "it has no such character set"),
     (1119, Lacks, "its threads' stack is too small"),
@@ -89,7 +92,7 @@ const TABLE: &[Row] = &[
     (1130, Refused, "it does not allow our host"),
     (1135, Busy, "it cannot create a thread"),
     (1140, Lacks, "its sql_mode refuses an aggregate without GROUP BY"),
-    // A grant may not be replayed yet. The same for 1143 and 1370.
+    // The grant may not be replayed yet. The same holds for 1143 and 1370.
     (1142, Lacks, "our user has no privilege for a table"),
     (1143, Lacks, "our user has no privilege for a column"),
     (1146, Lacks, "it has no such table"),
@@ -97,7 +100,7 @@ const TABLE: &[Row] = &[
     (1153, Lacks, "its max_allowed_packet is too small"),
     (1154, Closed, "it could not read from the connection"),
     (1155, Closed, "it could not use the connection"),
-    // A driver that has lost its place on the connection.
+    // The driver has lost its place on the connection.
     (1156, Closed, "packets came out of order"),
     (1157, Closed, "it could not read from the connection"),
     (1158, Closed, "it could not read from the connection"),
@@ -112,27 +115,28 @@ const TABLE: &[Row] = &[
     (1194, Busy, "a table is marked as crashed"),
     (1195, Busy, "a table is marked as crashed"),
     (1203, Busy, "our user has too many connections"),
-    // Behind what is being applied, or a backup.
+    // The statement waits for a change that is being applied, or for a backup.
     (1205, Busy, "a lock was not free in time"),
     (1206, Busy, "its table of locks is full"),
     (1213, Busy, "the read and what it applies waited for each other"),
     (1218, Busy, "it cannot connect to another server"),
     (1226, Busy, "our user has used up a resource"),
     (1227, Own, "no privilege for the statement"),
-    // A proxy or a pooler has lost it.
+    // A proxy or a pooler has lost the prepared statement.
     (1243, Busy, "a prepared statement is gone"),
     (1251, Refused, "it does not accept our way to log in"),
     (1273, Lacks, "it has no such collation"),
     (1275, Refused, "it does not accept our way to log in"),
     (1286, Lacks, "it has no such storage engine"),
-    // --read-only. Other options are named in this way, too; they are no reads either.
+    // --read-only. Other options are reported in the same way; statements that they forbid are not
+    // reads either.
     (1290, Writes, "an option forbids it, such as --read-only"),
     (1296, Busy, "its storage engine failed"),
     (1297, Busy, "its storage engine failed for now"),
-    // The tables of time zones are loaded on each server.
+    // Time zone tables are loaded on each server separately.
     (1298, Lacks, "it does not know the time zone"),
     (1305, Lacks, "it has no such routine"),
-    // KILL QUERY: who ends a statement does not want to find it on another server.
+    // KILL QUERY: somebody who ends a statement does not want it to run again on another server.
     (1317, Own, "an administrator has ended the statement"),
     (1356, Lacks, "its view refers to what it has not"),
     (1370, Lacks, "our user has no privilege for a routine"),
@@ -151,7 +155,7 @@ const TABLE: &[Row] = &[
     (1712, Busy, "an index is corrupt"),
     (1728, Busy, "a system table is corrupt"),
     (1735, Lacks, "it has no such partition"),
-    // READ ONLY transaction.
+    // A READ ONLY transaction.
     (1792, Writes, "the transaction reads only"),
     (1805, Busy, "a system table is corrupt"),
     (1812, Busy, "a tablespace is missing"),
@@ -168,12 +172,12 @@ const TABLE: &[Row] = &[
     (1877, Busy, "a table is missing or corrupt"),
     (1878, Busy, "it cannot write a temporary file"),
     (1881, Busy, "it runs with innodb_force_recovery"),
-    // MariaDB alone, up to 1969.
+    // The numbers up to 1969 exist on MariaDB only.
     (1927, Closed, "an administrator has ended the connection"),
     (1931, Own, "LIMIT ROWS EXAMINED was reached"),
     (1932, Busy, "a table is not in its storage engine"),
     (1969, Own, "max_statement_time was reached"),
-    // What a proxy says, in the numbers of the client's library.
+    // Reported by a proxy, with the numbers of the client library.
     (2006, Away, "a proxy has no connection to it"),
     (2013, Away, "a proxy has lost the connection to it"),
     (3000, Busy, "a file is corrupt"),
@@ -189,7 +193,7 @@ const TABLE: &[Row] = &[
     (3168, Away, "it is not available"),
     (3169, Closed, "an administrator has ended the connection"),
     (3170, Busy, "a limit of its memory is reached"),
-    // Group Replication: who waits for consistency on a member that is not online.
+    // Group Replication: the statement waits for consistency on a member that is not online.
     (3796, Busy, "its member is not in its group"),
     (3797, Busy, "its member did not get the others' transactions in time"),
     (3798, Busy, "its member did not get the others' transactions in time"),
@@ -197,10 +201,10 @@ const TABLE: &[Row] = &[
     (3985, Busy, "it has no room for locks"),
     (4031, Idle, "the connection was idle for too long"),
     (4081, Busy, "all connections together use too much memory"),
-    // Sent around it would take as much everywhere.
+    // The statement would take as much memory on every other server.
     (4082, Own, "the connection uses too much memory"),
     (4094, Busy, "its group is choosing its primary"),
-    // MariaDB alone; MySQL's of these numbers are those of bulk loads.
+    // MariaDB only. On MySQL, these numbers are errors of bulk loads.
     (4150, Refused, "our user is blocked after wrong passwords"),
     (4151, Refused, "our account is locked"),
 ];
@@ -219,14 +223,14 @@ pub(super) fn condition(code: &str) -> Option<&'static str> {
     (*says != Own && *says != Writes).then_some(*words)
 }
 
-/// Whether a statement with this error, or a COMMIT, may have been carried out: the server was going
-/// away or the connection was ended while the statement ran. Not 4031: the connection was over before
-/// the server read the statement.
+/// Whether a statement or a COMMIT with this error may have been carried out: the server was
+/// shutting down, or the connection was ended, while the statement ran. 4031 is not included,
+/// because that connection had ended before the server read the statement.
 pub(super) fn leaves_unknown(code: &str) -> bool {
     matches!(code, "1053" | "1160" | "1161" | "1180" | "1598" | "1927" | "2006" | "2013" | "3169")
 }
 
-/// What follows for a connection that was asked for, or a transaction that was begun.
+/// What follows if opening a connection or beginning a transaction failed.
 pub(super) fn for_opening(role: Role, code: &str) -> RetryDecision {
     match (says(code), role) {
         (Away, _) => RetryDecision::Suspect,
@@ -234,12 +238,13 @@ pub(super) fn for_opening(role: Role, code: &str) -> RetryDecision {
         (_, Role::Primary) => RetryDecision::ReturnToCaller,
         (Refused | Unusable, _) => RetryDecision::Suspect,
         (Busy | Lacks, _) => RetryDecision::TryElsewhere,
-        // What connecting sends besides, such as the application's hook.
+        // Such errors come from other statements sent on connect, such as those of the
+        // application's hook.
         (Own | Writes, _) => RetryDecision::ReturnToCaller,
     }
 }
 
-/// What follows for a statement.
+/// What follows if a statement failed.
 pub(super) fn for_statement(role: Role, code: &str) -> RetryDecision {
     match (says(code), role) {
         (Away, _) => RetryDecision::Suspect,
@@ -247,7 +252,7 @@ pub(super) fn for_statement(role: Role, code: &str) -> RetryDecision {
         (Idle, _) => RetryDecision::Renew,
         (_, Role::Primary) => RetryDecision::ReturnToCaller,
         (Unusable, _) => RetryDecision::Suspect,
-        // A database that was created a moment ago, and is named in the text.
+        // The database was created a moment ago, and the text names it.
         (Refused, _) if code == "1049" => RetryDecision::AskPrimary,
         (Own | Refused, _) => RetryDecision::ReturnToCaller,
         (Busy, _) => RetryDecision::TryElsewhere,
@@ -272,12 +277,12 @@ mod tests {
     }
 
     #[rstest]
-    // A server's own failures.
+    // Failures of the server itself.
     #[case(&["1461", "1814", "1226", "1114", "1021", "1030", "1203", "1040"], TryElsewhere)]
     #[case(&["1812", "1877", "1194", "1932", "1016", "1024", "1026", "1037", "1135"], TryElsewhere)]
-    // Conflicts with what is applied.
+    // Conflicts with changes that are being applied.
     #[case(&["1205", "1213", "1689", "1412", "1020"], TryElsewhere)]
-    // What is not replayed, or set in another way.
+    // Something that is not replayed yet, or is set differently.
     #[case(&["1146", "1054", "1305", "1049", "1176", "1191", "1735"], AskPrimary)]
     #[case(&["1140", "1055", "3087", "3088", "1153", "1162", "1298", "1193", "1273"], AskPrimary)]
     #[case(&["1820", "1053", "1047", "3032", "3168", "2006", "2013"], Suspect)]
@@ -285,7 +290,7 @@ mod tests {
     #[case(&["1927", "3169", "1158", "1160"], Reconnect)]
     #[case(&["4031"], Renew)]
     #[case(&["1290", "1792", "1836"], LearnWrite)]
-    // A statement's own, whatever they look like.
+    // Errors of the statement, even if they look like errors of the server.
     #[case(&["1044", "1045", "1227"], ReturnToCaller)]
     #[case(&["1835", "1210", "1064", "1317", "3024", "1969", "1365", "1690"], ReturnToCaller)]
     #[case(&["no number", "", "99999"], ReturnToCaller)]

@@ -1,21 +1,22 @@
 //! What a session takes along to another process.
 //!
-//! After a write, or a read on the primary, that is a position of the primary that was sampled
-//! since. After a read on a replica it is only a mark of that run of that server. The server never
-//! goes back, so a session that is resumed there may go on there, and saying so needed no query.
-//! Another replica has to cover a stamp that is drawn at the resumption: whatever had happened by
-//! then is in the primary's next sample. So has any replica, for a past that is not known.
+//! After a write, or after a read on the primary, the token carries a position of the primary
+//! sampled since then. After a read on a replica, the token carries only a mark of that run of that
+//! server. The server never goes back in time, so a session resumed there may continue there, and
+//! making the mark needs no query. Any other replica must cover a stamp drawn at the resumption.
+//! The primary's next sample contains everything that had happened by then. The same rule holds for
+//! every replica if the past is unknown.
 //!
-//! One rule therefore serves tokens that are forged, too old, of another system, or whose position
-//! could not be learned in time, and positions that a failover has lost: their users stay on the
-//! primary for no longer than a fence takes, and read nothing old. (The primary is never marked as
-//! the server. A user who was sent back to it would renew the mark with each request and never
-//! leave.)
+//! This one rule serves tokens that are forged, too old or from another system, tokens whose
+//! position could not be learned in time, and positions that a failover has lost. In all these
+//! cases the user stays on the primary no longer than one fence takes, and reads nothing old. The
+//! primary is never marked as the server. A user sent back to the primary would renew the mark with
+//! each request and never leave.
 //!
-//! Without replicas there are no positions. A token then says that there is a past, and a session
-//! that is resumed where there are replicas begins anew. What cannot be believed is resumed all
-//! the same, as a session that begins anew: what was sent may have been true, and dropping it
-//! could lose a write.
+//! Without replicas there are no positions. The token then says only that there is a past, and a
+//! session resumed in a process with replicas begins anew. A token that cannot be believed is still
+//! resumed, as a session that begins anew: the token may have been true, and dropping it could lose
+//! a write.
 
 use std::{fmt, time::Duration};
 
@@ -23,41 +24,41 @@ use crate::{GtidList, GtidSet, Incarnation, Lsn, Position};
 
 /// What a session wrote and saw, in terms that other processes understand.
 ///
-/// This is the content only: whoever hands it out signs it, or the one who
-/// brings it back may have made it up.
+/// This is the content only. The code that hands it out must sign it. Otherwise, the client that
+/// returns it may have made it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CausalToken {
-    /// When it was made, from the Unix epoch; in whole seconds once written.
+    /// When the token was made, since the Unix epoch. Encoding keeps whole seconds only.
     pub issued: Duration,
-    /// What happened before.
+    /// What happened before the token was made.
     pub past: Past,
 }
 
 /// What happened before a [`CausalToken`] was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Past {
-    /// Data hold all of it that hold the position, and that either come from the
-    /// server or hold what the primary has by now.
+    /// A server has all of this past if it covers `position`, and is either the marked `server` or
+    /// covers what the primary has by now.
     Known {
-        /// What was written, and what was seen on the primary.
+        /// Covers what the session wrote, and what it saw on the primary.
         position: Option<Position>,
-        /// The one replica that showed what was seen. It never goes back.
+        /// The one replica that showed what the session saw. It never goes back in time.
         server: Option<ServerMark>,
     },
-    /// Something, and no position of it is known: data hold it that hold what the
-    /// primary has by now.
+    /// Something happened, but its position is unknown. A server has it if the server covers what
+    /// the primary has by now.
     Unknown,
 }
 
-/// Marks one run of one server, as any process that observes it can.
+/// Marks one run of one server. Every process that observes the run derives the same mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerMark(u64);
 
 impl ServerMark {
-    /// The mark of that run.
+    /// The mark of the run `incarnation`.
     ///
-    /// FNV-1a: it must be the same in every process and version, and need not
-    /// withstand anybody, because tokens are signed.
+    /// The hash is FNV-1a. It must be the same in every process and version. It need not resist
+    /// attackers, because tokens are signed.
     #[must_use]
     pub fn of(incarnation: &Incarnation) -> Self {
         let hash = incarnation.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -67,20 +68,19 @@ impl ServerMark {
     }
 }
 
-/// Why bytes are no token.
+/// Why bytes are not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecodeTokenError {
-    /// It was written by another version of sealane, in a form of this number.
+    /// Another version of sealane wrote the bytes, in the format with this number.
     Version(u8),
-    /// It is none.
+    /// The bytes are malformed.
     Malformed,
 }
 
-/// The form that [`CausalToken::encode`] writes.
+/// The format that [`CausalToken::encode`] writes.
 const VERSION: u8 = 1;
-/// A longer position is not written: tokens travel in headers and cookies, of
-/// which browsers take 4096 bytes. Only GTID sets of many sources or many gaps
-/// are longer.
+/// A longer position is not written, because tokens travel in headers and cookies, and browsers
+/// limit a cookie to 4096 bytes. Only GTID sets with many sources or many gaps are longer.
 const MAX_POSITION_BYTES: usize = 1024;
 
 const UNKNOWN: u8 = 0;
@@ -89,20 +89,21 @@ const CURRENT: u8 = 2;
 const WAL: u8 = 3;
 const GTID_SET: u8 = 4;
 const GTID_LIST: u8 = 5;
-/// Added to the kind when a server follows.
+/// Added to the kind if a server follows.
 const WITH_SERVER: u8 = 0x80;
 
 impl CausalToken {
-    /// What both say. Where two positions do not compare, or two servers have
-    /// shown something, all that is known is that it has happened.
+    /// A token for both pasts. If the two positions do not compare, or two different servers have
+    /// shown something, only the fact that something happened is left ([`Past::Unknown`]).
     #[must_use]
     pub fn merge(&self, other: &CausalToken) -> CausalToken {
         let issued = self.issued.max(other.issued);
         CausalToken { issued, past: self.past.merge(&other.past).unwrap_or(Past::Unknown) }
     }
 
-    /// The one whose position is on the later timeline, and of one timeline covers the other's:
-    /// for two that tell of a failover. What the other one says besides is not in it.
+    /// The token whose position is on the later timeline or, on one timeline, covers the other
+    /// position. Use it for two tokens that both know of a failover. Nothing else from the other
+    /// token is kept.
     #[must_use]
     pub fn later<'t>(&'t self, other: &'t CausalToken) -> &'t CausalToken {
         let (Some(ours), Some(theirs)) = (self.past.position(), other.past.position()) else {
@@ -115,7 +116,7 @@ impl CausalToken {
         if is_later { self } else { other }
     }
 
-    /// As bytes: the version, the kind, the time, the server, the position.
+    /// Encodes the token as bytes: the version, the kind, the time, the server, the position.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, UNKNOWN];
@@ -133,10 +134,10 @@ impl CausalToken {
         bytes
     }
 
-    /// The opposite of [`encode`](Self::encode).
+    /// The inverse of [`encode`](Self::encode).
     ///
     /// # Errors
-    /// The bytes are no token, or one of another version.
+    /// The bytes are not a token, or another version wrote them.
     pub fn decode(bytes: &[u8]) -> Result<CausalToken, DecodeTokenError> {
         match bytes.first() {
             Some(&VERSION) => decode(&bytes[1..]).ok_or(DecodeTokenError::Malformed),
@@ -154,7 +155,7 @@ impl Past {
         }
     }
 
-    /// `None` if nothing is known of both together.
+    /// Joins both pasts. `None` if no known past covers both.
     fn merge(&self, other: &Past) -> Option<Past> {
         let (Past::Known { position, server }, Past::Known { position: other, server: mark }) =
             (self, other)
@@ -168,7 +169,7 @@ impl Past {
     }
 }
 
-/// Both, if there are two; `None` if they do not go together.
+/// Joins two values if both are present. `None` if they cannot be joined.
 fn join<T: Clone>(
     one: Option<&T>,
     other: Option<&T>,
@@ -180,7 +181,7 @@ fn join<T: Clone>(
     }
 }
 
-/// `None` if it cannot be taken along.
+/// `None` if the position cannot be carried in a token.
 fn encode_position(position: Option<&Position>) -> Option<(u8, Vec<u8>)> {
     let (kind, bytes) = match position {
         None => (NO_POSITION, Vec::new()),
@@ -193,13 +194,13 @@ fn encode_position(position: Option<&Position>) -> Option<(u8, Vec<u8>)> {
         }
         Some(Position::GtidSet(set)) => (GTID_SET, set.to_string().into_bytes()),
         Some(Position::GtidList(list)) => (GTID_LIST, list.to_string().into_bytes()),
-        // It says nothing to anybody else.
+        // An opaque position means nothing to another process.
         Some(Position::Opaque) => return None,
     };
     (bytes.len() <= MAX_POSITION_BYTES).then_some((kind, bytes))
 }
 
-/// What follows the version.
+/// Decodes the bytes after the version.
 fn decode(bytes: &[u8]) -> Option<CausalToken> {
     let (kind, bytes) = bytes.split_first()?;
     let (issued, bytes) = number(bytes)?;
@@ -285,7 +286,7 @@ mod tests {
             .prop_map(|(past, issued)| CausalToken { issued: Duration::from_secs(issued), past })
     }
 
-    /// Whether whoever may serve `later` may serve `earlier`.
+    /// Whether every server that may serve `later` may also serve `earlier`.
     fn asks_for_no_less(later: &Past, earlier: &Past) -> bool {
         let (
             Past::Known { position: new, server: new_mark },
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_the_same_for_ever() {
-        // Written down: tokens of one version must be read by the next.
+        // Fixed in the test, because the next version must read the tokens of this one.
         assert_eq!(ServerMark::of(&Incarnation::new("a")), ServerMark(0xaf63_dc4c_8601_ec8c));
     }
 }

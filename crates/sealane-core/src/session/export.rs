@@ -11,7 +11,7 @@ pub struct Export {
     /// The token needs a position of the primary that contains every write up to this stamp.
     /// [`WriteStamp::NONE`] if nothing happened.
     pub stamp: WriteStamp,
-    /// The replica that showed everything else.
+    /// The replica that showed everything else that the session saw.
     pub server: Option<ServerMark>,
 }
 
@@ -51,8 +51,8 @@ impl SessionView {
             .find_map(|(_, state)| state.incarnation.as_ref().map(ServerMark::of))
     }
 
-    /// Raises the stamp so that its position also contains what was carried here. Then one position
-    /// says everything.
+    /// Raises the stamp so that its position also contains the carried one. One position then
+    /// covers everything.
     fn anchored(&self, stamp: WriteStamp) -> WriteStamp {
         match self.carried() {
             Some(carried) if stamp > WriteStamp::NONE => stamp.max(carried.stamp),

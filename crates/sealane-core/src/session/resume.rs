@@ -1,33 +1,33 @@
-//! A session that goes on where another process left it.
+//! Resuming a session where another process left it.
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering};
 
 use super::{Carried, Others, READS_BEFORE_WAITING, Seen, Session, export::marked};
 use crate::{Past, TableSet, Topology, WriteClock, topology::Parting};
 
-/// Why the past that a token tells of is not that of this cluster.
+/// Why the past in a token does not fit this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PastMismatch {
-    /// It is a past of other data.
+    /// The past belongs to other data.
     OtherSystem,
-    /// A failover has ended the timeline that it is of: what it tells of may be lost.
+    /// The past is on a timeline that a failover has ended, so it may be lost.
     BeforeFailover,
-    /// It is of a timeline that nobody here has seen yet; without timelines, of a server that the
-    /// primary here has not heard of.
+    /// The past is on a timeline that this process has not seen yet. Without timelines: it names a
+    /// server that the primary here has not heard of.
     NewerTimeline {
-        /// That timeline, or a number for that server.
+        /// The token's timeline, or a number for that server.
         theirs: u32,
-        /// The primary's timeline, or how many histories have ended here.
+        /// The primary's timeline, or the number of histories that have ended here.
         ours: u32,
     },
 }
 
 impl Past {
-    /// Whether this can be the past of a session on this cluster. Before anything
-    /// is known of the primary, it can.
+    /// Checks whether a session on this cluster can have this past. While nothing is known of the
+    /// primary, every past is accepted.
     ///
     /// # Errors
-    /// It cannot.
+    /// The session cannot have this past, for the returned reason.
     pub fn check(&self, topology: &Topology) -> Result<(), PastMismatch> {
         let (Past::Known { position: Some(position), .. }, Some(ours)) =
             (self, topology.current_position())
@@ -54,11 +54,11 @@ impl Past {
 }
 
 impl Session {
-    /// A session that reads nothing older than what the primary has by now: for a
-    /// past that is not known.
+    /// A session that reads nothing older than what the primary has by now. It is for an unknown
+    /// past.
     ///
-    /// Its first read waits for the proof instead of running on the primary: such a session often
-    /// has no second one, and anybody can have many of them begun.
+    /// Its first read waits for the proof instead of running on the primary. Such a session often
+    /// ends after its first read, and anybody can start many such sessions.
     #[must_use]
     pub fn anew(clock: &WriteClock) -> Self {
         let session = Session::own();
@@ -68,7 +68,7 @@ impl Session {
         session
     }
 
-    /// A session with this past, all of which happened before the call.
+    /// A session with this past. Everything in `past` happened before the call.
     #[must_use]
     pub fn resume(past: &Past, topology: &Topology, clock: &WriteClock) -> Self {
         let Past::Known { position, server } = past else {
@@ -79,12 +79,12 @@ impl Session {
             let is_unseen = matches!(topology.parting(position), Parting::Unseen { .. });
             let (position, stamp) = (position.clone(), clock.tick());
             let carried = Carried { position, stamp, server: *server, is_unseen };
-            // It is empty, so this cannot fail.
+            // `carried` is still empty, so this cannot fail.
             let _ = session.carried.set(Arc::new(carried));
         }
         if let Some(mark) = server {
-            // Drawn now, the stamp covers what any replica had by then. If the server is
-            // not one of ours, that is what everybody has to hold.
+            // The stamp is drawn now, so it covers what any replica had by then. If the server is
+            // not one of this topology's, every server must cover the stamp.
             let seen = Seen::new(marked(topology, *mark), clock.tick());
             session.seen.store(seen.word(), Ordering::Release);
         }
@@ -93,8 +93,9 @@ impl Session {
 }
 
 impl Session {
-    /// Tells the shared session, which is this one or stands beside this one, what `resumed` has
-    /// brought along. Its token was accepted. From now on reads through the shared session do not miss it, if they wait for other sessions at all.
+    /// Tells the shared session (this one, or the one beside it) which position `resumed` has
+    /// brought along. The token of `resumed` must have been accepted. From now on, reads through
+    /// the shared session do not miss that past, unless they do not wait for other sessions at all.
     ///
     /// A past from after a failover that `topology` does not show yet is left out.
     pub fn hear_of(&self, resumed: &Session, topology: &Topology, clock: &WriteClock) {
@@ -103,7 +104,7 @@ impl Session {
         match resumed.carried() {
             Some(carried) if carried.awaits_failover(topology) => {}
             Some(carried) => others.bring(carried, topology, clock),
-            // All that is known of its past is that there is one.
+            // The session began anew: its past exists, but nothing else is known of it.
             None if resumed.is_anew.load(Ordering::Relaxed) => {
                 others.written.note(clock.tick(), &TableSet::WHOLE);
             }
@@ -113,11 +114,11 @@ impl Session {
 }
 
 impl Others {
-    /// Keeps a position that contains `carried` and what was brought before.
+    /// Keeps a position that contains `carried` and all positions brought before.
     fn bring(&self, carried: &Arc<Carried>, topology: &Topology, clock: &WriteClock) {
         self.brought.rcu(|known| {
             let Some(known) = known else { return Some(Arc::clone(carried)) };
-            // Numbers of a history that has ended may be used again.
+            // A sequence number of an ended history may be used again.
             let is_alive = topology.parting(&known.position) == Parting::None;
             if is_alive && known.position.covers(&carried.position) {
                 return Some(Arc::clone(known));
@@ -126,7 +127,8 @@ impl Others {
             let position = match both {
                 Some(both) => both,
                 None => {
-                    // Of another history. A stamp stands for the older one.
+                    // The two positions belong to different histories. A stamp stands for the older
+                    // one.
                     self.written.note(clock.tick(), &TableSet::WHOLE);
                     carried.position.clone()
                 }
@@ -171,7 +173,7 @@ mod tests {
     }
 
     impl Process {
-        /// Everybody is at position 100 of timeline 1.
+        /// All servers are at position 100 of timeline 1.
         fn new() -> Self {
             let mut process = Process::unobserved();
             (0..3).for_each(|index| process.observe(index, 100));
@@ -254,12 +256,12 @@ mod tests {
         here.observe(0, 150);
         let resumed = there.resume(&here.past_of(&session));
         assert_eq!(there.serves(&resumed), [0; 0]);
-        // No sample of the primary is needed for it.
+        // This needs no sample of the primary.
         there.observe(2, 150);
         assert_eq!(there.serves(&resumed), [2]);
     }
 
-    /// A MariaDB server with this number, and a replica of it.
+    /// A MariaDB primary with this server number, and a replica of it.
     fn mariadb(server: u32, primary: &str, passed: &str, replica: &str) -> Process {
         let mut process = Process::unobserved();
         let list = |text: &str| Position::GtidList(text.parse().unwrap());
@@ -291,7 +293,7 @@ mod tests {
             assert_eq!(of_list(known).check(there.topology()), Ok(()), "{known}");
             assert_eq!(there.serves(&there.resume(&of_list(known))), [1], "{known}");
         }
-        // It may have been made a moment ago.
+        // The transaction may have been committed a moment ago.
         assert_eq!(of_list("0-3-207").check(there.topology()), Ok(()));
         assert_eq!(there.serves(&there.resume(&of_list("0-3-207"))), [0; 0]);
     }
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn a_token_of_what_was_lost_here_is_from_before_a_failover() {
         let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-90");
-        // It comes back without the end of its log.
+        // The server comes back without the end of its log.
         there.run = 2;
         there.ancestry = Some(Ancestry::mariadb(2, "0-1-100,0-2-105").unwrap());
         there.observe_at(0, Position::GtidList("0-2-105".parse().unwrap()));
@@ -331,7 +333,7 @@ mod tests {
         bring(&there, 100, 1);
         assert_eq!(there.serves(&shared), [1, 2]);
         assert!(!shared.is_stray(&TableSet::WHOLE, 0, there.topology()));
-        // Of a timeline that nobody here has seen: everybody would wait for it.
+        // This process has not seen that timeline: every user would wait for it.
         bring(&there, 500, 2);
         assert_eq!(there.serves(&shared), [1, 2]);
         bring(&there, 150, 1);
@@ -342,7 +344,7 @@ mod tests {
         there.observe(2, 150);
         assert_eq!(there.serves(&shared), [2]);
         assert_eq!(there.serves(&shared.fork()), [2]);
-        // Of its own past, a token says nothing.
+        // A token of the shared session does not carry what resumed sessions brought.
         let nothing = Export { stamp: WriteStamp::NONE, server: None };
         assert_eq!(shared.view().export(there.topology()), Some(nothing));
         there.observe(1, 150);
@@ -492,7 +494,7 @@ mod tests {
         let later = there.resume(&past(140, 2)).view();
         session.merge(&later, there.topology(), &there.clock);
         assert!(session.awaits_failover(there.topology()));
-        // The old primary has nothing of what was written after it.
+        // The old primary has nothing that was written after the failover.
         there.observe(0, 150);
         there.observe(1, 150);
         assert_eq!(there.serves(&session), [0; 0]);

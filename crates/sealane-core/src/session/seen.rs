@@ -3,15 +3,15 @@
 //! The word holds a stamp and a server, so that both change in one atomic step. This needs no lock,
 //! and a reader never gets the server of one read with the stamp of another.
 //!
-//! The word has no room for an endpoint and its run. But runs are numbered over all endpoints
+//! The word has no room for both an endpoint and its run. But runs are numbered over all endpoints
 //! together ([`EndpointState::run`](crate::EndpointState::run)), so a run's number alone identifies
-//! the server. After 65,535 runs a process can no longer store the numbers of later ones. A session
-//! then remembers no server, and every server must cover its stamp. This costs reads on the
-//! primary; a confusion of two runs would break the promise.
+//! the server. After 65,535 runs the numbers no longer fit. A session then remembers no server, and
+//! every server must cover the session's stamp. This costs reads on the primary. Confusing two runs
+//! would be worse: it would break the promise.
 //!
-//! Rejected: storing only some bits of the number (after 256 restarts a crashed replica would count
-//! as the same run again). Rejected: two words written one after the other with a version number (a
-//! lock under another name).
+//! Rejected: storing only some bits of the number. After 256 restarts, a crashed replica would
+//! count as the same run again. Rejected: two words written one after the other with a version
+//! number. That is a lock under another name.
 
 use super::Server;
 use crate::WriteStamp;
@@ -46,14 +46,14 @@ impl Seen {
         WriteStamp::from_number(self.0 >> SERVER_BITS)
     }
 
-    /// Whether `server` holds everything seen, whatever it covers.
+    /// Whether `server` holds everything seen, whichever stamp it covers.
     pub(super) fn is_on(self, server: Server) -> bool {
         let number = number(server);
         number != 0 && self.0 & SERVER == number
     }
 
-    /// What both have seen together. If both have seen it on one server, this server holds
-    /// everything. On two servers, neither is proved to hold everything.
+    /// What both have seen together. If both have seen it on one server, that server holds
+    /// everything. If they have seen it on two servers, neither is proved to hold everything.
     pub(super) fn with(self, other: Seen) -> Seen {
         let nothing = Seen::default();
         if self == nothing || other == nothing {

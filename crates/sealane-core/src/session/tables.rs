@@ -1,20 +1,23 @@
 //! The newest write to each table.
 //!
-//! There is a stamp for each of 256 slots of table names (`TableSet`): no lock, no growth, and a
-//! collision costs a read on the primary. What a read touches is in its cached classification.
-//! What a write touches is read off its tokens (plain texts only), and widened by the catalog:
-//! tables that inheritance connects are one family.
+//! Each of 256 slots of table names (`TableSet`) has its own stamp. This needs no lock and no
+//! growth, and a collision only costs a read on the primary. The tables of a read come from its
+//! cached classification. The tables of a write come from its tokens (plain texts only), and the
+//! catalog widens them: tables connected by inheritance are one family.
 //!
 //! Any doubt means all tables:
-//! - While a statement or transaction runs that may change the schema, every read reads all tables
-//!   and every write writes all of them.
-//! - A write has written all tables if the catalog has changed between its beginning and its end.
-//! - So has every write before a change: its tables were told apart by other rules.
-//! - A change whose end nobody heard of counts as running for a minute more: it may wait for a
-//!   lock on the server.
+//! - While a statement or transaction runs that may change the schema, every read counts as reading
+//!   all tables and every write as writing all tables.
+//! - If the catalog changes between the beginning and the end of a write, the write counts for all
+//!   tables.
+//! - Every write before a schema change counts for all tables, because its tables were determined
+//!   by the old schema.
+//! - A schema change whose end was not observed counts as running for one more minute, because it
+//!   may be waiting for a lock on the server.
 //!
-//! Temporary tables are no change, for nobody else sees them. A transaction that makes one has
-//! written anything: a default of its columns may call something that writes elsewhere.
+//! Creating a temporary table is not a schema change, because nobody else sees the table. But a
+//! transaction that creates one counts as writing all tables: the default of a column may call a
+//! function that writes elsewhere.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{TableSet, WriteStamp, statement::SLOTS};
 
 /// Which writes the reads of a shared handle wait for. A session of one user always waits for all
-/// its writes.
+/// of its own writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -58,7 +61,7 @@ impl Writes {
         self.tables.is_some()
     }
 
-    /// Tells tables apart by `catalog` from now on.
+    /// Determines tables by generation `catalog` from now on.
     pub(super) fn tell_by(&self, catalog: u64) {
         if let Some(tables) = &self.tables {
             tables.tell_by(catalog, &self.newest);

@@ -3,12 +3,12 @@
 //! A connection or a transaction may be handed out as a foreign type, and sealane does not see what
 //! is done with it. While it is in use, each plan of the session must assume that the session has
 //! just written or seen something there. It may be in use until the moment when it is given back,
-//! so the next plan afterwards assumes this once more. All of this is rare: usually it costs a plan
+//! so the next plan afterwards assumes this once more. All of this is rare. Usually it costs a plan
 //! one atomic load.
 //!
-//! The end of an executor of SeaORM's cannot be seen, so it counts for a second. (Rejected:
-//! SeaORM's metric callback on a connection of each session. It hears of statements, not of
-//! commits.)
+//! sealane cannot see the end of a SeaORM executor, so such an executor counts as in use for one
+//! second. Rejected: SeaORM's metric callback on a connection of each session. It hears of
+//! statements, but not of commits.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -61,8 +61,8 @@ impl Drop for Lent {
 impl Session {
     /// Announces a transaction on `server` whose answers are not observed here. Until the guard is
     /// dropped, each plan of this session assumes that the session has just seen something on
-    /// `server`. So the session does not go back in time beside its own transaction. `is_primary`:
-    /// whether the server was the primary when the transaction began.
+    /// `server`. So the session does not go back in time relative to its own transaction.
+    /// `is_primary` tells whether the server was the primary when the transaction began.
     ///
     /// A shared session ignores this, because it promises no order of its users' reads. It learns
     /// of the transaction's writes at the end, as always.
@@ -72,8 +72,8 @@ impl Session {
         }
         let loan = Arc::new(Loan { server, is_primary, is_over: AtomicBool::new(false) });
         self.unwatched.change(|open| {
-            // The new loan records a later stamp on the same server. This covers the loans there
-            // that are over.
+            // The new loan records a later stamp on the same server, so it covers the finished
+            // loans there.
             open.lent.retain(|it| {
                 let same = (it.server, it.is_primary) == (loan.server, loan.is_primary);
                 !(same && it.is_over.load(Ordering::Acquire))
@@ -107,18 +107,18 @@ impl Session {
         if !self.is_unwatched() {
             return;
         }
-        // All of this happens under one lock: a thread that finds nothing open finds everything
+        // One lock covers all of this. So a thread that finds nothing open also finds everything
         // recorded.
         self.unwatched.change(|open| {
             let failover = open.failover.take_if(|it| !it.awaits_failover(topology));
             if failover.is_some() || open.writing_until.is_some() {
-                // The shared session has its own entry, so it is not told here.
+                // The shared session has its own entry, so this write is not reported to it.
                 self.written.note(clock.tick(), &TableSet::WHOLE);
             }
             open.writing_until = open.writing_until.filter(|until| now < *until);
             open.lent.retain(|loan| {
-                // Read before recording: a loan that ends in the meantime is recorded once more by
-                // the next plan.
+                // Read before recording: if the loan ends in the meantime, the next plan records it
+                // once more.
                 let is_over = loan.is_over.load(Ordering::Acquire);
                 self.saw_unplanned(loan.server, loan.is_primary, clock);
                 !is_over

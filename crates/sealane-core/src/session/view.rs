@@ -16,8 +16,8 @@ pub struct SessionView {
 /// What a session wrote and saw in another process.
 ///
 /// A server holds all of this if it covers `position`, or if it covers `stamp`. The stamp is drawn
-/// when the position arrives here; a position of the primary sampled later contains everything that
-/// the primary had answered before. The first test needs no new sample. The second is one
+/// when the position arrives here. A position of the primary sampled later contains everything that
+/// the primary had answered before. The position test needs no new sample. The stamp test is one
 /// comparison, and it still works if a failover has lost the position. But the stamp proves nothing
 /// about data on an older timeline, because that data was sampled from the previous primary.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Carried {
     pub stamp: WriteStamp,
     /// The replica that had shown more than the position in the other process.
     pub server: Option<ServerMark>,
-    /// When it arrived, it was of a history that was not seen here yet, and positions do not number
-    /// histories.
+    /// Whether the position was of a history unknown here when it arrived, on an engine whose
+    /// positions do not number histories.
     pub(super) is_unseen: bool,
 }
 
@@ -66,7 +66,8 @@ impl SessionView {
         self.seen.is_on(server)
     }
 
-    /// Whether a server that covers `stamp` has all of it, whichever server that is. Most have.
+    /// Whether any server that covers `stamp` has everything that this session needs, whichever
+    /// server it is. Usually true.
     #[inline]
     pub(crate) fn is_within(&self, stamp: WriteStamp) -> bool {
         self.carried.is_none() && self.written <= stamp && self.seen.stamp() <= stamp
@@ -81,7 +82,7 @@ impl SessionView {
 
     /// The stamp that the primary must be proved to show ([`Topology::shown`]), because it may show
     /// less than the session has seen on a replica. `None` if this is proved already, or if the
-    /// primary does not report it.
+    /// primary does not report what it shows.
     #[must_use]
     pub fn ahead_of_primary(&self, topology: &Topology) -> Option<WriteStamp> {
         let shown = topology.shown()?;
@@ -97,27 +98,28 @@ impl SessionView {
         state.covered >= self.written && self.missing(state).is_none()
     }
 
-    /// The stamp that would prove that an endpoint in this state holds what was carried here;
-    /// `None` if this is proved already.
+    /// The stamp that would prove that an endpoint in this state holds the carried position. `None`
+    /// if nothing is carried, or if this is proved already.
     pub(crate) fn missing(&self, state: &EndpointState) -> Option<WriteStamp> {
         self.carried.as_deref().filter(|carried| !carried.is_held_by(state)).map(|it| it.stamp)
     }
 }
 
 impl Carried {
-    /// Whether an endpoint in this state is proved to hold it.
+    /// Whether an endpoint in this state is proved to hold the carried position.
     fn is_held_by(&self, state: &EndpointState) -> bool {
         let ours = state.position.as_ref();
         if self.is_unseen {
-            // A number of another server, or a sample of a primary that was replaced, proves nothing.
+            // Neither a sequence number of another server nor a sample of a replaced primary proves
+            // anything.
             return ours.is_some_and(|ours| ours.has_same(&self.position));
         }
-        // The cheaper one first.
+        // The cheaper test comes first.
         (state.covered >= self.stamp && !self.is_after_failover(ours))
             || ours.is_some_and(|ours| ours.covers(&self.position))
     }
 
-    /// Whether a replica in use is not proved to hold it.
+    /// Whether some replica in use is not proved to hold the carried position.
     pub(super) fn is_missed_on_replicas(&self, topology: &Topology) -> bool {
         topology.states(topology.replicas_in_use()).any(|state| !self.is_held_by(state))
     }

@@ -4,8 +4,8 @@
 /// writes. This sometimes sends a read to the primary, but it is never wrong.
 pub(crate) const SLOTS: usize = 256;
 
-/// The tables that a statement reads or writes, each as one of 256 slots; or all tables, if they
-/// are not known.
+/// The tables that a statement reads or writes, each as one of 256 slots. If the tables are
+/// unknown, the set stands for all tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSet {
     slots: [u64; SLOTS / 64],

@@ -22,7 +22,7 @@ impl TableName {
         Self { schema: schema.map(Into::into), name: name.into() }
     }
 
-    /// The same without copying its parts.
+    /// The same as [`new`](Self::new), without copying the parts.
     #[must_use]
     pub fn from_parts(schema: Option<Box<str>>, name: Box<str>) -> Self {
         Self { schema, name }

@@ -1,15 +1,15 @@
 //! The state of an endpoint in one word.
 //!
-//! A replica that lags serves eventual reads only when there is no better one, and then the best
-//! two do. A replica on an old timeline cannot catch up before it is pointed to the new primary.
-//! It serves eventual reads when there is no other replica at all, and no other reads. An endpoint
-//! that leads elsewhere (foreign, another database, the same server) serves nothing.
+//! A lagging replica serves eventual reads only if there is no better replica, and then the best
+//! two of them do. A replica on an old timeline cannot catch up before it is pointed to the new
+//! primary. It serves eventual reads if there is no other replica at all, and never other reads. An
+//! endpoint that leads elsewhere (foreign, another database, the same server) serves nothing.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The state of an endpoint: the worst of all that is wrong with it.
+/// The state of an endpoint: the worst of its faults.
 ///
 /// A [`Topology`](crate::Topology) shows it, and events report its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ pub struct Database {
     /// Its name.
     pub name: Arc<str>,
     /// Its number, if the engine has one that replicas share (PostgreSQL's `oid`). A database that
-    /// was dropped and created again has a new number.
+    /// is dropped and created again gets a new number.
     pub number: Option<u64>,
 }
 

@@ -7,12 +7,13 @@ use serde::{Serialize, Serializer};
 /// The most endpoints that one topology can hold at a time: a set of them is one word.
 pub const MAX_ENDPOINTS: usize = 64;
 
-/// The number of an endpoint in this process. The configured ones are numbered from 0; one that
-/// is added later gets a higher number than all before it. No number is used twice, so what is
-/// remembered of a removed endpoint is never taken for something about another one.
+/// The number of an endpoint in this process. The configured endpoints are numbered from 0. An
+/// endpoint added later gets a higher number than all before it. No number is used twice, so what
+/// is remembered of a removed endpoint is never attributed to another one.
 ///
-/// Tables with one entry per endpoint, and sets, are indexed by its *place*. Two endpoints of one
-/// topology never share a place, but an endpoint may get the place of one that was removed before.
+/// Tables with one entry per endpoint, and sets, are indexed by the endpoint's *place*. Two
+/// endpoints of one topology never share a place, but a new endpoint may get the place of a removed
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EndpointId(u32);
@@ -33,7 +34,7 @@ impl EndpointId {
         self.0 as usize % MAX_ENDPOINTS
     }
 
-    /// The number after this one; `None` after the last one that there is.
+    /// The next number; `None` after the largest number.
     pub(super) fn next(self) -> Option<EndpointId> {
         self.0.checked_add(1).map(EndpointId)
     }
@@ -41,17 +42,17 @@ impl EndpointId {
 
 /// A moment in the order in which endpoints are added.
 ///
-/// A set of endpoints holds places, and the place of a removed endpoint may be given to a new one.
-/// Whoever keeps a set for longer than the topology that it was made from keeps the horizon of that
-/// topology with it, so that no new endpoint is taken for an old one.
+/// A set of endpoints holds places, and a new endpoint may get the place of a removed one. Code
+/// that keeps a set for longer than the topology from which the set was made must also keep that
+/// topology's horizon. Then no new endpoint is mistaken for an old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon(pub(super) Option<EndpointId>);
 
 impl Horizon {
-    /// No endpoint is later.
+    /// Includes every endpoint.
     pub const NEVER: Horizon = Horizon(None);
 
-    /// Whether `id` was added before.
+    /// Whether `id` was added before this horizon.
     #[must_use]
     pub fn includes(self, id: EndpointId) -> bool {
         self.0.is_none_or(|next| id < next)
@@ -79,12 +80,12 @@ struct Configured {
     is_subscriber: bool,
 }
 
-/// The largest share of an endpoint, relative to one of weight 1.
+/// The largest weight: the share of an endpoint relative to one of weight 1.
 const MAX_WEIGHT: u32 = 1_000;
 
 impl Endpoint {
-    /// An endpoint at `address` (`host:port` or a file, never with credentials). Everything that
-    /// people read calls it `name`. It is in no group and in no zone, has no tags, and weight 1.
+    /// An endpoint at `address` (`host:port` or a file, never with credentials). Plans, events and
+    /// logs call it `name`. It has no group, no zone and no tags, and weight 1.
     pub fn new(name: impl Into<String>, address: impl Into<String>) -> Self {
         let (name, address) = (name.into(), address.into());
         let configured = Configured {
@@ -120,15 +121,15 @@ impl Endpoint {
         self
     }
 
-    /// The same endpoint as a logical subscriber: it lacks what is not published.
+    /// The same endpoint as a logical subscriber, which lacks everything that is not published.
     #[must_use]
     pub fn as_subscriber(mut self) -> Self {
         Arc::make_mut(&mut self.0).is_subscriber = true;
         self
     }
 
-    /// The same endpoint with its share of the reads, relative to the other weights: 1 to 1,000. What
-    /// is beyond counts as the nearest of these.
+    /// The same endpoint with this weight: its share of the reads relative to the other weights,
+    /// from 1 to 1,000. A value outside this range is clamped.
     #[must_use]
     pub fn with_weight(mut self, weight: u32) -> Self {
         Arc::make_mut(&mut self.0).weight = weight.clamp(1, MAX_WEIGHT);
@@ -147,31 +148,31 @@ impl Endpoint {
         &self.0.address
     }
 
-    /// The group of replicas that it belongs to.
+    /// The group of replicas that the endpoint belongs to.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.0.group.as_deref()
     }
 
-    /// The zone that it is in.
+    /// The zone that the endpoint is in.
     #[must_use]
     pub fn zone(&self) -> Option<&str> {
         self.0.zone.as_deref()
     }
 
-    /// Whether it carries `tag`.
+    /// Whether the endpoint carries `tag`.
     #[must_use]
     pub fn has_tag(&self, tag: &str) -> bool {
         self.0.tags.iter().any(|it| **it == *tag)
     }
 
-    /// Whether it is a logical subscriber.
+    /// Whether the endpoint is a logical subscriber.
     #[must_use]
     pub fn is_subscriber(&self) -> bool {
         self.0.is_subscriber
     }
 
-    /// Its share of the reads, relative to the other weights; at least 1.
+    /// The endpoint's share of the reads, relative to the other weights; at least 1.
     #[must_use]
     pub fn weight(&self) -> u32 {
         self.0.weight
@@ -186,8 +187,8 @@ impl Serialize for Endpoint {
 
 /// A set of endpoints in one machine word, so that planning allocates nothing.
 ///
-/// The set holds places. So it belongs to the topology that it was made from, which also gives its
-/// members: [`Topology::members`](crate::Topology::members).
+/// A set holds places, so it belongs to the topology from which it was made. That topology also
+/// gives the set's members: [`Topology::members`](crate::Topology::members).
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndpointSet(u64);
 

@@ -22,7 +22,7 @@ pub enum Event {
     Removed {
         /// The endpoint.
         endpoint: EndpointId,
-        /// Its name: no topology has it any more.
+        /// Its name, because no topology has the endpoint any more.
         name: String,
     },
     /// An endpoint is being drained: it gets no new statements.
@@ -48,7 +48,7 @@ pub enum Event {
     Down {
         /// The endpoint.
         endpoint: EndpointId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// An endpoint answers again after it was down. It is used only after it has answered for a
@@ -132,7 +132,7 @@ pub enum Event {
         primary: Option<EndpointId>,
     },
     /// All endpoints that answer hold another system's data, and our data was not seen for a long
-    /// time. From now on that system is served. Nothing that was proved before holds.
+    /// time. From now on, that system is served. Every earlier proof is void.
     Replaced {
         /// The primary of that system.
         primary: EndpointId,
@@ -171,7 +171,7 @@ impl Event {
         fmt::from_fn(move |f| self.tell(f, name))
     }
 
-    /// Whether something is wrong, so that a person should look at it.
+    /// Whether the event reports a problem that a person should look at.
     #[must_use]
     pub fn is_trouble(&self) -> bool {
         match self {
@@ -200,7 +200,8 @@ impl Event {
         }
     }
 
-    /// An endpoint that comes or goes is told by its name: it may be gone by now.
+    /// Writes a membership event with the endpoint's stored name, because the endpoint may be gone
+    /// by now.
     fn tell_membership(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Added { name, .. } => write!(f, "{} was added", printable(name)),
@@ -213,7 +214,7 @@ impl Event {
         }
     }
 
-    /// What an address leads to.
+    /// Writes an event about the server or database that an address leads to.
     fn tell_identity<N: fmt::Display>(
         &self,
         f: &mut fmt::Formatter<'_>,

@@ -1,17 +1,17 @@
 //! Decides when an endpoint goes out of use and when it may come back.
 //!
-//! A server that fails now and then must not be dropped for one lost packet (if the application
-//! configures this), and it must not come back with its first answer: each return sends it a share
+//! A server that fails now and then should not be dropped for one lost packet (if the application
+//! configures this). It must also not come back with its first answer: each return sends it a share
 //! of all reads, and each loss costs some caller a retry. So going down and coming back have
 //! separate thresholds, and an endpoint that soon goes down again stays away longer each time.
 //!
-//! Rejected: one score with one threshold (it flaps around it), and a fixed
-//! time out of use (too long after a hiccup, too short for a server that dies
-//! under load again and again).
+//! Rejected: one score with one threshold (the endpoint flaps around the threshold), and a fixed
+//! time out of use (too long after a hiccup, too short for a server that dies under load again and
+//! again).
 //!
-//! A failure takes an endpoint out of use at once, and the next answer brings it back: it may have
-//! been one connection. Failures in a row, or their rate, count as having been down. A primary is
-//! never held back.
+//! A single failure takes an endpoint out of use at once, and the next answer brings it back,
+//! because the failure may concern one connection only. Only several failures in a row, or a high
+//! failure rate, count as having been down. A primary is never held back.
 
 use std::time::Duration;
 
@@ -55,23 +55,23 @@ pub struct HealthPolicy {
     pub back_off_cap: Duration,
     /// After this time in use, earlier downs are forgotten.
     pub forgiven_after: Duration,
-    /// A replica whose lag exceeds this counts as lagging.
+    /// A replica whose lag exceeds this limit counts as lagging.
     pub lagging_above: Duration,
-    /// A replica stops lagging when its lag is at most this, and at most the limit above.
+    /// A replica stops lagging once its lag is at most this, and at most `lagging_above`.
     pub lagging_until: Duration,
-    /// Another system is served if no endpoint has shown our data for this long, and all endpoints
-    /// that answer (more than half) hold that system's data, with one primary.
+    /// Another system is served if no endpoint has shown our data for this long, and if all
+    /// endpoints that answer (more than half of all) hold that system's data, with one primary.
     pub replaced_after: Duration,
 }
 
 impl Default for HealthPolicy {
     fn default() -> Self {
         HealthPolicy {
-            // Reads go to other endpoints and a probe follows at once. So caution costs a few
+            // Reads go to other endpoints, and a probe follows at once. So caution costs a few
             // milliseconds, while patience would cost failed attempts.
             down_after: 1,
             down_ratio: 0.5,
-            // The back-off makes the second return harder.
+            // One answer is enough, because the back-off already makes a second return harder.
             up_after: 1,
             // About the time that a crashed backend needs to be replaced.
             back_off: Duration::from_millis(250),
@@ -80,9 +80,9 @@ impl Default for HealthPolicy {
             forgiven_after: Duration::from_secs(60),
             // The value of Vitess (`discovery_low_replication_lag`).
             lagging_above: Duration::from_secs(30),
-            // Half of it, so that a replica near the limit does not come and go.
+            // Half of the limit above, so that a replica near the limit does not come and go.
             lagging_until: Duration::from_secs(15),
-            // A restore of a cluster takes longer than this, a restart does not.
+            // Restoring a cluster takes longer than this; a restart does not.
             replaced_after: Duration::from_secs(60),
         }
     }
@@ -133,8 +133,8 @@ enum Stage {
 }
 
 impl Standing {
-    /// Records a failure at `at`. Returns whether the endpoint goes out of use. It stays so until
-    /// [`Standing::answered`] returns true.
+    /// Records a failure at `at`. Returns whether the endpoint is out of use. It stays out of use
+    /// until [`Standing::answered`] returns true.
     pub(crate) fn failed(&mut self, at: Moment, policy: &HealthPolicy) -> bool {
         self.answers = 0;
         self.failures = self.failures.saturating_add(1);
@@ -171,8 +171,8 @@ impl Standing {
         ready
     }
 
-    /// Puts the endpoint in use whatever happened before. For the primary: no other endpoint can
-    /// replace it.
+    /// Puts the endpoint in use whatever happened before. This is for the primary, because no other
+    /// endpoint can replace it.
     pub(crate) fn trust(&mut self, at: Moment) {
         if let Stage::OutOfUse { confirmed: true, .. } = self.stage {
             self.back_since = at;
@@ -186,7 +186,8 @@ impl Standing {
         }
     }
 
-    /// No back-off for the first down, then a doubling one up to the cap.
+    /// No back-off for the first down. From the second on, the back-off doubles each time, up to
+    /// the cap.
     fn back_off(&self, policy: &HealthPolicy) -> Duration {
         match self.downs.checked_sub(2) {
             None => Duration::ZERO,

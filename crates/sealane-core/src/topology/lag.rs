@@ -1,11 +1,12 @@
-//! How far a replica was behind recently.
+//! How far behind a replica was recently.
 //!
-//! A read that may wait for a replica asks `LagHistory::catches_up_in` whether that can pay: it
-//! guesses from the last ten seconds. The wait itself is one on the store, for any topology in
-//! which a replica serves the read; all waiting reads are answered by the same probes. (Rejected:
-//! the engines' own waits, such as `WAIT_FOR_EXECUTED_GTID_SET`. Each would hold a connection of a
-//! replica's pool while it waits, needs the primary's position first, and hears of the replay some
-//! milliseconds earlier at best.)
+//! A read that may wait for a replica asks `LagHistory::catches_up_in` whether waiting can pay off.
+//! The answer is a guess from the last ten seconds. The read then waits on the topology store, for
+//! any topology in which a replica can serve it, so the same probes answer all waiting reads.
+//!
+//! Rejected: the engines' own waits, such as `WAIT_FOR_EXECUTED_GTID_SET`. Each such wait would
+//! hold a connection of a replica's pool, would need the primary's position first, and would hear
+//! of the replay some milliseconds earlier at best.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,7 +20,7 @@ const CAPACITY: usize = 256;
 /// last half minute.
 const GRAIN: Duration = Duration::from_millis(100);
 
-/// Observations over a shorter time show no trend.
+/// Observations that span less time than this show no trend.
 const TELLING: Duration = Duration::from_millis(500);
 
 /// How much of the history is used to estimate how fast a replica replays.
@@ -27,9 +28,10 @@ const TREND: Duration = Duration::from_secs(10);
 /// A replica that replays more slowly than this part of real time counts as standing still.
 const SLOWEST_PACE: f64 = 0.05;
 
-/// The lags of one replica, as its last observations found them.
+/// The lags of one replica, as found by its last observations.
 ///
-/// It is kept beside the topology and not in its snapshots, because routing does not use it.
+/// The history is kept beside the topology and not in its snapshots, because routing does not use
+/// it.
 #[derive(Debug, Clone, Default)]
 pub struct LagHistory(VecDeque<(Moment, Option<Duration>)>);
 
@@ -72,9 +74,9 @@ impl LagHistory {
         !self.0.is_empty() && self.0.iter().all(|(_, lag)| lag.is_none())
     }
 
-    /// How long from `now` until the replica shows what the primary has at `now`, if replay goes on
-    /// as in the last ten seconds. `None` if replay stands still or nothing is known. This is a
-    /// guess that decides whether waiting is worth it; it proves nothing.
+    /// How long it takes from `now` until the replica shows what the primary has at `now`, if
+    /// replay continues as in the last ten seconds. `None` if replay stands still or nothing is
+    /// known. The result is a guess that decides whether waiting is worthwhile. It proves nothing.
     #[must_use]
     pub fn catches_up_in(&self, now: Moment) -> Option<Duration> {
         let (last_at, last) = self.0.back().and_then(|(at, lag)| Some((*at, (*lag)?)))?;
@@ -95,8 +97,8 @@ impl LagHistory {
         if pace < SLOWEST_PACE { None } else { Duration::try_from_secs_f64(behind / pace).ok() }
     }
 
-    /// The lags found in the `window` before `now`, both ends included. It allocates and sorts, so
-    /// it is for people and metrics, not for routing.
+    /// A summary of the lags found in the `window` before `now`, both ends included. It allocates
+    /// and sorts, so it is meant for people and metrics, not for routing.
     #[must_use]
     pub fn summary(&self, now: Moment, window: Duration) -> LagSummary {
         let begin = now - window;
@@ -116,8 +118,8 @@ impl LagHistory {
     }
 }
 
-/// The percentile by nearest rank: the least value of `sorted` that at least `percent` of 100
-/// values do not exceed.
+/// The percentile by nearest rank: the least value in `sorted` for which at least `percent` of 100
+/// values are not greater.
 fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
@@ -198,10 +200,10 @@ mod tests {
     fn a_replica_that_catches_up_needs_less_time_than_its_lag_and_one_that_falls_back_more() {
         // The replica replays two seconds of history per second, and has four to go.
         assert_eq!(history_of(&[6_000, 5_000, 4_000]).catches_up_in(at(3)), Some(ms(2_000)));
-        // The replica replays half a second per second: one second behind means two seconds to
-        // wait.
+        // The replica replays half a second per second, so being one second behind means waiting
+        // two seconds.
         assert_eq!(history_of(&[0, 500, 1_000]).catches_up_in(at(3)), Some(ms(2_000)));
-        // And it falls further behind between observations.
+        // It also falls further behind between observations.
         assert_eq!(history_of(&[0, 500, 1_000]).catches_up_in(at(4)), Some(ms(3_000)));
     }
 

@@ -64,26 +64,26 @@ pub struct Report {
     pub search_path: Option<Arc<str>>,
     /// Which transactions are over on a primary, if the engine reports this.
     pub transactions: Option<Transactions>,
-    /// Which history a primary writes, where positions do not tell.
+    /// Which history a primary writes, on engines whose positions do not tell histories apart.
     pub ancestry: Option<Ancestry>,
     /// Facts for people to read.
     pub info: ServerInfo,
 }
 
-/// Which transactions are over on a primary: it shows them if they committed. What it has begun to
-/// commit without showing it may be shown by a replica already.
+/// Which transactions are over on a primary. The primary shows those of them that committed. A
+/// replica may already show a transaction whose commit the primary has begun but does not show yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transactions {
-    /// They have numbers. On PostgreSQL a transaction gets one when it first writes (read-only
-    /// transactions have none); on MariaDB groups of commits are counted.
+    /// Transactions have numbers. On PostgreSQL, a transaction gets a number when it first writes
+    /// (a read-only transaction has none). On MariaDB, groups of commits are numbered.
     Numbered {
         /// All transactions with a lower number are over.
         oldest: u64,
         /// No replica has shown a transaction with this or a higher number yet.
         next: u64,
     },
-    /// They are those of a set, and the report's position contains all that a replica may have
-    /// shown (MySQL).
+    /// The transactions of this set are over, and the report's position contains everything that a
+    /// replica may have shown (MySQL).
     Within(Position),
 }
 
@@ -109,8 +109,8 @@ impl Report {
 }
 
 /// What a server says about itself, for people to read. It decides nothing, except whether two
-/// addresses lead to one server. A field is `None` if the engine does not report it or the probe's
-/// role may not read it.
+/// addresses lead to one server. A field is `None` if the engine does not report it, or if the
+/// monitor's role may not read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerInfo {
     /// The server's software, such as `PostgreSQL 17.5`.
@@ -130,27 +130,27 @@ pub struct ServerInfo {
     pub monitors: Option<u32>,
     /// What keeps reading sessions on the server from writing.
     pub read_only: Option<ReadOnly>,
-    /// Whether our role may write there even where the server is set to be read-only (MySQL and
-    /// MariaDB): then a primary that was demoted does not refuse its writes.
+    /// Whether our role may write there even if the server is set to be read-only (MySQL and
+    /// MariaDB). If so, a demoted primary does not refuse our writes.
     pub unbound: Option<bool>,
     /// The group of primaries that the server belongs to, and its state there, in the engine's
     /// words: `Galera: Synced`. Positions prove nothing between members of a group.
     pub group: Option<Arc<str>>,
-    /// Whether commits wait for a replica, or a replica acknowledges them, as the server itself says
-    /// (MySQL and MariaDB: semi-synchronous replication).
+    /// Whether commits wait for a replica, or a replica acknowledges commits, according to the
+    /// server itself (MySQL and MariaDB: semi-synchronous replication).
     pub semi_sync: Option<bool>,
 }
 
-/// What keeps reading sessions on a replica from writing, in case a write is mistaken for a read or
-/// the replica becomes the primary.
+/// What keeps reading sessions on a replica from writing. This matters if a write is mistaken for a
+/// read, or if the replica becomes the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReadOnly {
-    /// The session itself, by a setting in its startup message.
+    /// The session itself, because its startup message contains such a setting.
     Session,
-    /// Only the server, as long as it is a physical replica: a pooler in between drops or refuses
-    /// the setting.
+    /// Only the server, as long as it is a physical replica. A pooler in between drops or refuses
+    /// the session's setting.
     Server,
 }
 
@@ -197,7 +197,7 @@ pub enum Replication {
     /// A logical subscriber with tables that are not copied yet. It still answers queries, from
     /// half-filled tables.
     Copying,
-    /// A replica of which the monitor's role may not see whether it receives. Its positions still
+    /// A replica for which the monitor's role may not see whether it receives. Its positions still
     /// show how fresh it is.
     Unknown,
 }
@@ -210,7 +210,7 @@ pub enum Replication {
 pub struct Incarnation(Arc<str>);
 
 impl Incarnation {
-    /// The run that the server describes with this text.
+    /// The run that the server describes with `description`.
     pub fn new(description: impl Into<Arc<str>>) -> Self {
         Incarnation(description.into())
     }
@@ -236,8 +236,8 @@ pub enum Failure {
     Timeout,
     /// The server refused the probe: wrong password, no privilege.
     Misconfigured(String),
-    /// The server has no database of this name, perhaps only not yet: a replica has it once it has
-    /// replayed the creation.
+    /// The server has no database of this name, perhaps only for now: a replica has the database
+    /// once it has replayed its creation.
     NoDatabase(String),
     /// The server is starting up or shutting down.
     Unavailable(String),
@@ -246,11 +246,11 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What it means for the endpoint called `name`, in words.
+    /// What the failure means for the endpoint called `name`, in words.
     #[must_use]
     pub fn told_of(&self, name: &str) -> String {
         match self {
-            // It answers, but not to us.
+            // The server answers, but refuses us.
             Failure::Misconfigured(_) | Failure::NoDatabase(_) => {
                 format!("{name} cannot be used: {self}")
             }

@@ -1,13 +1,13 @@
-//! Where in the list of endpoints the endpoint of a place is.
+//! Finds an endpoint's index in the list by the endpoint's place.
 
 use super::{EndpointState, MAX_ENDPOINTS};
 
-/// An index for each place. With it, an endpoint is found by its number in a few instructions,
-/// however many were removed.
+/// An index for each place. It finds an endpoint by its number in a few instructions, however many
+/// endpoints were removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Places([u8; MAX_ENDPOINTS]);
 
-/// At a place without an endpoint.
+/// Marks a place without an endpoint.
 const VACANT: u8 = u8::MAX;
 
 impl Places {

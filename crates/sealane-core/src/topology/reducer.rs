@@ -23,56 +23,55 @@ use shown::Shown;
 use subscriber::Located;
 use watched::Watched;
 
-/// Folds observations into a [`Topology`]. It has no clock: every observation
-/// brings its time.
+/// Folds observations into a [`Topology`]. The reducer has no clock: every observation brings its
+/// time.
 #[derive(Debug, Clone)]
 pub struct TopologyReducer {
     topology: Topology,
     policy: HealthPolicy,
     history: History,
     shown: Shown,
-    /// A position of the data that we serve, by which strangers are told: the
-    /// newest known of the primary.
+    /// A position of the data that we serve: the newest known position of the primary. It tells
+    /// foreign data from ours.
     ours: Option<Position>,
-    /// The newest timeline seen of that system, on any endpoint: a primary of
-    /// an older one was replaced, whether or not its successor answers now.
+    /// The newest timeline of that system that any endpoint has shown. A primary on an older
+    /// timeline was replaced, whether or not its successor answers now.
     newest_timeline: u32,
-    /// When an endpoint was last seen that holds these data.
+    /// When an endpoint with our data was last seen.
     ours_seen_at: Moment,
-    /// The database of those data that we serve, if servers tell.
+    /// The database that we serve, if the servers report it.
     database: Option<Arc<Database>>,
-    /// Whose sample is the newest.
+    /// The endpoint of the newest sample.
     sampled_of: Option<EndpointId>,
-    /// The run that it is of.
+    /// The run of the newest sample.
     sampled_run: Option<Incarnation>,
-    /// What the primary showed with the newest sample. A transaction that is about to commit is in
-    /// the sample, and may be rolled back.
+    /// What the primary showed with the newest sample. The sample itself also contains transactions
+    /// that are about to commit, and these may still be rolled back.
     sampled_shown: Option<Position>,
     /// The first sample of the epoch.
     epoch_began_at: Option<Position>,
-    /// How many replicas were seen to become primaries.
+    /// How many promotions of replicas to primaries were seen.
     promotions: u32,
-    /// How often a server took over from another on a timeline of the same number.
+    /// How often a server took over from another one on a timeline with the same number.
     partings: u32,
     /// How many runs of servers were seen.
     runs: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
-    /// Claims that are not believed, of servers whose addresses lead elsewhere by now.
+    /// Disbelieved claims of servers whose former addresses lead elsewhere by now.
     departed: Vec<Claim>,
-    /// One for each endpoint of the topology, in its order.
+    /// One entry for each endpoint of the topology, in the topology's order.
     watched: Vec<Watched>,
 }
 
 impl TopologyReducer {
-    /// Begins with `topology`, before any observation, and the default policy of
-    /// health.
+    /// Begins with `topology`, before any observation, with the default health policy.
     #[must_use]
     pub fn new(topology: Topology) -> Self {
         TopologyReducer::with_policy(topology, HealthPolicy::default())
     }
 
-    /// Begins with `topology`, before any observation.
+    /// Begins with `topology`, before any observation, with this health policy.
     #[must_use]
     pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Self {
         let watched = vec![Watched::default(); topology.len()];
@@ -98,21 +97,21 @@ impl TopologyReducer {
         }
     }
 
-    /// What is known now.
+    /// The current topology.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// How far `id` was behind at its last observations as a replica; `None` if
-    /// it is not in this topology.
+    /// The lags of `id` at its last observations as a replica; `None` if `id` is not in this
+    /// topology.
     #[must_use]
     pub fn lags(&self, id: EndpointId) -> Option<&LagHistory> {
         self.watched(id).map(|watched| &watched.lags)
     }
 
-    /// The least position known of the primary in charge that contains every write
-    /// up to `stamp`; `None` while there is none.
+    /// The least known position of the current primary that contains every write up to `stamp`;
+    /// `None` if no such position is known.
     #[must_use]
     pub fn position_at(&self, stamp: WriteStamp) -> Option<Position> {
         let primary = self.topology.primary.and_then(|id| self.topology.get(id))?;
@@ -122,8 +121,8 @@ impl TopologyReducer {
         }
     }
 
-    /// How long it takes `id`, if it is a replica in use, to show what the primary has
-    /// at `now`; see [`LagHistory::catches_up_in`].
+    /// How long `id`, if it is a replica in use, needs until it shows what the primary has at
+    /// `now`; see [`LagHistory::catches_up_in`].
     #[must_use]
     pub fn catches_up_in(&self, id: EndpointId, now: Moment) -> Option<Duration> {
         let state = self.topology.get(id)?;
@@ -133,24 +132,24 @@ impl TopologyReducer {
         if replays { self.lags(id)?.catches_up_in(now) } else { None }
     }
 
-    /// What is remembered of `id`.
+    /// What the reducer remembers of `id`.
     fn watched(&self, id: EndpointId) -> Option<&Watched> {
         self.watched.get(self.topology.index(id)?)
     }
 
-    /// What is known of `id`, and what is remembered of it.
+    /// The state of `id`, and what the reducer remembers of it.
     fn both_mut(&mut self, id: EndpointId) -> Option<(&mut EndpointState, &mut Watched)> {
         let index = self.topology.index(id)?;
         Some((self.topology.endpoints.get_mut(index)?, self.watched.get_mut(index)?))
     }
 
-    /// Takes in one observation and says what it changed.
+    /// Applies one observation and returns what it changed.
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
-        // It may be late: about an endpoint that was removed meanwhile.
+        // The observation may be late, about an endpoint that was removed in the meantime.
         let Some(watched) = self.watched(id) else { return events };
-        // What was asked before the last answer says nothing new, however it ended.
+        // A probe sent before the last answered one says nothing new, however it ended.
         if watched.answered_at.is_some_and(|at| observation.started < at) {
             return events;
         }
@@ -252,7 +251,7 @@ impl TopologyReducer {
                 position: position.clone(),
             });
             if let Some(newest) = self.history.newest() {
-                // A late answer is no sample.
+                // A late answer is not a sample.
                 if newest.at == observation.started {
                     self.sampled_shown = Some(match &report.transactions {
                         Some(Transactions::Within(shown)) => shown.clone(),
@@ -265,7 +264,7 @@ impl TopologyReducer {
         }
     }
 
-    /// Derives what every endpoint's last position proves.
+    /// Derives what each endpoint's last position proves.
     fn prove(&mut self) {
         let sampled_at = self.topology.sampled.as_ref().map(|sample| sample.at);
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
@@ -283,8 +282,8 @@ impl TopologyReducer {
         }
     }
 
-    /// Notes which replicas are far behind. One threshold to begin and a lower
-    /// one to end, so that nobody comes and goes at the limit.
+    /// Marks replicas that are far behind. There is one threshold to begin and a lower one to end,
+    /// so that no replica comes and goes at the limit.
     fn judge_lag(&mut self, events: &mut Vec<Event>) {
         let Some(sampled_at) = self.topology.sampled.as_ref().map(|sample| sample.at) else {
             return;
@@ -312,8 +311,8 @@ impl TopologyReducer {
         }
     }
 
-    /// The lag that an answer of a replica found. One that could not be told then, because the
-    /// primary had not answered yet, is told as soon as it can be.
+    /// Records the lag that a replica's answer found. If the lag was unknown because the primary
+    /// had not answered yet, it is recorded as soon as it is known.
     fn remember_lags(&mut self, observation: &Observation) {
         let answered =
             matches!(&observation.outcome, Outcome::Answered(Report { role: Role::Replica, .. }));
@@ -331,8 +330,8 @@ impl TopologyReducer {
     }
 }
 
-/// A failure that the policy tolerates takes the proofs away, not the endpoint
-/// out of use.
+/// A failure that the policy tolerates removes the endpoint's proofs, but does not take it out of
+/// use.
 fn fail(
     id: EndpointId,
     state: &mut EndpointState,
@@ -346,7 +345,7 @@ fn fail(
         }
         state.health = Health::Down { failure: failure.clone() };
     }
-    // It may come back as another run, with less data: nothing is proved any more.
+    // The server may come back in another run with less data, so nothing is proved any more.
     state.position = None;
     state.received = None;
     state.info = state.info.last_known();
@@ -370,7 +369,7 @@ fn answer(
     if state.incarnation.as_ref().is_some_and(|known| *known != report.incarnation) {
         events.push(Event::Restarted { endpoint: id });
     }
-    // Nobody's replica yet: its tables are half full.
+    // The server is not a usable replica yet, because its tables are only partly copied.
     let role = if report.replication == Replication::Copying { Role::Unknown } else { report.role };
     if state.role != role {
         if state.role != Role::Unknown && role != Role::Unknown {

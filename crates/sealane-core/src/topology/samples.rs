@@ -1,14 +1,15 @@
 //! The history of the primary's positions: the proof behind fences and staleness.
 //!
 //! A probe of the primary yields a sample: a moment, a stamp and a position. A replica whose
-//! position covers a sample covers its stamp. So `EndpointState::covered` is recomputed from the
-//! history at each observation; it also falls when a replica goes back.
+//! position covers a sample covers the sample's stamp. Each observation recomputes
+//! `EndpointState::covered` from the history, so the value also falls if a replica goes back.
 //!
 //! # Chains
-//! Positions are only partially ordered: a promotion, a lost tail, or a primary that went back
-//! leave samples of which neither covers the other. The history keeps *chains* of samples that
-//! cover their predecessors, bisects each, and takes the best. So one rule serves LSNs, MySQL's
-//! GTID sets and MariaDB's GTID lists. A read compares stamps and never sees a set.
+//! Positions are only partially ordered. After a promotion, a lost tail, or a primary that went
+//! back, neither of two samples may cover the other. The history keeps *chains* of samples in which
+//! each sample covers its predecessor, bisects each chain, and takes the best result. So one rule
+//! serves LSNs, MySQL's GTID sets and MariaDB's GTID lists. A read compares stamps and never sees a
+//! set.
 //!
 //! # Staleness
 //! The samples' moments prove staleness in the same way: a replica that covers the primary's
@@ -17,8 +18,8 @@
 //! with the newer moment. Forgetting samples only makes replicas look staler.
 //!
 //! *Staleness* is measured from now, *lag* from the newest sample. A bound on staleness must hold
-//! even when the primary is away. The default `max_lag` must not, or a primary's outage would take
-//! the replicas' readers with it.
+//! even while the primary is away. The default `max_lag` need not hold then. Otherwise an outage of
+//! the primary would also take the replicas away from their readers.
 
 use crate::{Moment, Position, WriteStamp};
 
@@ -58,7 +59,7 @@ pub(crate) struct Proof {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History(Vec<Entry>);
 
-/// Positions are only partially ordered: after a promotion, or when a primary went back, a new
+/// Positions are only partially ordered. After a promotion, or when a primary went back, a new
 /// sample may not cover the samples before it. Consecutive samples that each cover their
 /// predecessor form a chain. Within a chain, the samples that a position covers come before those
 /// that it does not cover.
@@ -85,8 +86,8 @@ impl History {
             if sample.position.covers(&last.position) {
                 chain = *current;
                 // The new position contains everything of the last one, so its stamp must not be
-                // smaller. Around a promotion two endpoints are asked at the same time, and the
-                // clock may have been read earlier for the one that was asked later.
+                // smaller. Around a promotion, two endpoints are probed at the same time, and the
+                // clock may have been read earlier for the one that was probed later.
                 sample.stamp = sample.stamp.max(last.stamp);
             }
             if last.position == sample.position {

@@ -350,7 +350,7 @@ fn a_log_listener_may_read_the_store() {
             let lags = self.0.lags(replica_id(), Duration::from_secs(60));
             assert!(lags.is_some() && self.0.position_at(WriteStamp::NONE).is_none());
             *self.1.lock().unwrap() += 1;
-            // An event that a listener causes is told later.
+            // The event that a listener causes is told later.
             self.0.suspect(EndpointId::FIRST, self.0.now(), Failure::Timeout);
         }
     }

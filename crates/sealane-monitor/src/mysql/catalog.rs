@@ -1,30 +1,31 @@
 //! Loads the facts for judging statements from a MySQL or MariaDB server.
 //!
 //! # What is asked, and what an ordinary role sees
-//! `information_schema` shows each role what it has some privilege for. That is enough: what it
-//! does not show, the role cannot read by name. A view's definition needs `SHOW VIEW`. The body of
-//! a function needs that the role has defined it, or `SHOW_ROUTINE` (MySQL), or `SHOW CREATE
-//! ROUTINE` (MariaDB). A view or function whose text is not visible is for the primary.
+//! `information_schema` shows each role the objects for which the role has some privilege. This is
+//! enough: the role cannot read by name what it is not shown. Seeing a view's definition needs
+//! `SHOW VIEW`. Seeing a function's body requires that the role has defined the function, or has
+//! `SHOW_ROUTINE` (MySQL) or `SHOW CREATE ROUTINE` (MariaDB). A view or function whose text is not
+//! visible runs on the primary.
 //!
 //! # Changes by others
-//! The whole catalog is loaded once a minute, and compared on our side. (Rejected: to ask for a
+//! The whole catalog is loaded once a minute, and compared on our side. (Rejected: asking for a
 //! version first. `information_schema.TABLES` has no time for a view in MariaDB, `UPDATE_TIME`
-//! changes with rows, and a hash over the definitions makes the server read all that the load
-//! reads.) So a change by another program counts after a minute at the latest, or as soon as the
-//! application calls `note_schema_change`. A name that is new is for the primary until then; a
-//! view that was replaced is read as it was.
+//! changes with rows, and a hash over the definitions makes the server read everything that the
+//! load reads.) So a change by another program takes effect after a minute at the latest, or as
+//! soon as the application calls `note_schema_change`. Until then, a new name runs on the primary,
+//! and a replaced view is read as it was.
 //!
 //! # Storage engines
-//! Known engines are read on replicas. MEMORY loses its rows when a server starts again;
-//! BLACKHOLE, FEDERATED, CONNECT and others hold rows elsewhere or none. The engine is the
-//! primary's: that a replica was given another one is not seen.
+//! Tables of known engines are read on replicas. MEMORY loses its rows when a server restarts;
+//! BLACKHOLE, FEDERATED, CONNECT and others hold rows elsewhere or none. Only the primary's engine
+//! is known: a table that has another engine on a replica is not noticed.
 //!
 //! # Filters
 //! Replicas are asked for their filters at each load, and the primary for those of its binary log.
 //! This needs `REPLICATION CLIENT` (MySQL), or `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB).
-//! What one server leaves out is for the primary, whichever replica would be read. A replica that
-//! does not answer keeps the filters that it had; one that never answered has none until the next
-//! load.
+//! Tables that one server leaves out are read on the primary, whichever replica would be read. A
+//! replica that does not answer keeps its earlier filters; a replica that never answered has none
+//! until the next load.
 
 mod filters;
 
@@ -42,7 +43,7 @@ use super::{failure, text};
 use crate::{CatalogSource, TopologyStore};
 use filters::Told;
 
-/// A definition is printed in the mode of the session that asks.
+/// A definition is printed in the SQL mode of the asking session.
 const SETTINGS: &str = "SET SESSION sql_mode = '', max_statement_time = 20";
 /// MySQL has another name for the limit, in milliseconds.
 const SETTINGS_OF_MYSQL: &str = "SET SESSION sql_mode = '', max_execution_time = 20000";
@@ -77,12 +78,12 @@ const FUNCTIONS: &str = concat!(
 const USED: &str = "SELECT DATABASE() AS used";
 const FOLDS: &str = "SELECT CAST(@@global.lower_case_table_names AS CHAR) AS folds";
 
-/// Time for one replica to tell its filters. The catalog waits for it.
+/// Time limit for one replica to report its filters. The catalog waits for this.
 const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 
 /// Loads the catalog of any endpoint of one cluster.
 pub struct MySqlCatalog {
-    /// Knows what endpoints are called.
+    /// Knows the endpoints' names.
     store: Arc<TopologyStore>,
     sources: Mutex<Vec<Source>>,
 }
@@ -91,18 +92,18 @@ pub struct MySqlCatalog {
 struct Source {
     endpoint: EndpointId,
     options: MySqlConnectOptions,
-    /// What it has told of its filters, to be told on once.
+    /// The filters that it last reported, so that each is logged only once.
     told: Option<Told>,
 }
 
 impl MySqlCatalog {
-    /// Of no endpoint yet.
+    /// A catalog without endpoints.
     #[must_use]
     pub fn new(store: Arc<TopologyStore>) -> Self {
         MySqlCatalog { store, sources: Mutex::default() }
     }
 
-    /// Says how to connect to `endpoint`.
+    /// Sets how to connect to `endpoint`.
     pub fn add(&self, endpoint: EndpointId, options: MySqlConnectOptions) {
         let options = options.disable_statement_logging();
         self.sources().push(Source { endpoint, options, told: None });
@@ -129,7 +130,7 @@ impl MySqlCatalog {
         connection: &mut MySqlConnection,
     ) -> Vec<ReplicationFilter> {
         for (endpoint, options) in self.all() {
-            // One that is down tells when it is back.
+            // A replica that is down reports its filters when it is back.
             if endpoint != primary
                 && !self.store.topology().get(endpoint).is_some_and(EndpointState::is_usable)
             {
@@ -142,7 +143,7 @@ impl MySqlCatalog {
                     .ok()
                     .and_then(Result::ok),
             };
-            // A server that does not answer has told before, or tells at the next load.
+            // A server that does not answer has reported before, or reports at the next load.
             if let Some(told) = told {
                 self.note(endpoint, told);
             }
@@ -152,7 +153,7 @@ impl MySqlCatalog {
         told.flat_map(Told::filters).cloned().collect()
     }
 
-    /// Tells people of filters once, and of each change.
+    /// Logs filters once, and after each change.
     fn note(&self, endpoint: EndpointId, told: Told) {
         let is_news = match self.sources().iter_mut().find(|it| it.endpoint == endpoint) {
             Some(source) => source.told.replace(told.clone()).as_ref() != Some(&told),
@@ -187,7 +188,7 @@ impl CatalogSource for Arc<MySqlCatalog> {
     }
 }
 
-/// Whether the case of tables' names does not count. Filters show names as they were written.
+/// Whether the case of table names is ignored. Filters show names as they were written.
 async fn folds_names(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
     let row = sqlx::raw_sql(FOLDS).fetch_one(connection).await?;
     Ok(text(&row, "folds")? != "0")
@@ -201,7 +202,7 @@ async fn facts(connection: &mut MySqlConnection) -> Result<CatalogFacts, sqlx::E
     let mut facts = CatalogFacts::default();
     facts.has_all_relations = true;
     facts.default_schema = text(&used, "used").ok();
-    // A view that is created between the two answers is not known, and so is for the primary.
+    // A view that is created between the two answers is unknown, so it is read on the primary.
     for row in sqlx::raw_sql(TABLES).fetch_all(&mut *connection).await? {
         facts.relations.extend(table(&row)?);
     }
@@ -221,7 +222,7 @@ fn named(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {
     Ok(RelationFact { schema, name, ..RelationFact::default() })
 }
 
-/// Nothing for a view, which has another row.
+/// Returns `None` for a view, which has another row.
 fn table(row: &MySqlRow) -> Result<Option<RelationFact>, sqlx::Error> {
     let kind = text(row, "its_kind")?;
     if kind == "VIEW" {
@@ -240,7 +241,7 @@ fn view(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {
     Ok(RelationFact { definitions, refused, ..named(row)? })
 }
 
-/// Engines whose rows are replicated and kept.
+/// Engines whose rows are replicated and survive a restart.
 const ENGINES: &[&str] = &[
     "archive",
     "aria",
@@ -268,7 +269,7 @@ fn refusal(kind: &str, engine: &str) -> Option<String> {
 }
 
 impl std::fmt::Debug for MySqlCatalog {
-    /// Without the options: they hold passwords.
+    /// Without the options, because they contain passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MySqlCatalog").field("endpoints", &self.sources().len()).finish()
     }

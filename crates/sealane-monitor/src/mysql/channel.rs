@@ -1,24 +1,24 @@
-//! What a replica says of its replication, to those who may ask.
+//! What a replica reports about its replication, to roles that may ask.
 
 use std::time::Duration;
 
 use sealane_core::{Replication, ServerInfo};
 use sqlx::{Row, mysql::MySqlRow};
 
-/// One source that a replica receives from. Most have one.
+/// One source that a replica receives from. Most replicas have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Channel {
-    /// The thread that receives is connected; while it tries to connect, it is not.
+    /// Whether the receiving thread is connected; it is not while it tries to connect.
     pub(super) receives: bool,
-    /// The thread that applies runs.
+    /// Whether the applying thread runs.
     pub(super) applies: bool,
-    /// How far it takes itself to be behind, while it applies.
+    /// How far the replica believes itself to be behind, while it applies.
     pub(super) lag: Option<Duration>,
 }
 
 impl Channel {
-    /// From a row of `SHOW REPLICA STATUS` or `SHOW ALL SLAVES STATUS`. MariaDB keeps
-    /// the old names of the columns.
+    /// Reads a row of `SHOW REPLICA STATUS` or `SHOW ALL SLAVES STATUS`. MariaDB keeps the old
+    /// column names.
     pub(super) fn from_row(row: &MySqlRow) -> Self {
         let says = |names: [&str; 2]| {
             names.into_iter().find_map(|name| row.try_get_unchecked::<String, _>(name).ok())
@@ -32,7 +32,7 @@ impl Channel {
         }
     }
 
-    /// The worst of all of them; nothing without any.
+    /// The worst state of all channels; empty without channels.
     pub(super) fn info(channels: &[Channel]) -> ServerInfo {
         if channels.is_empty() {
             return ServerInfo::default();
@@ -46,7 +46,7 @@ impl Channel {
         }
     }
 
-    /// All of them together; `None` without any.
+    /// The state of all channels together; `None` without channels.
     pub(super) fn replication(channels: &[Channel]) -> Option<Replication> {
         if channels.is_empty() {
             return None;

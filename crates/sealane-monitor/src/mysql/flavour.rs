@@ -1,4 +1,5 @@
-//! In what MySQL and MariaDB differ: the words of the probe, and what they say.
+//! The differences between MySQL and MariaDB: the probe's statements, and the meaning of the
+//! answers.
 
 mod aurora;
 mod mariadb;
@@ -11,7 +12,7 @@ use sqlx::mysql::MySqlRow;
 
 use super::{channel::Channel, text};
 
-/// MySQL and its cousins.
+/// MySQL and its relatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavour {
     /// A position is the set of all transactions that a server has executed.
@@ -22,25 +23,25 @@ pub(super) enum Flavour {
     Aurora,
 }
 
-/// What all say of themselves, in their own words.
+/// The answer of a server, in terms common to all flavours.
 #[derive(Debug)]
 struct Answer {
     is_replica: bool,
     incarnation: String,
-    /// As a primary or as a replica, whichever it is; none if it tells none.
+    /// Its position in its present role; `None` if it reports none.
     position: Option<Position>,
-    /// What a primary shows, if it tells.
+    /// What a primary shows, if it reports this.
     transactions: Option<Transactions>,
-    /// What it has received and maybe not applied; `None` if we may not see it.
+    /// What it has received and possibly not applied; `None` if we may not see it.
     received: Option<Position>,
-    /// Which history it writes, if the rows tell.
+    /// The history that it writes, if the rows show it.
     ancestry: Option<Ancestry>,
     replication: Replication,
     info: ServerInfo,
 }
 
 impl Flavour {
-    /// From `@@version`, such as `9.7.4` or `11.8.6-MariaDB-log`.
+    /// Determines the flavour from `@@version`, such as `9.7.4` or `11.8.6-MariaDB-log`.
     pub(super) fn of_version(version: &str) -> Self {
         match version.to_ascii_lowercase().contains("mariadb") {
             true => Flavour::MariaDb,
@@ -48,7 +49,7 @@ impl Flavour {
         }
     }
 
-    /// As people call it.
+    /// The flavour's usual name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Flavour::MySql => "MySQL",
@@ -57,7 +58,7 @@ impl Flavour {
         }
     }
 
-    /// What every role may ask.
+    /// The statement that every role may use.
     pub(super) fn plain(self) -> &'static str {
         match self {
             Flavour::MySql => mysql::PLAIN,
@@ -66,17 +67,17 @@ impl Flavour {
         }
     }
 
-    /// The same, and what replication does: behind it one row for each channel.
+    /// The same statement with the state of replication: one more row for each channel.
     pub(super) fn detailed(self) -> &'static str {
         match self {
             Flavour::MySql => mysql::DETAILED,
             Flavour::MariaDb => mariadb::DETAILED,
-            // Everybody may see them.
+            // Every role may see this.
             Flavour::Aurora => aurora::PROBE,
         }
     }
 
-    /// What the rows of one of the two statements say.
+    /// Reads the rows of one of the two statements.
     pub(super) fn report(self, rows: &[MySqlRow], details: bool) -> Result<Report, Failure> {
         let answer = match self {
             Flavour::MySql => mysql::Words::read(rows, details)?.answer()?,
@@ -101,7 +102,7 @@ impl Answer {
     }
 }
 
-/// `0` and `OFF` are off; on are `1`, `ON`, and the kinds of read-only that MariaDB 12 has.
+/// `0` and `OFF` mean off; `1`, `ON` and MariaDB 12's kinds of read-only mean on.
 fn is_on(setting: &str) -> bool {
     !matches!(setting, "0" | "OFF")
 }
@@ -114,7 +115,7 @@ fn unreadable(error: impl ToString) -> Failure {
     Failure::Unexpected(error.to_string())
 }
 
-/// A column that may be NULL, or empty, which is the same here.
+/// The text of a column that may be NULL or empty, which means the same here.
 fn text_or_empty(row: &MySqlRow, column: &str) -> String {
     text(row, column).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! How many monitors ask a server, of all processes.
+//! Counts the monitors of all processes that probe a server.
 //!
-//! An ordinary user sees the connections of others neither in the list of processes nor in the
-//! performance schema, and the driver sends no attributes of its connections. But everybody may
-//! ask whether a named lock is free: so each monitor holds one of a row of them for as long as
-//! its connection lasts, and counts those that are held.
+//! An ordinary user sees the connections of others neither in the process list nor in the
+//! performance schema, and the driver sends no connection attributes. But every user may ask
+//! whether a named lock is free. So each monitor holds one lock of a series for as long as its
+//! connection lasts, and counts the locks of the series that are held.
 //!
 //! There are 256 such locks.
 
@@ -12,9 +12,9 @@ use std::time::Duration;
 use sqlx::{MySqlConnection, Row};
 use tokio::time::Instant;
 
-/// From one count to the next, at least; and for each monitor so much, so that counting costs a
-/// server no more in a large fleet. It is a round trip of its own, of a quarter of a
-/// millisecond.
+/// The least time from one count to the next. It is longer with many monitors, by a share for each,
+/// so that counting costs a server no more in a large fleet. A count is a separate round trip of a
+/// quarter of a millisecond.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHARE: Duration = Duration::from_millis(20);
 
@@ -30,7 +30,7 @@ macro_rules! digit {
     };
 }
 
-/// 256 names. (A recursion that counts takes three times as long.)
+/// 256 names. (A recursive query that counts takes three times as long.)
 macro_rules! names {
     () => {
         concat!(
@@ -43,28 +43,28 @@ macro_rules! names {
     };
 }
 
-/// Takes one that is free. More monitors than locks count as so many.
+/// Takes a free lock. If there are more monitors than locks, the count is the number of locks.
 const ENTER: &str = concat!("SELECT name FROM ", names!(), " WHERE GET_LOCK(name, 0) = 1 LIMIT 1");
 const COUNT: &str =
     concat!("SELECT CAST(COUNT(IS_USED_LOCK(name)) AS CHAR) AS monitors FROM ", names!());
 
-/// Counts on one connection.
+/// Counts monitors on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fleet {
     monitors: Option<u32>,
-    /// `None` if the server does not let us.
+    /// `None` if the server does not allow counting.
     count_at: Option<Instant>,
     has_entered: bool,
 }
 
 impl Fleet {
-    /// Of a new connection.
+    /// For a new connection.
     pub(super) fn new() -> Self {
         Fleet { monitors: None, count_at: Some(Instant::now()), has_entered: false }
     }
 
-    /// How many there are, this one among them, as counted a second ago at most. Asks the
-    /// server if that is not known.
+    /// The number of monitors, including this one, as of the last count. Asks the server again if a
+    /// count is due.
     pub(super) async fn monitors(
         &mut self,
         connection: &mut MySqlConnection,

@@ -1,5 +1,4 @@
-//! What a server says of a group of primaries that it belongs to, and of semi-synchronous
-//! replication.
+//! What a server reports about its group of primaries, and about semi-synchronous replication.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,18 +7,19 @@ use tokio::time::Instant;
 
 use super::text;
 
-/// From one question to the next. The answer is for people.
+/// The time from one query to the next. The answer is only for people.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Everybody may ask. A server that does not know one of them leaves it out.
+/// Every role may query these. The server leaves out variables that it does not know.
 const STATUS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state', \
      'wsrep_local_state_comment', 'rpl_semi_sync_master_status', 'rpl_semi_sync_slave_status', \
      'rpl_semi_sync_source_status', 'rpl_semi_sync_replica_status')";
-/// Needs SELECT on the table. Only its own row: one server tells of itself.
+/// Needs SELECT on the table. Reads only the server's own row, because each server reports on
+/// itself.
 const MEMBER: &str = "SELECT member_state AS state, member_role AS role \
      FROM performance_schema.replication_group_members WHERE member_id = @@global.server_uuid";
 
-/// What a server was found to be, and when it is asked again.
+/// What is known about a server's group, and when to ask again.
 #[derive(Debug)]
 pub(super) struct Group {
     kind: Option<Kind>,
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 impl Group {
-    /// From the variables that a server has told on a new connection.
+    /// Determines the group from the variables that a server reports on a new connection.
     pub(super) fn of(variables: &[(String, String)]) -> Self {
         let get = |name: &str| {
             let mut found = variables.iter().filter(|(its, _)| its.eq_ignore_ascii_case(name));
@@ -62,7 +62,8 @@ impl Group {
         }
     }
 
-    /// Asks the server, if that is due. One round trip, or two of a member of Group Replication.
+    /// Asks the server if this is due. Takes one round trip, or two for a member of Group
+    /// Replication.
     pub(super) async fn ask(
         &mut self,
         connection: &mut MySqlConnection,
@@ -72,7 +73,7 @@ impl Group {
         }
         self.ask_at = Instant::now().checked_add(INTERVAL);
         let rows = match sqlx::raw_sql(STATUS).fetch_all(&mut *connection).await {
-            // A proxy in between that does not take it.
+            // A proxy in between does not accept the statement.
             Err(sqlx::Error::Database(_)) => {
                 self.ask_at = None;
                 return Ok(());
@@ -85,7 +86,7 @@ impl Group {
             .collect::<Result<_, sqlx::Error>>()?;
         let member = match self.kind {
             Some(Kind::GroupReplication) => {
-                // Most roles may not.
+                // Most roles may not read this table.
                 let row = sqlx::raw_sql(MEMBER).fetch_optional(connection).await.ok().flatten();
                 row.and_then(|row| {
                     Some(format!("{}, {}", text(&row, "state").ok()?, text(&row, "role").ok()?))
@@ -112,7 +113,7 @@ impl Group {
         self.semi_sync = told.map(|value| value == "ON").reduce(|one, other| one || other);
     }
 
-    /// The group and the state of its member, in words.
+    /// The name of the group and the state of this member.
     pub(super) fn member(&self) -> Option<Arc<str>> {
         self.member.clone()
     }
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!((empty.member(), empty.ask_at), (None, None));
     }
 
-    /// As MariaDB 11.8 documents them; no cluster was at hand.
+    /// As documented for MariaDB 11.8; no cluster was available.
     #[test]
     fn a_member_of_galera_is_known_with_its_state() {
         let mut group = Group::of(&rows(&[("wsrep_on", "ON")]));

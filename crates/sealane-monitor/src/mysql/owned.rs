@@ -2,14 +2,14 @@
 
 use sealane_core::{GtidSet, ParseGtidError};
 
-/// The length of a UUID, and where its first dash is.
+/// The length of a UUID, and the place of its first dash.
 const UUID: usize = 36;
 const FIRST_DASH: usize = 8;
 
-/// The set in a text of `@@global.gtid_owned`: `uuid:7#12:8#15uuid:tag:3#9`. Behind each number
-/// stands the thread that owns it, and *nothing* stands between a thread and the next UUID
-/// (`Owned_gtids::to_string`; seen with 9.7). So UUIDs are found by their dashes, which nothing else
-/// has.
+/// Reads the set in a text of `@@global.gtid_owned`: `uuid:7#12:8#15uuid:tag:3#9`. After each
+/// number comes the thread that owns it, and *nothing* separates a thread from the next UUID
+/// (`Owned_gtids::to_string`; observed with 9.7). So UUIDs are found by their dashes, which nothing
+/// else contains.
 pub(super) fn set(text: &str) -> Result<GtidSet, ParseGtidError> {
     let mut starts = Vec::new();
     let mut from = 0;
@@ -25,7 +25,7 @@ pub(super) fn set(text: &str) -> Result<GtidSet, ParseGtidError> {
         words.collect::<Vec<_>>().join(":")
     });
     match starts.is_empty() {
-        // Whatever else it may say is no set.
+        // Any other text is not a set, and parsing fails.
         true => text.parse(),
         false => sources.collect::<Vec<_>>().join(",").parse(),
     }
@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(set(&format!("{A}:17#18:5#17")).unwrap().to_string(), format!("{A}:5:17"));
     }
 
-    /// As MySQL 9.7 wrote it: the second UUID follows thread 17.
+    /// As written by MySQL 9.7: the second UUID follows thread 17.
     #[test]
     fn nothing_stands_between_a_thread_and_the_next_uuid() {
         let text = format!("{A}:17#18:5#17{B}:19#16{B}:tag:17#15");

@@ -16,11 +16,11 @@
 //! lag that Aurora reports is only shown to people.
 //!
 //! # Who is the writer
-//! The server itself says (`pg_is_in_recovery`). The topology's `MASTER_SESSION_ID` is
-//! told by one instance to the others and comes later: after a failover the old writer may
+//! The server itself says this (`pg_is_in_recovery`). One instance reports the topology's
+//! `MASTER_SESSION_ID` to the others, and it arrives later: after a failover, the old writer may
 //! still find itself there.
 //!
-//! Never run on Aurora: what is tested are rows in the form that the manual page gives.
+//! Never run on Aurora: the tests use rows in the form that the manual page gives.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use sqlx::{FromRow, Row, postgres::PgRow};
 
 use super::{Link, failure, no_row};
 
-/// Everything in one round trip: what the server says of itself, beside each row of the
-/// topology, of which there may be none.
+/// Asks everything in one round trip: the server's own state, with each row of the topology. There
+/// may be no such row.
 pub(super) const PROBE: &str = "SELECT \
      pg_is_in_recovery() AS in_recovery, \
      aurora_db_instance_identifier()::text AS instance, \
@@ -81,7 +81,7 @@ fn report(rows: &[Answer]) -> Result<Report, Failure> {
     let own = rows.iter().find(|row| row.server_id.as_ref() == Some(&told.instance));
     let (role, position, replication) = match told.in_recovery {
         false => (Role::Primary, Some(Position::Opaque), Replication::NotApplicable),
-        // A reader that is not in the topology is not known to be fed.
+        // It is unknown whether a reader outside the topology receives anything.
         true if own.is_none() => (Role::Replica, None, Replication::Unknown),
         true => (Role::Replica, None, Replication::Running),
     };

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOpt
 use super::failure;
 use crate::CatalogSource;
 
-/// All but the definitions of views.
+/// Everything except the definitions of views.
 const CATALOG: &str = include_str!("catalog.sql");
 
 /// Printing a view locks everything that the view reads until the end of the transaction. So each
@@ -33,7 +33,7 @@ pub struct PostgresCatalog {
 }
 
 impl PostgresCatalog {
-    /// Says how to connect to `endpoint`.
+    /// Sets how to connect to `endpoint`.
     pub fn add(&self, endpoint: EndpointId, options: PgConnectOptions) {
         self.options().push((endpoint, options.disable_statement_logging()));
     }
@@ -119,7 +119,7 @@ async fn definitions(
 }
 
 impl std::fmt::Debug for PostgresCatalog {
-    /// Without the options: they hold passwords.
+    /// Without the options, because they contain passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresCatalog").field("endpoints", &self.options().len()).finish()
     }

@@ -10,10 +10,10 @@
 //! seen the same unwritten end for a while. The server checks once more when it gets the statement,
 //! and if many processes ask at the same time, only one flushes.
 //!
-//! The record is written out by an empty message for logical decoding, committed with
-//! `synchronous_commit = local`, when the same end of the log is still unwritten 20 ms later. The
-//! statement takes an advisory lock, so that one process does it. (Rejected: the written position
-//! alone. Commits that did not wait lie behind it.)
+//! If the same end of the log is still unwritten 20 ms later, an empty message for logical
+//! decoding, committed with `synchronous_commit = local`, makes the server write it out. The
+//! statement takes an advisory lock, so that only one process does this. (Rejected: the written
+//! position alone. Commits that did not wait lie beyond it.)
 
 use std::time::Duration;
 

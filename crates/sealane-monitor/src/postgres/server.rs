@@ -171,7 +171,7 @@ impl Answer {
     }
 
     fn position(&self, lsn: Lsn) -> Position {
-        // Only an insert position can point behind a page header.
+        // Only an insert position can point just past a page header.
         self.at(match self.in_recovery {
             true => lsn,
             false => lsn.without_page_header(self.segment_bytes.unsigned_abs()),

@@ -6,9 +6,9 @@
 //! `SET` would not be enough: a pooler that assigns a connection for each transaction would leave
 //! the setting to another client.
 //!
-//! The trial has a connection of its own, and comes before the first answer is believed. So read
-//! pools know its result before they connect (`pool/guard.rs` in `sealane`); each of their
-//! connections is looked at once more.
+//! The trial has a separate connection, and comes before the first answer is believed. So read
+//! pools know its result before they connect (`pool/guard.rs` in `sealane`). Each of their
+//! connections is checked once more.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Endpoints that come, go, and are drained.
+//! Endpoints that are added, removed and drained.
 //!
 //! The signals of an endpoint are at its place, in a table that never grows: statements read them
-//! without a lock. A new endpoint may get the place of one that was removed. Then the counters go
-//! on from where they are, so that nothing that was planned on the old endpoint holds on the new
-//! one, and everything else begins anew.
+//! without a lock. A new endpoint may get the place of a removed one. Then the counters continue,
+//! so that nothing that was planned on the old endpoint holds on the new one, and everything else
+//! is reset.
 
 use std::sync::{PoisonError, atomic::Ordering};
 
@@ -12,7 +12,7 @@ use sealane_core::{Endpoint, EndpointId, EndpointSet};
 use super::TopologyStore;
 
 impl TopologyStore {
-    /// The number that the next endpoint can get. `busy` are the places at which statements run.
+    /// The number that the next endpoint can get. `busy` contains the places where statements run.
     /// `None` if there are too many endpoints.
     #[must_use]
     pub fn vacancy(&self, busy: EndpointSet) -> Option<EndpointId> {
@@ -20,13 +20,13 @@ impl TopologyStore {
     }
 
     /// Adds an endpoint with a number from [`vacancy`](Self::vacancy). Returns false, and changes
-    /// nothing, if the number was given away meanwhile.
+    /// nothing, if the number was given to another endpoint in the meantime.
     pub fn add(&self, id: EndpointId, endpoint: Endpoint) -> bool {
         let mut is_added = false;
         self.change(id, self.now(), |reducer| {
             let event = reducer.add(id, endpoint);
             if event.is_some() {
-                // Before the endpoint is published.
+                // This comes before the endpoint is published.
                 self.forget(id);
             }
             is_added = event.is_some();
@@ -35,7 +35,7 @@ impl TopologyStore {
         is_added
     }
 
-    /// Removes an endpoint. What is observed of it later is dropped, and what was planned on it no
+    /// Removes an endpoint. Later observations of it are ignored, and what was planned on it no
     /// longer holds.
     pub fn remove(&self, id: EndpointId) {
         self.change(id, self.now(), |reducer| reducer.remove(id));
@@ -48,8 +48,8 @@ impl TopologyStore {
         });
     }
 
-    /// Forgets what is remembered at the place of `id`, and lets nothing hold that was planned on
-    /// what was there before.
+    /// Resets the values stored at the place of `id`, and ends everything that was planned on the
+    /// previous endpoint there.
     fn forget(&self, id: EndpointId) {
         let watch = self.watch(id);
         watch.reconnect.store(false, Ordering::Release);

@@ -18,19 +18,20 @@ pub struct CatalogFacts {
     pub operators: Vec<OperatorFact>,
     /// Relations that are not plain tables.
     pub relations: Vec<RelationFact>,
-    /// What else a write to a table changes, and which tables are parts of others; `None` if the
-    /// tables were not queried.
+    /// What else a write to a table changes, and which tables are partitions or children of others;
+    /// `None` if the tables were not queried.
     pub tables: Option<Vec<TableFact>>,
     /// Whether an operator, a cast, an ordering or a domain's condition may read tables.
     pub reads_unseen: bool,
     /// Types whose conversion, from or to them, runs a function.
     pub types: Vec<TypeFact>,
-    /// Whether `relations` names every relation, plain tables too. A name that is missing may then
-    /// be a view, and is for the primary.
+    /// Whether `relations` names every relation, including plain tables. If so, a name that is
+    /// missing may be a view, and is read on the primary.
     pub has_all_relations: bool,
-    /// The only schema in which a name without a schema is looked up; `None` if it may be in any.
+    /// The only schema in which a name without a schema is looked up; `None` if it may be in any
+    /// schema.
     pub default_schema: Option<String>,
-    /// What replication leaves out, of each server that filters.
+    /// What replication leaves out, for each server with replication filters.
     pub filters: Vec<ReplicationFilter>,
 }
 

@@ -1,21 +1,21 @@
-//! What a filter of MySQL's or MariaDB's replication leaves out.
+//! What a replication filter of MySQL or MariaDB leaves out.
 //!
 //! The rules are those of MySQL's manual, section 19.2.5 ("How Servers Evaluate Replication
-//! Filtering Rules"), for changes that are logged as rows. MariaDB's are the same. With
-//! `binlog_format=STATEMENT` a filter on databases goes by the database in use, which no table
-//! shows: an application that writes across databases must not filter in that way.
+//! Filtering Rules"), for changes that are logged as rows. MariaDB has the same rules. With
+//! `binlog_format=STATEMENT`, a filter on databases checks the database in use, which no table name
+//! shows. An application that writes across databases must not use such a filter.
 
 use serde::Deserialize;
 
-/// The filters of one server. Tables are written `database.table`.
+/// The filters of one server. Tables are written as `database.table`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ReplicationFilter {
-    /// If there are any, only these databases are replicated.
+    /// If this list is not empty, only these databases are replicated.
     pub do_databases: Vec<String>,
     /// These databases are not replicated.
     pub ignore_databases: Vec<String>,
-    /// If there are any tables to replicate, by name or by pattern, no others are.
+    /// If there are any tables to replicate, by name or by pattern, no other tables are replicated.
     pub do_tables: Vec<String>,
     /// These tables are not replicated.
     pub ignore_tables: Vec<String>,
@@ -23,18 +23,18 @@ pub struct ReplicationFilter {
     pub wild_do_tables: Vec<String>,
     /// Patterns of tables that are not replicated.
     pub wild_ignore_tables: Vec<String>,
-    /// Databases whose rows arrive under another name, and those other names.
+    /// Databases whose rows arrive under another name, and the other names.
     pub rewritten_databases: Vec<String>,
 }
 
 impl ReplicationFilter {
-    /// Whether it leaves nothing out.
+    /// Whether the filter leaves nothing out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The same with all names in lower case, for servers that store them so.
+    /// The same filter with all names in lower case, for servers that store them so.
     #[must_use]
     pub fn folded(mut self) -> Self {
         let lists = [
@@ -50,7 +50,7 @@ impl ReplicationFilter {
         self
     }
 
-    /// Whether it leaves the rows of a table out.
+    /// Whether the filter leaves out the rows of a table.
     #[must_use]
     pub fn leaves_out(&self, schema: &str, name: &str) -> bool {
         let has_database = |list: &[String]| list.iter().any(|it| it == schema);
@@ -64,10 +64,11 @@ impl ReplicationFilter {
         leaves_out_database || self.leaves_out_table(&format!("{schema}.{name}"))
     }
 
-    /// The first list that holds the table decides; without one, whether there is a list of tables
-    /// to replicate.
+    /// The first list that holds the table decides. If no list holds it, the table is left out if
+    /// any list of tables to replicate exists.
     fn leaves_out_table(&self, table: &str) -> bool {
-        // MariaDB compares without case here, MySQL with it: what either may leave out is left out.
+        // MariaDB compares case-insensitively here, MySQL case-sensitively. So this leaves out what
+        // either server may leave out.
         let folded = table.to_lowercase();
         let has = |list: &[String]| list.iter().any(|it| it == table);
         let matches = |list: &[String]| list.iter().any(|it| is_like(table, it));
@@ -88,11 +89,11 @@ impl ReplicationFilter {
     }
 }
 
-/// `LIKE`, without folding case. Takes time in the product of both lengths at most.
+/// `LIKE`, without folding case. Takes at most time in the product of both lengths.
 fn is_like(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) =
         (text.chars().collect(), pattern.chars().collect());
-    // Which beginnings of the pattern match the text so far.
+    // Which prefixes of the pattern match the text so far.
     let mut reached = vec![false; pattern.len() + 1];
     reached[0] = true;
     let skip_percents = |reached: &mut Vec<bool>| {

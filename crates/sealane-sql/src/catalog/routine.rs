@@ -1,20 +1,21 @@
 //! Stored functions of MySQL and MariaDB, judged by their bodies.
 //!
-//! Neither server says which functions have side effects: `DETERMINISTIC` and `READS SQL DATA` are
-//! what the author says, and authors say them because the binary log asks for one of them. So a
-//! body is judged as a text is. A body that is one `RETURN` is judged as `SELECT` of what it
-//! returns. A body of several statements is not understood, and neither is one that is not
-//! visible, or that is in another mode of SQL.
+//! Neither server says which functions have side effects. `DETERMINISTIC` and `READS SQL DATA` are
+//! only what the author says, and authors say them because the binary log requires one of them. So
+//! a body is judged like a text. A body that is one `RETURN` is judged as a `SELECT` of what it
+//! returns. A body is not understood if it has several statements, if it is not visible, or if it
+//! was written in another SQL mode.
 
 use super::FunctionFact;
 
-/// Modes in which a body reads otherwise than our parser reads it. `IGNORE_SPACE`, which our driver
-/// sets, is not among them: without it a space before a parenthesis makes fewer names the server's own.
+/// Modes in which the server reads a body differently from our parser. `IGNORE_SPACE`, which our
+/// driver sets, is not among them. Without it, a space before a parenthesis makes fewer names
+/// built-in functions.
 const OTHER_MODES: &[&str] = &["ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "ORACLE"];
 
 impl FunctionFact {
-    /// A stored function of MySQL or MariaDB. `body` is its text, if the role may see it, as it is
-    /// read in `sql_mode`.
+    /// A stored function of MySQL or MariaDB. `body` is its text, if the role may see it; the
+    /// server reads it in `sql_mode`.
     #[must_use]
     pub fn of_routine(schema: String, name: String, body: Option<&str>, sql_mode: &str) -> Self {
         let is_our_mode = !sql_mode.split(',').any(|mode| OTHER_MODES.contains(&mode));
@@ -30,7 +31,7 @@ impl FunctionFact {
     }
 }
 
-/// What a body of one `RETURN` returns.
+/// The value that a body of one `RETURN` returns.
 fn returned(body: &str) -> Option<&str> {
     let body = body.trim();
     let body = match behind(body, "BEGIN") {
@@ -40,7 +41,7 @@ fn returned(body: &str) -> Option<&str> {
     behind(body, "RETURN")
 }
 
-/// The text behind a word at the beginning.
+/// The text after `word`, if `text` begins with it.
 fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let rest = text.get(word.len()..)?;
     let is_word = text.get(..word.len())?.eq_ignore_ascii_case(word)
@@ -55,15 +56,17 @@ fn before_end(block: &str) -> Option<&str> {
     is_end.then(|| block[..start].trim_end().strip_suffix(';')).flatten()
 }
 
-/// Settings that a function may read, besides those that it asks for by `@@global`. They are the server's, or the same in all sessions of a pool.
-/// What a session did before, such as `@@identity`, is not among them.
+/// Settings that a function may read, besides those read as `@@global`. They belong to the server,
+/// or are the same in all sessions of a pool. A setting that depends on earlier statements of the
+/// session, such as `@@identity`, is not among them.
 const SETTINGS: &[&str] =
     &["hostname", "server_id", "session.transaction_read_only", "session.tx_read_only", "version"];
 
 /// A query for what the function returns, without the settings that it reads.
 ///
-/// In a statement they are for the primary, because who asks for them means that server. To read
-/// them in a function has no effect; it tells of the server that runs the function.
+/// In a statement, these settings are read on the primary, because the statement asks about that
+/// server. Reading them in a function has no effect. It only describes the server that runs the
+/// function.
 fn definition(value: &str) -> String {
     let mut parts = value.split("@@");
     let mut definition = format!("SELECT {}", parts.next().unwrap_or_default());
@@ -99,7 +102,7 @@ mod tests {
     #[case(" return\n(SELECT count(*) FROM t) ", Some("(SELECT count(*) FROM t)"))]
     #[case("BEGIN RETURN 1; END", Some("1"))]
     #[case("begin\n  return upper(a);\nend;", Some("upper(a)"))]
-    // The second statement is found by the one who judges.
+    // The judge of the query finds the second statement.
     #[case("BEGIN RETURN 1; DELETE FROM t; END", Some("1; DELETE FROM t"))]
     #[case("BEGIN DELETE FROM t; RETURN 1; END", None)]
     #[case("BEGIN DECLARE n int; RETURN n; END", None)]
@@ -116,7 +119,7 @@ mod tests {
     #[rstest]
     #[case("@@global.read_only", "SELECT +NULL ")]
     #[case("concat(@@HOSTNAME, @@server_id)", "SELECT concat(+NULL , +NULL )")]
-    // MySQL takes two dashes for a comment only before white space.
+    // MySQL reads two dashes as a comment only before white space.
     #[case("1 --@@hostname + GET_LOCK('a', 0)", "SELECT 1 --+NULL  + GET_LOCK('a', 0)")]
     #[case("@@identity + @@global.x", "SELECT @@identity + +NULL ")]
     #[case("@@global.a.b, @@hostnames, @@", "SELECT @@global.a.b, @@hostnames, @@")]

@@ -65,7 +65,7 @@ fn a_lock_behind_a_view_is_found_through_views_above_it() {
     ] {
         assert!(is_read(&facts, sql), "{sql}: {}", judged(&facts, sql));
     }
-    // As in a text, RAND() has no effect.
+    // RAND() has no effect here, just as in a text.
     assert!(is_read(&facts, "SELECT * FROM chance"));
     for (sql, why) in [
         (
@@ -90,7 +90,7 @@ fn a_lock_behind_a_view_is_found_through_views_above_it() {
             "SELECT * FROM other.boat",
             "reads other.boat: the catalog does not know it, so it may be a view",
         ),
-        // A name without a schema is of the database in use only.
+        // A name without a schema belongs to the database in use only.
         ("SELECT * FROM entry", "reads entry: the catalog does not know it, so it may be a view"),
     ] {
         assert_eq!(judged(&facts, sql).to_string(), format!("Unknown: {why}"), "{sql}");
@@ -99,7 +99,8 @@ fn a_lock_behind_a_view_is_found_through_views_above_it() {
     assert!(is_read(&facts, "SELECT * FROM information_schema.tables"));
 }
 
-/// MySQL looks a name up among the expressions before it and itself, also with RECURSIVE.
+/// MySQL looks up a name among the earlier expressions and the expression itself, also with
+/// RECURSIVE.
 #[test]
 fn a_common_table_expression_hides_no_view_from_those_before_it() {
     let facts = facts(vec![view("held", "select get_lock('a',0) AS `got`")], vec![]);
@@ -188,7 +189,7 @@ fn a_stored_function_is_judged_by_its_body() {
         "SELECT * FROM locked",
         "SELECT elsewhere()",
         "SELECT to_a_lock()",
-        // The server's own, and one that calls it.
+        // The server's own function, and a function that calls it.
         "SELECT sleep(1)",
         "SELECT `sleep`(1)",
         "SELECT rest()",
@@ -251,7 +252,7 @@ fn a_character_set_hides_nothing() {
     }
 }
 
-/// As MySQL 9 and MariaDB 11.8 print them.
+/// Definitions as MySQL 9 and MariaDB 11.8 print them.
 #[test]
 fn definitions_are_understood_as_the_servers_print_them() {
     for (at, definition) in [

@@ -18,8 +18,8 @@ use crate::dialect::Dialect;
 
 const DEFAULT_SEED: u64 = 20_261_122;
 const DIALECTS: [Dialect; 3] = [Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
-/// A run of ten seconds that compares fewer reads proves too little: a debug build on a busy
-/// machine compares ten times as many.
+/// A run of ten seconds that compares fewer reads proves too little. (A debug build on a busy
+/// machine compares ten times as many.)
 const MIN_COMPARED: u64 = 2_000;
 /// A planted disagreement must be found within this many texts.
 const MAX_TEXTS: u64 = 200_000;
@@ -299,7 +299,7 @@ impl Sentence<'_> {
                     self.put(")");
                 }
                 let at = self.tokens.iter().rposition(|token| token == "(").expect("a call");
-                // With a blank behind the name it would not be a call for MySQL.
+                // With a blank after the name, MySQL would not read it as a call.
                 let opened = self.tokens.remove(at);
                 self.tokens[at - 1].push_str(&opened);
             }
@@ -347,7 +347,7 @@ impl Sentence<'_> {
         }
     }
 
-    /// With at most `size` operators beside each other, and at most as deep.
+    /// An expression with at most `size` operators in a row, and at most `size` levels deep.
     fn expression(&mut self, size: usize) {
         self.operand(size);
         for _ in 0..self.rng.usize(..=size) {

@@ -236,7 +236,7 @@ impl<'a> Select<'a> {
         self.operations(height)
     }
 
-    /// An operand with all `NOT`s before it.
+    /// An operand with all the `NOT`s before it.
     fn prefixes(&mut self, mut height: u32) -> Option<()> {
         while self.skip(Word::Not)? {
             height += 1;
@@ -244,7 +244,7 @@ impl<'a> Select<'a> {
         self.operand(height)
     }
 
-    /// The operators and operands behind the first operand of an expression.
+    /// The operators and operands after the first operand of an expression.
     fn operations(&mut self, height: u32) -> Option<()> {
         let mut open = Open::default();
         loop {
@@ -277,8 +277,8 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// Operands that are added or multiplied. An operator that binds less would end this side of
-    /// `BETWEEN`.
+    /// Operands that are added or multiplied. An operator that binds less tightly would end this
+    /// side of `BETWEEN`.
     fn sum(&mut self, height: u32) -> Option<()> {
         self.operand(height)?;
         while matches!(binding(self.token), Some(Binding::Sum | Binding::Product)) {
@@ -379,7 +379,7 @@ impl<'a> Select<'a> {
         Some(false)
     }
 
-    /// The name behind the last dot: a column, or a function call if no column has this name.
+    /// The name after the last dot: a column, or a function call if no column has this name.
     fn attribute(&mut self, name: &str) -> Option<()> {
         // A call may read any table.
         self.result.tables.complete &= !self.catalog.may_be_call(name);
@@ -428,7 +428,7 @@ fn must(holds: bool) -> Option<()> {
     holds.then_some(())
 }
 
-/// How closely an operator binds: later variants bind closer.
+/// How tightly an operator binds: later variants bind more tightly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Binding {
     Or = 1,

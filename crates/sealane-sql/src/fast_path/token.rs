@@ -146,7 +146,7 @@ impl<'a> Tokens<'a> {
         self.is_before('(')
     }
 
-    /// Whether `mark` follows, directly or behind blanks.
+    /// Whether `mark` follows, directly or after blanks.
     pub(super) fn is_before(&self, mark: char) -> bool {
         self.rest().trim_start_matches(is_blank).starts_with(mark)
     }
@@ -222,7 +222,7 @@ fn word(rest: &str) -> Option<(Token<'_>, usize)> {
     listed.map(|(_, word)| (Token::Word(*word), length))
 }
 
-/// Reads an operator as long as servers do: `<->` is one operator and not three.
+/// Reads an operator to the length to which servers read it: `<->` is one operator and not three.
 fn operator(rest: &str) -> Option<(Token<'_>, usize)> {
     let is_part = |byte: &u8| b"+-*/<>=~!@#%^&|?:".contains(byte);
     let length = rest.bytes().take_while(is_part).count();

@@ -49,7 +49,7 @@ impl Write {
             Change::Delete => expect(&mut tokens, Word::From)?,
         }
         let table = table_name(&mut tokens, dialect)?;
-        // A parenthesis here begins the list of columns. Behind any later name, a parenthesis would
+        // A parenthesis here begins the list of columns. After any later name, a parenthesis would
         // be a call.
         let mut changes = vec![change];
         let mut before = Token::End;

@@ -1,11 +1,12 @@
 //! How MySQL reads a backslash: it depends on the session's `sql_mode`.
 //!
-//! In `'it\'s'` the backslash escapes the quote. With `NO_BACKSLASH_ESCAPES` it is a plain letter,
-//! and the literal ends behind it. With `ANSI_QUOTES` it is a plain letter only in `"…"`, which is
-//! then a name. The mode is not known here, so a text must be a read in every reading. Nearly
-//! always only one reading is possible: in the others a quote stays open, or a backslash stands
-//! where none may stand, and the server refuses the whole text. (Rejected: asking the server for
-//! the mode. Any session may change it, and a pooler may lend a session that did.)
+//! In `'it\'s'` the backslash escapes the quote. With `NO_BACKSLASH_ESCAPES` it is an ordinary
+//! character, and the literal ends right after it. With `ANSI_QUOTES` it is an ordinary character
+//! only in `"…"`, which is then a name. The mode is not known here, so a text must be a read in
+//! every reading. Nearly always, only one reading is possible: in the others, a quote stays open,
+//! or a backslash stands where none is allowed, and the server refuses the whole text. (Rejected:
+//! asking the server for the mode. Any session may change it, and a pooler may lend out such a
+//! session.)
 
 use super::{Mark, Piece, Scan};
 use crate::catalog::Catalog;
@@ -15,9 +16,9 @@ use crate::dialect::Dialect;
 pub(super) enum Reading {
     /// A backslash escapes in both kinds of quotes.
     Escapes,
-    /// A backslash is a plain letter in double quotes.
+    /// In double quotes, a backslash is an ordinary character.
     EscapesInSingleQuotes,
-    /// A backslash is a plain letter everywhere.
+    /// A backslash is an ordinary character everywhere.
     Letters,
 }
 
@@ -26,7 +27,7 @@ pub(super) enum Reading {
 pub(super) enum Others {
     /// In all other readings the server refuses the text or reads it as in the first one.
     None,
-    /// The text has another reading. The text in here has exactly that reading.
+    /// The text has another reading. The contained text has exactly that reading.
     Text(String),
     /// The text has another reading that cannot be written as a text of its own.
     Unclear,
@@ -60,7 +61,7 @@ pub(super) fn others(sql: &str, marks: &[Mark], catalog: &Catalog) -> Others {
     if differs(Reading::EscapesInSingleQuotes) {
         Others::Unclear
     } else if differs(Reading::Letters) {
-        // In this reading a backslash is a letter like any other, so an underscore can replace it.
+        // In this reading, a backslash is an ordinary character, so an underscore can replace it.
         Others::Text(sql.replace('\\', "_"))
     } else {
         Others::None

@@ -65,8 +65,7 @@ impl<'a> Prover<'a> {
             && is_aggregate(&name.value)
         {
             cost.aggregates = cost.aggregates.saturating_add(1);
-            // The count is bounded if there is a WHERE; `finish` checks this on the whole
-            // statement.
+            // A WHERE would bound the count; `finish` checks this on the whole statement.
             cost.unbounded_count |= name.value.eq_ignore_ascii_case("count");
         }
     }

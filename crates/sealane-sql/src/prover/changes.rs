@@ -1,7 +1,8 @@
 //! The tables that data-changing statements read and write.
 //!
-//! Each of them is a write, on its own (its first word shows it already) or behind a WITH (only this
-//! walk finds it). Beyond that the walk collects tables, so it skips parts without tables.
+//! Each of these statements is a write. If it stands alone, its first word already shows this; if
+//! it stands after a WITH, only this walk finds it. Apart from that, the walk only collects tables,
+//! so it skips parts without tables.
 
 use sqlparser::ast::{
     Assignment, ConflictTarget, Delete, FromTable, Insert, Merge, MergeAction, MergeInsertKind,
@@ -80,7 +81,7 @@ impl<'a> Prover<'a> {
     fn delete(&mut self, delete: &'a Delete) {
         self.writes("DELETE", Some(delete.delete_token.0.span));
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-        // The names before FROM may be aliases of the tables behind it.
+        // The names before FROM may be aliases of the tables after it.
         from.iter().for_each(|table| self.written_tables(table));
         for table in delete.using.iter().flatten() {
             self.later(Node::Joined(table));

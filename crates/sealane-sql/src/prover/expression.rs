@@ -288,7 +288,7 @@ impl<'a> Prover<'a> {
         is_call
     }
 
-    /// The name behind a dot: an attribute, or a function call if no attribute has this name.
+    /// The name after a dot: an attribute, or a function call if no attribute has this name.
     fn attribute(&mut self, name: &Ident) {
         if self.dialect == Dialect::PostgreSql {
             let called = folded(name, self.dialect);

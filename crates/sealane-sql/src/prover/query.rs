@@ -65,7 +65,7 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Sets `self.scope` to what the query behind the `WITH` sees.
+    /// Sets `self.scope` to what the query after the `WITH` sees.
     fn with(&mut self, with: &'a With) {
         let With { with_token: _, recursive, cte_tables } = with;
         self.outcome.cost.recursion |= recursive;
@@ -83,8 +83,9 @@ impl<'a> Prover<'a> {
             self.require(from.is_none(), "FROM after a common table expression");
             self.alias(Some(alias));
             let with_itself = self.scopes.with(seen, &alias.name);
-            // Each common table expression sees the earlier ones. With RECURSIVE it sees all of
-            // them, but on MySQL only itself: a name that comes later is a table or a view there.
+            // Each common table expression sees the earlier ones. With RECURSIVE, it sees all of
+            // them. On MySQL, it sees only the earlier ones and itself: a later name means a table
+            // or a view there.
             self.scope = match (*recursive, self.is(Dialect::MySql)) {
                 (false, _) => seen,
                 (true, true) => with_itself,

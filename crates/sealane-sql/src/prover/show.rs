@@ -29,7 +29,7 @@ const CONSTANTS: &[&str] = &[
 ];
 
 impl<'a> Prover<'a> {
-    /// `false` if the statement is no `SHOW`.
+    /// `false` if the statement is not a `SHOW`.
     pub(super) fn show(&mut self, statement: &'a Statement) -> bool {
         match statement {
             Statement::ShowVariable { variable } => self.show_variable(variable),

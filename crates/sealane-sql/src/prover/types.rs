@@ -44,8 +44,8 @@ impl Prover<'_> {
         self.require(!structured, "a type of another dialect");
     }
 
-    /// Looks a type up in the catalog, also if the parser knows its name: a user's type may have
-    /// the same name.
+    /// Looks up a type in the catalog, even if the parser knows its name, because a user's type may
+    /// have the same name.
     fn named_type(&mut self, data_type: &DataType) {
         let (name, span) = match data_type {
             DataType::Custom(name, _) => match table_name(name, self.dialect) {

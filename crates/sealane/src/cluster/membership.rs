@@ -1,12 +1,13 @@
-//! Endpoints that come, go, and are drained while statements run.
+//! Endpoints that are added, removed and drained while statements run.
 //!
-//! One change runs at a time. The steps of an addition are in an order in which nothing is used
-//! before it is there: first the pools, then the endpoint in the topology, which nobody may use
-//! before a probe has answered, then the probe. A removal goes the other way: a statement that was
-//! planned on an endpoint finds out before it sends anything (`sealane_monitor::Footing`).
+//! One change runs at a time. The order of an addition ensures that nothing is used before it
+//! exists: first the pools, then the endpoint in the topology, where nobody may use it before a
+//! probe has answered, then the probe. A removal goes the other way: a statement that was planned
+//! on the endpoint finds this out before it sends anything (`sealane_monitor::Footing`).
 //!
-//! Whoever drains an endpoint looks now and then whether a statement still runs there. (Rejected: a
-//! signal at the end of each statement. Every statement would pay for what happens once a month.)
+//! A drain checks at intervals whether a statement still runs on the endpoint. (Rejected: a signal
+//! at the end of each statement. Every statement would pay for something that happens once a
+//! month.)
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,16 +18,16 @@ use sealane_monitor::BoxProbe;
 use super::Cluster;
 use crate::{BoxFuture, ConnectError, EndpointError, Replica, pool::EndpointPools};
 
-/// How often a drained endpoint is looked at.
+/// How often a drained endpoint is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// How long the removal of an endpoint waits for what runs there.
+/// How long the removal of an endpoint waits for what still runs there.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the endpoints of one engine, at the start and later.
 pub(crate) trait OpenEndpoint: Send + Sync {
-    /// Makes what an endpoint needs. Nothing connects before it is used. `is_first`: whether the
-    /// endpoint is configured as the primary.
+    /// Creates what an endpoint needs. Nothing connects before its first use. `is_first`: whether
+    /// the endpoint is configured as the primary.
     fn open<'a>(
         &'a self,
         replica: &'a Replica,
@@ -34,7 +35,7 @@ pub(crate) trait OpenEndpoint: Send + Sync {
         is_first: bool,
     ) -> BoxFuture<'a, Result<Opened, DbErr>>;
 
-    /// Forgets what it remembers of an endpoint.
+    /// Forgets everything stored for an endpoint.
     fn forget(&self, id: EndpointId);
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Opened {
 }
 
 impl Cluster {
-    /// Adds a replica that was looked through, and waits until it has answered or failed once.
+    /// Adds a replica that was checked, and waits until it has answered or failed once.
     pub(crate) async fn add(
         &self,
         replica: &Replica,
@@ -66,7 +67,7 @@ impl Cluster {
             let id = self.store().vacancy(self.loads.busy()).ok_or(too_many)?;
             let opened = opener.open(replica, id, false).await;
             let Opened { pools, probe } = opened.map_err(ConnectError::open(&endpoint))?;
-            // From here on nothing waits, so that nobody can give up half-way.
+            // From here on nothing waits, so the addition cannot be cancelled half-way.
             self.loads.begin_anew(id);
             self.pools.put(id, pools);
             self.store().add(id, endpoint);
@@ -78,19 +79,20 @@ impl Cluster {
         let observed = self
             .store()
             .until(|topology| topology.get(id).is_none_or(|state| is_observed(&state.health)));
-        // If it does not answer by then, it joins later.
+        // If it does not answer in time, it joins later.
         let _ = tokio::time::timeout(self.patience, observed).await;
         self.ask_for_filters();
         if let Some(catalog) = &self.catalog {
             catalog.current(self.patience).await;
         }
         self.fill_pool(id);
-        // Out of patience: reads move there when there is proof.
+        // After the limit, reads move there as soon as there is a proof.
         self.monitor.await_replication(self.quick * 10).await;
         Ok(())
     }
 
-    /// Has the catalog loaded again: on MySQL and MariaDB it knows what a replica leaves out.
+    /// Loads the catalog again: on MySQL and MariaDB it knows which tables a replica's filters
+    /// leave out.
     fn ask_for_filters(&self) {
         if let Some(catalog) = &self.catalog {
             catalog.schema_changed();
@@ -111,7 +113,7 @@ impl Cluster {
     pub(crate) async fn drain(&self, id: EndpointId) -> Result<(), EndpointError> {
         self.store().set_draining(id, true);
         loop {
-            // In this order: a statement is counted before it looks whether it may go there.
+            // The order matters: a statement is counted before it checks whether it may run there.
             match self.store().topology().get(id) {
                 Some(state) if !state.draining => return Err(EndpointError::Undrained),
                 Some(_) if self.loads.in_flight(id) > 0 => {}
@@ -129,7 +131,7 @@ impl Cluster {
             if self.store().topology().len() == 1 {
                 return Err(EndpointError::Last);
             }
-            // What still runs by then is cut off.
+            // What still runs after the limit is cut off.
             if let Ok(drained) = tokio::time::timeout(DRAIN_LIMIT, self.drain(id)).await {
                 drained?;
             }
@@ -141,15 +143,15 @@ impl Cluster {
             self.pools.take(id)
         };
         if let Some(entry) = entry {
-            // In a task: the connections end even if the caller gives up.
+            // In a task, so that the connections are closed even if the caller is cancelled.
             let closing = tokio::spawn(async move { entry.pools.close().await });
-            // How a server says goodbye is of no interest.
+            // The servers' answers to closing do not matter.
             let _ = closing.await;
         }
         Ok(())
     }
 
-    /// Opens the pools of an endpoint that answers, which then make as many connections as the
+    /// Opens the pools of an endpoint that answers. The pools then open as many connections as the
     /// configuration asks for.
     fn fill_pool(&self, id: EndpointId) {
         let store = self.store();
@@ -158,8 +160,8 @@ impl Cluster {
         }
     }
 
-    /// As [`fill_pool`](Self::fill_pool), of all endpoints. The pools of the others are opened when
-    /// they are used.
+    /// Like [`fill_pool`](Self::fill_pool), for all endpoints that answer. The pools of the others
+    /// are opened at their first use.
     pub(crate) fn fill_pools(&self) {
         let topology = Arc::clone(&self.store().topology());
         topology.iter().for_each(|(id, _)| self.fill_pool(id));

@@ -1,14 +1,14 @@
 //! The pools of all endpoints, each at the place of its endpoint.
 //!
-//! Statements find pools without a lock, while endpoints come and go. What runs on a removed
-//! endpoint finishes on the pools that it holds.
+//! Statements find pools without a lock, while endpoints are added and removed. A statement on a
+//! removed endpoint finishes on the pools that it holds.
 //!
-//! SeaORM's own connection is handed out by reference, as SeaORM's types ask for it, and lives as
-//! long as the cluster. So a list that only grows keeps the connections that were handed out: one
-//! for each endpoint that was the primary when somebody asked. Replicas that come and go leave
-//! nothing there, and a primary that was removed leaves a closed pool. (Rejected: a connection for
-//! each endpoint, kept for ever. Rejected: a copy in each handle, which would not follow the
-//! primary.)
+//! SeaORM's own connection is handed out by reference, as SeaORM's types require, and this
+//! reference lives as long as the cluster. So a list that only grows keeps the connections that
+//! were handed out: one for each endpoint that was the primary when somebody asked. Added and
+//! removed replicas leave nothing in the list, and a removed primary leaves a closed pool.
+//! (Rejected: one connection for each endpoint, kept forever. Rejected: a copy in each handle,
+//! which would not follow the primary.)
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +22,7 @@ use crate::pool::{EndpointPools, Pools};
 pub(crate) struct PoolTable {
     places: Box<[ArcSwapOption<Entry>; MAX_ENDPOINTS]>,
     handed_out: OnceLock<Box<HandedOut>>,
-    /// For whoever asks when nothing was ever there.
+    /// The answer if there was never any pool.
     nowhere: DatabaseConnection,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Entry {
     pub(crate) pools: EndpointPools,
 }
 
-/// SeaORM's own connection to one endpoint, and the next one.
+/// SeaORM's own connection to one endpoint, and the next entry of the list.
 struct HandedOut {
     endpoint: EndpointId,
     connection: DatabaseConnection,
@@ -41,7 +41,7 @@ struct HandedOut {
 }
 
 impl PoolTable {
-    /// The table of the endpoints that are configured, in their order.
+    /// The table of the configured endpoints, in their order.
     pub(crate) fn new(configured: impl IntoIterator<Item = EndpointPools>) -> Self {
         let table = PoolTable {
             places: Box::new(std::array::from_fn(|_| ArcSwapOption::empty())),
@@ -56,12 +56,13 @@ impl PoolTable {
         table
     }
 
-    /// To be called before the endpoint is in a topology.
+    /// Stores an endpoint's pools. Call this before the endpoint is in a topology.
     pub(crate) fn put(&self, endpoint: EndpointId, pools: EndpointPools) {
         self.places[endpoint.place()].store(Some(Arc::new(Entry { endpoint, pools })));
     }
 
-    /// Takes the pools of an endpoint out, which is in no topology any more. They are not closed.
+    /// Removes and returns the pools of an endpoint that is no longer in a topology. They are not
+    /// closed.
     pub(crate) fn take(&self, endpoint: EndpointId) -> Option<Arc<Entry>> {
         let place = &self.places[endpoint.place()];
         let entry = place.load_full().filter(|entry| entry.endpoint == endpoint)?;
@@ -69,7 +70,8 @@ impl PoolTable {
         Some(entry)
     }
 
-    /// The pools of `endpoint`, of this generation or of a later one; `None` if it was removed.
+    /// The pools of `endpoint`, of this generation or a later one; `None` if the endpoint was
+    /// removed.
     pub(crate) fn at(&self, endpoint: EndpointId, generation: u64) -> Option<Arc<Pools>> {
         let entry = self.places[endpoint.place()].load();
         let entry = entry.as_ref().filter(|entry| entry.endpoint == endpoint)?;
@@ -81,7 +83,8 @@ impl PoolTable {
         self.places.iter().filter_map(ArcSwapOption::load_full).collect()
     }
 
-    /// SeaORM's own connection to `endpoint`. If that was removed, to one that was asked for before.
+    /// SeaORM's own connection to `endpoint`. If the endpoint was removed: to an endpoint that was
+    /// asked for before.
     pub(crate) fn plain(&self, endpoint: EndpointId) -> &DatabaseConnection {
         let mut next = &self.handed_out;
         loop {
@@ -94,7 +97,7 @@ impl PoolTable {
                         break;
                     };
                     let connection = entry.pools.plain().clone();
-                    // If another thread was faster, its entry is looked at next.
+                    // If another thread was faster, the loop continues with its entry.
                     let _ = next.set(Box::new(HandedOut {
                         endpoint,
                         connection,

@@ -1,5 +1,4 @@
-//! What is known of failovers that tokens have told of and probes have not seen; see
-//! `execute/failover`.
+//! Failovers that tokens have reported and probes have not seen; see `execute/failover`.
 
 use std::{
     sync::{

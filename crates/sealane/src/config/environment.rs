@@ -9,14 +9,14 @@ use crate::ConnectError;
 const PRIMARY_VARIABLE: &str = "DATABASE_URL";
 /// The replicas' URLs.
 const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
-/// What it is often taken to be called.
+/// A common mistake for the name of the variable.
 const SINGULAR_VARIABLE: &str = "DATABASE_REPLICA_URL";
 
-/// Reads the configuration from what `variable` says of each name.
+/// Reads the configuration from the values that `variable` returns for each name.
 pub(super) fn parse(
     variable: impl Fn(&str) -> Result<String, VarError>,
 ) -> Result<Config, ConnectError> {
-    // The error of the standard library shows what is in the variable.
+    // The standard library's error would show the variable's value.
     let read = |name: &'static str| match variable(name) {
         Ok(text) => Ok(Some(text)),
         Err(VarError::NotPresent) => Ok(None),
@@ -51,9 +51,9 @@ pub(super) fn parse(
     Ok(urls(&replicas.unwrap_or_default()).into_iter().fold(config, Config::replica))
 }
 
-/// The URLs in a text, separated by commas, semicolons or white space. A separator is one only
-/// before the scheme of another URL, or at the end: it may be part of a password. What cannot be
-/// told apart stays together, and is refused when it is looked at.
+/// The URLs in a text, separated by commas, semicolons or white space. Such a character separates
+/// only if the scheme of another URL follows, or at the end of the text: elsewhere it may be part
+/// of a password. Text that cannot be split with certainty stays together and is refused later.
 fn urls(text: &str) -> Vec<&str> {
     let is_separator = |c: char| c == ',' || c == ';' || c.is_whitespace();
     let begins = |at: usize| {

@@ -133,7 +133,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     parse_with(text, path, |name| std::env::var(name).ok())
 }
 
-/// The same with what `variable` says of each name in place of the environment.
+/// The same, with the values of `variable` instead of the environment.
 fn parse_with(
     text: &str,
     path: &Path,
@@ -174,18 +174,18 @@ fn parse_with(
 }
 
 impl File {
-    /// The values that may ask for variables of the environment.
+    /// The values that may refer to environment variables.
     fn secrets_mut(&mut self) -> impl Iterator<Item = &mut String> {
         let urls = std::iter::once(&mut self.primary).chain(&mut self.replicas);
         urls.map(|endpoint| &mut endpoint.url).chain(&mut self.tokens.keys)
     }
 }
 
-/// `text` with the value of each `${NAME}` in its place.
+/// `text` with each `${NAME}` replaced by its value.
 ///
 /// # Errors
-/// A variable is not set, or a brace is not closed. The text is not told, nor a name that does not
-/// look like that of a variable: it may be a secret.
+/// A variable is not set, or a brace is not closed. The error never contains the text, nor a name
+/// that does not look like the name of a variable: both may be secrets.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let is_name = |name: &str| {
         !name.is_empty()

@@ -1,10 +1,10 @@
-//! How reads are served that ask for nothing else.
+//! The default settings of reads.
 
 use std::time::Duration;
 
 use sealane_core::{Consistency, FallbackPolicy, WhenAhead, WriteTracking};
 
-/// How reads are served that ask for nothing else.
+/// How reads are served that ask for nothing special.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
@@ -19,14 +19,15 @@ pub(crate) struct Reading {
 impl Default for Reading {
     fn default() -> Self {
         Reading {
-            // What an application expects that has never heard of replicas.
+            // This is what an application expects that was written without replicas in mind.
             consistency: Consistency::ReadYourWrites,
             fallback: FallbackPolicy::Primary,
-            // Going back is rare; waiting costs each transaction that follows a read on a replica.
+            // Going back in time is rare, while waiting costs every transaction that follows a read
+            // on a replica.
             when_ahead: WhenAhead::Primary,
-            // A replica further behind than this has a problem; its readers should not.
+            // A replica further behind than this has a problem, which users should not notice.
             max_lag: Some(Duration::from_secs(30)),
-            // A handle for everybody would read on the primary as long as anybody writes.
+            // A shared handle would otherwise read on the primary as long as anybody writes.
             tracking: WriteTracking::Tables,
             // Work that leaves its session must not miss what the session wrote.
             shared_waits: true,

@@ -3,8 +3,8 @@
 use sea_orm::ConnectOptions;
 use sealane_core::Endpoint;
 
-/// A server, with what sets it apart from the others. It stands wherever a URL does, also for the
-/// primary, which may be a replica later.
+/// A server and its settings. It is accepted wherever a URL is, also for the primary, which may
+/// become a replica later.
 ///
 /// ```
 /// use sealane::{Config, Replica};
@@ -16,7 +16,7 @@ use sealane_core::Endpoint;
 #[derive(Clone)]
 pub struct Replica {
     pub(crate) name: String,
-    /// Whether somebody has chosen the name.
+    /// Whether the name was chosen explicitly.
     is_named: bool,
     pub(crate) group: Option<String>,
     pub(crate) zone: Option<String>,
@@ -27,7 +27,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A server by its URL, or by SeaORM's `ConnectOptions` with pool sizes and timeouts of its own.
+    /// A server given by its URL, or by SeaORM's `ConnectOptions` with separate pool sizes and
+    /// timeouts.
     pub fn new(options: impl Into<ConnectOptions>) -> Self {
         Replica {
             name: String::new(),
@@ -41,8 +42,8 @@ impl Replica {
         }
     }
 
-    /// Its name in everything that people read. Default: its host; with the port where endpoints
-    /// share a host. Roles move between servers, so a name should not be one.
+    /// Its name in everything that people read. Default: its host, with the port if endpoints share
+    /// a host. Roles move between servers, so do not name an endpoint after its role.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -54,7 +55,7 @@ impl Replica {
     ///
     /// A replica in a group serves only reads that ask for the group: through a handle
     /// ([`RoutedConnection::group`](crate::RoutedConnection::group)), or with a leading
-    /// `/* sealane: group=NAME */`. Reads that do not ask are served by the replicas of no group.
+    /// `/* sealane: group=NAME */`. Other reads are served by the replicas that are in no group.
     /// Example: `"analytics"` keeps reports away from the replicas that users wait for.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
@@ -62,34 +63,35 @@ impl Replica {
         self
     }
 
-    /// The zone or region that it is in, for balancers and policies of the application's.
+    /// Its zone or region, for the application's own balancers and policies.
     #[must_use]
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.zone = Some(zone.into());
         self
     }
 
-    /// Adds a tag, for [`RoutedConnection::tagged`](crate::RoutedConnection::tagged) and for policies
-    /// of the application's.
+    /// Adds a tag, for [`RoutedConnection::tagged`](crate::RoutedConnection::tagged) and for the
+    /// application's own policies.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// Its share of the reads, relative to the other weights: 1 to 1,000; what is beyond counts as the
-    /// nearest of these. [`RoundRobin`](crate::RoundRobin) does not look at it. Default: 1.
+    /// Its share of the reads, relative to the other weights: 1 to 1,000. Values outside this range
+    /// are clamped. [`RoundRobin`](crate::RoundRobin) ignores it. Default: 1.
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight.clamp(1, 1_000);
         self
     }
 
-    /// Says that it is a logical subscriber of PostgreSQL: a server of its own that holds what the
-    /// subscription of this name brings from the primary.
+    /// Declares the server a logical subscriber of PostgreSQL: a separate server that holds what
+    /// the subscription of this name brings from the primary.
     ///
-    /// It must be in a [`group`](Self::group): it lacks what is not published, so reads go there only
-    /// when they ask for it. It never takes writes, though it could.
+    /// It must be in a [`group`](Self::group), because it lacks everything that is not published:
+    /// reads go there only if they ask for the group. It never gets writes, although it would
+    /// accept them.
     ///
     /// ```
     /// use sealane::{Config, Replica};
@@ -105,8 +107,8 @@ impl Replica {
         self
     }
 
-    /// The same, at this place of a configuration. An endpoint without a name is called by its
-    /// place for as long as its host is not known, as in errors about its URL.
+    /// The same at this place of a configuration. An endpoint without a name is named after its
+    /// place until its host is known, for example in errors about its URL.
     pub(crate) fn at_place(mut self, place: impl FnOnce() -> String) -> Self {
         if !self.is_named {
             self.name = place();
@@ -114,12 +116,12 @@ impl Replica {
         self
     }
 
-    /// The name that somebody has chosen.
+    /// The explicitly chosen name.
     pub(crate) fn chosen_name(&self) -> Option<&str> {
         self.is_named.then_some(&*self.name)
     }
 
-    /// The endpoint at `address` that it is to the rest of sealane.
+    /// The endpoint at `address`, as the rest of sealane sees it.
     pub(crate) fn endpoint(&self, name: &str, address: impl Into<String>) -> Endpoint {
         let mut endpoint = Endpoint::new(name, address).with_weight(self.weight);
         if self.subscription.is_some() {
@@ -136,7 +138,8 @@ impl Replica {
 }
 
 impl std::fmt::Debug for Replica {
-    /// No URL: it may hold a password. Neither a name, which may be a URL by mistake.
+    /// Shows no URL, because it may contain a password, and no name, because it may be a misplaced
+    /// URL.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replica").field("weight", &self.weight).finish_non_exhaustive()
     }

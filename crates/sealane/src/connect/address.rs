@@ -1,4 +1,4 @@
-//! What a URL says of its endpoint: the engine, and where it is, without credentials.
+//! What a URL says about its endpoint: the engine, and the address without credentials.
 
 use percent_encoding::percent_decode_str;
 use sealane_core::Engine;
@@ -8,8 +8,8 @@ use url::Url;
 use crate::error::looks_like_url;
 use crate::{ConnectError, config::Replica};
 
-/// Schemes that may be told: those of products that somebody may hope to be supported. Anything else
-/// before the first colon may be a user's name, or a password.
+/// Schemes that may be quoted: those of products that somebody may expect to be supported. Anything
+/// else before the first colon may be a user name or a password.
 const KNOWN_SCHEMES: &[&str] = &[
     "mariadb",
     "mssql",
@@ -28,7 +28,8 @@ const KNOWN_SCHEMES: &[&str] = &[
 /// The engine that a URL names, and its address without credentials.
 ///
 /// # Errors
-/// It is no URL of ours, or not all of it can be meant. No text of it is in the error.
+/// The URL is not one of ours, or some part of it cannot be intended. The error contains none of
+/// its text.
 pub(super) fn read(endpoint: &Replica) -> Result<(Engine, String), ConnectError> {
     let name = || endpoint.name.clone();
     let text = endpoint.options.get_url();
@@ -40,11 +41,12 @@ pub(super) fn read(endpoint: &Replica) -> Result<(Engine, String), ConnectError>
     if text.contains("${") || text.contains("{{") {
         return Err(invalid("it holds a variable in braces, which nobody has expanded"));
     }
-    // A path is no URL: it may have blanks, colons and brackets.
+    // A path is not a URL: it may contain blanks, colons and brackets.
     #[cfg(feature = "sqlite")]
     if text.starts_with("sqlite:") {
         let path = crate::pool::sqlite::shown(text);
-        // The password of a URL with another scheme would be cut at its question mark.
+        // In a URL with another scheme, a question mark in the password would end the path too
+        // early.
         let whole = text.trim_start_matches("sqlite:").trim_start_matches("//");
         let is_url = looks_like_url(&path) || looks_like_url(whole);
         let path = if is_url { "a path that is a URL".to_owned() } else { path };
@@ -78,8 +80,8 @@ pub(super) fn read(endpoint: &Replica) -> Result<(Engine, String), ConnectError>
 
 const ENCODING: &str = "in a password, characters such as # / ? @ must be percent-encoded";
 
-/// What shows that a URL was not cut where its author thought. What stands behind its host then may
-/// be a part of a password, and servers would tell it as the name of a database.
+/// Signs that a URL was not split where its author intended. What follows the host may then be part
+/// of a password, and servers would show it as the name of a database.
 fn oddity(url: &Url) -> Option<&'static str> {
     let (path, query) = (url.path(), url.query().unwrap_or_default());
     let fragment = url.fragment().unwrap_or_default();
@@ -96,7 +98,7 @@ fn oddity(url: &Url) -> Option<&'static str> {
              percent-encoded, and in a name @ as %40",
         );
     }
-    // The parser has encoded white space and control characters.
+    // The parser has already encoded white space and control characters.
     if [",", ";", "%20", "%09", "%0A", "%0D"].iter().any(|it| path.contains(it)) {
         return Some("the name of its database holds a comma, a semicolon or white space");
     }
@@ -115,7 +117,7 @@ fn oddity(url: &Url) -> Option<&'static str> {
     None
 }
 
-/// A socket is called by its path, whether it stands in the place of the host or behind the `?`.
+/// The address of a socket is its path, whether the path is in place of the host or after the `?`.
 fn of_server(url: &Url, port: u16) -> String {
     let option = |name: &str| {
         let found = url.query_pairs().filter(|(key, value)| key == name && !value.is_empty());
@@ -123,7 +125,7 @@ fn of_server(url: &Url, port: u16) -> String {
     };
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.map(|host| percent_decode_str(host).decode_utf8_lossy().into_owned());
-    // As the drivers have it: PostgreSQL's takes the last one, MySQL's the socket.
+    // As in the drivers: PostgreSQL's uses the last one, MySQL's the socket.
     let (named, socket) = match url.scheme() {
         "mysql" => (None, option("socket")),
         _ => (option("hostaddr").or_else(|| option("host")), None),
@@ -136,9 +138,9 @@ fn of_server(url: &Url, port: u16) -> String {
     format!("{host}:{}", given.or(url.port()).unwrap_or(port))
 }
 
-/// What the endpoints at `addresses` are called: as somebody has `chosen`, or else by the host; by
-/// the whole address where that is the name of another one, too; and with a number where even that
-/// is given twice. Roles move between servers, so a role would be a lie after a failover.
+/// The names of the endpoints at `addresses`: the `chosen` name, or otherwise the host; the whole
+/// address if another endpoint has the host as its name, too; with a number if even the address
+/// occurs twice. Roles move between servers, so a role as a name would be wrong after a failover.
 pub(super) fn names<'a>(
     chosen: impl Iterator<Item = Option<&'a str>>,
     addresses: &[String],
@@ -164,7 +166,7 @@ pub(super) fn names<'a>(
     names
 }
 
-/// The same for one endpoint that comes later, which changes no names.
+/// The same for one endpoint that is added later, without changing existing names.
 pub(super) fn free_name(address: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let free = [host(address), address].into_iter().find(|name| !is_taken(name));
     free.map_or_else(|| numbered(address, is_taken), str::to_owned)
@@ -175,7 +177,7 @@ fn numbered(address: &str, is_taken: impl Fn(&str) -> bool) -> String {
     names.find(|name| !is_taken(name)).unwrap_or_default()
 }
 
-/// The host of an address without credentials; all of a path.
+/// The host of an address without credentials; a path is returned whole.
 fn host(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }

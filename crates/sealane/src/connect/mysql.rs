@@ -22,7 +22,7 @@ use crate::{
 /// Opens endpoints of MySQL and MariaDB.
 struct Opener {
     store: Arc<TopologyStore>,
-    /// How the catalog of each endpoint is loaded.
+    /// Loads the catalog of each endpoint.
     catalog: Arc<MySqlCatalog>,
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn replicated(
     one_flavour(topology.iter().map(|(_, s)| (s.endpoint.name(), s.position.as_ref())))?;
     primary_answers(&topology)?;
     let classifier = Classifier::new(Dialect::MySql);
-    // Before the first load any name may be a view: all reads run on the primary.
+    // Before the first load, any name may be a view: all reads run on the primary.
     classifier.set_catalog(Catalog::of_mysql(&nothing_known()).doubted(), 0);
     Ok(super::with_catalog(cluster, config, classifier, sources).await)
 }
@@ -71,8 +71,8 @@ fn nothing_known() -> CatalogFacts {
     facts
 }
 
-/// Refuses MySQL beside MariaDB, as far as both have answered. One that answers
-/// later is not used: its data are of another system.
+/// Refuses MySQL together with MariaDB, as far as both have answered. A server that answers later
+/// is not used, because its data belong to another system.
 fn one_flavour<'a>(
     endpoints: impl Iterator<Item = (&'a str, Option<&'a Position>)>,
 ) -> Result<(), ConnectError> {

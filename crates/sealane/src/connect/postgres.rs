@@ -26,9 +26,9 @@ use crate::{
 /// Opens endpoints of PostgreSQL.
 struct Opener {
     store: Arc<TopologyStore>,
-    /// How the catalog of each endpoint is loaded.
+    /// Loads the catalog of each endpoint.
     catalog: Arc<PostgresCatalog>,
-    /// Whether there are logical subscribers, so that a primary is asked whom it sends to.
+    /// Whether there are logical subscribers. If so, a primary is asked which servers it sends to.
     has_subscribers: Arc<AtomicBool>,
 }
 

@@ -1,5 +1,4 @@
-//! What is told when a connection begins: one line of how it is set up, one for each thing that is
-//! wrong.
+//! What is logged when a connection begins: one line about the setup, and one for each problem.
 
 use std::time::Duration;
 
@@ -11,20 +10,20 @@ use sealane_monitor::ProbeSchedule;
 
 use crate::{Config, ConnectError, cluster::Cluster, config::Warning, error::safe};
 
-/// What the configuration asks of a start.
+/// What the configuration requires of a start.
 #[derive(Debug)]
 pub(super) struct Start {
     required_replicas: usize,
     strict: bool,
     warnings: Vec<Warning>,
-    /// What a server without replicas was seen to be.
+    /// The observed role of a server without replicas.
     only: Role,
 }
 
-/// Something that is wrong, in words.
+/// A problem, in words.
 struct Trouble {
     text: String,
-    /// Whether an event has told it.
+    /// Whether an event has already reported it.
     is_told: bool,
 }
 
@@ -38,15 +37,15 @@ impl Start {
         }
     }
 
-    /// Takes note of what the only server is.
+    /// Records the role of the only server.
     pub(super) fn note_only(&mut self, role: Role) {
         self.only = role;
     }
 
-    /// Logs how `cluster` is set up and what is wrong with it; whether it may begin so.
+    /// Logs the setup of `cluster` and its problems, and decides whether it may start like this.
     ///
     /// # Errors
-    /// There are too few replicas, or something is wrong and nothing may be.
+    /// There are too few replicas, or there is a problem and none is allowed.
     pub(super) fn tell(&self, cluster: &Cluster) -> Result<(), ConnectError> {
         let topology = cluster.store().topology();
         let troubles = self.troubles(&topology);
@@ -108,7 +107,7 @@ impl Start {
     }
 }
 
-/// What is wrong with an endpoint, as far as is known.
+/// The problem of an endpoint, as far as is known.
 fn trouble(topology: &Topology, id: EndpointId) -> Option<String> {
     let state = topology.get(id)?;
     let endpoint = of(&state.endpoint);
@@ -126,13 +125,13 @@ fn trouble(topology: &Topology, id: EndpointId) -> Option<String> {
 fn of(endpoint: &Endpoint) -> String {
     match (endpoint.name(), endpoint.address()) {
         (name, "") => name.to_owned(),
-        // It is called by where it is.
+        // The endpoint is named after its address.
         (name, address) if address.starts_with(name) => address.to_owned(),
         (name, address) => format!("{name} ({address})"),
     }
 }
 
-/// An endpoint, and what is wrong with it.
+/// An endpoint with its problem, if any.
 fn marked(topology: &Topology, id: EndpointId, state: &EndpointState) -> String {
     match topology.condition(id) {
         Condition::Serving => of(&state.endpoint),
@@ -140,7 +139,7 @@ fn marked(topology: &Topology, id: EndpointId, state: &EndpointState) -> String 
     }
 }
 
-/// How all is set up, in one line.
+/// The whole setup, in one line.
 fn summary(cluster: &Cluster, topology: &Topology) -> String {
     let is_primary = |id: EndpointId| topology.primary() == Some(id);
     let listed = |which: &dyn Fn(EndpointId) -> bool| {
@@ -167,15 +166,15 @@ fn summary(cluster: &Cluster, topology: &Topology) -> String {
     format!("1 {kind} {}{others}; {level}; {tokens}", primaries.join(", "))
 }
 
-/// The driver's patience with a connection unless configured (sqlx 0.9, `PoolOptions::new`).
+/// How long the driver waits for a connection by default (sqlx 0.9, `PoolOptions::new`).
 const DRIVERS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks a server that has no replicas once, and what it is. The driver would ask one that refuses
-/// for half a minute, and then not tell why it failed. One that does not answer may be waking up: it
-/// has the time that the driver gives it.
+/// Checks once whether a server without replicas answers, and which role it has. The driver would
+/// retry for half a minute if the server refuses us, and would not report why it failed. A server
+/// that does not answer may be starting: it gets as much time as the driver gives it.
 ///
 /// # Errors
-/// It does not answer, or refuses us.
+/// The server does not answer, or refuses us.
 pub(super) async fn answers(
     engine: Engine,
     options: &sea_orm::ConnectOptions,
@@ -217,13 +216,15 @@ async fn postgres_answers(
     let mut probe = PostgresProbe::new(connect.await.map_err(ConnectError::open(endpoint))?);
     Ok(match probe.ask().await {
         Ok(report) => Ok(report.role),
-        // Whatever a server answers, it is there; the application's own role may do less.
+        // Any answer shows that the server is there; the application's own role may have fewer
+        // rights.
         Err(Failure::Unexpected(_)) => Ok(Role::Unknown),
         Err(failure) => Err(failure),
     })
 }
 
-/// Not a probe: that would refuse a server without GTIDs, which is good enough alone.
+/// This is not a probe, which would refuse a server without GTIDs. Without replicas, such a server
+/// is sufficient.
 #[cfg(feature = "mysql")]
 async fn mysql_answers(
     options: &sea_orm::ConnectOptions,
@@ -238,14 +239,14 @@ async fn mysql_answers(
         Ok(connection) => connection,
         Err(error) => return Ok(Err(failure(&error))),
     };
-    // Not prepared, as with probes: poolers. A proxy may not know it.
+    // Not prepared, as in probes, because of poolers. A proxy may not know the variable.
     let asked = sqlx::raw_sql("SELECT @@global.read_only").fetch_one(&mut connection).await;
     let role = match asked.and_then(|row| row.try_get_unchecked::<String, _>(0)).as_deref() {
         Ok("0" | "OFF") => Role::Primary,
         Ok(_) => Role::Replica,
         Err(_) => Role::Unknown,
     };
-    // It has answered; how it says goodbye is of no interest.
+    // The server has answered; its answer to closing does not matter.
     let _ = connection.close().await;
     Ok(Ok(role))
 }

@@ -1,5 +1,5 @@
-//! What SeaORM's own connection offers beside its traits, so that code written
-//! for `DatabaseConnection` compiles over ours.
+//! What SeaORM's own connection offers besides its traits, so that code written for
+//! `DatabaseConnection` compiles with ours.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use sealane_core::Engine;
 
 use crate::{RoutedConnection, RoutedTransaction, observe::Metric};
 
-/// How long an executor of SeaORM's is expected to write after it was handed out. It is
-/// meant for one call, as of a service; each read in this time costs a read on the primary.
+/// How long an executor of SeaORM's is expected to write after it was handed out. An executor is
+/// meant for one call, such as that of a service. Each read during this time costs a read on the
+/// primary.
 const EXECUTOR_WRITES: Duration = Duration::from_secs(1);
 
 impl RoutedConnection {
@@ -32,22 +33,23 @@ impl RoutedConnection {
         Schema::new(self.get_database_backend()).builder()
     }
 
-    /// Builds the schema of the entities that were registered under `prefix`.
+    /// Builds the schema of the entities registered under `prefix`.
     #[cfg(feature = "entity-registry")]
     #[must_use]
     pub fn get_schema_registry(&self, prefix: &str) -> SchemaBuilder {
         self.cluster().primary_or_first().get_schema_registry(prefix)
     }
 
-    /// Has `callback` called when a statement of this handle ends, as of the handles and
-    /// transactions that are made from it later.
+    /// Sets a `callback` that is called when a statement of this handle ends, or of a handle or
+    /// transaction made from this handle later.
     ///
-    /// It is called once per statement, with the time from the call to the result: the waits for a
-    /// connection and for a server, and all attempts, are in it. For a stream it is called when the
-    /// stream ends or is dropped. As with SeaORM, it hears nothing of `execute_unprepared`, of the
-    /// beginning and the end of a transaction, and of a statement whose future is dropped. It does
-    /// not hear of what runs through [`primary`](Self::primary) or SeaORM's own type either. It is
-    /// called on the task of the statement, under no lock.
+    /// The callback is called once per statement, with the time from the call to the result. This
+    /// time includes all attempts and the waits for a connection and for a server. For a stream,
+    /// the callback is called when the stream ends or is dropped. As with SeaORM, the callback is
+    /// not called for `execute_unprepared`, for the beginning and the end of a transaction, or for
+    /// a statement whose future is dropped. Neither is it called for statements through
+    /// [`primary`](Self::primary) or SeaORM's own type. It runs on the task of the statement, under
+    /// no lock.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -70,11 +72,10 @@ impl RoutedConnection {
         self.set_metric(Metric::new(callback));
     }
 
-    /// Runs `callback` in a transaction, which is committed on `Ok` and rolled
-    /// back on `Err`.
+    /// Runs `callback` in a transaction, which is committed on `Ok` and rolled back on `Err`.
     ///
     /// # Errors
-    /// The callback's, or that of beginning or ending the transaction.
+    /// The callback's error, or the error of beginning or ending the transaction.
     pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
     where
         F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
@@ -84,11 +85,11 @@ impl RoutedConnection {
         self.begin().await?.call_async(callback).await
     }
 
-    /// Runs `callback` in a transaction of this isolation level and access
-    /// mode, which is committed on `Ok` and rolled back on `Err`.
+    /// Runs `callback` in a transaction with this isolation level and access mode, which is
+    /// committed on `Ok` and rolled back on `Err`.
     ///
     /// # Errors
-    /// The callback's, or that of beginning or ending the transaction.
+    /// The callback's error, or the error of beginning or ending the transaction.
     pub async fn transaction_with_config_async<F, T, E>(
         &self,
         callback: F,
@@ -106,7 +107,7 @@ impl RoutedConnection {
     /// The primary's pool.
     ///
     /// # Panics
-    /// If this is no MySQL connection, as SeaORM does.
+    /// If this is not a MySQL connection, as SeaORM does.
     #[cfg(feature = "mysql")]
     #[must_use]
     pub fn get_mysql_connection_pool(&self) -> &sea_orm::sqlx::MySqlPool {
@@ -116,7 +117,7 @@ impl RoutedConnection {
     /// The primary's pool.
     ///
     /// # Panics
-    /// If this is no PostgreSQL connection, as SeaORM does.
+    /// If this is not a PostgreSQL connection, as SeaORM does.
     #[cfg(feature = "postgres")]
     #[must_use]
     pub fn get_postgres_connection_pool(&self) -> &sea_orm::sqlx::PgPool {
@@ -126,7 +127,7 @@ impl RoutedConnection {
     /// The writer's pool.
     ///
     /// # Panics
-    /// If this is no SQLite connection, as SeaORM does.
+    /// If this is not an SQLite connection, as SeaORM does.
     #[cfg(feature = "sqlite")]
     #[must_use]
     pub fn get_sqlite_connection_pool(&self) -> &sea_orm::sqlx::SqlitePool {
@@ -135,20 +136,20 @@ impl RoutedConnection {
 }
 
 impl RoutedConnection {
-    /// Expects that something is written soon that nobody sees.
+    /// Assumes that something unseen is written soon.
     fn expect_writes(&self) {
         let until = self.cluster().store().now() + EXECUTOR_WRITES;
         self.here().session_ref().expect_writes(until);
     }
 }
 
-/// Services that take any executor, migrations and the like run on the primary, through
-/// SeaORM's own connection. What they write there is not seen here. So the session counts
-/// as one that writes for a second after the conversion: its reads in that time miss
-/// nothing that had ended by then, and the first read after it misses nothing that ended
-/// before that read. (Nobody can see when an executor is dropped.) A write that ends later,
-/// and is followed by another read first, needs a [`RoutedConnection::note_write`]. The
-/// handle for everybody, whose reads wait for sessions, counts as one that writes, too.
+/// Services that take any executor, migrations and the like run on the primary, through SeaORM's
+/// own connection. sealane does not see what they write. So for one second after the conversion the
+/// session counts as writing: its reads during that time miss nothing that had ended before them,
+/// and the first read after it misses nothing that ended before that read. (Nobody can see when an
+/// executor is dropped.) A write that ends later, after that first read, needs a
+/// [`RoutedConnection::note_write`]. The shared handle, whose reads wait for sessions, counts as
+/// writing too.
 impl<'c> From<&'c RoutedConnection> for DatabaseExecutor<'c> {
     fn from(connection: &'c RoutedConnection) -> Self {
         connection.expect_writes();
@@ -174,11 +175,12 @@ impl<'c> IntoDatabaseExecutor<'c> for &'c RoutedTransaction {
     }
 }
 
-/// A transaction that is given away, as to SeaORM's `SchemaManager`, which commits it. Its end is not
-/// seen here. So the session counts as one that writes for a second from now on, as after the
-/// conversion of a connection; after a commit that comes later, say
-/// [`RoutedConnection::note_write`], and after a change of the schema
-/// [`RoutedConnection::note_schema_change`]. Who is told of a lost server is SeaORM's error alone.
+/// A transaction that is given away, for example to SeaORM's `SchemaManager`, which commits it.
+/// sealane does not see how it ends. So the session counts as writing for one second from now on,
+/// as after the conversion of a connection. After a later commit, call
+/// [`RoutedConnection::note_write`]; after a change of the schema,
+/// [`RoutedConnection::note_schema_change`]. If the server is lost, only SeaORM's error reports
+/// this.
 impl From<RoutedTransaction> for DatabaseExecutor<'_> {
     fn from(transaction: RoutedTransaction) -> Self {
         DatabaseExecutor::OwnedTransaction(transaction.give_away(EXECUTOR_WRITES))
@@ -191,8 +193,8 @@ impl IntoDatabaseExecutor<'static> for RoutedTransaction {
     }
 }
 
-/// Schema discovery reads the catalog of the primary: a replica may not have
-/// replayed the last change yet.
+/// Schema discovery reads the primary's catalog, because a replica may not have replayed the last
+/// change yet.
 #[cfg(all(
     feature = "schema-sync",
     any(feature = "mysql", feature = "postgres", feature = "sqlite")
@@ -242,11 +244,11 @@ impl RoutedTransaction {
         ConnectionTrait::get_database_backend(self.inner().driver())
     }
 
-    /// Runs `callback` in a nested transaction, which is committed on `Ok` and
-    /// rolled back on `Err`.
+    /// Runs `callback` in a nested transaction, which is committed on `Ok` and rolled back on
+    /// `Err`.
     ///
     /// # Errors
-    /// The callback's, or that of beginning or ending the transaction.
+    /// The callback's error, or the error of beginning or ending the transaction.
     pub async fn transaction_async<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
     where
         F: for<'c> AsyncFnOnce(&'c RoutedTransaction) -> Result<T, E> + Send,
@@ -256,11 +258,11 @@ impl RoutedTransaction {
         self.begin().await?.call_async(callback).await
     }
 
-    /// Runs `callback` in a nested transaction of this isolation level and
-    /// access mode, which is committed on `Ok` and rolled back on `Err`.
+    /// Runs `callback` in a nested transaction with this isolation level and access mode, which is
+    /// committed on `Ok` and rolled back on `Err`.
     ///
     /// # Errors
-    /// The callback's, or that of beginning or ending the transaction.
+    /// The callback's error, or the error of beginning or ending the transaction.
     pub async fn transaction_with_config_async<F, T, E>(
         &self,
         callback: F,

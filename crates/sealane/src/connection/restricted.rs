@@ -1,9 +1,9 @@
-//! SeaORM's access control by role: who may run which statement, on top of where it runs.
+//! SeaORM's role-based access control: who may run which statement, in addition to where it runs.
 //!
 //! SeaORM's `RestrictedConnection` holds the concrete connection type, so its statements would not
-//! be routed. The rules are SeaORM's all the same: a SeaORM connection that leads nowhere holds
-//! them and judges each statement, which then runs through the routed connection. (Rejected: to
-//! judge by the engine ourselves. A rule that SeaORM changes would be wrong here.)
+//! be routed. SeaORM still decides by its own rules: a SeaORM connection that leads nowhere holds
+//! the rules and judges each statement, which then runs through the routed connection. (Rejected:
+//! judging with SeaORM's rule engine ourselves. If SeaORM changed a rule, our copy would be wrong.)
 
 use std::{fmt, pin::Pin};
 
@@ -17,50 +17,50 @@ use sea_orm::{
 
 use crate::{RoutedConnection, RoutedTransaction};
 
-/// A connection or a transaction that carries out what one user may do, and refuses the rest with
-/// SeaORM's [`DbErr::AccessDenied`]. Statements as text are refused with [`DbErr::RbacError`], as SeaORM
-/// does.
+/// A connection or a transaction that executes what one user may do, and refuses everything else
+/// with SeaORM's [`DbErr::AccessDenied`]. Statements as text are refused with [`DbErr::RbacError`],
+/// as SeaORM does.
 #[derive(Clone)]
 pub struct Restricted<C> {
     rules: sea_orm::RestrictedConnection,
     inner: C,
 }
 
-/// A routed connection for one user. Made by [`RoutedConnection::restricted_for`].
+/// A routed connection for one user, made by [`RoutedConnection::restricted_for`].
 pub type RestrictedConnection = Restricted<RoutedConnection>;
 
 /// A transaction for one user.
 pub type RestrictedTransaction = Restricted<RoutedTransaction>;
 
 impl RoutedConnection {
-    /// Loads the rules of access from the primary, for this handle and all handles that were made
-    /// from the same connection. They replace what was loaded before.
+    /// Loads the access rules from the primary, for this handle and all handles made from the same
+    /// connection. The new rules replace those loaded before.
     ///
     /// # Errors
-    /// The tables of the rules cannot be read, or they contradict each other.
+    /// The tables with the rules cannot be read, or the rules contradict each other.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the rules as they were.
+    /// Dropping the future leaves the rules unchanged.
     pub async fn load_rbac(&self) -> Result<(), DbErr> {
         self.load_rbac_from(self.primary()).await
     }
 
-    /// Loads the rules of access from any database.
+    /// Loads the access rules from any database.
     ///
     /// # Errors
-    /// As [`load_rbac`](Self::load_rbac).
+    /// Like [`load_rbac`](Self::load_rbac).
     pub async fn load_rbac_from(&self, db: &sea_orm::DatabaseConnection) -> Result<(), DbErr> {
         self.replace_rbac(RbacEngine::load_from(db).await?);
         Ok(())
     }
 
-    /// Replaces the rules of access.
+    /// Replaces the access rules.
     pub fn replace_rbac(&self, engine: RbacEngine) {
         self.rules().replace_rbac(engine);
     }
 
-    /// This handle for one user, whose statements are judged before they run. The session is the
-    /// same: give each user one with [`session`](Self::session) first.
+    /// This handle for one user, whose statements are judged before they run. The session stays the
+    /// same: give each user a separate one with [`session`](Self::session) first.
     ///
     /// # Errors
     /// No rules were loaded.
@@ -71,8 +71,8 @@ impl RoutedConnection {
 }
 
 impl<C> Restricted<C> {
-    /// SeaORM's view of the rules for this user: what may be done, by which roles. Statements sent
-    /// through it fail, for it leads nowhere.
+    /// SeaORM's view of the rules for this user: what may be done, and by which roles. Statements
+    /// sent through it fail, because it is connected to nothing.
     #[must_use]
     pub fn rules(&self) -> &sea_orm::RestrictedConnection {
         &self.rules
@@ -198,18 +198,18 @@ impl<C: TransactionTrait<Transaction = RoutedTransaction> + Sync> TransactionTra
 }
 
 impl RestrictedTransaction {
-    /// Commits, as [`RoutedTransaction::commit`].
+    /// Commits, like [`RoutedTransaction::commit`].
     ///
     /// # Errors
-    /// As there.
+    /// Like those of [`RoutedTransaction::commit`].
     pub async fn commit(self) -> Result<(), DbErr> {
         self.inner.commit().await
     }
 
-    /// Rolls back, as [`RoutedTransaction::rollback`].
+    /// Rolls back, like [`RoutedTransaction::rollback`].
     ///
     /// # Errors
-    /// As there.
+    /// Like those of [`RoutedTransaction::rollback`].
     pub async fn rollback(self) -> Result<(), DbErr> {
         self.inner.rollback().await
     }

@@ -37,8 +37,8 @@ impl ConnectionTrait for RoutedConnection {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        // Several statements in one text, DDL, `SET`: whatever needs this call is for the
-        // primary; and its result carries no rows, so that no read is lost by it.
+        // Several statements in one text, DDL, `SET`: everything that needs this call belongs on
+        // the primary. The result carries no rows, so no read is kept from a replica by this.
         let statement = Statement::from_string(self.get_database_backend(), sql);
         self.here().run_write::<ExecuteUnprepared>(&statement).await
     }

@@ -5,13 +5,13 @@ use sea_orm::RuntimeErr;
 use sea_orm::{ConnAcquireErr, DbErr};
 use sealane_core::ErrorCode;
 
-/// Whether a statement on the primary that failed so is over: the server itself said it, or
-/// there was no connection to send it on.
+/// Whether a statement that failed on the primary is over: the server itself reported the error, or
+/// there was no connection to send the statement on.
 pub(crate) fn is_end(error: &DbErr) -> bool {
     with_code(error, |code| matches!(code, ErrorCode::Server(_) | ErrorCode::PoolExhausted))
 }
 
-/// What a failed statement says about its endpoint, in core's terms.
+/// Translates the driver's error into core's terms, for `judge`.
 pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
     match error {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout | ConnAcquireErr::ConnectionClosed) => {
@@ -41,7 +41,7 @@ fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) 
                 None => judge(ErrorCode::Other),
             }
         }
-        // Not `Protocol`: the driver says so of values that it cannot send.
+        // Not `Protocol`: the driver also uses it for values that it cannot send.
         Error::Io(_) | Error::Tls(_) | Error::WorkerCrashed => judge(ErrorCode::Connection),
         Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
         _ => judge(ErrorCode::Other),

@@ -11,11 +11,11 @@ use sealane_core::{Endpoint, Failure};
 pub(crate) use text::looks_like_url;
 pub(crate) use text::{is_name, safe};
 
-/// Why [`connect`](crate::connect) or the reading of a configuration failed.
+/// Why [`connect`](crate::connect) failed, or why a configuration could not be read.
 ///
-/// Its text is one line and contains its causes; its debug form is the same text, for programs that end
-/// with it. No password is in either. A field may hold what was configured: print the
-/// error, not its fields.
+/// The error's text is one line and includes its causes. Its debug form is the same text, for
+/// programs that exit with the error. Neither contains a password. The fields may contain
+/// configured values, so print the error and not its fields.
 #[non_exhaustive]
 pub enum ConnectError {
     /// A URL could not be read.
@@ -25,27 +25,27 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The scheme of a URL is of no known database.
+    /// The scheme of a URL belongs to no known database.
     UnknownScheme {
         /// The endpoint's name.
         endpoint: String,
-        /// The scheme found, if it is that of a known product.
+        /// The scheme found, if it belongs to a known product.
         scheme: Option<&'static str>,
     },
-    /// The driver of a database was left out at compile time.
+    /// The database's driver was left out at compile time.
     DriverMissing {
         /// The endpoint's name.
         endpoint: String,
         /// The feature to enable in `Cargo.toml`.
         feature: &'static str,
     },
-    /// Endpoints of different databases in one configuration.
+    /// One configuration contains endpoints of different databases.
     MixedEngines {
         /// The endpoint's name.
         endpoint: String,
     },
-    /// MySQL and MariaDB in one configuration: they do not replicate to each other
-    /// in a way that could be compared.
+    /// One configuration contains MySQL and MariaDB. They do not replicate to each other in a way
+    /// that allows comparing positions.
     MixedFlavours {
         /// The name of an endpoint with MySQL.
         mysql: String,
@@ -54,36 +54,36 @@ pub enum ConnectError {
     },
     /// Replicas were configured for an SQLite file.
     SqliteReplicas,
-    /// A name that would not be one in what people read.
+    /// A name that is unsuitable for texts that people read.
     InvalidName {
         /// The endpoint's place in the configuration; the primary's is 1.
         place: usize,
         /// What should be a name: `name`, `group`, `subscription`.
         what: &'static str,
     },
-    /// Two endpoints with one name.
+    /// Two endpoints have the same name.
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// A group that no statement could ask for.
+    /// A group that no statement could ask for, because of its characters.
     InvalidGroup {
         /// The endpoint's name.
         endpoint: String,
     },
-    /// The endpoint configured first has a group or a subscription; only replicas have.
+    /// The endpoint configured first has a group or a subscription; only replicas may have one.
     PrimaryApart,
-    /// A logical subscriber that statements could reach which do not ask for it.
+    /// A logical subscriber without a group: statements that do not ask for it could reach it.
     UngroupedSubscriber {
         /// The endpoint's name.
         endpoint: String,
     },
-    /// A subscription of an engine that has none.
+    /// A subscription of an engine that has no subscriptions.
     NoSubscriptions {
         /// The endpoint's name.
         endpoint: String,
     },
-    /// A pool without room.
+    /// A pool with impossible sizes.
     PoolSize {
         /// The endpoint's name.
         endpoint: String,
@@ -92,8 +92,8 @@ pub enum ConnectError {
         /// Its `max_connections`.
         most: u32,
     },
-    /// A replica cannot be added to a connection that was made for one server alone, or for one
-    /// SQLite file.
+    /// The connection was made for a single server or for one SQLite file, so no replica can be
+    /// added.
     FixedEndpoints,
     /// More endpoints than one topology can hold.
     TooManyEndpoints {
@@ -121,7 +121,8 @@ pub enum ConnectError {
         /// Their names.
         endpoints: String,
     },
-    /// The endpoint that takes writes leads to another database than the one configured first.
+    /// The endpoint that accepts writes leads to another database than the endpoint configured
+    /// first.
     OtherDatabase {
         /// The endpoint that accepts writes.
         endpoint: String,
@@ -130,7 +131,7 @@ pub enum ConnectError {
         /// The database of the endpoint configured first.
         ours: String,
     },
-    /// Several URLs with one address, of a server which is a primary.
+    /// Several URLs have the same address, which is that of a primary.
     SamePrimary {
         /// Their names.
         endpoints: String,
@@ -146,7 +147,7 @@ pub enum ConnectError {
         /// The most that is possible.
         most: Duration,
     },
-    /// A secret for tokens that could be found by trying.
+    /// A secret for tokens that is short enough to be guessed.
     WeakTokenKey {
         /// Its length.
         bytes: usize,
@@ -163,8 +164,8 @@ pub enum ConnectError {
         /// What is wrong with the others.
         troubles: String,
     },
-    /// Something is wrong with the configuration, or with a server, and
-    /// [`Config::strict`](crate::Config::strict) asks for perfection.
+    /// Something is wrong with the configuration or with a server, and
+    /// [`Config::strict`](crate::Config::strict) makes this an error.
     NotAsConfigured {
         /// What is wrong.
         troubles: String,
@@ -187,8 +188,8 @@ pub enum ConnectError {
     Toml {
         /// The file, or `text`.
         path: PathBuf,
-        /// What is wrong, and on which line. The line itself is left out: it
-        /// may hold a password.
+        /// What is wrong, and on which line. The line itself is left out, because it may contain a
+        /// password.
         message: String,
     },
     /// The driver could not open a pool.
@@ -225,8 +226,7 @@ impl fmt::Debug for ConnectError {
 impl std::error::Error for ConnectError {}
 
 impl From<ConnectError> for DbErr {
-    /// So that `sealane::connect(..).await?` fits where
-    /// `Database::connect(..).await?` stood.
+    /// Allows `sealane::connect(..).await?` where `Database::connect(..).await?` was used.
     fn from(error: ConnectError) -> DbErr {
         DbErr::Conn(RuntimeErr::Internal(error.to_string()))
     }

@@ -9,12 +9,12 @@ pub enum EndpointError {
     /// No endpoint has this name.
     #[error("no endpoint has this name (RoutedConnection::status tells all names)")]
     Unknown,
-    /// The connection was made for one server alone, or for one SQLite file.
+    /// The connection was made for a single server or for one SQLite file.
     #[error(
         "this connection was made for one server alone or for one file, whose endpoints are fixed"
     )]
     Fixed,
-    /// There would be no endpoint left.
+    /// No endpoint would be left.
     #[error("the last endpoint cannot be removed")]
     Last,
     /// Somebody else ended the draining.

@@ -1,11 +1,11 @@
 //! Handles sessions that have seen more on a replica than the primary shows.
 //!
-//! A session is *ahead* when its last reads were not on the primary itself, and the primary is not
-//! proved to show their stamp (`topology/reducer/shown.rs` in `sealane-core` says how it is
-//! proved). With `WhenAhead::Wait` a write, a transaction's beginning and a read on the primary
-//! wait for that proof; meanwhile the store has the primary probed quickly, beginning anew with
-//! each proof. When the wait runs out, what the primary shows counts as all that the session has
-//! seen: a session pays for one wait, not for each read.
+//! A session is *ahead* if its last reads were not on the primary itself, and the primary is not
+//! proved to show their stamp (`topology/reducer/shown.rs` in `sealane-core` explains this proof).
+//! With `WhenAhead::Wait`, writes, the beginnings of transactions and reads on the primary wait for
+//! the proof. In the meantime the store has the primary probed quickly, starting again with each
+//! proof. When the wait runs out, the session is considered to have seen only what the primary
+//! shows: a session pays for one wait, not for one per read.
 
 use sealane_core::{SessionView, WhenAhead};
 

@@ -1,4 +1,4 @@
-//! One attempt of something on one endpoint, and what ends its waits.
+//! One attempt on one endpoint, and what ends its waits.
 
 use std::{
     sync::{
@@ -17,17 +17,17 @@ use sealane_monitor::{Footing, Stage};
 use super::opening::Opening;
 use crate::{BoxFuture, cluster::Cluster};
 
-/// It counts as running on its endpoint until it is dropped.
+/// One attempt. It counts as running on its endpoint until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     footing: Footing,
     started: Moment,
-    /// Which schema the file had, where statements must not outlive it.
+    /// The number of the file's schema, for files, where statements must not outlive the schema.
     schema: u64,
     cluster: Arc<Cluster>,
     #[cfg(feature = "mysql")]
     is_read: bool,
-    /// Whether the outcome was reported, or need not be.
+    /// Whether the outcome was reported, or need not be reported.
     is_told: AtomicBool,
     _running: InFlight,
 }
@@ -35,13 +35,13 @@ pub(crate) struct Attempt {
 /// Why a wait of an attempt ended without a result.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// What it was planned on no longer holds.
+    /// The basis of the plan no longer holds.
     Moved,
-    /// It failed.
+    /// The attempt failed.
     Failed(DbErr),
 }
 
-/// As if the connection led nowhere: a probe finds out what the server is now.
+/// An error as if the connection led nowhere; a probe then finds out what the server is now.
 #[cfg(feature = "mysql")]
 fn demoted() -> DbErr {
     let why = "the server is set to be read-only and is not the primary any more";
@@ -58,7 +58,7 @@ impl Attempt {
             false => loads.start_write(footing.endpoint),
         };
         let (started, schema) = (cluster.store().now(), cluster.file_schema());
-        // Balancers hear of reads only.
+        // Balancers are told about reads only.
         let (is_told, cluster) = (AtomicBool::new(!is_read), Arc::clone(cluster));
         Attempt {
             footing,
@@ -72,13 +72,13 @@ impl Attempt {
         }
     }
 
-    /// Tells the balancer that it was served, and how long that took.
+    /// Tells the balancer that the attempt succeeded, and how long it took.
     pub(crate) fn tell_served(&self) {
         let latency = self.cluster.store().now().since(self.started);
         self.tell(AttemptOutcome::Served(latency));
     }
 
-    /// Tells the balancer how it ended, once.
+    /// Tells the balancer, once, how the attempt ended.
     pub(crate) fn tell(&self, outcome: AttemptOutcome) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             self.cluster.loads.ended(self.footing.endpoint, outcome);
@@ -90,7 +90,7 @@ impl Attempt {
         self.footing.endpoint
     }
 
-    /// Since when it runs.
+    /// How long it has been running.
     pub(crate) fn age(&self) -> Duration {
         self.cluster.store().now().since(self.started)
     }
@@ -99,7 +99,7 @@ impl Attempt {
         self.footing.role
     }
 
-    /// The run of the server that it was planned on.
+    /// The server run that it was planned on.
     pub(crate) fn server(&self) -> Server {
         Server { endpoint: self.footing.endpoint, run: self.footing.run }
     }
@@ -108,13 +108,13 @@ impl Attempt {
         &self.cluster
     }
 
-    /// Whether it still stands where it was planned.
+    /// Whether the basis of its plan still holds.
     pub(crate) fn holds(&self, stage: Stage) -> bool {
         self.cluster.store().holds(&self.footing, stage)
     }
 
-    /// Whether what a reader of a file has shown is whole: what is prepared there does not notice
-    /// that the schema changes.
+    /// Whether the rows shown by a reader of a file are right: statements prepared there do not
+    /// notice schema changes.
     pub(crate) fn is_schema_held(&self) -> bool {
         self.footing.role == Role::Primary || self.cluster.is_file_schema(self.schema)
     }
@@ -125,7 +125,7 @@ impl Attempt {
         topology.get(self.footing.endpoint).is_some_and(EndpointState::is_usable)
     }
 
-    /// Opens the attempt. `Ok` means that its footing still held when the opening ended.
+    /// Opens the attempt. `Ok` means that the footing still held when the opening ended.
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
         let generation = self.footing.generation.max(self.schema);
         let Some(pools) = self.cluster.pools.at(self.footing.endpoint, generation) else {
@@ -144,15 +144,15 @@ impl Attempt {
             opened => opened,
         };
         match opened {
-            // What was opened is dropped, and goes back to its pool.
+            // The opened connection is dropped, and returns to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             opened => opened,
         }
     }
 
-    /// Whether it may write, as a role that a server's `read_only` does not bind: a primary that
-    /// was demoted a moment ago would take what is sent, and nobody would ever replicate it. (All
-    /// other roles are refused by the server, at no cost.)
+    /// Whether the attempt may write in a role that the server's `read_only` does not bind. A
+    /// primary that was demoted a moment ago would accept such a write, and nobody would ever
+    /// replicate it. (For all other roles, the server refuses the write, at no cost.)
     #[cfg(feature = "mysql")]
     fn is_unbound(&self) -> bool {
         if self.is_read || self.footing.role != Role::Primary {
@@ -162,7 +162,7 @@ impl Attempt {
         topology.get(self.footing.endpoint).is_some_and(|it| it.info.unbound == Some(true))
     }
 
-    /// The end of `running`, unless the world moves before.
+    /// Waits for `running`, or until the basis of the plan no longer holds.
     pub(crate) async fn race<T>(
         &self,
         stage: Stage,
@@ -175,14 +175,15 @@ impl Attempt {
         }
     }
 
-    /// Ready when the wait for an answer is over, to be polled beside a stream.
+    /// Completes when the wait for an answer is over; polled beside a stream.
     pub(crate) fn moved(&self) -> BoxFuture<'static, ()> {
         let (store, footing) = (Arc::clone(self.cluster.store()), self.footing);
         Box::pin(async move { store.moved(&footing, Stage::Sent).await })
     }
 
-    /// Takes the endpoint out of use until a probe has answered, which is sent at once: `error`
-    /// says that something is wrong there. Where nothing is probed, nothing would bring it back.
+    /// Takes the endpoint out of use until a probe has answered, and sends this probe at once,
+    /// because `error` says that something is wrong there. Does nothing if nothing is probed:
+    /// nothing would bring the endpoint back.
     pub(crate) fn suspect(&self, error: &DbErr) {
         if self.cluster.is_watched() {
             let failure = Failure::Statement(error.to_string());

@@ -1,21 +1,21 @@
 //! Handles failovers that a session's token reports before the probes see them.
 //!
-//! A token of a timeline that nobody here has seen tells of a failover before the probes do. Its
-//! stamp proves nothing then: samples may still come from the primary that was replaced. Its
-//! position does prove something. Statements of that session, writes too, wait for the new primary
-//! to be seen, a second at most. A session that waited in vain spares all others the wait for ten
-//! seconds. Until the failover is seen, the session's own tokens tell that position and server, or
-//! nothing where that would tell less.
+//! A token from a timeline that nobody here has seen reports a failover before the probes do. Its
+//! stamp proves nothing then, because samples may still come from the primary that was replaced.
+//! Its position does prove something. Statements of that session, including writes, wait until the
+//! new primary is seen, for a second at most. After a session has waited in vain, no other session
+//! waits for ten seconds. Until the failover is seen, the session's own tokens contain that
+//! position and server, or nothing if that would say less.
 //!
-//! Merged into the shared session, such a token makes nobody wait: the others have seen nothing of
-//! that timeline, and each of their statements would wait for a second if this process cannot see
-//! the new primary at all. The shared session keeps the position aside. When the failover is seen,
-//! it takes a stamp, which the new primary's samples cover. Everything else that is merged into it
-//! becomes a stamp at once.
+//! If such a token is merged into the shared session, nobody waits: the other users have seen
+//! nothing of that timeline, and each of their statements would wait for a second if this process
+//! cannot see the new primary at all. The shared session keeps the position aside. When the
+//! failover is seen, the shared session takes a stamp, which the new primary's samples cover.
+//! Everything else that is merged into the shared session becomes a stamp at once.
 //!
-//! A token of a timeline above that of the primary is believed to tell of a failover, until tokens
-//! have told of it for a minute while the primary goes on. Then the database was restored to a
-//! state before that timeline, and the token is replaced.
+//! A token from a timeline above the primary's is believed to report a failover, until tokens have
+//! reported that timeline for a minute while the primary goes on. Then the database was restored to
+//! a state before that timeline, and the token is replaced.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an attempt begins with: something that may be tried elsewhere at no risk.
+//! The first step of an attempt, which can be repeated elsewhere without risk.
 
 #[cfg(feature = "mysql")]
 use sea_orm::QueryResult;
@@ -14,19 +14,19 @@ use crate::pool::{Begun, Line, Pool};
 #[cfg(feature = "mysql")]
 use crate::pool::{QueryOne, Verb};
 
-/// The first step of an attempt. Whatever becomes of it, nothing was written.
+/// The first step of an attempt. Whatever its result, nothing was written.
 pub(crate) trait Opening: Sync {
     type Output: Send;
 
     fn on(&self, pool: &Pool) -> impl Future<Output = Result<Self::Output, DbErr>> + Send;
 
-    /// Whether what was opened leads to a server that is set to be read-only. Asked of MySQL and
-    /// MariaDB for a role that the setting does not bind.
+    /// Whether the opened connection leads to a server that is set to be read-only. MySQL and
+    /// MariaDB are asked this for a role that the setting does not bind.
     #[cfg(feature = "mysql")]
     fn is_read_only(opened: &mut Self::Output) -> impl Future<Output = Result<bool, DbErr>> + Send;
 }
 
-/// MySQL's `super_read_only` implies it. MariaDB 12 answers with a word.
+/// MySQL's `super_read_only` implies `read_only`. MariaDB 12 answers with a word.
 #[cfg(feature = "mysql")]
 fn asks() -> Statement {
     Statement::from_string(
@@ -43,7 +43,7 @@ fn says_so(row: Option<QueryResult>) -> Result<bool, DbErr> {
 /// A connection for a statement or a stream.
 pub(crate) struct TakeLine;
 
-/// A pool that lends connections, for code that names SeaORM's own type.
+/// A pool that lends connections, for code that needs SeaORM's own type.
 pub(crate) struct TakePool;
 
 /// The beginning of a transaction.
@@ -66,7 +66,7 @@ impl Opening for TakePool {
     type Output = DatabaseConnection;
 
     async fn on(&self, pool: &Pool) -> Result<DatabaseConnection, DbErr> {
-        // It goes back at once: somebody answers there.
+        // The connection returns at once: it only shows that the server answers.
         Line::take(pool).await?.ping().await?;
         Ok(pool.connection.clone())
     }
@@ -80,13 +80,13 @@ impl Opening for TakePool {
 impl Opening for Begin {
     type Output = Begun;
 
-    /// Begins, to the end even if the caller gives up.
+    /// Begins the transaction, and finishes doing so even if the caller is cancelled.
     ///
-    /// sqlx counts a transaction of PostgreSQL and MySQL only once its BEGIN is answered. One that
-    /// is given up on before, because its server hangs or its future is dropped, goes back to the
-    /// pool and is begun later all the same. Then nobody ends it: writes on that connection would
-    /// never be committed, and reads could see an old snapshot. (SQLite's driver looks after
-    /// itself.)
+    /// sqlx counts a transaction of PostgreSQL and MySQL only once its BEGIN is answered. A
+    /// transaction abandoned before that, because its server hangs or its future is dropped,
+    /// returns to the pool and is begun later nevertheless. Then nobody ends it: writes on that
+    /// connection would never be committed, and reads could see an old snapshot. (SQLite's driver
+    /// handles this itself.)
     async fn on(&self, pool: &Pool) -> Result<Begun, DbErr> {
         let Begin(options) = *self;
         #[cfg(feature = "assembly")]
@@ -114,7 +114,7 @@ impl Opening for Begin {
     }
 }
 
-/// The end of `beginning`, which comes even if nobody waits for it.
+/// The result of `beginning`, which runs to its end even if nobody waits for it.
 async fn to_its_end(
     beginning: impl Future<Output = Result<Begun, DbErr>> + Send + 'static,
 ) -> Result<Begun, DbErr> {
@@ -123,14 +123,14 @@ async fn to_its_end(
         .unwrap_or_else(|ended| Err(DbErr::Custom(format!("BEGIN was not carried out: {ended}"))))
 }
 
-/// A read that pins the snapshot: BEGIN alone pins nothing before the first statement.
+/// A read that pins the snapshot: BEGIN alone pins nothing until the first statement.
 #[cfg(feature = "sqlite")]
 fn pins() -> Statement {
     Statement::from_string(DbBackend::Sqlite, "SELECT 1 FROM sqlite_schema LIMIT 1")
 }
 
-/// Begins on a connection that carries nothing of what others did there. The schema may change
-/// while it waits for the writer.
+/// Begins a transaction on a connection without leftovers of other users. The schema may change
+/// while this waits for the writer.
 #[cfg(feature = "sqlite")]
 async fn begin_on_file(
     seat: &Seat,
@@ -141,7 +141,7 @@ async fn begin_on_file(
         seat.ready(connection).await?;
         let transaction = connection.begin_with_options(options).await?;
         if seat.reads() {
-            // Before its first statement the schema may change.
+            // The schema may change before the transaction's first statement.
             transaction.query_one_raw(pins()).await?;
         }
         if seat.is_tidy() {

@@ -1,4 +1,4 @@
-//! The way to the primary, also while there is none, or another one takes its place.
+//! Reaching the primary, also while there is none or another one takes its place.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Error, cluster::Cluster, error};
 
-/// What a probe takes, unless its server hangs.
+/// How long a probe takes, unless its server hangs.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a statement has been without a primary, and how much longer it waits for one.
@@ -24,11 +24,12 @@ pub(crate) struct PrimaryWait {
 }
 
 impl PrimaryWait {
-    /// Opens on the primary of this moment, or of a later one: nothing is sent, so that every
-    /// primary that comes within `primary_wait` will do.
+    /// Opens on the current primary, or on a later one: nothing is sent, so any primary that
+    /// appears within `primary_wait` will do.
     ///
     /// # Errors
-    /// No primary came in time, or it has answered with an error that is not about its place.
+    /// No primary appeared in time, or the primary answered with an error that is not about its
+    /// role.
     pub(crate) async fn open<O: Opening>(
         &mut self,
         cluster: &Arc<Cluster>,
@@ -54,11 +55,11 @@ impl PrimaryWait {
         }
     }
 
-    /// The end of `opening` on the primary. While that does not answer probes either, no longer
-    /// than `primary_wait` in all.
+    /// Waits for `opening` on the primary. While the primary does not answer probes either, waits
+    /// for `primary_wait` in all.
     ///
     /// # Errors
-    /// Out of patience.
+    /// The limit has passed.
     pub(crate) async fn bounded<T>(
         &mut self,
         attempt: &Attempt,
@@ -68,7 +69,7 @@ impl PrimaryWait {
         if !cluster.is_watched() {
             return Ok(opening.await);
         }
-        // What went wrong before this attempt still counts.
+        // Time lost before this attempt still counts.
         let before = self.until;
         let away = async {
             loop {
@@ -79,7 +80,7 @@ impl PrimaryWait {
                 {
                     return;
                 }
-                // It is busy, no more: as long as its pool allows.
+                // The primary is only busy: from here its pool limits the wait.
                 self.until = before;
             }
         };
@@ -90,13 +91,13 @@ impl PrimaryWait {
         }
     }
 
-    /// Takes note that nothing could be opened, and waits until another try may pay.
+    /// Records that nothing could be opened, and waits until another try makes sense.
     ///
     /// # Errors
-    /// Another try is not worth it: the error is the caller's.
+    /// Another try makes no sense: the error goes to the caller.
     pub(crate) async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
         let cluster = attempt.cluster();
-        // From now on, and not only from the next attempt on.
+        // The time counts from now, not only from the next attempt on.
         let _ = self.end(cluster);
         let error = match ended {
             Ended::Moved => return Ok(()),
@@ -115,7 +116,8 @@ impl PrimaryWait {
                 self.last = Some(error);
                 self.another(cluster).await
             }
-            // Its own pool is full, or it is away: the pool cannot tell.
+            // Either the pool itself is full, or the primary is away: the pool cannot distinguish
+            // the two.
             (_, true) if !cluster.store().topology().has_usable_primary() => {
                 Err(self.give_up(cluster))
             }
@@ -136,15 +138,16 @@ impl PrimaryWait {
         found.map_err(|_| self.give_up(cluster))
     }
 
-    /// Whether a write that the primary has refused as read-only runs on another one: it was
-    /// provably not carried out, and the primary may have been demoted just now.
+    /// Whether a write that the primary refused as read-only should run on another primary: the
+    /// write was provably not executed, and the primary may have just been demoted.
     pub(crate) async fn is_worth_again(&mut self, writing: &Writing, error: &DbErr) -> bool {
         let cluster = writing.attempt().cluster();
         let is_refused = |code: ErrorCode<'_>| code.is_read_only_refusal(cluster.engine);
         if !cluster.is_watched() || !error::with_code(error, is_refused) {
             return false;
         }
-        // By then all were asked; a primary that stays one has refused for reasons of its own.
+        // By then all endpoints were probed. A primary that stays one has refused for other
+        // reasons.
         let (store, asked) = (cluster.store(), writing.attempt().endpoint());
         let heard = store.heard_after(asked, store.now());
         let _ = tokio::time::timeout(ASKED_WITHIN, heard).await;

@@ -1,12 +1,14 @@
-//! A proved read on its way: what it asks for, what is left to try, what each attempt taught.
+//! The execution of a proved read: what it asks for, which attempts are left, and what each one
+//! showed.
 //!
-//! `RetryDecision::for_read` decides by the server's code and by the role in which it was asked.
-//! An error that breaks the connection takes the endpoint out of use until a probe has answered,
-//! and a probe is sent at once. A read that waits on a replica is abandoned when a probe of that
-//! replica fails, not when another statement does: one broken connection says nothing about the
-//! others. A lost connection may be the statement's own doing. So a second one ends the read, and
-//! what breaks servers visits two of them at most. If an administrator has ended the connection
-//! and the server goes on, the read does not move to the primary either.
+//! `RetryDecision::for_read` decides by the server's error code and by the role in which the server
+//! was asked. An error that breaks the connection takes the endpoint out of use until a probe has
+//! answered, and this probe is sent at once. A read that waits on a replica is abandoned when a
+//! probe of that replica fails, not when another statement fails: one broken connection says
+//! nothing about the others. The statement itself may have caused a lost connection. So a second
+//! lost connection ends the read, and a statement that breaks servers reaches two of them at most.
+//! If an administrator has ended the connection and the server goes on, the read does not move to
+//! the primary either.
 
 use std::time::Duration;
 
@@ -28,20 +30,20 @@ use super::{
 };
 use crate::{Error, caller::Caller, cluster::ReadRoute, error, observe::explain};
 
-/// A wait beyond this is one without end, and no clock counts further than it must.
+/// A longer wait counts as endless, and is cut to this so that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// A probe of a server that has just cut a connection answers within a round trip or two, unless
-/// the server is away, too.
+/// A server that has just cut a connection answers a probe within a round trip or two, unless the
+/// server is away, too.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-/// MySQL does not say that an administrator has ended a caller. Nobody finds a statement that
-/// runs for less than this.
+/// MySQL does not say that an administrator has ended a connection. Nobody would find and end a
+/// statement that runs for less than this.
 const LONG_ENOUGH_TO_BE_KILLED: Duration = Duration::from_secs(1);
 
-/// How many connections in a row may turn out to be over. More than a pool keeps are not: something
-/// in between says so every time.
+/// How many connections in a row may turn out to be closed. No pool holds more than this; beyond
+/// it, something in between closes every connection.
 const MAX_RENEWED: u32 = 100;
 
-/// A read, and the attempts that are left.
+/// A read, and its remaining attempts.
 #[derive(Debug)]
 pub(crate) struct ReadExecution {
     caller: Caller,
@@ -49,29 +51,30 @@ pub(crate) struct ReadExecution {
     request: ReadRequest,
     plan: Plan,
     wait: PrimaryWait,
-    /// What the last attempt that was sent failed with: it is the caller's when nothing is left.
+    /// The error of the last attempt that was sent. It goes to the caller if nothing is left to
+    /// try.
     last_error: Option<DbErr>,
-    /// A connection was lost to it already: the statement itself may be what
-    /// breaks servers, and is not sent around for ever.
+    /// Whether a connection was already lost. The statement itself may break servers, so it is not
+    /// sent around endlessly.
     lost_connection: bool,
-    /// How many connections were over before it came.
+    /// How many connections turned out to have been closed before the statement reached them.
     renewed: u32,
 }
 
 /// What follows an attempt that was sent and failed.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Give the error to the caller.
+    /// Return the error to the caller.
     GiveUp(DbErr),
     /// Take the next attempt.
     Retry,
-    /// It is a write: run it as one.
+    /// The statement is a write: run it as one.
     Write,
 }
 
 impl ReadExecution {
-    /// Plans a read for `caller`, on the snapshot of this moment; or on a later
-    /// one, where waiting for it takes the read off the primary.
+    /// Plans a read for `caller` on the current snapshot, or on a later one if waiting for it keeps
+    /// the read off the primary.
     ///
     /// # Errors
     /// No replica is good enough, and the read must not run on the primary.
@@ -100,10 +103,10 @@ impl ReadExecution {
         Ok(read)
     }
 
-    /// Opens on the next endpoint where that works out.
+    /// Opens on the next endpoint that can be opened.
     ///
     /// # Errors
-    /// Nothing is left to try: the error of the last attempt, or why there was none.
+    /// Nothing is left to try. The error is that of the last attempt, or says why there was none.
     pub(crate) async fn open<O: Opening>(
         &mut self,
         opening: &O,
@@ -129,15 +132,15 @@ impl ReadExecution {
         }
     }
 
-    /// Takes note that `attempt` succeeded. `false` if its server was restarted or replaced
-    /// meanwhile, so that what the plan relied on is not proved of the data
-    /// that was read: the result must not be used, and the next attempt is due.
+    /// Records that `attempt` succeeded. Returns `false` if its server was restarted or replaced in
+    /// the meantime: then the plan's basis is not proved for the data that were read, the result
+    /// must not be used, and the next attempt is due.
     pub(crate) fn served(&self, attempt: &Attempt) -> bool {
         if !attempt.holds(Stage::Sent) || !attempt.is_schema_held() {
             return false;
         }
         attempt.tell_served();
-        // Other consistencies take whatever there is.
+        // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
             || self.request.consistency == Consistency::ReadYourWrites;
         let session = self.caller.session_ref();
@@ -150,20 +153,20 @@ impl ReadExecution {
         true
     }
 
-    /// As [`served`](Self::served), for what a transaction shows after its beginning.
+    /// Like [`served`](Self::served), for what a transaction shows after its beginning.
     pub(crate) fn served_again(&self, attempt: &Attempt) -> bool {
         let (session, clock) = (self.caller.session_ref(), attempt.cluster().store().clock());
         session.saw_unplanned(attempt.server(), attempt.role() == Role::Primary, clock);
         attempt.holds(Stage::Sent)
     }
 
-    /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
+    /// Statements may be sent there whose answers sealane does not see, until the guard is dropped.
     pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
         let session = self.caller.session_ref();
         session.lend(attempt.server(), attempt.role() == Role::Primary)
     }
 
-    /// Whether what is opened may be sent there now, some time after it was planned.
+    /// Whether the opened attempt may still be sent now, some time after it was planned.
     pub(crate) fn may_serve(&self, attempt: &Attempt) -> bool {
         let cluster = attempt.cluster();
         let request = self.caller.request(&self.route);
@@ -179,13 +182,13 @@ impl ReadExecution {
     /// Decides what follows an attempt that was sent and ended without a result.
     pub(crate) async fn ended(&mut self, attempt: &Attempt, ended: Ended) -> Next {
         let error = match ended {
-            // Another endpoint may answer. What this one does with it is of no interest.
+            // Another endpoint may answer. What this one does with the statement does not matter.
             Ended::Moved => return Next::Retry,
             Ended::Failed(error) => error,
         };
         let engine = attempt.cluster().engine;
         let decision = match (decision(attempt, &error), was_ended_there(attempt, &error)) {
-            // PostgreSQL says the same when it shuts down.
+            // PostgreSQL reports the same error when it shuts down.
             (RetryDecision::Suspect, true) if engine == Engine::MySql => RetryDecision::Reconnect,
             (decision, _) => decision,
         };
@@ -195,7 +198,7 @@ impl ReadExecution {
             "read failed"
         );
         match decision {
-            // The server did what it must.
+            // The server behaved correctly.
             RetryDecision::ReturnToCaller
             | RetryDecision::AskPrimary
             | RetryDecision::LearnWrite => attempt.tell(AttemptOutcome::Refused),
@@ -205,7 +208,7 @@ impl ReadExecution {
             RetryDecision::TryElsewhere => {}
             RetryDecision::Reconnect => {
                 let is_second = std::mem::replace(&mut self.lost_connection, true);
-                // Whether the server goes on, which it most probably does.
+                // Checks whether the server goes on, which is most likely.
                 attempt.cluster().store().probe_anew(attempt.endpoint());
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
@@ -221,8 +224,8 @@ impl ReadExecution {
                     return Next::GiveUp(error);
                 }
                 if attempt.role() == Role::Primary {
-                    // Its connection may have died in the pool; one more try finds out. Not
-                    // before a probe did: others of the pool may be dead as well.
+                    // The connection may have died in the pool; one more try finds out. It waits
+                    // for a probe first, because other connections of the pool may be dead as well.
                     let store = attempt.cluster().store();
                     let heard = store.heard_after(attempt.endpoint(), store.now());
                     let _ = tokio::time::timeout(SIGN_OF_LIFE, heard).await;
@@ -240,7 +243,7 @@ impl ReadExecution {
             }
             RetryDecision::AskPrimary => self.plan.only_primary(),
             RetryDecision::LearnWrite => return Next::Write,
-            // Core may learn of more decisions; the caller can always take the error.
+            // Core may add more decisions; returning the error is always possible.
             _ => return Next::GiveUp(error),
         }
         match self.plan.has_next() {
@@ -252,14 +255,14 @@ impl ReadExecution {
         }
     }
 
-    /// For whom it reads.
+    /// The caller of this read.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// Whether an administrator has ended the connection of a statement that only the primary is
-    /// left for, as far as can be told. The server answers all the same, so it was meant for this statement, and it would
-    /// burden the primary next.
+    /// Whether, as far as can be told, an administrator has ended the connection of a statement for
+    /// which only the primary is left. The server still answers, so the administrator meant this
+    /// statement, and it would burden the primary next.
     async fn was_terminated(&self, attempt: &Attempt, error: &DbErr) -> bool {
         let cluster = attempt.cluster();
         if !was_ended_there(attempt, error)
@@ -268,17 +271,17 @@ impl ReadExecution {
         {
             return false;
         }
-        // What was probed before says nothing: the server may be going away.
+        // Earlier probes say nothing: the server may be shutting down.
         let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
         matches!(tokio::time::timeout(SIGN_OF_LIFE, heard).await, Ok(Ok(())))
     }
 
-    /// The next endpoint to try. Each is judged once more, on the snapshot that its run is taken
-    /// from: an attempt before may have lasted.
+    /// The next endpoint to try. Each endpoint is judged again, on the same snapshot that its run
+    /// is taken from, because an earlier attempt may have taken long.
     fn next(&mut self) -> Option<Attempt> {
         let cluster = self.caller.cluster();
         let topology = cluster.store().topology();
-        // What a bound on staleness is held against.
+        // The time that bounds on staleness are measured from.
         self.request.now = cluster.store().now();
         loop {
             let all = Candidates::all(&topology, &cluster.loads, self.request.now);
@@ -292,7 +295,7 @@ impl ReadExecution {
         }
     }
 
-    /// Takes note that nothing could be opened, and so nothing was sent.
+    /// Records that nothing could be opened, and so nothing was sent.
     async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
         if matches!(ended, Ended::Failed(_)) {
             attempt.tell(AttemptOutcome::Failed);
@@ -313,15 +316,15 @@ impl ReadExecution {
         match decision {
             RetryDecision::Suspect => attempt.suspect(&error),
             RetryDecision::AskPrimary | RetryDecision::LearnWrite => self.plan.only_primary(),
-            // Its pool is full, or it refuses us.
+            // The pool is full, or the server refuses us.
             _ => {}
         }
         self.last_error = Some(error);
         Ok(())
     }
 
-    /// Plans anew when every endpoint of the plan was tried: another one may be the primary now,
-    /// or will be soon.
+    /// Plans again after every endpoint of the plan was tried: another endpoint may be the primary
+    /// now, or may be soon.
     async fn plan_again(&mut self) -> Result<(), DbErr> {
         let cluster = self.caller.cluster();
         if !self.only_replicas() {
@@ -329,7 +332,8 @@ impl ReadExecution {
         } else if let Some(error) = self.last_error.take() {
             return Err(error);
         } else if cluster.is_split_file() {
-            // Its schema changed under the readers, and only the writer is sure of it.
+            // The file's schema changed under the readers, and only the writer is certain to have
+            // the new one.
             self.route.route.among = EndpointSet::EMPTY;
             self.route.stays_on_primary = true;
         } else {
@@ -353,9 +357,9 @@ impl ReadExecution {
         Ok(())
     }
 
-    /// How long it is worth waiting for a replica; `None` if it is not.
+    /// How long a wait for a replica is worthwhile; `None` if it is not.
     fn patience(&self) -> Option<Duration> {
-        // While something goes on that nobody sees, each plan asks for more than the last one.
+        // While unseen statements may run, each plan asks for more than the last one.
         if !self.plan.replicas().is_empty() || self.caller.session_ref().is_unwatched() {
             return None;
         }
@@ -375,7 +379,7 @@ impl ReadExecution {
         }
     }
 
-    /// Plans as soon as a replica may serve, or else when `patience` is over.
+    /// Plans as soon as a replica may serve, at the latest after `patience`.
     async fn plan_within(&mut self, patience: Duration) {
         let (caller, route) = (&self.caller, &self.route);
         let serves = |topology: &Topology| {
@@ -385,11 +389,11 @@ impl ReadExecution {
         let end = Instant::now() + patience.min(LONGEST);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            // Out of patience: what there is will do.
+            // After the limit, the plan uses what is available.
             let _ =
                 tokio::time::timeout(left.min(TopologyStore::AWAITED_AGAIN), store.until(serves))
                     .await;
-            // Also tells the store again that somebody waits.
+            // This also tells the store again that somebody waits.
             (self.request, self.plan) = plan_now(caller, route);
             if !self.plan.replicas().is_empty() || Instant::now() >= end {
                 return;
@@ -403,19 +407,19 @@ fn plan_now(caller: &Caller, route: &ReadRoute) -> (ReadRequest, Plan) {
     let request = caller.request(route);
     let plan = Plan::new(&store.topology(), &request);
     if !plan.replicas().is_empty() {
-        // Served; those that are behind catch up in their own time.
+        // The read is served. Replicas that are behind catch up in their own time.
     } else if let Some(stamp) = plan.awaited() {
         store.await_stamp(stamp);
     } else if plan.awaits_freshness(&request) {
-        // A stamp of this moment is covered by what is sampled from now on.
+        // A stamp drawn now is covered by samples taken from now on.
         store.await_stamp(store.clock().tick());
     }
     (request, plan)
 }
 
-/// Whether somebody has ended the connection on the server: the server says so, or is one that
-/// does not, and the statement ran for so long that somebody may have minded. (A server that
-/// crashes ends short ones, too.)
+/// Whether somebody has ended the connection on the server. Either the server says so, or it is one
+/// that never says so and the statement ran long enough for somebody to end it. (A server that
+/// crashes ends short statements, too.)
 fn was_ended_there(attempt: &Attempt, error: &DbErr) -> bool {
     let engine = attempt.cluster().engine;
     error::with_code(error, |code| {
@@ -426,7 +430,7 @@ fn was_ended_there(attempt: &Attempt, error: &DbErr) -> bool {
     })
 }
 
-/// What `error` says of the server, in words.
+/// What `error` says about the server, in words.
 fn condition(attempt: &Attempt, error: &DbErr) -> Option<&'static str> {
     error::with_code(error, |code| code.condition(attempt.cluster().engine))
 }

@@ -1,4 +1,4 @@
-//! Something on the primary that may write: a statement, a stream, a transaction.
+//! Anything on the primary that may write: a statement, a stream, a transaction.
 
 mod notes;
 
@@ -24,17 +24,16 @@ use crate::{
     error::{self, LOST, REPLACED},
 };
 
-/// Held while it is running. Dropping it stamps the session: after the answer,
-/// after an error that may hide a commit, and when the caller's future is
-/// cancelled.
+/// Held while the write is running. Dropping it stamps the session: after the answer, after an
+/// error that may hide a commit, and when the caller's future is cancelled.
 #[derive(Debug)]
 pub(crate) struct Writing {
     attempt: Attempt,
     session: Arc<Session>,
     what: What,
-    /// Whether it is known to be over on the server.
+    /// Whether the write is known to be over on the server.
     over: AtomicBool,
-    /// Whether nothing of it lasts: a transaction without a COMMIT.
+    /// Whether nothing of it remains, as with a transaction without a COMMIT.
     undone: AtomicBool,
 }
 
@@ -45,7 +44,7 @@ pub(crate) enum What {
 }
 
 impl What {
-    /// A lone statement that is about to be sent.
+    /// A single statement that is about to be sent.
     pub(crate) fn statement(caller: &Caller, sql: &str) -> Self {
         let cluster = caller.cluster();
         let generation = cluster.catalog_generation();
@@ -58,7 +57,7 @@ impl What {
 }
 
 impl Writing {
-    /// Of `attempt`, which has opened. To be called before anything is sent that writes.
+    /// Tracks the write of an opened `attempt`. Call this before anything that writes is sent.
     pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What) -> Self {
         let session = Arc::clone(caller.session_ref());
         let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
@@ -73,10 +72,10 @@ impl Writing {
         &self.attempt
     }
 
-    /// The end of `running`, which writes.
+    /// Runs `running`, which writes, to its end.
     ///
     /// # Errors
-    /// Its own; or it is not known whether it was carried out.
+    /// Its own error, or the outcome is unknown.
     pub(crate) async fn run<T>(
         &self,
         running: impl Future<Output = Result<T, DbErr>>,
@@ -89,7 +88,7 @@ impl Writing {
         self.judged(self.attempt.race(Stage::Sent, running).await)
     }
 
-    /// What the end of something that writes comes to.
+    /// Judges the end of something that writes.
     pub(crate) fn judged<T>(&self, result: Result<T, Ended>) -> Result<T, DbErr> {
         match result {
             Ok(value) if self.attempt.holds(Stage::Sent) => {
@@ -114,7 +113,8 @@ impl Writing {
         Error::OutcomeUnknown { endpoint: self.attempt.place(), why, cause }.into()
     }
 
-    /// Has the topology looked at again if `error` says that the primary may be one no more.
+    /// Has the topology checked again if `error` says that the primary may no longer be the
+    /// primary.
     pub(crate) fn note_error(&self, error: &DbErr) {
         let cluster = self.attempt.cluster();
         if !cluster.is_watched() {
@@ -122,7 +122,7 @@ impl Writing {
         }
         let (engine, store) = (cluster.engine, cluster.store());
         error::with_code(error, |code| {
-            // Only what the caller is told is different for a write: never to try again.
+            // For a write, only the answer to the caller differs: a write is never tried again.
             if RetryDecision::for_read(engine, Role::Primary, code) == RetryDecision::Suspect {
                 self.attempt.suspect(error);
             } else if code.is_read_only_refusal(engine) {
@@ -131,23 +131,24 @@ impl Writing {
         });
     }
 
-    /// What it has shown so far, the session has seen: on the server where it runs.
+    /// Records that the session has seen what the write has shown so far, on the server where it
+    /// runs.
     pub(crate) fn note_seen(&self) {
         let clock = self.attempt.cluster().store().clock();
         self.session.saw_unplanned(self.attempt.server(), true, clock);
     }
 
-    /// Statements may be sent there whose answers nobody sees, until the guard is dropped.
+    /// Statements may be sent there whose answers sealane does not see, until the guard is dropped.
     pub(crate) fn lend(&self) -> Lent {
         self.session.lend(self.attempt.server(), true)
     }
 
-    /// Within the next `time` somebody else may commit it, unseen.
+    /// Records that within the next `time` somebody else may commit it unseen.
     pub(crate) fn expect(&self, time: Duration) {
         self.session.expect_writes(self.attempt.cluster().store().now() + time);
     }
 
-    /// What it wrote so far, the session waits for.
+    /// Makes the session wait for what was written so far.
     pub(crate) fn stamp(&self) {
         let (tables, generation) = match &self.what {
             What::Statement { tables, generation, .. } => (*tables, *generation),
@@ -156,7 +157,7 @@ impl Writing {
         let cluster = self.attempt.cluster();
         let clock = cluster.store().clock();
         self.session.wrote(&tables, generation, clock);
-        // By now it is noted; a change that comes later finds it so.
+        // The write is recorded now; a schema change that comes later takes it into account.
         if !tables.is_whole() && !cluster.is_schema_of(generation) {
             self.session.wrote_anything(clock);
         }

@@ -89,7 +89,7 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
     let cluster = caller.cluster();
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
-    // Of what is no read nobody asks for the route.
+    // For a statement that is not a read, the route is not used.
     let route = read.map_or_else(|| caller.route_of_transaction(), |it| caller.route_of(it));
     let mut request = caller.request(&route);
     if read.is_none() {

@@ -1,4 +1,4 @@
-//! A transaction that has begun, on the connection that it has for itself.
+//! A transaction that has begun, on the connection that it occupies.
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, ExecResult, QueryResult, Statement,
@@ -13,7 +13,7 @@ pub(crate) enum Begun {
 }
 
 impl Begun {
-    /// SeaORM's own type. Of a simulated transaction it leads nowhere.
+    /// SeaORM's own type. For a simulated transaction it is connected to nothing.
     pub(crate) fn driver(&self) -> &DatabaseTransaction {
         match self {
             Begun::Driver(transaction) => transaction,
@@ -22,7 +22,7 @@ impl Begun {
         }
     }
 
-    /// SeaORM's own type, for somebody who ends the transaction.
+    /// SeaORM's own type, for a caller who ends the transaction.
     pub(crate) fn into_driver(self) -> DatabaseTransaction {
         match self {
             Begun::Driver(transaction) => transaction,

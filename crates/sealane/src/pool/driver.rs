@@ -49,8 +49,8 @@ pub(crate) trait Driver: sqlx::Database {
     /// The same with a name that the server shows, if it shows one.
     fn named(connect: &Options<Self>, name: &str) -> Options<Self>;
 
-    /// Whether anything was sent on `other`, a new connection with `name`, which was not sent on
-    /// `connection`, another new one.
+    /// Whether anything was sent on `other`, a new connection with `name`, that was not sent on
+    /// `connection`, which is also new.
     fn is_used<'c>(
         connection: &'c mut Self::Connection,
         other: &'c mut Self::Connection,

@@ -1,4 +1,4 @@
-//! Connections that a simulator lends, and what they look like to SeaORM; see `assembly`.
+//! Connections that a simulator lends, and their adaptation to SeaORM; see `assembly`.
 
 use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::BoxFuture;
 
 /// A row, by the names of its columns.
 pub type Row = BTreeMap<String, Value>;
-/// Rows as they come.
+/// Rows as they arrive.
 pub type Rows = Pin<Box<dyn Stream<Item = Result<QueryResult, DbErr>> + Send>>;
 
-/// What a server answers to a statement.
+/// A server's answer to a statement.
 #[derive(Debug, Default)]
 pub struct Answer {
     /// The rows.
@@ -28,30 +28,30 @@ pub struct Answer {
 
 /// A pool.
 pub trait Lender: fmt::Debug + Send + Sync {
-    /// Lends a connection, within the pool's own limits. It goes back when it is dropped.
+    /// Lends a connection, within the pool's own limits. The connection returns when it is dropped.
     fn lend(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DbErr>>;
 
-    /// Lends nothing any more.
+    /// Stops lending.
     fn close(&self);
 }
 
-/// One connection, which one statement or one transaction has for itself. If a future of it is
-/// dropped, its statement may still be running on the server.
+/// One connection, used by one statement or one transaction at a time. If one of its futures is
+/// dropped, the statement may still be running on the server.
 pub trait Connection: fmt::Debug + Send {
     /// Sends a statement, or `BEGIN`, `BEGIN READ ONLY`, `COMMIT` or `ROLLBACK`.
     fn send<'a>(&'a mut self, statement: &'a Statement) -> BoxFuture<'a, Result<Answer, DbErr>>;
 
-    /// Sends a statement when first polled, and gives its rows one by one.
+    /// Sends a statement when first polled, and returns its rows one by one.
     fn stream(
         self: Box<Self>,
         statement: Statement,
     ) -> Pin<Box<dyn Stream<Item = Result<Row, DbErr>> + Send>>;
 
-    /// Asks for a sign of life.
+    /// Checks that the server answers.
     fn ping(&mut self) -> BoxFuture<'_, Result<(), DbErr>>;
 }
 
-/// SeaORM's own type, where nobody uses it.
+/// A stand-in of SeaORM's own type that is never used.
 pub(crate) fn nowhere(backend: DbBackend) -> DatabaseConnection {
     MockDatabase::new(backend).into_connection()
 }
@@ -80,7 +80,7 @@ pub(crate) fn stream(connection: Box<dyn Connection>, statement: Statement) -> R
     }))
 }
 
-/// Rows as SeaORM has them.
+/// Converts rows to SeaORM's type.
 async fn results(rows: Vec<Row>) -> Result<Vec<QueryResult>, DbErr> {
     let mock = MockDatabase::new(DbBackend::Postgres).append_query_results([rows]);
     mock.into_connection().query_all_raw(nothing()).await
@@ -90,13 +90,13 @@ fn nothing() -> Statement {
     Statement::from_string(DbBackend::Postgres, "")
 }
 
-/// A transaction on a connection of its own.
+/// A transaction on its own connection.
 pub(crate) struct Transaction {
     connection: Mutex<Box<dyn Connection>>,
     stand_in: DatabaseTransaction,
 }
 
-/// Begins on a connection of `lender`.
+/// Begins a transaction on a connection of `lender`.
 pub(crate) async fn begin(
     lender: Arc<dyn Lender>,
     options: TransactionOptions,
@@ -128,7 +128,7 @@ impl Transaction {
         query(&mut **self.connection.lock().await, statement).await
     }
 
-    /// Ends with `COMMIT` or `ROLLBACK`.
+    /// Ends the transaction with `COMMIT` or `ROLLBACK`.
     pub(crate) async fn end(self, how: &str) -> Result<(), DbErr> {
         let mut connection = self.connection.into_inner();
         connection.send(&Statement::from_string(DbBackend::Postgres, how)).await?;

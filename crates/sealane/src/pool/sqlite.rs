@@ -179,8 +179,8 @@ struct Readers {
     pool: PoolOptions<Sqlite>,
     connect: SqliteConnectOptions,
     file: Arc<File>,
-    /// The readers that were opened, but those that are closed: a schema change leaves old ones to
-    /// a task that closes them, and the runtime may end before that task.
+    /// The opened readers that are not closed yet. A schema change leaves old readers to a task
+    /// that closes them, and the runtime may end before that task.
     open: Mutex<Vec<DatabaseConnection>>,
     /// The writer must not be closed before the readers.
     writer: DatabaseConnection,
@@ -232,7 +232,7 @@ impl OpenPools for Readers {
     }
 }
 
-/// Whether a pool is closed, and has no connection left.
+/// Whether a pool is closed and has no connection left.
 fn is_closed(pool: &DatabaseConnection) -> bool {
     let pool = pool.get_sqlite_connection_pool();
     pool.is_closed() && pool.size() == 0

@@ -7,7 +7,7 @@ pub(super) fn parse_gtid_list(text: &str) -> Result<GtidList, ParseGtidError> {
     GtidList::from_unsorted(parse_gtids(text)?)
 }
 
-/// Several of one domain, too, as in `gtid_binlog_state`.
+/// Accepts several transactions of one domain, too, as in `gtid_binlog_state`.
 pub(in crate::position) fn parse_gtids(text: &str) -> Result<Vec<Gtid>, ParseGtidError> {
     let text = bounded(text)?;
     let mut gtids = Vec::new();

@@ -6,8 +6,8 @@ use crate::position::{
     intervals::{Interval, Intervals},
 };
 
-/// The largest number of a MySQL transaction (`GNO_END` is 2^63 − 1 and
-/// belongs to none).
+/// The largest number of a MySQL transaction. (`GNO_END` is 2^63 − 1, and no transaction has that
+/// number.)
 const MAX_NUMBER: u64 = i64::MAX as u64 - 1;
 
 /// The longest tag, in characters (MySQL 8.4 reference manual, section 19.1.3.1).

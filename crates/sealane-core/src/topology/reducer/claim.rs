@@ -1,26 +1,27 @@
 //! Which claims to be the primary are believed.
 //!
-//! A server that says that it is the primary may be the one that a replica was promoted to,
-//! or a backup that somebody restored and started by mistake: that has our system's name,
-//! and perhaps even a newer timeline. What tells them apart is what was seen before.
+//! A server that says that it is the primary may be a replica that was promoted. It may also be a
+//! backup that somebody restored and started by mistake. The backup has our system's name, and
+//! perhaps even a newer timeline. Only earlier observations tell them apart.
 //!
 //! - A replica that becomes a primary while it runs was promoted.
-//! - An endpoint that is heard of for the first time may have been promoted before we came.
-//! - Any other claim that comes up beside a primary waits until that was asked again. If it
-//!   answers, it keeps its place, and the claim is not believed until the server is seen in
-//!   another role; or in another run, when the primary does not answer any more. If it does
-//!   not answer, or a replica follows the claim's timeline, the claim counts.
-//! - On MySQL and MariaDB a claim without a primary counts if the server is the last primary, in
-//!   the run in which it was sampled; if the data are proved to go on from the last primary's; or
-//!   if that one was seen to step down for it.
+//! - An endpoint that is seen for the first time may have been promoted before this process
+//!   started.
+//! - Any other claim that appears beside a primary waits until that primary was probed again. If
+//!   the primary answers, it keeps its place, and the claim is not believed until the server is
+//!   seen in another role, or in another run while the primary no longer answers. If the primary
+//!   does not answer, or if a replica follows the claim's timeline, the claim counts.
+//! - On MySQL and MariaDB, a claim without a primary counts if the server is the last primary, in
+//!   the run in which it was sampled; if its data is proved to continue the last primary's; or if
+//!   the last primary was seen to step down for it.
 //!
-//! What speaks against a server goes with it when its address changes (where servers tell who they
-//! are and histories have no numbers). An address that leads to another server is asked as if it
-//! claimed for the first time.
+//! If a server's address changes, what is held against the server follows it to the new address (on
+//! engines whose servers identify themselves and whose histories have no numbers). An address that
+//! now leads to another server is treated as if it claimed for the first time.
 //!
-//! Rejected: the newer timeline always (the backup would take the writes), and a claim only
-//! if it holds all that the primary has (a failover loses the tail of an asynchronous
-//! primary's log, and must be followed all the same).
+//! Rejected: always believing the newer timeline (the backup would take the writes). Rejected:
+//! believing a claim only if it holds everything that the primary has. A failover loses the tail of
+//! an asynchronous primary's log, and it must be followed all the same.
 
 use super::TopologyReducer;
 use crate::{
@@ -28,18 +29,19 @@ use crate::{
     Report, Role,
 };
 
-/// How many servers are remembered that claimed in vain, at addresses that lead elsewhere by now.
+/// How many refused or replaced claims are remembered of servers whose former addresses lead
+/// elsewhere by now.
 const DEPARTED_KEPT: usize = 16;
 
 /// An endpoint's claim to be the primary.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
-    /// When the answer was known that first made it, in this run.
+    /// When the answer that first made the claim in this run arrived.
     since: Moment,
     run: Incarnation,
     /// The number of the promotion; 0 if none was seen.
     pub(super) promotion: u32,
-    /// The server that makes it, if servers tell.
+    /// The server that makes the claim, if servers identify themselves.
     by: Option<Ancestry>,
     belief: Belief,
 }
@@ -47,10 +49,10 @@ pub(super) struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Belief {
     Believed,
-    /// Until the primary in charge was asked again.
+    /// Undecided until the primary in charge was probed again.
     Open,
     Refused,
-    /// Another server took its place.
+    /// Another server has taken the claimant's place.
     Replaced,
 }
 
@@ -59,18 +61,18 @@ impl Claim {
         self.belief == Belief::Believed
     }
 
-    /// The same in another system: what was known of it before does not count.
+    /// The same claim in another system: nothing known of it before counts.
     pub(super) fn begin_anew(self) -> Self {
         Claim { promotion: 0, belief: Belief::Believed, ..self }
     }
 
-    /// Another server took its place.
+    /// Another server has taken the claimant's place.
     pub(super) fn give_way(&mut self) {
         self.belief = Belief::Replaced;
     }
 
-    /// It is believed again: its data were proved to be the primary's since. Where histories are
-    /// numbered, that proves nothing for a claim that was refused.
+    /// Believes the claim again, because its data was proved to continue the primary's. Where
+    /// histories are numbered, that proves nothing for a refused claim.
     pub(super) fn readmit(&mut self, is_numbered: bool) {
         if self.belief == Belief::Replaced || (self.belief == Belief::Refused && !is_numbered) {
             self.belief = Belief::Believed;
@@ -91,8 +93,8 @@ impl Claim {
 }
 
 impl TopologyReducer {
-    /// Notes that `id` has answered at `now` and says that it is the primary, or that it is
-    /// not. To be called before the answer is taken over.
+    /// Records that `id` has answered at `now` and whether it claims to be the primary. Must be
+    /// called before the answer is applied.
     pub(super) fn note_claim(&mut self, id: EndpointId, report: &Report, now: Moment) {
         self.follow_server(id, report);
         let promotions = self.promotions + 1;
@@ -111,8 +113,8 @@ impl TopologyReducer {
             Some(claim) => claim.run = run,
             none @ None => {
                 let timeline = report.position.as_ref().map_or(0, Position::timeline);
-                // Where histories are numbered a promotion begins a new one. Another server that
-                // the address leads to by now was not promoted.
+                // Where histories are numbered, a promotion begins a new one. If the address now
+                // leads to another server, that server was not promoted.
                 let is_promotion = state.role == Role::Replica
                     && (timeline == 0 || timeline > watched.timeline)
                     && watched.course.is_of(report.ancestry.as_ref());
@@ -121,7 +123,8 @@ impl TopologyReducer {
                     && !(watched.came_later && has_primary);
                 let same_run = state.role == Role::Replica
                     && state.incarnation.as_ref() == Some(&report.incarnation);
-                // Aurora restarts what it promotes, and tells nothing that could be compared.
+                // Aurora restarts a server that it promotes, and reports nothing that could be
+                // compared.
                 let tells = report.position != Some(Position::Opaque);
                 let belief = match is_first || same_run || !tells {
                     true => Belief::Believed,
@@ -135,12 +138,12 @@ impl TopologyReducer {
         }
     }
 
-    /// Takes what speaks against the server that `id` leads to along to `id`. A server that says
-    /// that it is no primary has nothing against it any more.
+    /// Moves what is held against the server behind `id` to `id`. If the server says that it is not
+    /// a primary, nothing is held against it any more.
     fn follow_server(&mut self, id: EndpointId, report: &Report) {
         let Some(server) = &report.ancestry else { return };
         let Some(index) = self.topology.index(id) else { return };
-        // A claim of which the server is not known counts as its own.
+        // A claim whose server is unknown counts as this server's own.
         let claimant = self.watched[index].claim.as_ref().map(|claim| claim.by.as_ref());
         if claimant.is_some_and(|by| Ancestry::is_of_one_server(by, Some(server))) {
             return;
@@ -164,12 +167,12 @@ impl TopologyReducer {
         }
     }
 
-    /// Decides on the claims that wait for the primary in charge.
+    /// Decides the claims that wait for the primary in charge.
     pub(super) fn weigh_claims(&mut self) {
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;
             let watched = self.watched(id)?;
-            // Its address may lead to a server by now whose place was taken.
+            // The primary's address may by now lead to a server that was replaced.
             let is_denied = watched.claim.as_ref().is_some_and(Claim::is_denied);
             let is = (id, state.may_answer(), watched.answered_at, watched.timeline);
             (!is_denied).then_some(is)
@@ -198,9 +201,9 @@ impl TopologyReducer {
         }
     }
 
-    /// Whether `id` may be believed when there is no primary, though it was not seen to be
-    /// promoted. Where positions do not tell histories apart, it may be the server that the last
-    /// primary was promoted over.
+    /// Whether `id` may be believed while there is no primary, although its promotion was not seen.
+    /// Where positions do not tell histories apart, `id` may be the server that the last primary
+    /// was promoted to replace.
     fn may_follow(&self, id: EndpointId) -> bool {
         let newest = self.history.newest().map(|sample| &sample.position);
         let is_numbered = newest.is_none_or(|it| it.system().is_some() || *it == Position::Opaque);
@@ -213,14 +216,14 @@ impl TopologyReducer {
             || self.has_taken_over(id)
     }
 
-    /// Whether the last primary has stepped down for `id`, which nobody has seen as a replica: a
+    /// Whether the last primary has stepped down for `id`, which was not seen as a replica: a
     /// switchover while `id` was out of reach. All of this must be seen after the claim:
     ///
-    /// - The last primary replicates, in the run in which it was the primary. After a restart it
-    ///   may be read-only for a moment only.
-    /// - `id` has all that the last primary has, and has written nothing, or the last primary has
-    ///   received some of that.
-    /// - Every other endpoint answers and is a replica: none of them can be the true successor.
+    /// - The last primary replicates, in the run in which it was the primary. After a restart, it
+    ///   might be read-only for a moment only.
+    /// - `id` has everything that the last primary has. Also, `id` has written nothing, or the last
+    ///   primary has received some of what `id` wrote.
+    /// - Every other endpoint answers and is a replica, so none of them can be the true successor.
     fn has_taken_over(&self, id: EndpointId) -> bool {
         let Some(claim) = self.watched(id).and_then(|it| it.claim.as_ref()) else {
             return false;
@@ -238,8 +241,8 @@ impl TopologyReducer {
             && self.is_followed_by_the_last(id)
     }
 
-    /// Tells of endpoints that claim to be the primary and are not believed; what is on an old
-    /// timeline is told as that.
+    /// Reports endpoints that claim to be the primary but are not believed. An endpoint on an old
+    /// timeline is reported as that instead.
     pub(super) fn tell_fenced(&mut self, events: &mut Vec<Event>) {
         let primary = self.topology.primary;
         for (state, watched) in self.topology.endpoints.iter().zip(&mut self.watched) {

@@ -1,35 +1,36 @@
-//! Who takes writes.
+//! Decides which endpoint takes writes.
 //!
-//! The primary is the endpoint that was last seen out of recovery, of our system, on the newest
+//! The primary is the endpoint of our system that was last seen out of recovery, on the newest
 //! timeline that any endpoint has shown. It stays the primary while it does not answer: silence is
-//! not a demotion, and the primary that it replaced must not win by its silence. Two such claims
-//! mean that there is no primary, until one of them is seen in another role. Not every claim is
-//! believed (`claim`).
+//! not a demotion, and the primary that it replaced must not win because of this silence. If two
+//! endpoints have such a claim, there is no primary until one of them is seen in another role. Not
+//! every claim is believed (see `claim`).
 //!
 //! # A cluster made anew
-//! When our database was not seen for a minute, and more than half of the endpoints, all that
-//! answer, hold one other system with one primary, that system is served, and nothing of before
-//! counts. (Rejected: at once. A cluster that is being restarted must not lose its writes to one
-//! server that was made anew.)
+//! Another system is served if our database was not seen for a minute, and if more than half of the
+//! endpoints, and all that answer, hold that one system with one primary. Nothing from before
+//! counts then. Rejected: switching at once. A cluster that is being restarted must not lose its
+//! writes to one server that was created anew.
 //!
 //! # MySQL and MariaDB
-//! They number no histories and name no system. There a *stranger* is a server with no transaction
-//! (no domain) in common with the primary's newest sample: so is one that was created anew. Of two
-//! claims, a replica that was seen to become primary wins once the other does not answer. The
-//! primary in charge keeps its place against a claim that nobody was seen to promote, and that
-//! holds nothing else than it. Everything else is a conflict. (Rejected: the larger set wins. One
-//! errant transaction would move all writes.)
+//! These engines number no histories and name no system. Here a *stranger* is a server that has no
+//! transaction (on MariaDB, no domain) in common with the primary's newest sample. A server that
+//! was created anew is therefore a stranger. If there are two claims, a replica that was seen to
+//! become primary wins once the other claimant does not answer. The primary in charge keeps its
+//! place against a server that was not seen to be promoted and holds nothing that the primary
+//! lacks. Everything else is a conflict. Rejected: the larger set wins. One errant transaction
+//! would move all writes.
 
 use super::{TopologyReducer, claim::Claim};
 use crate::{EndpointId, EndpointState, Event, Role};
 
 impl TopologyReducer {
-    /// Decides who takes writes. Whoever was last seen to be a primary claims
-    /// it, also while it does not answer: silence is not a demotion.
+    /// Decides which endpoint takes writes. An endpoint that was last seen as a primary has a
+    /// claim, even while it does not answer: silence is not a demotion.
     ///
-    /// Where the engine numbers its histories (PostgreSQL's timelines), the
-    /// newest history decides. Where it does not, or two bear one number, what was
-    /// observed does: see [`settle`](Self::settle). Two claims that are left stop writes.
+    /// If the engine numbers its histories (PostgreSQL's timelines), the newest history decides. If
+    /// it does not, or if two histories have the same number, the observations decide: see
+    /// [`settle`](Self::settle). If two claims remain, writes stop.
     pub(super) fn elect(&mut self, events: &mut Vec<Event>) {
         let before = self.topology.primary;
         let mut claims = self.claims();
@@ -78,7 +79,7 @@ impl TopologyReducer {
             .collect()
     }
 
-    /// Whether an endpoint is known to be of our data and of its newest history.
+    /// Whether an endpoint is known to hold our data and to be on its newest history.
     fn is_current(&self, id: EndpointId, state: &EndpointState) -> bool {
         let Some(watched) = self.watched(id) else { return false };
         self.ours.is_some()
@@ -87,17 +88,17 @@ impl TopologyReducer {
             && watched.timeline >= self.newest_timeline
     }
 
-    /// Chooses among several claims, if what was observed leaves no doubt. Lasting: the
+    /// Chooses among several claims if the observations leave no doubt. The choice lasts: the
     /// losers stay replaced until they are seen in another role.
     ///
-    /// - The claim that was last seen to begin, as a replica that became a
-    ///   primary, wins when none of the others answers: somebody promoted it,
-    ///   and not the others after it. (With timelines, too: two replicas of one
-    ///   primary that are promoted one after the other both begin the next timeline.)
-    /// - Without timelines, the primary in charge wins over servers that nobody was seen to
-    ///   promote, when it holds all their transactions: a former primary that
-    ///   returns as it was. One that holds something else may have been written
-    ///   to, and must be looked at.
+    /// - The newest claim that was seen to begin with a promotion wins if no other claimant
+    ///   answers: somebody promoted this server, and no other one after it. (This also applies with
+    ///   timelines: two replicas of one primary that are promoted one after the other both begin
+    ///   the next timeline.)
+    /// - Without timelines, the primary in charge wins over servers that were not seen to be
+    ///   promoted, if it holds all their transactions. Such a server is a former primary that
+    ///   returns as it was. A server that holds something else may have been written to, and a
+    ///   person must look at it.
     fn settle(&self, claims: &[EndpointId]) -> Option<EndpointId> {
         let state = |id: EndpointId| self.topology.get(id);
         let promotion = |id: EndpointId| {
@@ -107,7 +108,8 @@ impl TopologyReducer {
         let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
         let others = |winner: EndpointId| claims.iter().copied().filter(move |id| *id != winner);
         let answers = |id: EndpointId| state(id).is_some_and(EndpointState::may_answer);
-        // Promotions are numbered: no two are the same but for those never seen.
+        // Promotions are numbered, so two claims have the same number only if neither promotion was
+        // seen.
         if promotion(newest) > 0 && !others(newest).any(answers) {
             return Some(newest);
         }
@@ -125,10 +127,11 @@ impl TopologyReducer {
         others(incumbent).all(is_stale).then_some(incumbent)
     }
 
-    /// When nobody else claims, a primary that was replaced may be one again if
-    /// it answers and is proved to have followed its successor. Numbers alone prove
-    /// nothing: it may have gone on by itself. Nor do they on PostgreSQL, where a claim that was
-    /// refused stays so: it may be a backup that was written to on the same timeline.
+    /// If no other endpoint has a claim, a replaced primary may become the primary again if it
+    /// answers and is proved to have followed its successor. Numbers alone prove nothing, because
+    /// the replaced primary may have continued by itself. On PostgreSQL they prove nothing for a
+    /// refused claim either, and the claim stays refused: the server may be a backup that was
+    /// written to on the same timeline.
     fn readmit(&mut self) {
         let complete: Vec<bool> = self.topology.iter().map(|(id, _)| self.goes_on(id)).collect();
         let is_numbered = self.ours.as_ref().is_none_or(|ours| ours.system().is_some());

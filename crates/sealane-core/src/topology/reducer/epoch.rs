@@ -1,34 +1,37 @@
 //! Epochs: the histories that primaries write, one after the other.
 //!
-//! An epoch begins when another server becomes the primary, and when a primary's own position went
-//! back: a crash has lost the end of its log, and it uses the numbers again. On PostgreSQL
-//! timelines are the epochs; only what timelines do not show is looked for there.
+//! An epoch begins when another server becomes the primary, and when a primary's own position goes
+//! back: a crash has lost the end of its log, and it uses the lost numbers again. On PostgreSQL,
+//! timelines are the epochs, and this module only looks for what timelines do not show.
 //!
-//! - What was sampled in one epoch proves nothing in the next. The first sample of the new one
-//!   contains all that has survived.
+//! - What was sampled in one epoch proves nothing in the next. The first sample of the new epoch
+//!   contains everything that has survived.
 //! - A replica proves something only with what it has of the primary's history
-//!   ([`Ancestry`](crate::Ancestry)). A replica that holds something else, which a primary asked
-//!   *later* lacks, is on an old history, until it is seen without it.
-//! - What a replica said before the epoch proves nothing in it: it may have received more since, of
-//!   what is lost. Until it is asked again, and has only what the primary has, it is *doubted*, and
-//!   serves no session at all.
-//! - What was ahead of the primary in its own stream when an epoch began holds what is lost, under
-//!   numbers that are used again. No later number tells it from others, so it stays on the old
-//!   history until it is seen with less, says that it is a primary, or another server (another
-//!   UUID, on MariaDB another `server_id`) stands in its place. A copy of the primary that has the
-//!   name of the server before it must be seen before it has caught up.
-//! - On MySQL a replica may add transactions of its own, which prove nothing else, once it was seen
-//!   in this epoch with something that the primary wrote in it. Such a transaction that is there
-//!   before may be lost; so may one after a restart of the replica.
+//!   ([`Ancestry`](crate::Ancestry)). A replica that holds something else, which the primary lacks
+//!   when probed *later*, is on an old history until it is seen without it.
+//! - What a replica reported before the epoch proves nothing in the epoch, because the replica may
+//!   since have received more of what is lost. It is *doubted*, and serves no session at all, until
+//!   it is probed again and has only what the primary has.
+//! - A replica that was ahead of the primary in the primary's own stream when an epoch began holds
+//!   lost transactions, under numbers that are used again. No later number tells these from the new
+//!   ones. So the replica stays on the old history until it is seen with less, until it says that
+//!   it is a primary, or until another server (another UUID, on MariaDB another `server_id`) takes
+//!   its place. A new copy of the primary that keeps the old server's name must be seen before it
+//!   has caught up.
+//! - On MySQL, a replica may add transactions of its own. These put it on no other history once the
+//!   replica was seen in this epoch with something that the primary wrote in it. A transaction of
+//!   its own that is there before then may be a lost one. The same holds for one that appears after
+//!   a restart of the replica.
 //!
-//! Until the primary is asked again, a replica that shows something unknown proves what it proved
-//! before: on a primary that receives from elsewhere itself, that is the usual case.
+//! Until the primary is probed again, a replica that shows something unknown proves what it proved
+//! before. If the primary itself receives from elsewhere, that is the usual case.
 //!
-//! Rejected: numbers alone (a replica that was ahead of the promoted one "covers" all that the new
-//! primary writes under the same numbers), and refusing each replica from a promotion until it
-//! shows a transaction of the new primary (one that writes nothing would have no replica); and
-//! forgiving a replica when it runs again after a restart (so does one that holds what is lost, as
-//! soon as the primary has used its numbers again).
+//! Rejected: comparing numbers alone. A replica that was ahead of the promoted one "covers"
+//! everything that the new primary writes under the same numbers. Rejected: refusing each replica
+//! after a promotion until it shows a transaction of the new primary. A primary that writes nothing
+//! would have no replica. Rejected: forgiving a replica once it replicates again after a restart. A
+//! replica with lost transactions does that, too, as soon as the primary has used its numbers
+//! again.
 
 use super::TopologyReducer;
 use crate::{
@@ -39,13 +42,13 @@ use crate::{
 /// How many ended epochs are remembered, for tokens of sessions that wrote in them.
 const ENDED_KEPT: usize = 8;
 
-/// What a server has said of its position.
+/// A position that a server has reported.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     position: Position,
-    /// When the answer was known that first said it.
+    /// When the answer that first reported this position arrived.
     at: Moment,
-    /// The server that said it.
+    /// The server that reported it.
     by: Option<Ancestry>,
 }
 
@@ -58,36 +61,36 @@ impl Told {
 /// What the reducer remembers of an endpoint for telling histories apart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Course {
-    /// What it last said; it outlives the connection.
+    /// The last reported position. It outlives the connection.
     last: Option<Told>,
-    /// Whether it has answered since it last failed.
+    /// Whether the endpoint has answered since it last failed.
     is_known: bool,
-    /// When it was last asked.
+    /// When the last answered probe was sent.
     asked_at: Moment,
-    /// When the primary was asked whose answer began the epoch, if this server was not seen on its
-    /// history since then.
+    /// When the probe of the primary that began the epoch was sent. Set while this server has not
+    /// been seen on the primary's history since then.
     doubted_since: Option<Moment>,
     /// The last position that was of the primary's history.
     settled: Option<Position>,
-    /// It holds what the primary, asked later, lacks.
+    /// Whether the endpoint holds something that the primary, probed later, lacks.
     strays: bool,
-    /// What each server here had when the primary lost that. An address may lead to several
-    /// servers in turn.
+    /// For each server seen at this endpoint that holds something the primary lost: what that
+    /// server then had. An address may lead to several servers in turn.
     lost: Vec<Told>,
-    /// What it had when it was last seen to add transactions of its own to the primary's history,
-    /// in this epoch and this run.
+    /// The position at which the endpoint was last seen to have added transactions of its own to
+    /// the primary's history, in this epoch and this run.
     own: Option<Position>,
-    /// Which history it writes, if it says that it is a primary.
+    /// The history that the endpoint writes, if it says that it is a primary.
     ancestry: Option<Ancestry>,
 }
 
 impl Course {
-    /// It has not answered.
+    /// Records that the endpoint has not answered.
     pub(super) fn fail(&mut self) {
         (self.is_known, self.settled) = (false, None);
     }
 
-    /// Takes in what it said. To be called before the answer is taken over.
+    /// Records what the endpoint reported. Must be called before the answer is applied.
     pub(super) fn note(&mut self, state: &EndpointState, report: &Report, of: &Observation) {
         let at = of.finished;
         self.asked_at = of.started;
@@ -97,7 +100,8 @@ impl Course {
         self.ancestry.clone_from(&report.ancestry);
         self.is_known = report.position.is_some();
         if let Some(position) = &report.position {
-            // Said again, it was so before: a question to the primary may have been on its way.
+            // If the position is repeated, its first time counts, because a probe of the primary
+            // may have been on its way since then.
             let same = self.last.as_ref().filter(|last| last.position == *position);
             let at = same.map_or(at, |last| last.at);
             let by = report.ancestry.clone();
@@ -110,25 +114,25 @@ impl Course {
         }
     }
 
-    /// Whether `server` said what it last said. One of which that is not known counts as the same.
+    /// Whether the last reported position came from `server`. An unknown server counts as the same.
     pub(super) fn is_of(&self, server: Option<&Ancestry>) -> bool {
         let by = self.last.as_ref().and_then(|last| last.by.as_ref());
         Ancestry::is_of_one_server(by, server)
     }
 
-    /// Whether it is on another history than the primary's.
+    /// Whether the endpoint is on another history than the primary's.
     pub(super) fn is_over(&self) -> bool {
         let is_lost = |last: &Told| self.lost.iter().any(|lost| lost.is_by_server_of(last));
         self.strays || self.last.as_ref().is_some_and(is_lost)
     }
 
-    /// Whether it may be on another history, because it was not seen on the primary's since the
-    /// epoch began.
+    /// Whether the endpoint may be on another history, because it was not seen on the primary's
+    /// history since the epoch began.
     fn is_doubted(&self) -> bool {
         self.doubted_since.is_some()
     }
 
-    /// What the server has now contains what the primary lost.
+    /// Records that what the server has now contains what the primary lost.
     fn lose(&mut self) {
         self.forget_lost();
         self.lost.extend(self.last.clone());
@@ -140,9 +144,10 @@ impl Course {
         }
     }
 
-    /// Whether it holds nothing of another history but what it wrote itself while it followed this
-    /// one: `ANALYZE TABLE`, `GRANT` and `FLUSH` are transactions, too. It was seen in this epoch
-    /// with what the primary wrote in it, and without them. What it had before may be lost.
+    /// Whether the endpoint holds nothing of another history except what it wrote itself while it
+    /// followed this one. (`ANALYZE TABLE`, `GRANT` and `FLUSH` are transactions, too.) It must
+    /// have been seen in this epoch with something that the primary wrote in the epoch, and without
+    /// those transactions. What it had before may be lost.
     fn only_adds(&mut self, epoch: &Epoch<'_>, position: &Position) -> bool {
         let (Some(ancestry), Some(its)) = (epoch.ancestry, &self.ancestry) else { return false };
         if !ancestry.strays_alone(&epoch.newest.position, position, its) {
@@ -159,7 +164,7 @@ impl Course {
         is_known || is_new
     }
 
-    /// What is proved of its position beside the primary's.
+    /// Decides what the endpoint's last position proves relative to the primary's.
     fn judge(&mut self, epoch: &Epoch<'_>) {
         let Some(last) = self.last.clone() else { return };
         let (position, primary) = (&last.position, &epoch.newest.position);
@@ -167,7 +172,8 @@ impl Course {
         let is_other = epoch.ancestry.is_some_and(|ancestry| ancestry.strays(primary, position))
             && !self.only_adds(epoch, position);
         let is_before = last.at <= epoch.newest.at;
-        // MariaDB notes a transaction in the position before it is sent; MySQL only afterwards.
+        // MariaDB records a transaction in its position before sending it to replicas; MySQL only
+        // afterwards.
         if is_before
             && matches!(primary, Position::GtidList(_))
             && leads(epoch.ancestry, primary, position)
@@ -179,7 +185,7 @@ impl Course {
         } else if is_before {
             self.strays = true;
         }
-        // What it said before the epoch says nothing of what it has now.
+        // What the endpoint reported before the epoch says nothing about what it has now.
         if !is_other
             && epoch.is_of_primary
             && self.doubted_since.is_some_and(|epoch| self.asked_at >= epoch)
@@ -188,32 +194,32 @@ impl Course {
         }
         self.settled = match (self.is_over() || self.is_doubted(), is_other) {
             (true, _) => None,
-            // What it said before it failed says nothing of what it has now.
+            // What the endpoint reported before it failed says nothing about what it has now.
             (false, false) => Some(last.position).filter(|_| self.is_known),
             (false, true) => self.settled.take().filter(|settled| position.covers(settled)),
         };
     }
 }
 
-/// What the primary has said of the history that it writes.
+/// What the primary has reported about the history that it writes.
 struct Epoch<'a> {
     ancestry: Option<&'a Ancestry>,
     began_at: Option<&'a Position>,
     newest: &'a Sample,
-    /// Whether the newest sample is of the primary in charge.
+    /// Whether the newest sample comes from the primary in charge.
     is_of_primary: bool,
 }
 
 impl TopologyReducer {
-    /// To be called before a position of the primary is sampled: begins an epoch if it is of
-    /// another history than what was sampled last.
+    /// Must be called before a position of the primary is sampled. Begins an epoch if the position
+    /// belongs to another history than the last sample.
     pub(super) fn follow_history(&mut self, observation: &Observation, report: &Report) {
         let (id, Some(position)) = (observation.endpoint, &report.position) else { return };
         let run = self.sampled_run.replace(report.incarnation.clone());
         self.part_histories(id, position, run.as_ref());
         let before = self.sampled_of.replace(id).filter(|before| *before != id);
         if let Some(last) = self.history.newest().filter(|last| {
-            // A newer timeline is an epoch of its own.
+            // A newer timeline is an epoch by itself.
             last.position.timeline() == position.timeline() && *position != Position::Opaque
         }) {
             let is_other =
@@ -232,9 +238,9 @@ impl TopologyReducer {
         self.topology.ancestry.clone_from(&report.ancestry);
     }
 
-    /// Whether `other` leads to the server that was sampled `last`, in `last_run`: both addresses
-    /// were last seen to lead to one run, or `last` leads elsewhere by now, or was removed, and
-    /// `other` leads to the run of the sample.
+    /// Whether `other` leads to the server that was last sampled, at endpoint `last` in run
+    /// `last_run`. It does if both addresses were last seen to lead to one run. It also does if
+    /// `other` leads to the sampled run, while `last` was removed or leads elsewhere by now.
     pub(super) fn is_one_server(
         &self,
         last: EndpointId,
@@ -246,7 +252,8 @@ impl TopologyReducer {
         run(last).unwrap_or(last_run) == its || (its.is_some() && its == last_run)
     }
 
-    /// The endpoints that had more of the primary's own stream, before it was asked, than it says.
+    /// The endpoints that, before the primary was probed, had more of the primary's own stream than
+    /// the primary now reports.
     fn leading(&self, asked: &Observation, report: &Report) -> impl Iterator<Item = usize> {
         let is_ahead = |told: &Told| {
             let primary = report.position.as_ref();
@@ -259,9 +266,9 @@ impl TopologyReducer {
         others.filter(move |(_, it)| it.course.last.as_ref().is_some_and(is_ahead)).map(|it| it.0)
     }
 
-    /// To be called when the primary may have changed. Until the new one is sampled, nobody knows
-    /// what it lacks, and what the samples of the last one prove may be lost. (Timelines tell that
-    /// at once.)
+    /// Must be called when the primary may have changed. Until the new primary is sampled, it is
+    /// unknown what it lacks, and what the last primary's samples prove may be lost. (Timelines
+    /// show this at once.)
     pub(super) fn doubt_until_sampled(&mut self) {
         let (Some(primary), Some(sampled)) = (self.topology.primary, self.sampled_of) else {
             return;
@@ -274,7 +281,7 @@ impl TopologyReducer {
         }
         for watched in &mut self.watched {
             if watched.footing.is_none() && watched.course.doubted_since.is_none() {
-                // The sample that begins the epoch says since when.
+                // The sample that begins the epoch sets the actual time.
                 watched.course.doubted_since = Some(Moment::ZERO);
             }
         }
@@ -288,7 +295,8 @@ impl TopologyReducer {
             if watched.footing.is_none() {
                 course.doubted_since = Some(observation.started);
             }
-            // What strays in the stream of the new primary could not be told from what that writes.
+            // If a replica strays in the new primary's own stream, its transactions could not be
+            // told apart from those that the new primary writes there.
             let strays_there =
                 course.strays
                     && report.ancestry.as_ref().zip(course.last.as_ref()).is_some_and(
@@ -305,7 +313,7 @@ impl TopologyReducer {
         self.forget_samples();
     }
 
-    /// Takes away the positions of replicas that are not of the primary's history.
+    /// Removes the positions of replicas that are not on the primary's history.
     pub(super) fn judge_histories(&mut self) {
         let Some(newest) = &self.topology.sampled else { return };
         let (ancestry, began_at) = (self.topology.ancestry.as_ref(), self.epoch_began_at.as_ref());
@@ -330,10 +338,10 @@ impl TopologyReducer {
         }
     }
 
-    /// Whether the data of `id`, which says that it is a primary, are proved to go on from the
-    /// newest sample of the last one: they hold it all, and something that the last one wrote
-    /// itself in its epoch. What a primary held before it was replaced may cover the sample as
-    /// well, while its successor writes nothing.
+    /// Whether the data of `id`, which says that it is a primary, is proved to continue the newest
+    /// sample of the last primary. The data must hold the whole sample, including something that
+    /// the last primary wrote itself in its epoch. Otherwise, what an earlier primary held before
+    /// it was replaced might cover the sample as well, while its successor writes nothing.
     pub(super) fn goes_on(&self, id: EndpointId) -> bool {
         let position = self.topology.get(id).and_then(|state| state.position.as_ref());
         let (Some(position), Some(newest)) = (position, self.history.newest()) else {
@@ -351,8 +359,9 @@ impl TopologyReducer {
         its.contains(position, &newest.position) && ours.has_written(began_at, &newest.position)
     }
 
-    /// Whether the last primary, as it is now, has all that `id` has, or something that `id` wrote
-    /// after the last sample; and `id` has all that was sampled.
+    /// Whether `id` has everything that was sampled, and the last primary now either has everything
+    /// that `id` has (and the reverse), or has received something that `id` wrote after the last
+    /// sample.
     pub(super) fn is_followed_by_the_last(&self, id: EndpointId) -> bool {
         let course = |id: EndpointId| self.watched(id).map(|it| &it.course);
         let (Some(newest), Some(last), Some(its)) =

@@ -1,14 +1,16 @@
-//! Whose data an endpoint holds: the server that it leads to, that server's system, and
-//! the database there.
+//! Whose data an endpoint holds: the server that it leads to, that server's system, and the
+//! database there.
 //!
-//! - **Server.** Two endpoints that show one run of one server are one server, as a proxy
-//!   makes it that sends to the primary when it has no replica left. One of them stands for
-//!   both: the primary in charge, or the one that was configured or added first.
-//! - **System.** The one of the endpoint configured first, unless that has none when the
-//!   first primary answers; later the primary's newest sample.
-//! - **Database.** Likewise the one of the endpoint configured first: its URL is the one that
-//!   the application means. Later what the primary in charge says, so that a database that is
-//!   dropped and created again is followed. A primary of another database gets no writes.
+//! - **Server.** Two endpoints that show one run of one server are one server. This happens, for
+//!   example, if a proxy without any replica left sends to the primary. One of the endpoints
+//!   represents the server: the primary in charge, or else the endpoint that was configured or
+//!   added first.
+//! - **System.** The system of the endpoint configured first, unless that endpoint has none when
+//!   the first primary answers. Later, the system of the primary's newest sample.
+//! - **Database.** Likewise the database of the endpoint configured first, because the application
+//!   means the database in that URL. Later, the database that the primary in charge reports, so
+//!   that a database that is dropped and created again is followed. A primary of another database
+//!   gets no writes.
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use crate::{
 };
 
 impl TopologyReducer {
-    /// Marks the endpoints that lead to a server which another one stands for.
+    /// Marks the endpoints that lead to a server that another endpoint represents.
     pub(super) fn judge_servers(&mut self, events: &mut Vec<Event>) {
         let stands: Vec<_> = self.topology.iter().map(|(id, _)| self.stands_for(id)).collect();
         let states = self.topology.endpoints.iter_mut().zip(&mut self.watched).zip(stands);
@@ -36,8 +38,8 @@ impl TopologyReducer {
         }
     }
 
-    /// The endpoint that stands for the server of `id`, if it is another one. What does not
-    /// answer stands for nothing.
+    /// The endpoint that represents the server of `id`, if it is not `id` itself. An endpoint that
+    /// does not answer represents nothing.
     fn stands_for(&self, id: EndpointId) -> Option<EndpointId> {
         let state = self.topology.get(id)?;
         let mut same = self
@@ -75,15 +77,15 @@ impl TopologyReducer {
         }
     }
 
-    /// A position of the endpoint configured first, which decides whose data we
-    /// serve. Only if it does not answer, or answers without one, of the first
-    /// primary that has one.
+    /// A position of the endpoint configured first, which decides whose data we serve. If that
+    /// endpoint does not answer, or answers without a position, a position of the first primary
+    /// that has one.
     fn first_position(&self) -> Option<&Position> {
         self.of_first(|state| state.position.as_ref())
     }
 
-    /// What the endpoint configured first tells, or, once that was asked in vain, the first
-    /// primary that does.
+    /// What the endpoint configured first reports. If it was probed but reports nothing, what the
+    /// first primary reports that does.
     fn of_first<T>(&self, told: impl Fn(&EndpointState) -> Option<&T>) -> Option<&T> {
         let first = self.topology.endpoints.first()?;
         if first.health == Health::Unknown {
@@ -125,7 +127,7 @@ impl TopologyReducer {
         }
     }
 
-    /// Tells once of each endpoint whose search path is not the primary's.
+    /// Reports each endpoint whose search path differs from the primary's, once per difference.
     pub(super) fn compare_search_paths(
         &mut self,
         observation: &Observation,
@@ -150,12 +152,13 @@ impl TopologyReducer {
         }
     }
 
-    /// Serves another system's data when ours are gone for good: a whole cluster was made
-    /// anew, or restored, at the same addresses.
+    /// Serves another system's data if ours are gone for good: a whole cluster was created anew, or
+    /// restored, at the same addresses.
     ///
-    /// One server that was created anew by mistake must not get the writes of a cluster that
-    /// is down. So nobody may have shown our data for long; all that answer must hold the
-    /// other system's, one of them as its primary; and they must be more than half.
+    /// One server that was created anew by mistake must not get the writes of a cluster that is
+    /// down. So no endpoint may have shown our data for a long time. All endpoints that answer must
+    /// hold the other system's data, one of them as its primary. And these must be more than half
+    /// of all endpoints.
     pub(super) fn judge_replacement(&mut self, observation: &Observation, events: &mut Vec<Event>) {
         let now = observation.finished;
         let is_ours = |state: &EndpointState| {
@@ -174,8 +177,8 @@ impl TopologyReducer {
         self.judge_systems(events);
     }
 
-    /// The one primary of the one system that all endpoints hold that answer, if those are
-    /// more than half.
+    /// The only primary among the endpoints that answer, if all of these hold its system's data and
+    /// they are more than half of all endpoints.
     fn successor(&self) -> Option<(EndpointId, Position)> {
         let up = |(_, state): &(EndpointId, &EndpointState)| {
             state.health == Health::Up && state.same_as.is_none()
@@ -192,7 +195,7 @@ impl TopologyReducer {
         (is_one && count * 2 > self.topology.len()).then(|| (id, ours.clone()))
     }
 
-    /// Forgets what was known of the system that was served before.
+    /// Forgets what was known of the previous system.
     fn begin_anew(&mut self, ours: Position) {
         self.ours = Some(ours);
         self.database = None;
@@ -208,13 +211,13 @@ impl TopologyReducer {
     }
 }
 
-/// Whether both were last seen to lead to one run of one server, and to one database there.
-/// Where servers do not tell who they are, that is not known.
+/// Whether both endpoints were last seen to lead to one run of one server, and to one database
+/// there. False if the servers do not report their identity.
 fn leads_to_one_server(one: &EndpointState, other: &EndpointState) -> bool {
     let is_one_database = match (&one.database, &other.database) {
         (Some(one), Some(other)) => one.is(other),
         (None, None) => true,
-        // One is a subscriber, whose tables are others.
+        // One of them is a subscriber, which has different tables.
         (Some(_), None) | (None, Some(_)) => false,
     };
     is_one_database

@@ -1,19 +1,19 @@
-//! Endpoints that come, go, and are drained.
+//! Endpoints that are added, removed, and drained.
 //!
-//! An endpoint that is added is as one that is configured and was never asked: it joins by what
-//! its probes show, and until then it gets nothing.
+//! An added endpoint is like a configured one that was never probed: it joins by what its probes
+//! show, and until then it gets nothing.
 //!
-//! An endpoint that is removed takes everything along that only it has shown. What it has shown of
-//! the *data* stays: the samples of a primary that was removed prove what they proved before, and
-//! the next primary is held against them. If the primary in charge is removed, there is none until
-//! another endpoint claims to be it. (Rejected: to guess the next one, or to begin anew with the
-//! next that claims. A second server on a timeline of the same number would then be taken for the
-//! first.) The price: a primary that is removed, restarted and added again may be taken for
-//! another server, so that replicas prove nothing until they are seen to follow it. Whoever wants
-//! a primary idle for a while drains it, and does not remove it.
+//! A removed endpoint takes along everything that only it has shown. What it has shown of the
+//! *data* stays: the samples of a removed primary prove what they proved before, and the next
+//! primary is compared with them. If the primary in charge is removed, there is no primary until
+//! another endpoint claims to be one. Rejected: guessing the next primary, or starting afresh with
+//! the next endpoint that claims. A second server on a timeline with the same number would then be
+//! mistaken for the first. The price: a primary that is removed, restarted and added again may be
+//! mistaken for another server, and replicas then prove nothing until they are seen to follow it.
+//! To keep a primary idle for a while, drain it instead of removing it.
 //!
-//! An endpoint that is *drained* gets no new statements, and that is all. A drained primary stays
-//! the primary and is sampled, so that replicas go on being proved.
+//! A *drained* endpoint gets no new statements, and nothing else changes. A drained primary stays
+//! the primary and is still sampled, so replicas continue to be proved.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Topology {
-    /// Brings what is derived from the list of endpoints up to date.
+    /// Updates everything that is derived from the list of endpoints.
     fn rearrange(&mut self) {
         self.places = Places::of(&self.endpoints);
         self.groups = Arc::new(Groups::of(&self.endpoints));
@@ -33,9 +33,9 @@ impl Topology {
 }
 
 impl TopologyReducer {
-    /// The number that the next endpoint can get: the least new one whose place is free and not
-    /// among the `busy` places, at which something of a removed endpoint still runs. `None` if
-    /// there is none.
+    /// The number that the next endpoint can get: the least unused number whose place is free and
+    /// not in `busy`. At a `busy` place, something of a removed endpoint still runs. `None` if
+    /// there is no such number.
     #[must_use]
     pub fn vacancy(&self, busy: EndpointSet) -> Option<EndpointId> {
         let taken = self.topology.all().or(busy);
@@ -43,8 +43,8 @@ impl TopologyReducer {
         numbers.take(MAX_ENDPOINTS).find(|id| !taken.contains(*id))
     }
 
-    /// Adds an endpoint with a number from [`vacancy`](Self::vacancy). `None`, and nothing is
-    /// changed, if the number was given away meanwhile.
+    /// Adds an endpoint with a number from [`vacancy`](Self::vacancy). If the number was given away
+    /// in the meantime, returns `None` and changes nothing.
     pub fn add(&mut self, id: EndpointId, endpoint: Endpoint) -> Option<Event> {
         let is_new = self.topology.next.is_some_and(|next| next <= id);
         if !is_new || self.topology.all().contains(id) {
@@ -58,7 +58,7 @@ impl TopologyReducer {
         Some(Event::Added { endpoint: id, name })
     }
 
-    /// Removes an endpoint, and says what that changed; nothing if there is no such endpoint.
+    /// Removes an endpoint and returns what that changed: nothing if there is no such endpoint.
     pub fn remove(&mut self, id: EndpointId) -> Vec<Event> {
         let Some(index) = self.topology.index(id) else { return Vec::new() };
         let state = self.topology.endpoints.remove(index);
@@ -66,7 +66,7 @@ impl TopologyReducer {
         self.topology.rearrange();
         let name = state.endpoint.name().to_owned();
         let mut events = vec![Event::Removed { endpoint: id, name }];
-        // What it stood for, or was in the way of.
+        // Judges again the endpoints that it represented or stood in the way of.
         self.judge_servers(&mut events);
         self.note_timelines();
         self.weigh_claims();
@@ -120,7 +120,7 @@ mod tests {
         id
     }
 
-    /// An answer of `id` about the only data that there are.
+    /// An answer of `id`, always about the same data.
     fn answer(reducer: &mut TopologyReducer, id: EndpointId, role: Role, clock: &WriteClock) {
         let lsn = Lsn::from_bytes(100);
         let replication = match role {
@@ -189,7 +189,7 @@ mod tests {
             .among(reducer.topology().all())
             .within(reducer.topology().horizon());
         reducer.remove(old);
-        // Every other place is busy, so that the new one gets the old place.
+        // Every other place is busy, so the new endpoint gets the old place.
         let busy = EndpointSet::ALL.without(EndpointSet::from_iter([old]));
         let id = added(&mut reducer, busy);
         assert_eq!(id.place(), old.place());
@@ -214,12 +214,13 @@ mod tests {
         assert!(session.view().has_seen_only(server(&reducer, old)));
         reducer.remove(old);
         let id = added(&mut reducer, EndpointSet::ALL.without(EndpointSet::from_iter([old])));
-        // The same run of the same server: even so it must prove that it is not older.
+        // It is the same run of the same server. Even so, the endpoint must prove that it is not
+        // older.
         answer(&mut reducer, id, Role::Replica, &clock);
         let new = server(&reducer, id);
         assert!(!session.view().has_seen_only(new));
         assert_eq!(session.view().needs(new), session.view().seen_stamp());
-        // A token says so, too: a position that contains what was seen, and no server.
+        // A token says the same: a position that contains what was seen, and no server.
         let export = session.view().export(reducer.topology()).unwrap();
         assert_eq!((export.stamp, export.server), (session.view().seen_stamp(), None));
     }

@@ -1,59 +1,61 @@
 //! What the primary is proved to show.
 //!
-//! A primary writes a commit to its log, and sends it to its replicas, before it shows the commit
-//! itself: a replica can be ahead. Whoever has read there and goes on to the primary must know when
-//! the primary has followed.
+//! A primary writes a commit to its log and sends it to its replicas before it shows the commit
+//! itself, so a replica can be ahead. A session that has read on a replica and moves to the primary
+//! must know when the primary has followed.
 //!
-//! Each probe tells a *bound*: no replica has shown a transaction that is not within it. Once a
-//! probe, the same one or another, tells that all transactions within the bound are over, the
-//! primary shows whatever any replica had shown when the first one was sent.
+//! Each probe reports a *bound*: no replica has shown a transaction outside it. Once that probe or
+//! another one reports that all transactions within the bound are over, the primary shows
+//! everything that any replica had shown when the first probe was sent.
 //!
 //! # Numbers
-//! On PostgreSQL every transaction whose commit any replica had shown when a stamp was drawn had its
-//! number by then. So its number is less than `next` of each probe that was sent later: the bound.
-//! All numbers below `oldest` belong to transactions that are over.
+//! On PostgreSQL, consider the transactions whose commit any replica had shown when a stamp was
+//! drawn. All of them had their numbers by then. So these numbers are less than `next` of each
+//! probe sent later: `next` is the bound. All numbers below `oldest` belong to transactions that
+//! are over.
 //!
-//! (Rejected: the end of a snapshot, `pg_snapshot_xmax`, in the place of `next`. It is one more than
-//! the newest number that is *over*. A transaction with a greater number may be running, and its
-//! commit may be shown by a replica already.)
+//! Rejected: the end of a snapshot, `pg_snapshot_xmax`, in place of `next`. It is one more than the
+//! newest number that is *over*. A transaction with a greater number may be running, and a replica
+//! may already show its commit.
 //!
-//! An idle primary proves it with one probe, a busy one with its second or third. The least number
-//! that is not over is `pg_snapshot_xmin`; `next` is found by the `age` of the first number.
-//! (Rejected: a transaction's own number for each probe, `pg_current_xact_id()`. It would write to
-//! the log and use up numbers.)
+//! An idle primary proves a stamp with one probe, a busy one with its second or third. The least
+//! number that is not over is `pg_snapshot_xmin`; `next` is derived from the `age` of the first
+//! number. Rejected: a transaction number of its own for each probe, `pg_current_xact_id()`. It
+//! would write to the log and use up numbers.
 //!
 //! MariaDB counts the groups of commits that it shows (`mysql/shown.rs` of the monitor).
 //!
 //! # Sets
-//! MySQL tells two sets: what it shows, and what it has begun to commit. Both together are the
-//! bound, and the position that the report is a sample of.
+//! MySQL reports two sets: what it shows, and what it has begun to commit. Both together are the
+//! bound. They are also the position that the report is a sample of.
 
 use super::TopologyReducer;
 use crate::{EndpointId, Observation, Outcome, Position, Report, Transactions, WriteStamp};
 
-/// How many probes are kept that wait for their proof. While nobody waits a probe a second is added
-/// at most; a transaction that stays open for longer makes the proofs coarser, not wrong.
+/// How many probes that wait for their proof are kept. While no session waits, at most one probe
+/// per second is added. A transaction that stays open for longer makes the proofs coarser, not
+/// wrong.
 const CAPACITY: usize = 64;
 
 /// Follows the probes of one run of one primary.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shown {
     of: Option<(EndpointId, u32)>,
-    /// The stamps for which the proof is awaited, each with what must be over.
+    /// The stamps that await proof, each with the transactions that must be over.
     awaited: Vec<(WriteStamp, Bound)>,
     proved: Option<WriteStamp>,
 }
 
-/// What contains all transactions that any replica had shown.
+/// Contains all transactions that any replica had shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Bound {
-    /// Those with a lower number.
+    /// All transactions with a lower number.
     Number(u64),
     Position(Position),
 }
 
 impl Bound {
-    /// What a primary has told, if it did.
+    /// The bound that a primary has reported, if any.
     fn of(report: &Report) -> Option<(Self, &Transactions)> {
         let transactions = report.transactions.as_ref()?;
         let bound = match transactions {
@@ -63,12 +65,12 @@ impl Bound {
         Some((bound, transactions))
     }
 
-    /// Whether all of them are over.
+    /// Whether all transactions within the bound are over.
     fn is_over(&self, transactions: &Transactions) -> bool {
         match (self, transactions) {
             (Bound::Number(next), Transactions::Numbered { oldest, .. }) => next <= oldest,
             (Bound::Position(bound), Transactions::Within(over)) => over.covers(bound),
-            // The server's software was replaced, so that another run is about to be seen.
+            // The server's software was replaced, so another run is about to be seen.
             (Bound::Number(_), Transactions::Within(_))
             | (Bound::Position(_), Transactions::Numbered { .. }) => false,
         }
@@ -76,13 +78,13 @@ impl Bound {
 }
 
 impl Shown {
-    /// The newest stamp that is proved: what any replica had shown when it was drawn, the primary
-    /// shows. `None` while the primary does not tell.
+    /// The newest proved stamp: the primary shows everything that any replica had shown when the
+    /// stamp was drawn. `None` if the primary does not report this.
     fn proved(&self) -> Option<WriteStamp> {
         self.proved
     }
 
-    /// Takes in what a probe of this run of the primary has told, which was sent after `stamp`.
+    /// Records the report of a probe that was sent to this run of the primary after `stamp`.
     fn note(&mut self, of: (EndpointId, u32), stamp: WriteStamp, report: &Report) {
         self.begin(Some(of));
         let Some((bound, transactions)) = Bound::of(report) else {
@@ -95,15 +97,15 @@ impl Shown {
         let proved = self.awaited.iter().filter(|(_, bound)| bound.is_over(transactions));
         let proved = proved.map(|(stamp, _)| *stamp).max().unwrap_or_default();
         self.proved = self.proved.max(Some(proved));
-        // What is proved of a stamp is proved of those before it.
+        // A proof of a stamp also proves all earlier stamps.
         self.awaited.retain(|(stamp, bound)| *stamp > proved && !bound.is_over(transactions));
         if self.awaited.len() >= CAPACITY {
             self.thin();
         }
     }
 
-    /// Forgets all of another primary, or of another run: its numbers mean something else. A server
-    /// that is promoted shows whatever it has replayed.
+    /// Forgets everything about another primary or another run, because its numbers mean something
+    /// else. A server that is promoted shows everything that it has replayed.
     fn begin(&mut self, of: Option<(EndpointId, u32)>) {
         if self.of != of {
             let proved = self.proved.map(|_| WriteStamp::NONE);
@@ -111,8 +113,9 @@ impl Shown {
         }
     }
 
-    /// Drops every other one, but for the first and the last: those of long ago are then far apart,
-    /// and those of late near. Whoever waited for one of them is served by the next.
+    /// Drops every other entry, except the first and the last. Old entries end up far apart and
+    /// recent ones close together. A session that waited for a dropped entry is served by the next
+    /// one.
     fn thin(&mut self) {
         let (mut index, count) = (0, self.awaited.len());
         self.awaited.retain(|_| {
@@ -134,8 +137,8 @@ impl TopologyReducer {
         }
     }
 
-    /// Forgets what was proved of a primary that is no longer in charge. Returns the one that is,
-    /// with its run.
+    /// Forgets what was proved of a primary that is no longer in charge. Returns the current
+    /// primary and its run.
     pub(super) fn follow_shown(&mut self) -> Option<(EndpointId, u32)> {
         let run = |id| Some((id, self.topology.get(id)?.run));
         let primary = self.topology.primary.and_then(run);
@@ -166,7 +169,7 @@ mod tests {
         report(Some(Transactions::Numbered { oldest, next }))
     }
 
-    /// That shows the first and has begun to commit all of the second.
+    /// A report that shows `over` and has begun to commit all of `begun`.
     fn within(over: &str, begun: &str) -> Report {
         let set = |numbers: &str| {
             let text = match numbers {
@@ -179,7 +182,7 @@ mod tests {
         Report { position: Some(set(begun)), ..report(transactions) }
     }
 
-    /// What is proved after these probes, each with its stamp.
+    /// The stamp that is proved after these probes, each given with its stamp.
     fn proved_by(probes: impl IntoIterator<Item = (u64, Report)>) -> u64 {
         let mut shown = Shown::default();
         for (at, report) in probes {
@@ -188,7 +191,8 @@ mod tests {
         shown.proved().unwrap().number()
     }
 
-    /// What is proved after these probes, each a stamp, the oldest and the next number.
+    /// The stamp that is proved after these probes. Each is a stamp, the oldest number and the next
+    /// number.
     fn proved(probes: &[(u64, u64, u64)]) -> u64 {
         proved_by(probes.iter().map(|&(at, oldest, next)| (at, numbered(oldest, next))))
     }
@@ -279,13 +283,13 @@ mod tests {
         assert_eq!(shown.proved(), None);
     }
 
-    /// What happens to transactions, which are numbered as they begin.
+    /// A step in the life of transactions, which are numbered as they begin.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Begin,
-        /// One of those that run is written to the log: a replica may show it from now on.
+        /// One running transaction is written to the log: a replica may show it from now on.
         Log(usize),
-        /// One of those that are in the log is shown by the primary.
+        /// The primary shows one transaction that is in the log.
         Show(usize),
         Probe,
     }
@@ -302,7 +306,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-        /// Against a primary of which all is known.
+        /// Compares with a model primary of which everything is known.
         #[test]
         fn what_a_replica_had_shown_at_a_proved_stamp_the_primary_shows(
             steps in vec(any_step(), 0..200),
@@ -317,7 +321,7 @@ mod tests {
                     }
                     Step::Log(n) if !running.is_empty() => {
                         let number = running.swap_remove(n % running.len());
-                        // Whoever reads it on a replica draws a later stamp.
+                        // A session that reads this transaction on a replica draws a later stamp.
                         logged.push((number, clock + 1));
                         clock += 1;
                     }

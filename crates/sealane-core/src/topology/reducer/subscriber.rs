@@ -1,30 +1,29 @@
 //! Where a logical subscriber is in the history of the primary.
 //!
-//! A subscriber knows places in its publisher's log and nothing else of it: neither
-//! the system nor the timeline, nor even which server it is connected to. A place
-//! proves something only in the history that it is of. So:
+//! A subscriber knows places in its publisher's log and nothing else about this log: neither the
+//! system nor the timeline, nor even which server it is connected to. A place proves something only
+//! in the history to which it belongs. So:
 //!
-//! - It counts while the primary says that the subscriber's slot is being read from,
-//!   since before the subscriber was asked. A subscriber that still follows a
-//!   primary which was replaced proves nothing.
-//! - It counts on the history that the primary was on when the subscription was
-//!   first seen. A subscriber can be ahead of the replica that is promoted: it then
-//!   holds transactions that are lost, and never gets those that are written at
-//!   their places, wherever it is connected afterwards. Nobody tells at which place
-//!   the histories part, so after a promotion it counts as being on an old timeline
-//!   until the subscription is made anew. (A process that begins later cannot see
-//!   it: whoever fails over without PostgreSQL 17's `synchronized_standby_slots`
-//!   must make subscriptions anew.)
-//! - What it has confirmed to the primary counts as well. That is later, for it is
-//!   told when it is safe on the subscriber's disk; but the other place is told only
-//!   by the primary's keepalives, and when the subscriber is quick to confirm, there
-//!   is none until somebody writes again.
-//! - What a primary that does not answer sends to, nobody knows.
+//! - A place counts while the primary reports that the subscriber's slot is being read from, since
+//!   before the subscriber was probed. A subscriber that still follows a replaced primary proves
+//!   nothing.
+//! - A place counts on the history that the primary was on when the subscription was first seen. A
+//!   subscriber can be ahead of the replica that is promoted. It then holds transactions that are
+//!   lost, and it never gets the transactions written at their places, wherever it is connected
+//!   afterwards. No server reports the place at which the histories part. So after a promotion, the
+//!   subscriber counts as being on an old timeline until the subscription is created anew. (A
+//!   process that starts later cannot see this: after a failover without PostgreSQL 17's
+//!   `synchronized_standby_slots`, subscriptions must be created anew.)
+//! - What the subscriber has confirmed to the primary counts as well. The subscriber confirms
+//!   later, only when changes are safe on its disk. But the applied place comes only from the
+//!   primary's keepalives. If the subscriber is quick to confirm, no keepalive comes until somebody
+//!   writes again.
+//! - While the primary does not answer, it is unknown which subscribers it sends to.
 //!
-//! The publisher's last keepalive was lost to it in 5 of 100 single writes on an idle primary.
-//! What it had within one run it keeps, whatever server it is connected to. It is a replica
-//! whatever it says of itself, so nobody elects it; while a table is being copied it has no role
-//! at all.
+//! In 5 of 100 single writes on an idle primary, the subscriber missed the publisher's last
+//! keepalive. What a subscriber had within one run it keeps, whichever server it is connected to. A
+//! subscriber counts as a replica whatever it says of itself, so it is never elected. While one of
+//! its tables is being copied, it has no role at all.
 
 use crate::{
     EndpointId, Lsn, Observation, Outcome, Position, Replication, Report, Subscription,
@@ -39,12 +38,12 @@ pub(super) struct Located {
     pub(super) position: Option<Position>,
     pub(super) received: Option<Position>,
     pub(super) footing: Option<Footing>,
-    /// That history has ended.
+    /// Whether that history has ended.
     pub(super) ended: bool,
 }
 
 impl Located {
-    /// Of a server that knows its history itself.
+    /// The positions of a server that knows its history itself.
     pub(super) fn of(report: &Report) -> Self {
         let (position, received) = (report.position.clone(), report.received.clone());
         Located { position, received, ..Located::default() }
@@ -59,7 +58,7 @@ impl Ground {
 }
 
 impl TopologyReducer {
-    /// The positions of a subscriber that has answered; `None` for all others.
+    /// The positions of a subscriber that has answered; `None` for all other servers.
     pub(super) fn locate(&self, observation: &Observation) -> Option<Located> {
         let Outcome::Answered(report) = &observation.outcome else { return None };
         let subscription = report.subscription.as_ref()?;
@@ -75,7 +74,8 @@ impl TopologyReducer {
         }
         let fed = self.fed(subscription).filter(|_| report.replication == Replication::Running);
         let told = |lsn: Option<Lsn>| {
-            // Told before the slot was seen to be read from, it may be another server's place.
+            // A place reported before the slot was seen to be read from may belong to another
+            // server.
             lsn.filter(|_| fed.is_some_and(|fed| fed.since <= observation.started))
         };
         let confirmed = fed.and_then(|fed| fed.feed.confirmed);
@@ -87,7 +87,7 @@ impl TopologyReducer {
         Some(Located { position, received, footing: Some(footing), ended: false })
     }
 
-    /// What the subscription was first seen on: if that was never, the history of now.
+    /// The history on which the subscription was first seen; if it is new, the current history.
     fn footing(&self, id: EndpointId, subscription: &Subscription) -> Option<Footing> {
         let known = self.watched(id).and_then(|watched| watched.footing);
         let known = known.filter(|known| known.subscription == subscription.id);
@@ -95,8 +95,8 @@ impl TopologyReducer {
         known.or_else(|| Some(Footing { subscription, ground: self.ground()? }))
     }
 
-    /// What it held when it last answered, it holds: within one run of the server,
-    /// also when it is connected to nobody.
+    /// What the subscriber held at its last answer. Within one run of its server it still holds
+    /// this, even if it is not connected to any publisher.
     fn held(&self, id: EndpointId, report: &Report, footing: Footing) -> Option<Lsn> {
         let (state, watched) = (self.topology.get(id)?, self.watched(id)?);
         let same_run = state.incarnation.as_ref() == Some(&report.incarnation);

@@ -19,7 +19,7 @@ fn reducer() -> TopologyReducer {
     TopologyReducer::new(Topology::new(endpoints.to_vec()))
 }
 
-/// A report, to be varied with struct update syntax.
+/// A report, for use with struct update syntax.
 fn report(role: Role, timeline: u32, lsn: u64) -> Report {
     Report {
         position: Some(Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) }),
@@ -151,7 +151,7 @@ fn the_first_answer_after_a_promotion_counts_though_the_old_primary_was_asked_la
     let topology = reducer.topology();
     assert_eq!(topology.primary(), Some(id(REPLICA)));
     assert_eq!(topology.current_position().map(Position::timeline), Some(2));
-    // What it contains for certain is what was known when it was asked.
+    // The sample certainly contains only what was known when the primary was probed.
     assert_eq!(topology.sampled_stamp(), WriteStamp::from_number(3));
 }
 

@@ -1,13 +1,13 @@
 //! Histories that have ended.
 //!
-//! A promotion on PostgreSQL begins a new timeline. What is on an older one gets nothing new
-//! before it is pointed to the new primary, and may hold what was lost.
+//! A promotion on PostgreSQL begins a new timeline. A server on an older timeline gets nothing new
+//! before it is pointed to the new primary, and it may hold data that was lost.
 //!
-//! Two servers that are promoted from one timeline both begin the next: their timelines
-//! bear one number and are two histories. When the second takes over from the first, nothing
-//! that was sampled of the first proves anything, and what was on that timeline before
-//! follows the first. Such an endpoint shows no place until it is seen on another timeline, or
-//! receiving in another run: it cannot follow the second before its data were made anew.
+//! If two servers are promoted from one timeline, both begin the next one. The two new timelines
+//! have the same number but are two histories. When the second server takes over from the first, no
+//! sample of the first proves anything any more, and every endpoint on that timeline follows the
+//! first. Such an endpoint has no usable position until it is seen on another timeline, or
+//! receiving in another run: it cannot follow the second server before its data is made anew.
 
 use super::TopologyReducer;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl TopologyReducer {
-    /// Notes the newest timeline of our system. A claim that is not believed does not count.
+    /// Records the newest timeline of our system. A claim that is not believed does not count.
     pub(super) fn note_timelines(&mut self) {
         for (state, watched) in self.topology.endpoints.iter().zip(&self.watched) {
             let is_doubted = watched.claim.as_ref().is_some_and(|claim| !claim.is_believed());
@@ -28,8 +28,8 @@ impl TopologyReducer {
         }
     }
 
-    /// Marks the endpoints on old timelines. It is told when `endpoint` itself has shown it:
-    /// others may have moved since they were asked.
+    /// Marks the endpoints on old timelines. An event is sent only if `endpoint` itself has shown
+    /// the change: other endpoints may have moved since they were probed.
     pub(super) fn judge_timelines(&mut self, endpoint: EndpointId, events: &mut Vec<Event>) {
         let newest = self.newest_timeline;
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
@@ -52,8 +52,8 @@ impl TopologyReducer {
         }
     }
 
-    /// Whether what `id` reports is of a history that another server's of the same number has
-    /// taken the place of.
+    /// Whether `id` reports a history that was replaced by another server's history with the same
+    /// timeline number.
     pub(super) fn is_astray(&mut self, id: EndpointId, report: &Report) -> bool {
         let Some((state, watched)) = self.both_mut(id) else { return false };
         let Some(run) = watched.astray else { return false };
@@ -69,9 +69,9 @@ impl TopologyReducer {
         watched.astray.is_some()
     }
 
-    /// To be called before `position` of the primary `id` is sampled: if another server was
-    /// sampled last, on a timeline of the same number, that history is over. `last_run` is the run
-    /// that was sampled last.
+    /// Must be called before `position` of the primary `id` is sampled. If another server was
+    /// sampled last, on a timeline with the same number, that server's history has ended.
+    /// `last_run` is the run that was sampled last.
     pub(super) fn part_histories(
         &mut self,
         id: EndpointId,
@@ -97,7 +97,7 @@ impl TopologyReducer {
         }
     }
 
-    /// Nothing that was sampled before proves anything.
+    /// Voids all earlier samples.
     pub(super) fn forget_samples(&mut self) {
         self.history = History::default();
         self.topology.sampled = None;

@@ -5,51 +5,51 @@ use std::sync::Arc;
 use super::{claim::Claim, epoch::Course};
 use crate::{EndpointId, Feed, LagHistory, Moment, Position, topology::health::Standing};
 
-/// What the reducer remembers of an endpoint for its own judgement.
+/// What the reducer remembers of an endpoint for its own decisions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watched {
     pub(super) standing: Standing,
     pub(super) lags: LagHistory,
-    /// The newest sample when it first had a position that no sample proves:
-    /// it lags at least since then.
+    /// The time of the newest sample when the endpoint first had a position that no sample proves.
+    /// The endpoint has lagged at least since then.
     pub(super) unproved_since: Option<Moment>,
-    /// When it last failed: an answer to an older question does not bring it
-    /// back.
+    /// When the endpoint last failed. An answer to an older probe does not bring it back.
     pub(super) failed_at: Option<Moment>,
-    /// When the last question that it answered was asked: the failure of an
-    /// older statement says nothing new.
+    /// When the last answered probe was sent. The failure of an older statement says nothing new.
     pub(super) answered_at: Option<Moment>,
-    /// The timeline it was last seen on; it outlives the connection.
+    /// The timeline on which the endpoint was last seen. It outlives the connection.
     pub(super) timeline: u32,
-    /// It was added beside the others at run time: what it says first was not so before we came.
+    /// Whether the endpoint was added at run time, beside others. What it reports first did not
+    /// necessarily hold before this process started.
     pub(super) came_later: bool,
-    /// It says that it is the primary.
+    /// The endpoint's claim to be the primary, if it makes one.
     pub(super) claim: Option<Claim>,
-    /// It was told that its claim is not believed.
+    /// Whether an event has reported that the claim is not believed.
     pub(super) told_fenced: bool,
-    /// It was told that it is on an old timeline.
+    /// Whether an event has reported that the endpoint is on an old timeline.
     pub(super) told_old: bool,
-    /// The endpoint that it was told to lead to the server of.
+    /// The endpoint that, according to the last event, represents this endpoint's server.
     pub(super) told_same_as: Option<EndpointId>,
-    /// Where it looks for names without a schema.
+    /// The search path for names without a schema.
     pub(super) search_path: Option<Arc<str>>,
-    /// The search paths, its own and the primary's, that were told to differ.
+    /// The two search paths, the endpoint's and the primary's, that an event has reported as
+    /// different.
     pub(super) told_search_path: Option<(Arc<str>, Arc<str>)>,
-    /// The subscribers that it sends to.
+    /// The subscribers that the endpoint sends to.
     pub(super) feeds: Vec<FedSince>,
-    /// Of a subscriber: the history that its positions are counted on.
+    /// For a subscriber: the history to which its positions belong.
     pub(super) footing: Option<Footing>,
-    /// Of a subscriber: a promotion has ended that history.
+    /// For a subscriber: whether a promotion has ended that history.
     pub(super) footing_ended: bool,
-    /// The run that it had when another server took over on the timeline that it was on: its
-    /// numbers mean other data than those of the primary.
+    /// The run that the endpoint had when another server took over on a timeline with the same
+    /// number. Positions of this run mean other data than the primary's.
     pub(super) astray: Option<u32>,
-    /// Whose history it is on.
+    /// The history that the endpoint is on.
     pub(super) course: Course,
 }
 
 impl Watched {
-    /// Notes which slots are read from, as was told at `now`.
+    /// Records the slots that are read from, as reported at `now`.
     pub(super) fn note_feeds(&mut self, feeds: &[Feed], now: Moment) {
         let known = std::mem::take(&mut self.feeds);
         let since = |feed: &Feed| {
@@ -59,7 +59,7 @@ impl Watched {
             feeds.iter().map(|feed| FedSince { feed: feed.clone(), since: since(feed) }).collect();
     }
 
-    /// Another system is served from now on, and it is at `position` there.
+    /// Another system is served from now on, and this endpoint is at `position` in it.
     pub(super) fn begin_anew(&mut self, position: Option<&Position>) {
         self.unproved_since = None;
         self.timeline = position.map_or(0, Position::timeline);
@@ -70,7 +70,7 @@ impl Watched {
     }
 }
 
-/// A history of the primary, and the subscription that was first seen on it.
+/// A history of the primary, together with the subscription that was first seen on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Footing {
     pub(super) subscription: u32,
@@ -82,11 +82,11 @@ pub(super) struct Footing {
 pub(super) struct Ground {
     pub(super) system: u64,
     pub(super) timeline: u32,
-    /// Counts histories that parted and bear one timeline's number.
+    /// Tells apart histories that share a timeline number, by counting them.
     pub(super) parting: u32,
 }
 
-/// A slot that was read from in all answers since then.
+/// A slot that was read from according to every answer since `since`.
 #[derive(Debug, Clone)]
 pub(super) struct FedSince {
     pub(super) feed: Feed,

@@ -13,7 +13,7 @@ fn add(bench: &Bench, server: &Server) -> EndpointId {
     let store = bench.monitor.store();
     let id = store.vacancy(EndpointSet::EMPTY).unwrap();
     assert!(store.add(id, Endpoint::new("comer", "c")));
-    // Of another type than the other probes.
+    // This probe has another type than the others.
     bench.monitor.add(id, BoxProbe::new(server.clone()));
     id
 }
@@ -45,7 +45,7 @@ async fn a_late_answer_of_a_removed_endpoint_brings_nothing_back_and_marks_nobod
     timeout(LIMIT, store.until(|topology| is_usable(topology, old))).await.unwrap();
     store.remove(old);
     bench.monitor.remove(old);
-    // The next one gets the same place.
+    // The next endpoint gets the same place.
     let others = EndpointSet::ALL.without(EndpointSet::from_iter([old]));
     let new = store.vacancy(others).unwrap();
     assert_eq!((new.place(), new == old), (old.place(), false));

@@ -1,4 +1,4 @@
-//! What servers say of their filters of replication.
+//! The replication filters that servers report.
 
 use sealane_sql::ReplicationFilter;
 use sqlx::{
@@ -8,17 +8,17 @@ use sqlx::{
 
 use crate::mysql::text;
 
-/// What one server has told.
+/// What one server has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
-    /// One for each channel that filters.
+    /// One for each channel with a filter.
     Filters(Vec<ReplicationFilter>),
-    /// Our role may not see them.
+    /// Our role may not see the filters.
     Hidden,
 }
 
 impl Told {
-    /// The filters that there are.
+    /// The known filters.
     pub(super) fn filters(&self) -> &[ReplicationFilter] {
         match self {
             Told::Filters(filters) => filters,
@@ -26,7 +26,7 @@ impl Told {
         }
     }
 
-    /// Tells people.
+    /// Logs the filters.
     pub(super) fn say(&self, endpoint: &str) {
         match self {
             Told::Hidden => tracing::info!(
@@ -46,7 +46,8 @@ impl Told {
     }
 }
 
-/// The status of replication, in the order of their age: newer servers do not know the older words.
+/// Statements for the replication status, oldest first: newer servers do not know the older
+/// statements.
 const OF_REPLICAS: &[&str] = &["SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS"];
 const OF_LOGS: &[&str] = &["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
 
@@ -63,8 +64,8 @@ pub(super) async fn of_primary(connection: &mut MySqlConnection) -> Result<Told,
     told(connection, OF_LOGS, of_log).await
 }
 
-/// The answer to the first statement that the server answers; hidden if it refuses all of them. A
-/// connection that is lost tells nothing.
+/// The answer to the first statement that the server accepts; `Hidden` if it refuses all of them. A
+/// lost connection is an error.
 async fn told(
     connection: &mut MySqlConnection,
     statements: &[&'static str],
@@ -106,7 +107,7 @@ fn of_log(row: &MySqlRow) -> ReplicationFilter {
     }
 }
 
-/// Names between commas.
+/// Names separated by commas.
 fn names(list: &str) -> Vec<String> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.map(str::to_owned).collect()

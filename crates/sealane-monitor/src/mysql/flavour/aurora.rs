@@ -1,20 +1,19 @@
 //! Aurora MySQL.
 //!
 //! # What is proved: nothing
-//! Its readers share the writer's storage volume and have no GTIDs of their own.
-//! `information_schema.replica_host_status` shows how far each instance has got; its
-//! manual page documents the lag and not the numbers beside it (the rest is "for Aurora
-//! internal use only"), and each row is as old as its `last_update_timestamp`. Nothing is
-//! said of the moment at which the writer's row is taken, nor of what a reader's new
-//! snapshots see. So a reader has no position: it serves
-//! [`Eventual`](sealane_core::Consistency::Eventual) reads, all others run on the writer,
-//! and the reported lag is for people.
+//! Aurora's readers share the writer's storage volume and have no GTIDs of their own.
+//! `information_schema.replica_host_status` shows how far each instance has got. Its manual page
+//! documents the lag, but not the numbers beside it (the rest is "for Aurora internal use only"),
+//! and each row is as old as its `last_update_timestamp`. The page does not say at which moment the
+//! writer's row is taken, nor what a reader's new snapshots see. So a reader has no position: it
+//! serves [`Eventual`](sealane_core::Consistency::Eventual) reads, all other reads run on the
+//! writer, and the reported lag is only shown to people.
 //!
 //! # Who is the writer
-//! `innodb_read_only` is of the server itself. The table's `MASTER_SESSION_ID` comes from
-//! other instances and later.
+//! `innodb_read_only` comes from the server itself. The table's `MASTER_SESSION_ID` comes from
+//! other instances and arrives later.
 //!
-//! Never run on Aurora: what is tested are rows as people have shown them.
+//! Never run on Aurora: the tests use rows as people have published them.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use sqlx::mysql::MySqlRow;
 
 use super::{Answer, is_on, no_row, text, unreadable};
 
-/// The server's own row, beside the lag that the topology has of it, if it is there.
+/// The server's own state, with the lag that the topology reports for it, if there is any.
 pub(super) const PROBE: &str = "SELECT @@global.innodb_read_only AS read_only, DATABASE() AS used_database, \
      @@aurora_server_id AS instance, CONCAT(@@global.server_id, ' ', \
      UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
@@ -31,7 +30,7 @@ pub(super) const PROBE: &str = "SELECT @@global.innodb_read_only AS read_only, D
      SELECT server_id, replica_lag_in_milliseconds AS lag_ms \
      FROM information_schema.replica_host_status";
 
-/// What Aurora says.
+/// Aurora's answer.
 #[derive(Debug, Clone)]
 pub(super) struct Words {
     read_only: String,
@@ -66,7 +65,7 @@ impl Words {
     pub(super) fn answer(self) -> Answer {
         let is_replica = is_on(&self.read_only);
         let own = self.topology.iter().find(|row| row.server_id == self.instance);
-        // What the writer's row says of its lag means nothing.
+        // The lag in the writer's row means nothing.
         let lag_ms = own.and_then(|row| row.lag_ms).filter(|_| is_replica);
         Answer {
             is_replica,
@@ -75,7 +74,7 @@ impl Words {
             transactions: None,
             received: None,
             ancestry: None,
-            // A reader that is not in the topology is not known to be fed.
+            // It is unknown whether a reader outside the topology receives anything.
             replication: own.map_or(Replication::Unknown, |_| Replication::Running),
             info: ServerInfo {
                 reported_lag: lag_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()),
@@ -92,13 +91,13 @@ mod tests {
 
     use super::*;
 
-    /// As shown in sysown/proxysql, issue 3082 (2020-12-11).
+    /// As published in sysown/proxysql, issue 3082 (2020-12-11).
     const RECORDED: &str = "\
         | node1     | MASTER_SESSION_ID                    |                           0 |
         | node2     | c3p3f337-c95d-4ss9-a05e-sdgsd5454sdf |                          19 |
         | node3     | 0033ds35-c241-4rrb-a444-aasdasd44sd4 |                          19 |";
 
-    /// As shown there in pull request 2412 (2019-11-22): lags with fractions.
+    /// As published there in pull request 2412 (2019-11-22): lags with fractions.
     const WITH_FRACTIONS: &str = "\
         | host.1.11 | MASTER_SESSION_ID       | 0                |
         | host.1.12 | b80ef4b4-host.1.12-aa01 | 15.25            |";

@@ -8,9 +8,9 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
 use crate::mysql::{channel::Channel, shown};
 
-/// Some rows, which differ in the status that they tell. To fold them into one would
-/// cost more, and is a trap: beside an aggregate function MariaDB (10.11, 11.8) shows
-/// every setting that is ON as 0.
+/// Returns several rows, one for each status variable. Folding them into one row would cost more,
+/// and is a trap: next to an aggregate function, MariaDB (10.11, 11.8) shows every setting that is
+/// ON as 0.
 macro_rules! plain {
     () => {
         "SELECT @@global.gtid_slave_pos AS replayed, @@global.gtid_binlog_pos AS written, \
@@ -30,33 +30,34 @@ pub(super) const PLAIN: &str = plain!();
 /// Needs `SLAVE MONITOR`.
 pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW ALL SLAVES STATUS");
 
-/// What MariaDB says.
+/// MariaDB's answer.
 #[derive(Debug, Clone)]
 pub(super) struct Words {
     replayed: String,
     written: String,
-    /// Of each server the last transaction that the log holds, or held.
+    /// For each server, the last transaction that the log holds or held.
     passed: String,
     server_id: u32,
     log_bin: String,
     read_only: String,
     incarnation: String,
-    /// How many groups of commits it has shown. `None` where the threads of a group show their
-    /// commits after the group is counted.
+    /// How many groups of commits it has shown. `None` if the threads of a group show their commits
+    /// only after the group was counted.
     groups: Option<u64>,
     status: Status,
-    /// `None` if we may not see them.
+    /// `None` if we may not see the channels.
     channels: Option<(Vec<Channel>, Vec<String>)>,
 }
 
-/// What everybody may see of replication.
+/// What every role may see of replication.
 #[derive(Debug, Clone)]
 struct Status {
     /// `ON` if both threads of the unnamed connection run.
     running: String,
-    /// How many threads apply, of all connections.
+    /// How many applying threads run, in all connections.
     applying: String,
-    /// Of the unnamed connection, in seconds; zero if there is none.
+    /// The heartbeat period of the unnamed connection, in seconds; zero if there is no such
+    /// connection.
     heartbeat: String,
 }
 
@@ -132,8 +133,8 @@ impl Words {
         })
     }
 
-    /// Of each server the last transaction known to be in its data. What it replays is not in its
-    /// log with `log_slave_updates=OFF`, which is the default.
+    /// For each server, the last transaction known to be in this server's data. With
+    /// `log_slave_updates=OFF`, the default, replayed transactions are not in the log.
     fn has_passed(&self) -> Cow<'_, str> {
         match (&*self.passed, &*self.replayed) {
             (logged, "") => logged.into(),
@@ -142,9 +143,9 @@ impl Words {
         }
     }
 
-    /// Whether it is a former primary that was set to be read-only and has replayed nothing ever:
-    /// its data are what its own log says. `SET read_only` waits for the commits under way, so the
-    /// log holds nothing that is not visible.
+    /// Whether it is a former primary that was set to be read-only and has never replayed anything:
+    /// then its data are what its own log says. `SET read_only` waits for the commits under way, so
+    /// the log holds nothing that is not visible.
     fn never_followed(&self, replayed: &GtidList) -> bool {
         let has_source = match &self.channels {
             Some((channels, _)) => !channels.is_empty(),
@@ -156,11 +157,11 @@ impl Words {
         replayed.is_empty() && !has_source && is_on(&self.log_bin)
     }
 
-    /// What the primary's binary log holds; and what it replayed before it became one,
-    /// which is not in its own log if it does not log that.
+    /// What the primary's binary log holds, and what the server replayed before it became the
+    /// primary. With `log_slave_updates=OFF`, the latter is not in its log.
     ///
-    /// A replica's log counts for nothing: what was written there alone has the
-    /// numbers of what its primary wrote.
+    /// A replica's log does not count: transactions written only there have the same numbers as
+    /// transactions of its primary.
     fn as_primary(&self, replayed: &GtidList) -> Result<GtidList, Failure> {
         // Otherwise an empty list would prove every replica to be up to date.
         if !is_on(&self.log_bin) {
@@ -174,8 +175,8 @@ impl Words {
     }
 }
 
-/// An uptime. It is taken from the clock, so that it is negative when that was set to before
-/// the start; MariaDB writes it as unsigned all the same.
+/// An uptime. MariaDB computes it from the clock, so it is negative if the clock was set to a time
+/// before the start, but MariaDB writes it as an unsigned number.
 fn seconds(text: &str) -> Result<i64, Failure> {
     text.parse::<u64>().map(u64::cast_signed).map_err(unreadable)
 }
@@ -186,10 +187,10 @@ impl Status {
         let is_unnamed = self.heartbeat.parse::<f64>().is_ok_and(|seconds| seconds > 0.0);
         match (self.running.as_str(), applies, is_unnamed) {
             ("ON", _, _) => Replication::Running,
-            // Nothing new shows; whether it receives is not told.
+            // No new transactions arrive; it is not known whether the replica receives.
             (_, false, true) => Replication::Paused,
             (_, true, true) | (_, false, false) => Replication::Stopped,
-            // Connections with names, of which nobody is told.
+            // Only named connections, about which no status is visible.
             (_, true, false) => Replication::Unknown,
         }
     }
@@ -255,8 +256,7 @@ mod tests {
         assert_eq!(positions(promoted), (Some("0-1-5".into()), None));
     }
 
-    /// A server that does not log what it replays (`log_slave_updates=OFF`) has nothing of its
-    /// sources in its log.
+    /// With `log_slave_updates=OFF`, a server's log contains nothing of its sources.
     #[test]
     fn a_promoted_server_has_passed_what_it_replayed_before() {
         let promoted = Words {
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(positions(demoted.clone()), (Some("0-1-9".into()), None));
         let told = Words { channels: Some((vec![], vec![])), ..demoted.clone() };
         assert_eq!(told.answer().unwrap().report().position.unwrap().to_string(), "0-1-9");
-        // It has a source, of which nothing has come yet.
+        // It has a source that has not sent anything yet.
         let channel = Channel { receives: true, applies: true, lag: None };
         let begins = Words { channels: Some((vec![channel], vec![])), ..demoted.clone() };
         assert_eq!(positions(begins).0, Some(String::new()));

@@ -6,7 +6,8 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
 use crate::mysql::{channel::Channel, owned};
 
-/// `gtid_owned` comes first: what a server owns no more when `gtid_executed` is read is in that.
+/// `gtid_owned` is read first: a transaction that the server no longer owns when `gtid_executed` is
+/// read is in `gtid_executed`.
 macro_rules! plain {
     () => {
         "SELECT @@global.gtid_owned AS owned, @@global.gtid_executed AS executed, @@global.gtid_mode AS gtid_mode, \
@@ -20,7 +21,7 @@ pub(super) const PLAIN: &str = plain!();
 /// Needs `REPLICATION CLIENT`.
 pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW REPLICA STATUS");
 
-/// What MySQL says.
+/// MySQL's answer.
 #[derive(Debug, Clone)]
 pub(super) struct Words {
     owned: String,
@@ -28,7 +29,7 @@ pub(super) struct Words {
     gtid_mode: String,
     read_only: String,
     incarnation: String,
-    /// `None` if we may not see them.
+    /// `None` if we may not see the channels.
     channels: Option<(Vec<Channel>, Vec<String>)>,
 }
 
@@ -50,8 +51,8 @@ impl Words {
     }
 
     pub(super) fn answer(self) -> Result<Answer, Failure> {
-        // Otherwise some transactions have no number, and an empty set would prove
-        // every replica to be up to date.
+        // Otherwise some transactions have no number, and an empty set would prove every replica to
+        // be up to date.
         if self.gtid_mode != "ON" {
             return Err(Failure::Misconfigured(format!(
                 "gtid_mode is {}; only with ON is it known what a replica has replayed",
@@ -60,7 +61,8 @@ impl Words {
         }
         let executed: GtidSet = self.executed.parse().map_err(unreadable)?;
         let is_replica = is_on(&self.read_only);
-        // What a primary has begun to commit may be shown already, by replicas and by itself.
+        // Transactions that a primary has begun to commit may already be visible, on replicas and
+        // on the primary itself.
         let begun = match is_replica {
             true => executed.clone(),
             false => executed.union(&owned::set(&self.owned).map_err(unreadable)?),
@@ -74,7 +76,7 @@ impl Words {
                 for set in sets {
                     received = received.union(&set.parse().map_err(unreadable)?);
                 }
-                // Members of a replication group have no channel that is shown here.
+                // Members of a replication group have no channel here.
                 let replication = Channel::replication(&channels).unwrap_or(Replication::Unknown);
                 let info = Channel::info(&channels);
                 (replication, Some(Position::GtidSet(received)), info)
@@ -86,7 +88,7 @@ impl Words {
             position: Some(Position::GtidSet(begun)),
             transactions,
             received,
-            // By the server's UUID, which was asked once.
+            // The ancestry follows from the server's UUID, which was asked once.
             ancestry: None,
             replication,
             info,

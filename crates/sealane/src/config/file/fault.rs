@@ -1,9 +1,9 @@
-//! What is wrong with a TOML file, in words of our own.
+//! Describes errors in a TOML file in our own words.
 //!
-//! The parser quotes what it found, which may be a password. So only its place is told, what is
-//! possible there, and the key, if it is one of ours.
+//! The parser quotes what it found, which may be a password. So the message contains only the place
+//! of the error, what is possible there, and the key if it is one of ours.
 
-/// The keys of all tables; a key that is told is one of these.
+/// The keys of all tables. A message contains only keys of this list.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "primary", "replicas", "routing", "probes", "health", "tokens", "require_replicas", "strict",
@@ -19,7 +19,7 @@ const KEYS: &[&str] = &[
     "lagging_until_ms", "replaced_after_ms",
 ];
 
-/// What `error` says of `text`, without any of it.
+/// Describes `error` in `text` without quoting any of the text.
 pub(super) fn words(error: &toml::de::Error, text: &str) -> String {
     let start = error.span().map(|span| span.start.min(text.len()));
     let line = start.and_then(|start| text.get(..start)).map(|it| it.matches('\n').count() + 1);
@@ -27,7 +27,7 @@ pub(super) fn words(error: &toml::de::Error, text: &str) -> String {
     let found = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
     let named = key(found).map_or_else(|| "this".to_owned(), |key| format!("`{key}`"));
     let message = error.message();
-    // What was found, and what is possible; only the latter is serde's own.
+    // The message says what was found and what is possible; only the latter is serde's own text.
     let (what, possible) = message.rsplit_once("expected ").unwrap_or((message, ""));
     let words = match what {
         it if it.starts_with("unknown field") => match quoted(possible).as_str() {
@@ -53,28 +53,28 @@ pub(super) fn words(error: &toml::de::Error, text: &str) -> String {
     format!("{at}{words}")
 }
 
-/// The key of a line, if it is ours.
+/// The key of a line, if it is one of ours.
 fn key(line: &str) -> Option<&'static str> {
     let before = line.split_once('=').map_or(line, |(key, _)| key);
     let last = before.rsplit('.').next()?.trim().trim_matches(['[', ']', '"', '\'']);
     KEYS.iter().copied().find(|known| *known == last)
 }
 
-/// What stands between backticks, as far as we have written it: keys and choices.
+/// The words between backticks that are ours: keys and choices.
 fn quoted(possible: &str) -> String {
     let ours = |it: &&str| KEYS.contains(it) || CHOICES.contains(it);
     let quoted = possible.split('`').skip(1).step_by(2).filter(ours);
     quoted.map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The values of keys that have few.
+/// The values of keys that accept only a few values.
 #[rustfmt::skip]
 const CHOICES: &[&str] = &[
     "eventual", "bounded-staleness", "read-your-writes", "strong", "two-choices", "round-robin",
     "primary", "wait", "fail", "tables", "whole",
 ];
 
-/// A type of serde's, for people.
+/// A type name of serde's, in words for people.
 fn kind(expected: &str) -> &'static str {
     match expected {
         it if it.contains("sequence") => "a list, such as [\"a\", \"b\"]",
@@ -122,7 +122,8 @@ mod tests {
         assert!(!words.contains("tide"), "{words}");
     }
 
-    /// Serde lists the keys of a table where it finds another one, and so the choices of a key.
+    /// Serde lists the keys of a table if it finds an unknown one, and likewise the choices of a
+    /// key.
     #[test]
     fn every_key_and_choice_may_be_told() {
         let tables = ["", "[primary]\n", "[routing]\n", "[probes]\n", "[health]\n", "[tokens]\n"];

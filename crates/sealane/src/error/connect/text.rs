@@ -1,8 +1,8 @@
-//! The one place where errors of a configuration become text.
+//! The only place where errors of a configuration become text.
 //!
-//! Whatever was configured may be a URL with a password in it, in the wrong place or cut in the
-//! wrong place: a name, a key in a file, the path of a file. So most of it is never quoted, and
-//! what is goes through [`safe`].
+//! Every configured value may be a URL with a password: put in the wrong place or cut in the wrong
+//! place, as a name, a key in a file, or the path of a file. So most values are never quoted, and
+//! the quoted ones pass through [`safe`].
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use sealane_core::{ErrorCode, MAX_ENDPOINTS, printable};
 use super::ConnectError;
 use crate::error::with_code;
 
-/// What `error` says, in one line.
+/// The text of `error`, in one line.
 pub(super) fn text(error: &ConnectError) -> String {
     use ConnectError as E;
     match error {
@@ -88,7 +88,7 @@ fn unknown_scheme(endpoint: &str, scheme: Option<&str>) -> String {
     format!("the URL of {endpoint} {begins} of postgres:, mysql: (for MariaDB, too), sqlite:")
 }
 
-/// What servers answered, or did not.
+/// The texts about what servers answered, or that they did not answer.
 fn text_of_servers(error: &ConnectError) -> String {
     use ConnectError as E;
     match error {
@@ -124,12 +124,12 @@ fn text_of_servers(error: &ConnectError) -> String {
             let place = located(endpoint, address);
             format!("cannot open {place}: {}{}", said(cause), hint(address, cause))
         }
-        // All others are above.
+        // All other variants are handled above.
         _ => "the configuration is not valid".to_owned(),
     }
 }
 
-/// What the driver said. Of options that it does not understand it quotes the values.
+/// The driver's text. For options that the driver does not understand, it would quote the values.
 fn said(cause: &DbErr) -> String {
     #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
     if let DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error)) = cause
@@ -140,7 +140,7 @@ fn said(cause: &DbErr) -> String {
     cause.to_string()
 }
 
-/// What to do about the commonest failure of a file.
+/// Advice for the most common failure of a file.
 fn hint(address: &str, cause: &DbErr) -> &'static str {
     // SQLITE_CANTOPEN.
     let cannot_open = with_code(cause, |code| code == ErrorCode::Server("14"));
@@ -150,19 +150,19 @@ fn hint(address: &str, cause: &DbErr) -> &'static str {
     }
 }
 
-/// A path may be a URL in the wrong place.
+/// Hides a path that may be a misplaced URL.
 fn shown(path: &Path) -> String {
     let path = path.to_string_lossy();
     if looks_like_url(&path) { "a path that is a URL".to_owned() } else { path.into_owned() }
 }
 
-/// Whether a password may be in it.
+/// Whether the text may contain a password.
 pub(crate) fn looks_like_url(text: &str) -> bool {
     let has_scheme = ["postgres", "mysql", "mariadb"].iter().any(|it| text.contains(it));
     text.contains("://") || (text.contains('@') && (text.contains(':') || has_scheme))
 }
 
-/// An endpoint with its address, which may be all that it is called.
+/// An endpoint's name with its address; the name may be the address itself.
 pub(crate) fn located(endpoint: &str, address: &str) -> String {
     match address.starts_with(endpoint) {
         true => address.to_owned(),
@@ -170,7 +170,7 @@ pub(crate) fn located(endpoint: &str, address: &str) -> String {
     }
 }
 
-/// Whether people can read it, and nothing must be kept from them.
+/// Whether people can read the text and it need not be hidden from them.
 pub(crate) fn is_name(name: &str) -> bool {
     let length = name.chars().count();
     (1..=LONGEST_NAME).contains(&length)
@@ -178,18 +178,18 @@ pub(crate) fn is_name(name: &str) -> bool {
         && !looks_like_url(name)
 }
 
-/// Longer than names are in use.
+/// Longer than any name in use.
 const LONGEST_NAME: usize = 100;
 
-/// `text` without the passwords of URLs in it, and without what a terminal obeys. The last
-/// resort: whatever comes here should hold neither.
+/// `text` without the passwords of URLs and without terminal control characters. This is the last
+/// resort: the text should contain neither.
 pub(crate) fn safe(text: &str) -> String {
     let mut rest = text;
     let mut safe = String::with_capacity(text.len());
     while let Some(at) = rest.find("://") {
         let (before, url) = rest.split_at(at + "://".len());
         safe.push_str(before);
-        // To the last one: a password may hold another.
+        // Up to the last `@`, because a password may contain another one.
         rest = url.rfind('@').map_or(url, |at| &url[at..]);
         if rest.len() < url.len() {
             safe.push('…');

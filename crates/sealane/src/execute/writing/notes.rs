@@ -1,4 +1,4 @@
-//! What a transaction did, for when it is over.
+//! A record of what a transaction did, used when it is over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,14 +10,14 @@ use crate::{
     cluster::{Cluster, SchemaChange},
 };
 
-/// What the statements of a transaction do, and of those inside it, for when it
+/// What the statements of a transaction and of its nested transactions do, for when the transaction
 /// is over.
 #[derive(Debug)]
 pub(crate) struct Notes {
     cluster: Arc<Cluster>,
-    /// Whether somebody asks which tables it writes.
+    /// Whether the written tables are needed.
     tells_tables: bool,
-    /// Of the catalog, when it began.
+    /// The generation of the catalog when the transaction began.
     generation: u64,
     noted: Mutex<Noted>,
 }
@@ -27,7 +27,7 @@ struct Noted {
     tables: TableSet,
     change: Option<SchemaChange>,
     temporary: Option<TemporaryTables>,
-    /// Whether its connection to a file may keep something to itself.
+    /// Whether its connection to a file may keep objects that only this connection sees.
     keeps: bool,
 }
 
@@ -49,22 +49,22 @@ impl Notes {
         })
     }
 
-    /// The tables that it has written, as the catalog of this generation tells them apart.
+    /// The written tables, as the catalog of this generation distinguishes them.
     pub(crate) fn written(&self) -> (TableSet, u64) {
         (self.lock().tables, self.generation)
     }
 
-    /// The change of the schema that is in it, to be ended.
+    /// Takes the schema change of the transaction, to end it.
     pub(super) fn take_change(&self) -> Option<SchemaChange> {
         self.lock().change.take()
     }
 
-    /// A statement of the transaction.
+    /// Records a statement of the transaction.
     pub(crate) fn statement(&self, sql: &str) {
         let mut noted = self.lock();
         noted.keeps |= self.cluster.may_keep(sql);
         let Noted { change, temporary, .. } = &mut *noted;
-        // Each statement is looked at: the names of temporary tables are in them.
+        // Each statement is looked at, because it may name temporary tables.
         let mut none = TemporaryTables::default();
         let temporary = temporary.as_mut().unwrap_or(&mut none);
         if self.cluster.may_change_schema_in(sql, temporary) && change.is_none() {
@@ -76,30 +76,30 @@ impl Notes {
         }
     }
 
-    /// It is about to be committed.
+    /// Records that the transaction is about to be committed.
     pub(super) fn commits(&self) {
         if let Some(change) = &mut self.lock().change {
             change.count();
         }
     }
 
-    /// Its connection to a file may keep something to itself.
+    /// Records that its connection to a file may keep objects that only this connection sees.
     pub(crate) fn note_keeps(&self) {
         self.lock().keeps = true;
     }
 
-    /// Whether it may, which is then no longer noted.
+    /// Whether it may keep such objects. Resets the flag.
     pub(crate) fn take_keeps(&self) -> bool {
         std::mem::take(&mut self.lock().keeps)
     }
 
-    /// A transaction begins inside. Once it is rolled back, the name of a temporary table may mean
-    /// another one again; so from now on no table is taken for a temporary one.
+    /// Records that a nested transaction begins. Once that is rolled back, the name of a temporary
+    /// table may mean another table again. So from now on no table is taken for a temporary one.
     pub(crate) fn nest(&self) {
         self.lock().temporary = None;
     }
 
-    /// Statements that nobody can see.
+    /// Records statements that sealane cannot see.
     pub(crate) fn unseen(&self) {
         self.lock().keeps = true;
         if self.tells_tables {
@@ -113,7 +113,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
-        // Each field is whole at any time.
+        // Each field is consistent at any time.
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,17 +1,18 @@
-//! The application's own hook of new connections.
+//! The application's own hook for new connections.
 //!
-//! SeaORM passes the driver's `PoolOptions` through a function of the application's
-//! (`map_sqlx_mysql_pool_opts`, `map_sqlx_postgres_pool_opts`), which may set `after_connect`. A pool
-//! has one such hook, and ours is needed on each connection. The driver has no getter for theirs. But
-//! a pool that is made from the application's options runs it. So if there is a hook, each new
-//! connection is exchanged for one that comes from such a pool, and the first one is closed. Their
-//! hook runs first and ours behind it, so that theirs cannot make a reading session write.
+//! SeaORM passes the driver's `PoolOptions` through a function of the application
+//! (`map_sqlx_mysql_pool_opts`, `map_sqlx_postgres_pool_opts`), which may set `after_connect`. A
+//! pool has one such hook, and our hook is needed on each connection. The driver has no getter for
+//! the application's hook. But a pool made from the application's options runs it. So if there is
+//! such a hook, each new connection is exchanged for one from such a pool, and the first connection
+//! is closed. The application's hook runs first and ours after it, so that the application's hook
+//! cannot make a reading session write.
 //!
-//! Whether there is a hook, the first connection of an endpoint finds out: it opens one more by the
-//! application's pool, and asks the server whether anything was sent on that. A hook that sends
-//! nothing is not found, and does not run. (Rejected: to exchange all connections of all
-//! applications, which doubles the cost of connecting for a hook that few have; to run the hook
-//! against a listener of ours, where it would fail and say so.)
+//! The first connection of an endpoint finds out whether there is a hook: it opens another
+//! connection with the application's pool, and asks the server whether anything was sent on that. A
+//! hook that sends nothing is not found, and does not run. (Rejected: exchanging all connections of
+//! all applications. This doubles the cost of connecting for a hook that few applications have.
+//! Rejected: running the hook against a listener of ours, where it would fail and report this.)
 
 use std::{mem, time::Duration};
 
@@ -20,21 +21,21 @@ use tokio::sync::OnceCell;
 
 use super::{Driver, Options};
 
-/// Time for saying goodbye to a connection that is exchanged.
+/// Time for closing an exchanged connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The hook of one endpoint's options, if there is one.
 pub(crate) struct Hook<DB: Driver> {
     theirs: PoolOptions<DB>,
-    /// What the connection that finds out is called, on a server that many processes use.
+    /// The name of the connection that finds out, on a server that many processes use.
     name: String,
     is_set: OnceCell<bool>,
 }
 
 impl<DB: Driver> Hook<DB> {
-    /// Of the application's options. `number` is one that no other process has drawn.
+    /// The hook of the application's options. `number` is unique among all processes.
     pub(crate) fn of(theirs: PoolOptions<DB>, number: u64) -> Self {
-        // For one connection, which leaves it at once.
+        // For one connection, which leaves the pool at once.
         let theirs = theirs
             .min_connections(0)
             .max_connections(1)
@@ -44,11 +45,11 @@ impl<DB: Driver> Hook<DB> {
         Hook { theirs, name: format!("sealane hook {number:x}"), is_set: OnceCell::new() }
     }
 
-    /// Exchanges a new connection, made with `connect`, for one on which the application's hook has
-    /// run, if there is one.
+    /// If there is an application's hook, exchanges a new connection, made with `connect`, for one
+    /// on which the hook has run.
     ///
     /// # Errors
-    /// What the server or the hook says.
+    /// The error of the server or the hook.
     pub(crate) async fn run(
         &self,
         connection: &mut DB::Connection,
@@ -58,7 +59,7 @@ impl<DB: Driver> Hook<DB> {
         let first = &mut *connection;
         match self.is_set.get_or_try_init(move || self.find(first, connect, settings)).await {
             Ok(true) => {}
-            // The server takes no second connection now: the next one finds out.
+            // The server accepts no second connection now, so the next connection finds out.
             Ok(false) | Err(sqlx::Error::Database(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -85,7 +86,7 @@ impl<DB: Driver> Hook<DB> {
     }
 }
 
-/// Nobody waits for it.
+/// Closes a connection in the background.
 fn close<DB: Driver>(connection: DB::Connection) {
     tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, connection.close()));
 }

@@ -4,21 +4,21 @@
 //! topology without probes. Readers see the same schema as the writer, so their errors are the
 //! caller's. Three things would make them differ:
 //!
-//! - *The writer's session.* Texts are looked through for temporary tables, attached databases and
-//!   settings (`session.rs`). While there is such a thing, all reads run with the writer, and the
-//!   next user of the writer asks it whether there still is.
-//! - *Prepared statements.* sqlx keeps the columns of a cached statement when SQLite prepares it
-//!   anew after a change of the schema, and then shows wrong columns or panics (and a panic ends
-//!   `query_one` as if there was no row). So the readers' pool is left behind with each change,
-//!   reads run with the writer while a change is under way, and a read that began before and ended
-//!   after it is done again.
-//! - *Rows of a write* that are streamed. SQLite commits at the end of the statement, so reads
-//!   wait until a stream that was dropped is over.
+//! - *The writer's session.* Texts are searched for temporary tables, attached databases and
+//!   settings (`session.rs`). While there are any, all reads run on the writer, and the next user
+//!   of the writer asks it whether they still exist.
+//! - *Prepared statements.* When SQLite prepares a cached statement again after a schema change,
+//!   sqlx keeps the statement's old columns, and then shows wrong columns or panics (and a panic
+//!   ends `query_one` as if there was no row). So each change leaves the readers' pool behind,
+//!   reads run on the writer while a change is under way, and a read that began before a change and
+//!   ended after it is repeated.
+//! - *Streamed rows of a write.* SQLite commits at the end of the statement, so reads wait until a
+//!   dropped stream is over.
 //!
-//! Readers are closed before the writer, one after the other: connections that are closed at once
-//! each find that they are not the last. (Rejected: sqlx's own options for readers alone. A
-//! setting that writes would be written by each reader, and wait for the writer; with such a
-//! setting the file is not split.)
+//! Readers are closed before the writer, one after the other: connections that are closed at the
+//! same time each find that they are not the last one. (Rejected: separate sqlx options for
+//! readers. Each reader would write a setting that needs writing, and wait for the writer. A file
+//! with such a setting is not split.)
 
 use std::{
     sync::{

@@ -63,7 +63,7 @@ impl Seat {
     /// Prepares the pool for a transaction; the caller waits for this before it begins one.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
+    /// Like those of [`take`](Self::take).
     pub(crate) async fn ready(&self, pool: &DatabaseConnection) -> Result<(), DbErr> {
         match self {
             Seat::Reads(file) => file.settled().await,
