@@ -51,8 +51,8 @@ async fn a_paused_replica() -> anyhow::Result<()> {
     ensure!(!behind.starts_with("0 "), "{behind}");
     replica.resume_replay().await?;
     lookout.shows("replica-1", Serving).await?;
-    lookout.has_told("replica-1", &["paused", LAGGING, "running", LAGS_NO_LONGER])?;
-    lookout.done()
+    lookout.has_told("replica-1", &["paused", LAGGING, "running", LAGS_NO_LONGER]).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,8 +66,8 @@ async fn a_slowed_replica() -> anyhow::Result<()> {
     lookout.shows("replica-1", Serving).await?;
     // MySQL and MariaDB let go for a moment to be told of a delay.
     let told = ["?stopped", "?running", LAGGING, "?stopped", "?running", LAGS_NO_LONGER];
-    lookout.has_told("replica-1", &told)?;
-    lookout.done()
+    lookout.has_told("replica-1", &told).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,8 +82,8 @@ async fn a_frozen_replica() -> anyhow::Result<()> {
     lookout.shows("replica-1", Serving).await?;
     // It says nothing for as long as it may lag before it is taken to be down.
     let told = ["?lagging", "down", "up", "?lagging", "?no longer lagging"];
-    lookout.has_told("replica-1", &told)?;
-    lookout.done()
+    lookout.has_told("replica-1", &told).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,8 +96,8 @@ async fn a_killed_replica() -> anyhow::Result<()> {
     ensure!(lookout.status("replica-1")?.staleness_ms.is_none(), "nothing is proved of it");
     replica.start().await?;
     lookout.shows("replica-1", Serving).await?;
-    lookout.has_told("replica-1", RESTARTED)?;
-    lookout.done()
+    lookout.has_told("replica-1", RESTARTED).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,8 +113,8 @@ async fn a_replica_cut_off_the_network() -> anyhow::Result<()> {
     lookout.shows("replica-1", Serving).await?;
     // Its connection to the primary is dead for some seconds before it notices.
     let told = ["down", "up", "?stopped", "?lagging", "?stopped", "?running", "?no longer lagging"];
-    lookout.has_told("replica-1", &told)?;
-    lookout.done()
+    lookout.has_told("replica-1", &told).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,8 +130,8 @@ async fn a_replica_whose_log_the_primary_has_removed() -> anyhow::Result<()> {
     // refused once they are connected; they do not try again.
     let told =
         ["?down", "?up", "?restarted", "stopped", "?lagging", "?running", "?stopped", "?lagging"];
-    lookout.has_told("replica-1", &told)?;
-    lookout.has_told("replica-2", &[])?;
+    lookout.has_told("replica-1", &told).await?;
+    lookout.has_told("replica-2", &[]).await?;
     lookout.cluster.heal().await?;
     lookout.shows("replica-1", Serving).await?;
     // PostgreSQL's is copied anew. Its receiver is believed after its data are. A primary of
@@ -149,7 +149,7 @@ async fn a_replica_whose_log_the_primary_has_removed() -> anyhow::Result<()> {
         "?running",
         "?no longer lagging",
     ];
-    lookout.has_told("replica-1", &[&told[..], &healed].concat())?;
+    lookout.has_told("replica-1", &[&told[..], &healed].concat()).await?;
     lookout.bounds_held()
 }
 
@@ -165,13 +165,13 @@ async fn a_replica_whose_disk_is_full() -> anyhow::Result<()> {
     lookout.avoids("replica-1").await?;
     lookout.stays_away("replica-1", Duration::from_secs(3)).await?;
     let filled = ["?stopped", "?lagging", "?down"];
-    lookout.has_told("replica-1", &[RESTARTED, &filled].concat())?;
+    lookout.has_told("replica-1", &[RESTARTED, &filled].concat()).await?;
     replica.free_disk().await?;
     lookout.shows("replica-1", Serving).await?;
     // Down it may have been already.
     let freed = [&["?down"], &RESTARTED[1..]].concat();
-    lookout.has_told("replica-1", &[RESTARTED, &filled, &freed].concat())?;
-    lookout.done()
+    lookout.has_told("replica-1", &[RESTARTED, &filled, &freed].concat()).await?;
+    lookout.done().await
 }
 
 /// Waits until the disk finds no room and the replica shows it. PostgreSQL's receiver ends again

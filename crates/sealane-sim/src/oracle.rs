@@ -5,9 +5,12 @@
 //!   replication a promotion may lose what was acknowledged.)
 //! - A session that has seen more on a replica than the primary shows may go back to the primary:
 //!   `WhenAhead::Primary` says so.
+//! - Until a process has heard of a promotion, it may read on the replaced primary after it has read
+//!   on a replica that follows the new one.
 //! - Whoever resumes a token that is refused is told so, and begins anew.
-//! - A process may have heard of a promotion and not believe it: a server that was restarted and
-//!   claims to be the primary beside one that answers may be a backup.
+//! - A process may have heard of a promotion and not believe it, or not yet: a server that was
+//!   restarted and claims to be the primary beside one that answers may be a backup. Only after it
+//!   has chosen the new primary must nothing be acknowledged by the old one.
 //! - A bound on staleness is held against the branch of the server that answers: until a process
 //!   has heard of a promotion, nobody can tell it what was written elsewhere.
 
@@ -56,10 +59,20 @@ impl Knowledge {
     }
 
     /// Takes note of what a read has shown that asks for its own writes.
-    pub(crate) fn read(&mut self, state: &mut State, session: usize, shown: &Snapshot) {
+    pub(crate) fn read(
+        &mut self,
+        state: &mut State,
+        process: usize,
+        session: usize,
+        shown: &Snapshot,
+    ) {
         let server = shown.server;
         self.read_writes(state, session, shown);
         for older in &self.seen {
+            let timeline = state.history.branches[older.branch].timeline;
+            if shown.by_primary && timeline > state.told_timeline[process] {
+                continue;
+            }
             // What a replica showed first, its primary may show later.
             let is_ahead = shown.by_primary && !older.by_primary;
             let back = state.history.missing(shown, older);
@@ -115,7 +128,7 @@ pub(crate) fn check_acknowledged(state: &mut State, process: usize, id: WriteId)
     let branch = state.history.branch_of(commit);
     let Some(branch) = branch.map(|it| &state.history.branches[it]) else { return };
     let server = branch.author;
-    if branch.timeline < state.told_timeline[process] {
+    if branch.timeline < state.elected_timeline[process] {
         note(state, Violation::AcknowledgedByReplaced { id, server }, Some(commit));
     }
 }

@@ -55,19 +55,20 @@ impl SimProbe {
         if !self.world.served(link, true).await {
             return Err(Trouble::Lost);
         }
-        let report = {
+        let (heard, report) = {
             let mut state = self.world.lock();
             let Some(server) = state.server_of(link).map(|it| it.number) else {
                 return Err(Trouble::Lost);
             };
             count(&mut state, self.process, server);
-            report(&state, server)
+            (state.heard_by(server), report(&state, server))
         };
         if !self.world.travel(link).await {
             return Err(Trouble::Lost);
         }
         opened.keep();
         self.link = Some(link);
+        self.world.lock().hears(self.process, heard);
         Ok(self.told(report))
     }
 
@@ -81,11 +82,6 @@ impl SimProbe {
                 *timeline = (*timeline).max(*newest);
             }
             self.timeline = Some((report.incarnation.clone(), *timeline));
-            let mut state = self.world.lock();
-            let told = &mut state.told_timeline[self.process];
-            if report.role == Role::Primary {
-                *told = (*told).max(*timeline);
-            }
         }
         report.database = Some(Arc::clone(&self.database));
         report.search_path = Some("public".into());

@@ -167,11 +167,10 @@ async fn tell(
         let Some(store) = store.upgrade() else { return };
         let topology = store.topology();
         let mut state = world.lock();
-        if let Event::Fenced { primary: Some(primary), .. } = &event {
-            // It has heard of a promotion, and does not believe it.
+        if let Event::PrimaryChanged { to: Some(primary), .. } = &event {
             let server = state.addresses[primary.place()];
             let branch = state.servers[server].branch;
-            state.told_timeline[process] = state.history.branches[branch].timeline;
+            state.elected_timeline[process] = state.history.branches[branch].timeline;
         }
         state.trace.note(format_args!("  process {process}: {}", event.named(&topology)));
         state.count(&format!("event: {}", variant(&event)));

@@ -164,7 +164,10 @@ impl Company {
         let state = &mut self.world.lock();
         match person.shares {
             true => person.knowledge.read_writes(state, user, snapshot),
-            false => person.knowledge.read(state, user, snapshot),
+            false => {
+                let process = person.process;
+                person.knowledge.read(state, process, user, snapshot);
+            }
         }
     }
 

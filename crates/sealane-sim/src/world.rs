@@ -60,8 +60,11 @@ pub(crate) struct State {
     pub(crate) snapshots: Vec<Snapshot>,
     /// What became of each write that a server has committed.
     pub(crate) commits_of: BTreeMap<WriteId, Vec<CommitId>>,
-    /// The newest timeline that a probe has told each process of.
+    /// The newest timeline that a probe has told each process of. Where histories have no numbers,
+    /// only their primaries tell.
     pub(crate) told_timeline: Vec<u32>,
+    /// The timeline of the primary that each process has chosen last.
+    pub(crate) elected_timeline: Vec<u32>,
     /// How many probes each process has sent to each server, and when the last second began.
     pub(crate) probes: BTreeMap<(usize, usize), (u64, u32)>,
     pub(crate) kind: Kind,
@@ -105,6 +108,7 @@ impl World {
             snapshots: Vec::new(),
             commits_of: BTreeMap::new(),
             told_timeline: vec![0; processes],
+            elected_timeline: vec![0; processes],
             probes: BTreeMap::new(),
             kind,
             plant,
@@ -227,6 +231,20 @@ impl State {
             (Kind::GtidSets | Kind::GtidLists, Refusal::Conflict) => "1213",
             (Kind::GtidSets | Kind::GtidLists, Refusal::Full) => "1040",
         })
+    }
+
+    /// The timeline that a server tells a process of.
+    pub(crate) fn heard_by(&self, server: usize) -> u32 {
+        let its = &self.servers[server];
+        match its.is_primary || self.kind == Kind::Timelines {
+            true => self.history.branches[its.branch].timeline,
+            false => 0,
+        }
+    }
+
+    pub(crate) fn hears(&mut self, process: usize, timeline: u32) {
+        let told = &mut self.told_timeline[process];
+        *told = timeline.max(*told);
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

@@ -19,12 +19,12 @@ async fn a_replica_whose_clock_is_wrong() -> anyhow::Result<()> {
     replica.skew_clock(HOUR_S).await?;
     lookout.is_in_use("replica-1").await?;
     lookout.stays_in_use("replica-1", WHILE).await?;
-    lookout.has_told_besides_lag("replica-1", RESTARTED)?;
+    lookout.has_told_besides_lag("replica-1", RESTARTED).await?;
     // Set while it runs, to before its start.
     replica.step_clock(-HOUR_S).await?;
     lookout.stays_in_use("replica-1", WHILE).await?;
-    lookout.has_told_besides_lag("replica-1", RESTARTED)?;
-    lookout.done()
+    lookout.has_told_besides_lag("replica-1", RESTARTED).await?;
+    lookout.done().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +47,7 @@ async fn a_primary_whose_clock_is_wrong() -> anyhow::Result<()> {
         primary.step_clock(error_s).await?;
         for (name, told) in everybody {
             lookout.stays_in_use(name, WHILE).await?;
-            lookout.has_told_besides_lag(name, told)?;
+            lookout.has_told_besides_lag(name, told).await?;
         }
     }
     ensure!(lookout.db.status().primary.as_deref() == Some("primary"));

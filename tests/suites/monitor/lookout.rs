@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use sea_orm::EntityTrait;
 use sealane::{
     Condition, Config, Consistency, EndpointStatus, Event, HealthPolicy, RoutedConnection,
@@ -115,9 +115,24 @@ impl Lookout {
     /// Sees that all that was told of the endpoint is `expected`, in this order. A word with a
     /// question mark may be missing: whether a short state is seen depends on when it is looked
     /// for.
-    pub fn has_told(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
-        let told = self.told(name)?;
-        ensure!(fits(&told, expected), "of {name} was told {told:?}, expected {expected:?}");
+    pub async fn has_told(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
+        self.has_told_of(name, expected, |_| true).await
+    }
+
+    /// What is told comes a moment after what status shows.
+    async fn has_told_of(
+        &self,
+        name: &str,
+        expected: &[&str],
+        counts: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let told = || -> anyhow::Result<Vec<String>> {
+            Ok(self.told(name)?.into_iter().filter(|word| counts(word)).collect())
+        };
+        let came = async || Ok(fits(&told()?, expected));
+        if eventually(Duration::from_secs(2), "the events", came).await.is_err() {
+            bail!("of {name} was told {:?}, expected {expected:?}", told()?);
+        }
         Ok(())
     }
 
@@ -182,11 +197,9 @@ impl Lookout {
     }
 
     /// As [`Lookout::has_told`], whatever was told of how far behind it is.
-    pub fn has_told_besides_lag(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
-        let mut told = self.told(name)?;
-        told.retain(|word| word != "lagging" && word != "no longer lagging");
-        ensure!(fits(&told, expected), "of {name} was told {told:?}, expected {expected:?}");
-        Ok(())
+    pub async fn has_told_besides_lag(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
+        self.has_told_of(name, expected, |word| !matches!(word, "lagging" | "no longer lagging"))
+            .await
     }
 
     /// Sees that the endpoint does not serve for a while, whatever it shows.
@@ -213,9 +226,9 @@ impl Lookout {
 
     /// The end of a test in which only one replica was afflicted: nothing happened to its
     /// sister, and everybody's bounds were right.
-    pub fn done(self) -> anyhow::Result<()> {
-        self.has_told("replica-2", &[])?;
-        self.has_told("primary", &[])?;
+    pub async fn done(self) -> anyhow::Result<()> {
+        self.has_told("replica-2", &[]).await?;
+        self.has_told("primary", &[]).await?;
         let sister = self.status("replica-2")?.condition;
         ensure!(sister == Condition::Serving, "the sister is {sister}");
         self.bounds_held()

@@ -97,9 +97,9 @@ impl TopologyReducer {
     /// called before the answer is applied.
     pub(super) fn note_claim(&mut self, id: EndpointId, report: &Report, now: Moment) {
         self.follow_server(id, report);
+        let known = self.known_claim(id, report);
         let promotions = self.promotions + 1;
-        let in_charge = self.topology.primary.and_then(|primary| self.topology.get(primary));
-        let has_primary = in_charge.is_some_and(EndpointState::may_answer);
+        let has_primary = self.has_primary();
         let Some((state, watched)) = self.both_mut(id) else { return };
         if report.role != Role::Primary {
             watched.claim = None;
@@ -111,6 +111,7 @@ impl TopologyReducer {
                 *claim = Claim { since: now, run, belief: Belief::Open, ..claim.clone() };
             }
             Some(claim) => claim.run = run,
+            none @ None if known.is_some() => *none = known,
             none @ None => {
                 let timeline = report.position.as_ref().map_or(0, Position::timeline);
                 // Where histories are numbered, a promotion begins a new one. If the address now
@@ -138,33 +139,53 @@ impl TopologyReducer {
         }
     }
 
-    /// Moves what is held against the server behind `id` to `id`. If the server says that it is not
-    /// a primary, nothing is held against it any more.
+    /// The claim of the server behind `id`, if another endpoint was last seen to lead to the same
+    /// run of it.
+    fn known_claim(&self, id: EndpointId, report: &Report) -> Option<Claim> {
+        let mut others = self.topology.endpoints.iter().zip(&self.watched);
+        let leads_there = |state: &EndpointState| {
+            state.id != id
+                && state.incarnation.as_ref() == Some(&report.incarnation)
+                && state.info.identity.is_some()
+                && state.info.identity == report.info.identity
+        };
+        others.find_map(|(state, watched)| {
+            watched.claim.as_ref().filter(|_| leads_there(state)).cloned()
+        })
+    }
+
+    /// Moves what is known of the claim of the server behind `id` to `id`. If the server says that it
+    /// is not a primary, nothing is held against it any more. A claim that was believed is taken up
+    /// again only in the same run, and while there is no primary.
     fn follow_server(&mut self, id: EndpointId, report: &Report) {
-        let Some(server) = &report.ancestry else { return };
-        let Some(index) = self.topology.index(id) else { return };
+        let (Some(server), Some(index)) = (&report.ancestry, self.topology.index(id)) else {
+            return;
+        };
         // A claim whose server is unknown counts as this server's own.
-        let claimant = self.watched[index].claim.as_ref().map(|claim| claim.by.as_ref());
-        if claimant.is_some_and(|by| Ancestry::is_of_one_server(by, Some(server))) {
-            return;
+        let is_other =
+            |claim: &mut Claim| !Ancestry::is_of_one_server(claim.by.as_ref(), Some(server));
+        if let Some(gone) = self.watched[index].claim.take_if(is_other) {
+            self.departed.truncate(DEPARTED_KEPT - 1);
+            self.departed.insert(0, gone);
         }
-        let is_against = |claim: &Claim| claim.is_denied() && claim.is_by(server);
         if report.role != Role::Primary {
-            self.departed.retain(|claim| !is_against(claim));
+            self.departed.retain(|claim| !claim.is_by(server));
             for watched in &mut self.watched {
-                watched.claim.take_if(|claim| is_against(claim));
+                watched.claim.take_if(|claim| claim.is_denied() && claim.is_by(server));
             }
-            return;
+        } else if self.watched[index].claim.is_none() {
+            let claims = self.watched.iter().filter_map(|watched| watched.claim.as_ref());
+            let mut claims = claims.chain(&self.departed).filter(|claim| claim.is_by(server));
+            let goes_on = |claim: &Claim| claim.run == report.incarnation && !self.has_primary();
+            let known = claims.find(|claim| claim.is_denied() || goes_on(claim)).cloned();
+            self.watched[index].claim = known;
         }
-        let claims = self.watched.iter().filter_map(|watched| watched.claim.as_ref());
-        let known = claims.chain(&self.departed).find(|claim| is_against(claim)).cloned();
-        let gone = std::mem::replace(&mut self.watched[index].claim, known);
-        if let Some(gone) = gone.filter(Claim::is_denied) {
-            if self.departed.len() == DEPARTED_KEPT {
-                self.departed.remove(0);
-            }
-            self.departed.push(gone);
-        }
+    }
+
+    /// Whether there is a primary that answers.
+    fn has_primary(&self) -> bool {
+        let in_charge = self.topology.primary.and_then(|primary| self.topology.get(primary));
+        in_charge.is_some_and(EndpointState::may_answer)
     }
 
     /// Decides the claims that wait for the primary in charge.
@@ -178,25 +199,29 @@ impl TopologyReducer {
             (!is_denied).then_some(is)
         });
         let newest = self.newest_timeline;
+        let sampled = self.history.newest().map_or(0, |sample| sample.position.timeline());
         let may_follow: Vec<bool> =
             self.topology.iter().map(|(id, _)| self.may_follow(id)).collect();
         let states = self.topology.endpoints.iter().zip(&mut self.watched).zip(may_follow);
         for ((state, watched), may_follow) in states {
             let timeline = watched.timeline;
-            let Some(claim) = watched.claim.as_mut().filter(|it| it.belief == Belief::Open) else {
-                continue;
-            };
+            let Some(claim) = watched.claim.as_mut() else { continue };
             if state.health != Health::Up || !state.is_ours() {
                 continue;
             }
-            claim.belief = match in_charge {
-                Some((id, ..)) if id == state.id => Belief::Believed,
-                Some((_, true, _, its)) if timeline > its && timeline == newest => Belief::Believed,
-                Some((_, true, Some(at), _)) if at > claim.since => Belief::Refused,
-                Some((_, true, ..)) => Belief::Open,
-                Some((_, false, ..)) => Belief::Believed,
-                None if claim.promotion > 0 || may_follow => Belief::Believed,
-                None => Belief::Open,
+            // Timelines of claims that are not believed do not count, so a replica is on it.
+            let is_followed = timeline > sampled && timeline == newest;
+            claim.belief = match (claim.belief, in_charge) {
+                (Belief::Refused, _) if is_followed => Belief::Believed,
+                (Belief::Open, Some((id, ..))) if id == state.id => Belief::Believed,
+                (Belief::Open, Some((_, true, _, its))) if timeline > its && timeline == newest => {
+                    Belief::Believed
+                }
+                (Belief::Open, Some((_, true, Some(at), _))) if at > claim.since => Belief::Refused,
+                (Belief::Open, Some((_, true, ..))) => Belief::Open,
+                (Belief::Open, Some((_, false, ..))) => Belief::Believed,
+                (Belief::Open, None) if claim.promotion > 0 || may_follow => Belief::Believed,
+                (belief, _) => belief,
             };
         }
     }
@@ -219,12 +244,12 @@ impl TopologyReducer {
     /// Whether the last primary has stepped down for `id`, which was not seen as a replica: a
     /// switchover while `id` was out of reach. All of this must be seen after the claim:
     ///
-    /// - The last primary replicates, in the run in which it was the primary. After a restart, it
-    ///   might be read-only for a moment only.
-    /// - `id` has everything that the last primary has. Also, `id` has written nothing, or the last
-    ///   primary has received some of what `id` wrote.
+    /// - The last primary replicates, and has received something that `id` wrote. In the run in which
+    ///   it was the primary, it is enough that both have the same. After a restart, that may mean
+    ///   only that the last primary is read-only for a moment.
+    /// - `id` has everything that was sampled of the last primary, or that lacks it now itself.
     /// - Every other endpoint answers and is a replica, so none of them can be the true successor.
-    fn has_taken_over(&self, id: EndpointId) -> bool {
+    pub(super) fn has_taken_over(&self, id: EndpointId) -> bool {
         let Some(claim) = self.watched(id).and_then(|it| it.claim.as_ref()) else {
             return false;
         };
@@ -235,10 +260,10 @@ impl TopologyReducer {
                 && asked_at.is_some_and(|at| at >= claim.since)
         };
         let last = self.sampled_of.and_then(|last| self.topology.get(last));
-        last.is_some_and(|last| {
-            last.replication == Replication::Running && last.incarnation == self.sampled_run
-        }) && self.topology.iter().filter(|(other, _)| *other != id).all(is_replica_since)
-            && self.is_followed_by_the_last(id)
+        let is_same_run = last.is_some_and(|last| last.incarnation == self.sampled_run);
+        last.is_some_and(|last| last.replication == Replication::Running)
+            && self.topology.iter().filter(|(other, _)| *other != id).all(is_replica_since)
+            && self.is_followed_by_the_last(id, is_same_run)
     }
 
     /// Reports endpoints that claim to be the primary but are not believed. An endpoint on an old

@@ -359,10 +359,10 @@ impl TopologyReducer {
         its.contains(position, &newest.position) && ours.has_written(began_at, &newest.position)
     }
 
-    /// Whether `id` has everything that was sampled, and the last primary now either has everything
-    /// that `id` has (and the reverse), or has received something that `id` wrote after the last
-    /// sample.
-    pub(super) fn is_followed_by_the_last(&self, id: EndpointId) -> bool {
+    /// Whether `id` has everything that was sampled, as far as the last primary itself has that, and
+    /// the last primary now has received something
+    /// that `id` wrote after the last sample; or, if `level_counts`, both have the same.
+    pub(super) fn is_followed_by_the_last(&self, id: EndpointId, level_counts: bool) -> bool {
         let course = |id: EndpointId| self.watched(id).map(|it| &it.course);
         let (Some(newest), Some(last), Some(its)) =
             (self.history.newest(), self.sampled_of.and_then(course), course(id))
@@ -374,9 +374,12 @@ impl TopologyReducer {
         else {
             return false;
         };
-        let is_level = theirs.contains(&last.position, &told.position)
+        let is_level = level_counts
+            && theirs.contains(&last.position, &told.position)
             && ours.contains(&told.position, &last.position);
         let has_received = ours.has_written(&newest.position, &last.position);
-        ours.contains(&told.position, &newest.position) && (is_level || has_received)
+        let is_complete = ours.contains(&told.position, &newest.position)
+            || !theirs.contains(&last.position, &newest.position);
+        is_complete && (is_level || has_received)
     }
 }
