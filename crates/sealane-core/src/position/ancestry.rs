@@ -113,8 +113,14 @@ impl Ancestry {
             }
             (Kind::Server { id, .. }, Position::GtidList(ours), Position::GtidList(theirs)) => {
                 let own = |gtid: &&Gtid| gtid.server == *id;
-                let last = |domain| ours.of(domain).map_or(0, |it| it.sequence);
-                theirs.gtids().iter().filter(own).any(|gtid| gtid.sequence > last(gtid.domain))
+                // The same number of another server is another transaction.
+                let lacks = |gtid: &Gtid| {
+                    ours.of(gtid.domain).is_none_or(|last| {
+                        (gtid.sequence, gtid.server) != (last.sequence, last.server)
+                            && gtid.sequence >= last.sequence
+                    })
+                };
+                theirs.gtids().iter().filter(own).any(lacks)
             }
             _ => false,
         }
