@@ -377,9 +377,13 @@ impl TopologyReducer {
         let is_level = level_counts
             && theirs.contains(&last.position, &told.position)
             && ours.contains(&told.position, &last.position);
-        let has_received = ours.has_written(&newest.position, &last.position);
-        let is_complete = ours.contains(&told.position, &newest.position)
-            || !theirs.contains(&last.position, &newest.position);
+        // Data made anew lack what the last primary wrote alone. Its numbers are used again, so they
+        // are no measure of what came later.
+        let is_gone = !theirs.contains(&last.position, &newest.position);
+        let began_at = self.epoch_began_at.as_ref().filter(|_| is_gone);
+        let since = began_at.unwrap_or(&newest.position);
+        let has_received = ours.has_written(since, &last.position);
+        let is_complete = is_gone || ours.contains(&told.position, &newest.position);
         is_complete && (is_level || has_received)
     }
 }
