@@ -353,7 +353,8 @@ impl Drop for Writers {
 }
 
 /// `session` has seen on a replica what the primary does not show. It waits for as long as it has
-/// patience, and not after `end` has let the primary go on.
+/// patience, and not after `end` has let the primary go on. Returns what sessions with little of it
+/// saw.
 ///
 /// # Errors
 /// When this is not so.
@@ -361,11 +362,10 @@ pub async fn waits_no_longer_than_it_must(
     db: &RoutedConnection,
     session: &RoutedConnection,
     end: impl AsyncFnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Pairs> {
     const SHORT: Duration = Duration::from_millis(250);
     let limited = db.when_ahead(WhenAhead::Wait(SHORT));
     let limited = Pairs::sail(limited, 10, Then::Transaction).await?;
-    println!("waiting for {SHORT:?}: {limited}");
     ensure!(limited.waits[0] >= SHORT, "it was proved to show what it does not");
     ensure!(limited.waits[5] < SHORT * 4, "{:?}", limited.waits);
 
@@ -377,7 +377,7 @@ pub async fn waits_no_longer_than_it_must(
     end().await?;
     let transaction = second.await?;
     ensure!(!Sight::of(&transaction).await?.is_older_than(&seen), "it went back");
-    Ok(())
+    Ok(limited)
 }
 
 /// A fresh fleet with a boat for each writer.

@@ -101,7 +101,9 @@ async fn while_no_replica_answers_a_session_waits_for_its_limit_and_no_longer() 
     let at_once = Pairs::sail(db.clone(), 100, Then::Transaction).await?;
     println!("at once: {at_once}");
     ensure!(at_once.back > 0, "the primary shows what waits for a replica");
-    waits_no_longer_than_it_must(&db, &session, async || cluster.heal().await).await?;
+    let limited =
+        waits_no_longer_than_it_must(&db, &session, async || cluster.heal().await).await?;
+    println!("with a limit: {limited}");
     drop(writers);
     Ok(())
 }

@@ -96,8 +96,10 @@ async fn while_a_synchronous_replica_is_away_a_session_waits_for_its_limit_and_n
     println!("at once: {at_once}");
     ensure!(at_once.back == 100, "the primary shows what waits for a replica");
     // As if the replica had come back.
-    waits_no_longer_than_it_must(&db, &session, async || wait_for_standbys(&cluster, "").await)
-        .await?;
+    let limited =
+        waits_no_longer_than_it_must(&db, &session, async || wait_for_standbys(&cluster, "").await)
+            .await?;
+    println!("with a limit: {limited}");
     drop(writers);
     Ok(())
 }

@@ -12,31 +12,30 @@ use tracing::{
     subscriber::{DefaultGuard, Interest},
 };
 
-/// What worlds must reach, all together. They have no groups, no draining, no other systems or
-/// databases, no subscribers, and no policies of an application.
+/// What a hundred worlds must reach. They have no groups, no draining, no other systems or databases,
+/// no subscribers, and no policies of an application. Rarer things are counted and not asked for:
+/// probation, lost connections of which a server knows nothing.
 pub const WANTED: &[&str] = &[
     "condition: Down",
-    "condition: Lagging",
     "condition: NotReplicating",
     "condition: OldTimeline",
     "condition: Paused",
-    "condition: Probation",
     "condition: SameServer",
     "condition: Serving",
     "condition: StalePrimary",
     "condition: Unobserved",
-    "decision: AskPrimary",
-    "decision: Reconnect",
     "decision: Suspect",
     "decision: TryElsewhere",
+    "event: Fenced",
+    "event: PrimaryChanged",
+    "event: PrimaryConflict",
+    "event: Restarted",
     "refusal: BehindSession",
     "refusal: Down",
-    "refusal: Lagging",
-    "refusal: NotReplicating",
     "refusal: OldTimeline",
-    "refusal: Probation",
     "refusal: SameServer",
     "refusal: StalePrimary",
+    "refusal: TooStale",
 ];
 
 /// The name of a variant, without what it holds.

@@ -58,11 +58,12 @@ impl Knowledge {
         }
     }
 
-    /// Takes note of what a read has shown that asks for its own writes.
+    /// Takes note of what a read has shown that asks for its own writes. When it began, its process
+    /// had heard of `told_timeline` and older ones.
     pub(crate) fn read(
         &mut self,
         state: &mut State,
-        process: usize,
+        told_timeline: u32,
         session: usize,
         shown: &Snapshot,
     ) {
@@ -70,7 +71,7 @@ impl Knowledge {
         self.read_writes(state, session, shown);
         for older in &self.seen {
             let timeline = state.history.branches[older.branch].timeline;
-            if shown.by_primary && timeline > state.told_timeline[process] {
+            if shown.by_primary && timeline > told_timeline {
                 continue;
             }
             // What a replica showed first, its primary may show later.

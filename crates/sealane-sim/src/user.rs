@@ -46,6 +46,8 @@ pub(crate) struct Company {
 pub(crate) struct Person {
     /// Whether `db` is the handle that everybody shares.
     shares: bool,
+    /// The newest timeline that the process had heard of when the step began.
+    told_timeline: u32,
     pub(crate) process: usize,
     pub(crate) db: RoutedConnection,
     knowledge: Knowledge,
@@ -55,7 +57,8 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn new(shares: bool, process: usize, db: RoutedConnection) -> Self {
-        Person { shares, process, db, knowledge: Knowledge::default(), here: Knowledge::default() }
+        let (knowledge, here) = (Knowledge::default(), Knowledge::default());
+        Person { shares, told_timeline: 0, process, db, knowledge, here }
     }
 
     /// The handle that everybody shares remembers what was written, and not what it has shown.
@@ -90,7 +93,11 @@ impl Company {
     /// Does one step, within the longest time that one may take.
     pub(crate) async fn step(&self, user: usize, step: Step) {
         self.note(format_args!("user {user}: {step:?}"));
-        let began_ms = self.world.lock().now_ms();
+        let began_ms = {
+            let (mut person, state) = (self.person(user), self.world.lock());
+            person.told_timeline = state.told_timeline[person.process];
+            state.now_ms()
+        };
         if tokio::time::timeout(LONGEST, self.take(user, step)).await.is_err() {
             let mut state = self.world.lock();
             let (session, what) = (user, format!("{step:?}"));
@@ -165,8 +172,8 @@ impl Company {
         match person.shares {
             true => person.knowledge.read_writes(state, user, snapshot),
             false => {
-                let process = person.process;
-                person.knowledge.read(state, process, user, snapshot);
+                let told = person.told_timeline;
+                person.knowledge.read(state, told, user, snapshot);
             }
         }
     }

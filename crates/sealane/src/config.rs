@@ -326,8 +326,9 @@ impl Config {
     }
 
     /// The least time between probes of an endpoint while a session waits for a replica to catch up
-    /// with the session's write. Default: 5 milliseconds. If there are many processes, each of them
-    /// probes less often; see [`Config::probe_budget`].
+    /// with the session's write. The first probes come up to four times as quickly. Default: 5
+    /// milliseconds. If there are many processes, each of them probes less often; see
+    /// [`Config::probe_budget`].
     #[must_use]
     pub fn quick_probe_interval(mut self, interval: Duration) -> Self {
         self.schedule.quick = interval;

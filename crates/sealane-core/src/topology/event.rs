@@ -114,7 +114,7 @@ pub enum Event {
         stands: EndpointId,
     },
     /// The endpoint's search path differs from the primary's, so names without a schema may mean
-    /// other tables there. Sent once.
+    /// other tables there. Sent once for each difference.
     SearchPathDiffers {
         /// The endpoint.
         endpoint: EndpointId,

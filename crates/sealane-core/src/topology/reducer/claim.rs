@@ -11,13 +11,13 @@
 //!   the primary answers, it keeps its place, and the claim is not believed until the server is
 //!   seen in another role, or in another run while the primary no longer answers. If the primary
 //!   does not answer, or if a replica follows the claim's timeline, the claim counts.
-//! - On MySQL and MariaDB, a claim without a primary counts if the server is the last primary, in
-//!   the run in which it was sampled; if its data is proved to continue the last primary's; or if
-//!   the last primary was seen to step down for it.
+//! - On MySQL and MariaDB, a claim without a primary counts if its endpoint was the last primary, or
+//!   leads to the run that was sampled last; if its data is proved to continue the last primary's;
+//!   or if the last primary was seen to step down for it, also if it was made anew since.
 //!
-//! If a server's address changes, what is held against the server follows it to the new address (on
-//! engines whose servers identify themselves and whose histories have no numbers). An address that
-//! now leads to another server is treated as if it claimed for the first time.
+//! A claim belongs to a server. Where servers identify themselves (MySQL, MariaDB), the claim
+//! follows its server to a new address: what is held against the server always, and that it was
+//! believed only in the same run. An address that leads to another server claims for the first time.
 //!
 //! Rejected: always believing the newer timeline (the backup would take the writes). Rejected:
 //! believing a claim only if it holds everything that the primary has. A failover loses the tail of
