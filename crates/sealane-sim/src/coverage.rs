@@ -32,8 +32,6 @@ pub const WANTED: &[&str] = &[
     "event: Restarted",
     "refusal: BehindSession",
     "refusal: Down",
-    "refusal: OldTimeline",
-    "refusal: SameServer",
     "refusal: StalePrimary",
     "refusal: TooStale",
 ];
