@@ -183,12 +183,13 @@ impl RoutedConnection {
     }
 
     /// How far this session has got. Compare two values to find out whether a new
-    /// [`token`](Self::token) is needed.
+    /// [`token`](Self::token) is needed. Of the shared handle, this counts only what was written
+    /// through it.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let here = self.here();
         let topology = here.cluster().store().topology();
-        Progress(here.session_now().view_of(&TableSet::WHOLE, 0).export(&topology))
+        Progress(here.session_now().view().export(&topology))
     }
 
     /// Enables a warning, logged once, about a read through the shared handle that follows a fresh
