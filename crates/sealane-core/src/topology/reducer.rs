@@ -58,7 +58,7 @@ pub struct TopologyReducer {
     runs: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
-    /// Disbelieved claims of servers whose former addresses lead elsewhere by now.
+    /// Claims of servers whose former addresses lead elsewhere by now.
     departed: Vec<Claim>,
     /// One entry for each endpoint of the topology, in the topology's order.
     watched: Vec<Watched>,

@@ -29,8 +29,7 @@ use crate::{
     Report, Role,
 };
 
-/// How many refused or replaced claims are remembered of servers whose former addresses lead
-/// elsewhere by now.
+/// How many claims are remembered of servers whose former addresses lead elsewhere by now.
 const DEPARTED_KEPT: usize = 16;
 
 /// An endpoint's claim to be the primary.
@@ -81,6 +80,10 @@ impl Claim {
 
     fn is_denied(&self) -> bool {
         matches!(self.belief, Belief::Refused | Belief::Replaced)
+    }
+
+    fn is_by_server_of(&self, other: &Claim) -> bool {
+        other.by.as_ref().is_some_and(|server| self.is_by(server))
     }
 
     fn is_by(&self, server: &Ancestry) -> bool {
@@ -155,8 +158,8 @@ impl TopologyReducer {
     }
 
     /// Moves what is known of the claim of the server behind `id` to `id`. If the server says that it
-    /// is not a primary, nothing is held against it any more. A claim that was believed is taken up
-    /// again only in the same run, and while there is no primary.
+    /// is not a primary, nothing is held against this run of it any more. A claim that was believed
+    /// is taken up again only of the run that was sampled last, and while there is no primary.
     fn follow_server(&mut self, id: EndpointId, report: &Report) {
         let (Some(server), Some(index)) = (&report.ancestry, self.topology.index(id)) else {
             return;
@@ -165,21 +168,41 @@ impl TopologyReducer {
         let is_other =
             |claim: &mut Claim| !Ancestry::is_of_one_server(claim.by.as_ref(), Some(server));
         if let Some(gone) = self.watched[index].claim.take_if(is_other) {
+            self.departed.retain(|claim| !gone.is_by_server_of(claim));
             self.departed.truncate(DEPARTED_KEPT - 1);
             self.departed.insert(0, gone);
         }
         if report.role != Role::Primary {
             self.departed.retain(|claim| !claim.is_by(server));
+            // A copy of the server may have its name. It runs by itself.
+            let is_over = |claim: &mut Claim| {
+                claim.is_denied() && claim.is_by(server) && claim.run == report.incarnation
+            };
             for watched in &mut self.watched {
-                watched.claim.take_if(|claim| claim.is_denied() && claim.is_by(server));
+                watched.claim.take_if(is_over);
             }
         } else if self.watched[index].claim.is_none() {
-            let claims = self.watched.iter().filter_map(|watched| watched.claim.as_ref());
-            let mut claims = claims.chain(&self.departed).filter(|claim| claim.is_by(server));
-            let goes_on = |claim: &Claim| claim.run == report.incarnation && !self.has_primary();
-            let known = claims.find(|claim| claim.is_denied() || goes_on(claim)).cloned();
-            self.watched[index].claim = known;
+            self.watched[index].claim = self.claim_to_move(server, report);
+            self.departed.retain(|claim| !claim.is_by(server));
         }
+    }
+
+    /// What is known of the claim of `server`, which answers at an address without a claim.
+    fn claim_to_move(&self, server: &Ancestry, report: &Report) -> Option<Claim> {
+        let goes_on = |claim: &Claim| {
+            claim.run == report.incarnation
+                && self.sampled_run.as_ref() == Some(&claim.run)
+                && !self.has_primary()
+        };
+        let states = self.topology.endpoints.iter().zip(&self.watched);
+        // Where a copy of the server answers, what is known is known of the copy.
+        let elsewhere = states.filter_map(|(state, watched)| {
+            let is_copy = state.health == Health::Up
+                && state.incarnation.as_ref() != Some(&report.incarnation);
+            watched.claim.as_ref().filter(|_| !is_copy)
+        });
+        let mut claims = elsewhere.chain(&self.departed).filter(|claim| claim.is_by(server));
+        claims.find(|claim| claim.is_denied() || goes_on(claim)).cloned()
     }
 
     /// Whether there is a primary that answers.
@@ -199,18 +222,18 @@ impl TopologyReducer {
             (!is_denied).then_some(is)
         });
         let newest = self.newest_timeline;
-        let sampled = self.history.newest().map_or(0, |sample| sample.position.timeline());
-        let may_follow: Vec<bool> =
-            self.topology.iter().map(|(id, _)| self.may_follow(id)).collect();
-        let states = self.topology.endpoints.iter().zip(&mut self.watched).zip(may_follow);
-        for ((state, watched), may_follow) in states {
+        let weights: Vec<_> = self
+            .topology
+            .iter()
+            .map(|(id, _)| (self.may_follow(id), self.is_followed(id)))
+            .collect();
+        let states = self.topology.endpoints.iter().zip(&mut self.watched).zip(weights);
+        for ((state, watched), (may_follow, is_followed)) in states {
             let timeline = watched.timeline;
             let Some(claim) = watched.claim.as_mut() else { continue };
             if state.health != Health::Up || !state.is_ours() {
                 continue;
             }
-            // Timelines of claims that are not believed do not count, so a replica is on it.
-            let is_followed = timeline > sampled && timeline == newest;
             claim.belief = match (claim.belief, in_charge) {
                 (Belief::Refused, _) if is_followed => Belief::Believed,
                 (Belief::Open, Some((id, ..))) if id == state.id => Belief::Believed,
@@ -241,28 +264,51 @@ impl TopologyReducer {
             || self.has_taken_over(id)
     }
 
-    /// Whether the last primary has stepped down for `id`, which was not seen as a replica: a
-    /// switchover while `id` was out of reach. All of this must be seen after the claim:
-    ///
-    /// - The last primary replicates, and has received something that `id` wrote. In the run in which
-    ///   it was the primary, it is enough that both have the same. After a restart, that may mean
-    ///   only that the last primary is read-only for a moment.
-    /// - `id` has everything that was sampled of the last primary, or that lacks it now itself.
-    /// - Every other endpoint answers and is a replica, so none of them can be the true successor.
-    pub(super) fn has_taken_over(&self, id: EndpointId) -> bool {
+    /// Whether the last primary, where histories are numbered, was seen on the newer timeline of
+    /// `id`'s claim, as a replica, and all others are replicas, too. A replica on that timeline is not
+    /// enough: a backup that was restored may have the number that the next promotion takes.
+    fn is_followed(&self, id: EndpointId) -> bool {
+        let timeline = |id: EndpointId| self.watched(id).map_or(0, |it| it.timeline);
+        let newest = self.history.newest().map_or(0, |sample| sample.position.timeline());
+        timeline(id) > newest
+            && newest > 0
+            && self.sampled_of.is_some_and(|last| timeline(last) == timeline(id))
+            && self.others_are_replicas(id)
+    }
+
+    /// Whether every endpoint but `id` answers and is a replica, and was asked after `id`'s claim.
+    fn others_are_replicas(&self, id: EndpointId) -> bool {
         let Some(claim) = self.watched(id).and_then(|it| it.claim.as_ref()) else {
             return false;
         };
-        let is_replica_since = |(other, state): (EndpointId, &EndpointState)| {
+        self.topology.iter().filter(|(other, _)| *other != id).all(|(other, state)| {
             let asked_at = self.watched(other).and_then(|it| it.answered_at);
             state.health == Health::Up
                 && state.role == Role::Replica
                 && asked_at.is_some_and(|at| at >= claim.since)
-        };
+        })
+    }
+
+    /// Whether the last primary has stepped down for `id`, which was not seen as a replica: a
+    /// switchover while `id` was out of reach.
+    ///
+    /// - The last primary replicates, and has received something that `id` wrote. In the run in which
+    ///   it was the primary, it is enough that both have the same. After a restart, that may mean
+    ///   only that the last primary is read-only for a moment.
+    /// - The last primary's address still leads to it, or to data made anew: not to a server that was
+    ///   seen at another address.
+    /// - `id` has everything that was sampled of the last primary, or that lacks it now itself.
+    /// - Every other endpoint answers and is a replica, so none of them can be the true successor.
+    pub(super) fn has_taken_over(&self, id: EndpointId) -> bool {
         let last = self.sampled_of.and_then(|last| self.topology.get(last));
-        let is_same_run = last.is_some_and(|last| last.incarnation == self.sampled_run);
-        last.is_some_and(|last| last.replication == Replication::Running)
-            && self.topology.iter().filter(|(other, _)| *other != id).all(is_replica_since)
+        let Some(last) = last.filter(|last| last.replication == Replication::Running) else {
+            return false;
+        };
+        let is_same_run = last.incarnation == self.sampled_run;
+        let mut others = self.topology.iter().filter(|(other, _)| *other != last.id);
+        let has_moved = others.any(|(_, other)| other.incarnation == last.incarnation);
+        (is_same_run || !has_moved)
+            && self.others_are_replicas(id)
             && self.is_followed_by_the_last(id, is_same_run)
     }
 

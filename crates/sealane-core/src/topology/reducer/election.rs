@@ -108,8 +108,8 @@ impl TopologyReducer {
         let newest = claims.iter().copied().max_by_key(|id| promotion(*id))?;
         let others = |winner: EndpointId| claims.iter().copied().filter(move |id| *id != winner);
         let answers = |id: EndpointId| state(id).is_some_and(EndpointState::may_answer);
-        // Promotions are numbered, so two claims have the same number only if neither promotion was
-        // seen.
+        // Promotions are numbered: two claims have the same number only if neither promotion was seen,
+        // or if both addresses were last seen to lead to one server.
         if promotion(newest) > 0 && !others(newest).any(answers) {
             return Some(newest);
         }

@@ -224,7 +224,10 @@ impl TopologyReducer {
         }) {
             let is_other =
                 before.is_some_and(|before| !self.is_one_server(before, run.as_ref(), id));
-            let shown = self.sampled_shown.as_ref().unwrap_or(&last.position);
+            // What a crash took away may have been shown since that sample.
+            let is_same_run = run.as_ref() == Some(&report.incarnation);
+            let shown = self.sampled_shown.as_ref().filter(|_| is_same_run);
+            let shown = shown.unwrap_or(&last.position);
             let went_back = observation.started >= last.at && !position.covers(shown);
             let is_led = run.is_some_and(|run| run != report.incarnation)
                 && self.leading(observation, report).next().is_some();
@@ -327,6 +330,10 @@ impl TopologyReducer {
                 continue;
             }
             course.judge(&epoch);
+            if watched.footing.is_some() {
+                // Subscribers have histories of their own.
+                course.doubted_since = None;
+            }
             state.doubted = course.is_doubted();
             if !course.is_known || watched.footing.is_some() {
                 continue;
