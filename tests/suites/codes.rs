@@ -13,8 +13,7 @@ mod log;
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
-use futures_util::future::try_join_all;
-use sea_orm::{ConnectOptions, ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::{Config, Consistency, RoutedConnection};
 use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
@@ -252,61 +251,6 @@ async fn values_that_do_not_fit_take_nobody_out_of_use() -> anyhow::Result<()> {
     }
     drop(cluster);
     Ok(())
-}
-
-/// How many connections the application and its probes have to `server`.
-async fn connections(server: &Server) -> anyhow::Result<i64> {
-    let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'sealane'";
-    server.query_scalar(sql).await
-}
-
-/// A server ends connections that nobody used for some time. MySQL says so in the next answer
-/// (4031), MariaDB just closes them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_were_idle_for_too_long_are_renewed_and_nobody_hears_of_it()
--> anyhow::Result<()> {
-    const READS: usize = 40;
-    let log = Log::of_this_process();
-    let cluster = fleet::moor().await?;
-    for replica in cluster.replicas() {
-        replica.sql("SET GLOBAL wait_timeout = 2").await?;
-    }
-    let options = |server: &Server| {
-        // Otherwise each connection is tried before it is used.
-        ConnectOptions::new(&server.url).test_before_acquire(false).to_owned()
-    };
-    let replicas = cluster.replicas().iter().map(options);
-    let db = sealane::connect(fleet::config_of(options(cluster.primary()), replicas)).await?;
-    serve(&db).await?;
-    let reader = eventual(&db);
-    let read =
-        || reader.query_one_raw(Statement::from_string(DbBackend::MySql, "SELECT SLEEP(0.1)"));
-    try_join_all((0..8).map(|_| read())).await?;
-    let mut in_use = Vec::new();
-    for replica in cluster.replicas() {
-        in_use.push(connections(replica).await?);
-    }
-    let mut events = db.events();
-    eventually(SOON, "the servers end idle connections", async || {
-        let mut ended = true;
-        for (replica, in_use) in cluster.replicas().iter().zip(&in_use) {
-            ended &= connections(replica).await? < *in_use;
-        }
-        Ok(ended)
-    })
-    .await?;
-    log.forget();
-    let sent = |db: &RoutedConnection| db.status().endpoints[0].reads;
-    let before = sent(&db);
-    for _ in 0..READS {
-        let read = Statement::from_string(DbBackend::MySql, "SELECT id FROM harbour");
-        ensure!(!reader.query_all_raw(read).await?.is_empty(), "nothing was read");
-    }
-    ensure!(sent(&db) == before, "the primary was asked");
-    if cluster.engine() == Engine::Mysql {
-        ensure!(!log.lines("4031").is_empty(), "no connection was ended by the server");
-    }
-    nobody_went(&mut events, &db).await
 }
 
 /// A replica that lags knows neither a table's privilege nor a column's.
