@@ -44,7 +44,7 @@
 //!
 //! # What a primary shows
 //! Sessions that have read on a replica may wait until the primary shows the same. MySQL shows what
-//! is in `gtid_executed`, and each probe tells it; what MariaDB shows, [`shown`] tells.
+//! is in `gtid_executed`, and each probe tells it; what MariaDB shows, `mysql/shown.rs` tells.
 //!
 //! # Groups
 //! Galera and Group Replication have positions of their own kind: a member may show a transaction
