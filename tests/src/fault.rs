@@ -353,6 +353,23 @@ impl Server {
         self.shell("kill -CONT -1 || true").await
     }
 
+    /// The server gets this many hundredths of one processor.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn limit_processor(&self, percent: u32) -> anyhow::Result<()> {
+        let quota = format!("--cpu-quota={}", percent * 1_000);
+        docker(&["update", "--cpu-period=100000", &quota, &self.container]).await.map(drop)
+    }
+
+    /// Undoes [`Server::limit_processor`].
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn free_processor(&self) -> anyhow::Result<()> {
+        docker(&["update", "--cpu-quota=-1", &self.container]).await.map(drop)
+    }
+
     /// Undoes [`Server::freeze`].
     ///
     /// # Errors

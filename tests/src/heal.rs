@@ -90,6 +90,7 @@ impl Server {
         if self.engine == Engine::Postgres {
             self.continue_queries().await?;
         }
+        self.free_processor().await?;
         if self.uses_small_disk().await {
             self.free_disk().await?;
         }

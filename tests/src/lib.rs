@@ -10,6 +10,7 @@
 pub mod ahead;
 mod cluster;
 mod connection;
+pub mod crew;
 mod docker;
 mod engine;
 mod fault;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +13,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Server;
+
+/// How traffic is forwarded.
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    passes: bool,
+    delay: Duration,
+}
 
 const BUFFER: usize = 16 * 1024;
 
@@ -26,7 +34,7 @@ pub struct Relay {
     target: Arc<Mutex<String>>,
     /// Old connections end when this changes; see [`Relay::cut`].
     cuts: watch::Sender<u64>,
-    passes: watch::Sender<bool>,
+    flow: watch::Sender<Flow>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -44,7 +52,7 @@ impl Relay {
             url,
             target: Arc::new(Mutex::new(server.published())),
             cuts: watch::Sender::new(0),
-            passes: watch::Sender::new(true),
+            flow: watch::Sender::new(Flow { passes: true, delay: Duration::ZERO }),
             listening: None,
         };
         relay.listen(listener);
@@ -90,23 +98,28 @@ impl Relay {
 
     /// Stops all traffic on old and new connections; new connections are still accepted.
     pub fn swallow(&self) {
-        self.passes.send_replace(false);
+        self.flow.send_modify(|flow| flow.passes = false);
     }
 
     /// Undoes [`Relay::swallow`]. Everything sent in the meantime arrives, as after a short loss of
     /// the network.
     pub fn pass(&self) {
-        self.passes.send_replace(true);
+        self.flow.send_modify(|flow| flow.passes = true);
+    }
+
+    /// From now on, everything takes this much longer, each way; zero undoes this.
+    pub fn delay(&self, delay: Duration) {
+        self.flow.send_modify(|flow| flow.delay = delay);
     }
 
     fn listen(&mut self, listener: TcpListener) {
         let (target, cuts) = (Arc::clone(&self.target), self.cuts.clone());
-        let passes = self.passes.clone();
+        let flow = self.flow.clone();
         self.listening = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 // These tasks are not children of this one: they go on after it ends.
-                tokio::spawn(pass_on(client, target, cuts.subscribe(), passes.subscribe()));
+                tokio::spawn(pass_on(client, target, cuts.subscribe(), flow.subscribe()));
             }
         }));
     }
@@ -127,17 +140,17 @@ async fn pass_on(
     client: TcpStream,
     target: String,
     mut cuts: watch::Receiver<u64>,
-    mut passes: watch::Receiver<bool>,
+    mut flow: watch::Receiver<Flow>,
 ) {
     let carried = async {
-        open(&mut passes).await;
+        let _ = open(&mut flow).await;
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (client, server) = (client.into_split(), server.into_split());
         let mut ways = JoinSet::new();
-        ways.spawn(carry(client.0, server.1, passes.clone()));
-        ways.spawn(carry(server.0, client.1, passes));
+        ways.spawn(carry(client.0, server.1, flow.clone()));
+        ways.spawn(carry(server.0, client.1, flow));
         // When one direction ends, the connection ends: the other direction would wait for nothing.
         ways.join_next().await;
         std::io::Result::Ok(())
@@ -149,25 +162,24 @@ async fn pass_on(
 }
 
 /// Forwards one direction of a connection until its source ends or its sink is gone.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passes: watch::Receiver<bool>) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<Flow>) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        open(&mut passes).await;
+        tokio::time::sleep(open(&mut flow).await).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }
 }
 
-async fn open(passes: &mut watch::Receiver<bool>) {
+/// Waits until traffic passes, and returns how long it takes.
+async fn open(flow: &mut watch::Receiver<Flow>) -> Duration {
     // An error means that the relay is gone, and then the connection is cut anyway.
-    let _ = passes.wait_for(|passes| *passes).await;
+    flow.wait_for(|flow| flow.passes).await.map_or(Duration::ZERO, |flow| flow.delay)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;
@@ -221,6 +233,17 @@ mod tests {
         assert!(TcpStream::connect(relay.address).await.is_ok());
         relay.pass();
         assert_eq!(client.read_u8().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_delay_is_added_each_way() {
+        let relay = Relay::to(&server(1).await).await.unwrap();
+        let mut client = TcpStream::connect(relay.address).await.unwrap();
+        let delay = Duration::from_millis(40);
+        relay.delay(delay);
+        let began = std::time::Instant::now();
+        assert_eq!(ask(&mut client).await, Some(1));
+        assert!(began.elapsed() >= delay * 2, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

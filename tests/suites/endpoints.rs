@@ -4,9 +4,6 @@
 //! ten times.
 
 #[allow(dead_code, reason = "the suite `moves` uses the rest")]
-#[path = "moves/crew.rs"]
-mod crew;
-
 use std::{
     sync::{
         Arc,
@@ -16,13 +13,14 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use crew::{Crew, missing};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, TransactionTrait};
 use sealane::{
     Condition, ConnectError, EndpointError, EndpointStatus, Event, Replica, RoutedConnection,
 };
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, Engine, Server, eventually,
+    BROKEN_PROMISE, Cluster, Engine, Server,
+    crew::{Crew, missing},
+    eventually,
     fleet::{self, boat},
     watch::monitors,
 };

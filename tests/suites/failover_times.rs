@@ -2,8 +2,6 @@
 //!
 //! Each kind of failover is run twice, or as often as `SEALANE_FAILOVER_RUNS` says.
 
-#[path = "moves/crew.rs"]
-mod crew;
 #[path = "moves/promotion.rs"]
 mod promotion;
 
@@ -13,9 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use crew::{Crew, missing};
 use promotion::{is_up, promote};
-use sealane_tests::{eventually, fleet};
+use sealane_tests::{
+    crew::{Crew, Done, missing},
+    eventually, fleet,
+};
 use tokio::time::sleep;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -146,11 +146,11 @@ async fn fail_over(figures: &mut Figures) -> anyhow::Result<()> {
     usual.sort();
     figures.usual = figures.usual.max(usual.get(usual.len() / 2).copied().unwrap_or_default());
     figures.waited += done.iter().filter(|done| done.spans(promotion.began)).count();
-    let after = |done: &&crew::Done| done.failure.is_none() && done.ended > promotion.known;
+    let after = |done: &&Done| done.failure.is_none() && done.ended > promotion.known;
     let after: Vec<_> = done.iter().filter(after).collect();
     let names: Vec<&str> = after.iter().map(|done| done.name.as_str()).collect();
     figures.from_old += missing(cluster.server("replica-1"), &names).await?;
-    let since = |done: &&crew::Done| done.ended.saturating_duration_since(promotion.ended);
+    let since = |done: &&Done| done.ended.saturating_duration_since(promotion.ended);
     // Without any it took longer than all that was waited for.
     figures.first.push(after.iter().map(since).min().unwrap_or(LIMIT));
     Ok(())

@@ -5,8 +5,6 @@
 mod address;
 #[path = "moves/blackout.rs"]
 mod blackout;
-#[path = "moves/crew.rs"]
-mod crew;
 #[path = "moves/failure.rs"]
 mod failure;
 #[path = "moves/fault.rs"]

@@ -86,6 +86,12 @@ pub enum AttemptOutcome {
     Refused,
     /// The endpoint failed.
     Failed,
+    /// The attempt took much longer than its statement usually does, and was abandoned, although
+    /// the endpoint answered a probe meanwhile.
+    Overdue,
+    /// The attempt took longer than its statement usually does, and the endpoint did not answer a
+    /// probe either.
+    Silent,
     /// The outcome is unknown: the caller gave up, or the endpoint is no longer the one that was
     /// planned.
     Abandoned,

@@ -15,9 +15,12 @@
 //! ```
 
 mod balance;
+mod budget;
 mod consistency;
+mod ejection;
 mod fence;
 mod moment;
+mod pace;
 mod plan;
 mod position;
 mod printable;
@@ -28,12 +31,15 @@ mod statement;
 mod topology;
 
 pub use balance::{AttemptOutcome, Balancer, Candidates, InFlight, Loads, RoundRobin, TwoChoices};
+pub use budget::RetryBudget;
 pub use consistency::{
     Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,
     Verdict, WhenAhead,
 };
+pub use ejection::{EjectionChange, EjectionPolicy, Ejections};
 pub use fence::{WriteClock, WriteStamp};
 pub use moment::Moment;
+pub use pace::Pace;
 pub use plan::Plan;
 pub use position::{
     Ancestry, Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError,

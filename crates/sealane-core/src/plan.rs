@@ -14,6 +14,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     replicas: EndpointSet,
+    /// Replicas that are good enough, but ejected.
+    ejected: EndpointSet,
     primary: Option<EndpointId>,
     awaited: Option<WriteStamp>,
     unproved: bool,
@@ -26,6 +28,7 @@ impl Plan {
     pub fn new(topology: &Topology, request: &ReadRequest) -> Plan {
         let mut plan = Plan {
             replicas: EndpointSet::EMPTY,
+            ejected: EndpointSet::EMPTY,
             primary: topology.open_primary(),
             awaited: None,
             unproved: false,
@@ -51,11 +54,27 @@ impl Plan {
         if plan.replicas.is_empty() && request.consistency == Consistency::Eventual {
             plan.replicas = floor(topology, request);
         }
+        plan.ejected = plan.replicas.and(request.ejected);
+        plan.replicas = plan.replicas.without(request.ejected);
         plan
     }
 
     /// The verdict on one endpoint, for explanations, by the same rules as in [`Plan::new`].
+    ///
+    /// # Errors
+    /// Why the endpoint may not serve the statement.
     pub fn judge(topology: &Topology, id: EndpointId, request: &ReadRequest) -> Verdict {
+        Plan::suits(topology, id, request)?;
+        let is_ejected = request.ejected.contains(id) && topology.primary() != Some(id);
+        if is_ejected { Err(Refusal::Ejected) } else { Ok(()) }
+    }
+
+    /// Like [`judge`](Self::judge), for an endpoint that the plan has chosen: it may be ejected,
+    /// because nothing else was left.
+    ///
+    /// # Errors
+    /// Why the endpoint may not serve the statement any more.
+    pub fn suits(topology: &Topology, id: EndpointId, request: &ReadRequest) -> Verdict {
         if topology.primary() == Some(id) {
             let is_open = topology.open_primary() == Some(id);
             return if is_open { Ok(()) } else { Err(Refusal::Draining) };
@@ -67,7 +86,7 @@ impl Plan {
             Some(state) => match judge_replica(topology, state, request) {
                 // Such a replica is used only if there is no better one.
                 Err(Refusal::Lagging | Refusal::OldTimeline)
-                    if Plan::new(topology, request).replicas.contains(id) =>
+                    if Plan::new(topology, request).all_replicas().contains(id) =>
                 {
                     Ok(())
                 }
@@ -78,7 +97,7 @@ impl Plan {
     }
 
     /// The next endpoint to try, and the role in which to use it: first the replicas in the
-    /// balancer's order, then the primary. Each endpoint is returned once. `all` holds the
+    /// balancer's order, then the primary, then the ejected replicas. Each endpoint is returned once. `all` holds the
     /// endpoints with their current load; the balancer chooses among those of them that are in the
     /// plan. An endpoint added after the plan was made may be among them, at the place of a removed
     /// one. So the caller [judges](Self::judge) the returned endpoint on the topology of `all`.
@@ -91,7 +110,13 @@ impl Plan {
         // Some endpoints may have been removed.
         self.replicas = self.replicas.and(all.set());
         if self.replicas.is_empty() {
-            return self.primary.take().map(|id| (id, Role::Primary));
+            if let Some(id) = self.primary.take() {
+                return Some((id, Role::Primary));
+            }
+            self.replicas = std::mem::take(&mut self.ejected).and(all.set());
+            if self.replicas.is_empty() {
+                return None;
+            }
         }
         let picked = balancer
             .pick(&all.with(self.replicas), random)
@@ -111,6 +136,7 @@ impl Plan {
     /// Leaves only the primary, for a statement that a replica refused.
     pub fn only_primary(&mut self) {
         self.replicas = EndpointSet::EMPTY;
+        self.ejected = EndpointSet::EMPTY;
     }
 
     /// Leaves only replicas, for a read that must not burden the primary.
@@ -121,13 +147,17 @@ impl Plan {
     /// Whether replicas were refused only for being too far behind.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.replicas.is_empty() && (self.awaited.is_some() || self.too_stale)
+        self.all_replicas().is_empty() && (self.awaited.is_some() || self.too_stale)
     }
 
-    /// The replicas that have not been tried yet.
+    /// The replicas that have not been tried yet, without those that are ejected.
     #[must_use]
     pub fn replicas(&self) -> EndpointSet {
         self.replicas
+    }
+
+    fn all_replicas(&self) -> EndpointSet {
+        self.replicas.or(self.ejected)
     }
 
     /// The primary, if it may be tried and has not been tried yet.
@@ -136,10 +166,21 @@ impl Plan {
         self.primary
     }
 
+    /// Whether a read that runs on the primary only does so because replicas cannot serve it. Reads
+    /// that ask for the primary do not fall back to it, nor do those of a session whose writes are
+    /// not replayed yet.
+    #[must_use]
+    pub fn falls_back(&self, request: &ReadRequest) -> bool {
+        request.access == Access::Read
+            && request.consistency != Consistency::Strong
+            && !request.among.is_empty()
+            && self.awaited.is_none()
+    }
+
     /// Whether another endpoint is left to try.
     #[must_use]
     pub fn has_next(&self) -> bool {
-        !self.replicas.is_empty() || self.primary.is_some()
+        !self.all_replicas().is_empty() || self.primary.is_some()
     }
 
     /// Whether only a bound on staleness keeps the read from every replica. Newer probes may prove
@@ -147,14 +188,14 @@ impl Plan {
     #[must_use]
     pub fn awaits_freshness(&self, request: &ReadRequest) -> bool {
         let bounded = matches!(request.consistency, Consistency::BoundedStaleness(_));
-        (bounded || request.policy.is_some()) && self.replicas.is_empty() && self.too_stale
+        (bounded || request.policy.is_some()) && self.all_replicas().is_empty() && self.too_stale
     }
 
     /// Whether a replica has everything that the session wrote, and only the proof is missing that
     /// it also has what the session has seen elsewhere. That proof comes with the next probes.
     #[must_use]
     pub fn awaits_proof_only(&self) -> bool {
-        self.replicas.is_empty() && self.unproved
+        self.all_replicas().is_empty() && self.unproved
     }
 
     /// The stamp that a refused replica lacked, if there was one. The monitor should then probe

@@ -309,6 +309,13 @@ impl TopologyStore {
         }
     }
 
+    /// Reports a change that the statements themselves have shown, not a probe.
+    pub fn announce(&self, event: Event) {
+        log(&event, &self.topology());
+        // An error only means that there is no listener.
+        let _ = self.events.send(event);
+    }
+
     /// Waits until `holds` is true for a snapshot. Cancel safe; the caller limits the time.
     pub async fn until(&self, mut holds: impl FnMut(&Topology) -> bool) {
         loop {

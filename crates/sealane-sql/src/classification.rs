@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealane_core::{Intent, TableSet};
+use sealane_core::{Intent, Pace, TableSet};
 use serde::Serialize;
 
 use crate::annotation::Annotation;
@@ -33,6 +33,9 @@ pub struct Classification {
     pub cost: Cost,
     /// The group of replicas that the statement's leading hint asks for.
     pub group: Option<Box<str>>,
+    /// How long the statement usually takes, learned while this classification is cached.
+    #[serde(skip)]
+    pub pace: Pace,
 }
 
 impl Classification {
@@ -45,6 +48,7 @@ impl Classification {
             table_set: TableSet::WHOLE,
             cost: Cost::default(),
             group: None,
+            pace: Pace::default(),
         }
     }
 

@@ -141,7 +141,8 @@ impl Caller {
     /// there is only one endpoint.
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
-        found.intent.is_read().then(|| self.route_of(&found))
+        let is_read = found.intent.is_read();
+        is_read.then(|| ReadRoute { statement: Some(Arc::clone(&found)), ..self.route_of(&found) })
     }
 
     /// Where a proved read may run besides the primary.
@@ -180,8 +181,9 @@ impl Caller {
 
     /// What a read of this handle requires of an endpoint now.
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
-        let max_lag = self.cluster.reading.max_lag;
-        ReadRequest::new(Access::Read, read.route.consistency, self.cluster.store().now())
+        let (max_lag, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
+        ReadRequest::new(Access::Read, read.route.consistency, now)
+            .avoiding(self.cluster.ejections.at(now))
             .with_session(
                 self.session_now().view_of(&read.tables, self.cluster.catalog_generation()),
             )

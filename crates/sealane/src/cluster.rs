@@ -17,8 +17,9 @@ use std::{
 
 use sea_orm::DatabaseConnection;
 use sealane_core::{
-    Balancer, ByGroup, Consistency, Endpoint, EndpointId, EndpointSet, Engine, FallbackPolicy,
-    Horizon, Loads, Routable, Route, RoutingPolicy, TableSet, Topology, TwoChoices,
+    Balancer, ByGroup, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet,
+    Engine, FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, TableSet,
+    Topology, TwoChoices,
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
@@ -29,6 +30,7 @@ use sealane_sql::{
 use crate::Config;
 use crate::{
     config::Reading,
+    execute::FallbackLimit,
     pool::{EndpointPools, Pools},
     signer::Signer,
 };
@@ -49,6 +51,9 @@ pub(crate) struct Cluster {
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
+    pub(crate) ejections: Ejections,
+    pub(crate) retries: RetryBudget,
+    pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
     /// `None` if there is no catalog to query.
@@ -72,7 +77,7 @@ pub(crate) struct Cluster {
 }
 
 /// Where a proved read may run besides the primary, and what it reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ReadRoute {
     pub(crate) route: Route,
     pub(crate) tables: TableSet,
@@ -80,6 +85,8 @@ pub(crate) struct ReadRoute {
     pub(crate) horizon: Horizon,
     /// Whether no replica may serve the read, whatever the handle asks for.
     pub(crate) stays_on_primary: bool,
+    /// What is known about the statement; `None` for anything but a single statement.
+    pub(crate) statement: Option<Arc<Classification>>,
 }
 
 impl ReadRoute {
@@ -116,6 +123,9 @@ impl Cluster {
             membership: tokio::sync::Mutex::default(),
             loads: Arc::default(),
             balancer: Arc::new(TwoChoices),
+            ejections: Ejections::new(EjectionPolicy::default()),
+            retries: RetryBudget::default(),
+            fallback_limit: FallbackLimit::none(),
             classifier: None,
             catalog: None,
             #[cfg(feature = "sqlite")]
@@ -138,6 +148,8 @@ impl Cluster {
         Cluster {
             balancer: Arc::clone(&config.balancer),
             routing: Arc::clone(&config.routing),
+            ejections: Ejections::new(config.ejection),
+            fallback_limit: FallbackLimit::of(config),
             primary_wait: config.primary_wait,
             quick: config.schedule.quick,
             patience: config.schedule.timeout_with_connect(),
@@ -161,7 +173,7 @@ impl Cluster {
         if !may_leave || self.reads_with_writer() {
             let route = Route::new(EndpointSet::EMPTY, read.consistency, read.fallback);
             let horizon = Horizon::NEVER;
-            return ReadRoute { route, tables, horizon, stays_on_primary: true };
+            return ReadRoute { route, tables, horizon, stays_on_primary: true, statement: None };
         }
         let topology = self.store().topology();
         let mut route = self.routing.route(&read, &topology);
@@ -177,7 +189,8 @@ impl Cluster {
                 .fold(EndpointSet::EMPTY, EndpointSet::or);
             route.among = route.among.without(subscribers.without(asked));
         }
-        ReadRoute { route, tables, horizon: topology.horizon(), stays_on_primary: false }
+        let horizon = topology.horizon();
+        ReadRoute { route, tables, horizon, stays_on_primary: false, statement: None }
     }
 
     /// Whether the statement is a proved read.

@@ -9,8 +9,8 @@ use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Balancer, ByGroup, Consistency, FallbackPolicy, HealthPolicy, RoutingPolicy, TwoChoices,
-    WhenAhead, WriteTracking,
+    Balancer, ByGroup, Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, RoutingPolicy,
+    TwoChoices, WhenAhead, WriteTracking,
 };
 use sealane_monitor::ProbeSchedule;
 
@@ -42,6 +42,9 @@ pub struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
+    /// `None`: a share of the primary's connections.
+    pub(crate) fallback_limit: Option<usize>,
+    pub(crate) ejection: EjectionPolicy,
     /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
     pub(crate) may_change_journal: bool,
@@ -83,6 +86,8 @@ impl Config {
             // Enough for a restart, a switchover or the end of a promotion. A promotion by hand or
             // by Patroni takes longer.
             primary_wait: Duration::from_secs(5),
+            fallback_limit: None,
+            ejection: EjectionPolicy::default(),
             // Without WAL mode, readers and the writer would wait for each other.
             may_change_journal: true,
             health: HealthPolicy::default(),
@@ -308,6 +313,23 @@ impl Config {
     pub fn primary_wait(mut self, wait: Duration) -> Self {
         self.primary_wait = wait;
         self
+    }
+
+    /// How many reads may run on the primary at a time because no replica serves them: all are down
+    /// or too far behind. Further ones wait for as long as [`primary_wait`](Self::primary_wait), and
+    /// then fail with [`Error::Shed`](crate::Error::Shed). This keeps an outage of replicas from
+    /// becoming one of the primary. Reads that ask for the primary, and those of a session whose
+    /// writes are not replayed yet, do not count. Default: half of the primary's connections.
+    #[must_use]
+    pub fn fallback_limit(mut self, reads: usize) -> Self {
+        self.fallback_limit = Some(reads);
+        self
+    }
+
+    /// When a replica that answers probes gets no reads, because reads there fail or do not end.
+    #[must_use]
+    pub fn ejection(self, ejection: EjectionPolicy) -> Self {
+        Config { ejection, ..self }
     }
 
     /// When an endpoint goes down, comes back, and counts as lagging.

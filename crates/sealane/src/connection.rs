@@ -217,7 +217,7 @@ impl RoutedConnection {
             // A single server, which may be SeaORM's mock.
             return Ok(self.primary().clone());
         }
-        let mut read = ReadExecution::plan(&here, &here.route_of_transaction()).await?;
+        let mut read = ReadExecution::plan(&here, here.route_of_transaction()).await?;
         loop {
             let (attempt, connection) = read.open(&TakePool, READ_ONLY).await?;
             if read.served(&attempt) {

@@ -41,6 +41,18 @@ pub enum Error {
          RoutedConnection::explain)"
     )]
     NoReplica,
+    /// No replica serves this read, and as many such reads run on the primary as
+    /// [`fallback_limit`](crate::Config::fallback_limit) allows. Nothing was executed.
+    #[error(
+        "no replica serves this read, and {limit} such reads run on the primary already; waited \
+         {waited:?} for one of them to end"
+    )]
+    Shed {
+        /// How many may run there.
+        limit: usize,
+        /// How long the read waited.
+        waited: Duration,
+    },
     /// A write was sent, and either its answer was lost, or another server had become the primary
     /// before the answer came. The write may have been executed or not, or it may be lost with the
     /// replaced server. It was not tried again.

@@ -36,7 +36,9 @@
 pub(crate) mod ahead;
 mod attempt;
 pub(crate) mod failover;
+mod fallback;
 mod opening;
+mod overdue;
 mod primary;
 mod read;
 pub(crate) mod turn;
@@ -46,6 +48,7 @@ use sea_orm::{DbErr, Statement};
 use sealane_monitor::Stage;
 
 pub(crate) use attempt::{Attempt, Ended};
+pub(crate) use fallback::FallbackLimit;
 pub(crate) use opening::{Begin, TakeLine, TakePool};
 pub(crate) use primary::PrimaryWait;
 pub(crate) use read::{Next, ReadExecution};
@@ -62,7 +65,7 @@ impl Caller {
     /// Runs one autocommit statement where it belongs.
     pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
         match self.route(&statement.sql) {
-            Some(route) => self.run_read::<V>(&route, statement).await,
+            Some(route) => self.run_read::<V>(route, statement).await,
             None => self.run_write::<V>(statement).await,
         }
     }
@@ -115,14 +118,19 @@ impl Caller {
 
     async fn run_read<V: Verb>(
         &self,
-        route: &ReadRoute,
+        route: ReadRoute,
         statement: &Statement,
     ) -> Result<V::Output, DbErr> {
         let mut read = ReadExecution::plan(self, route).await?;
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
-            match attempt.race(Stage::Sent, V::send(&mut line, statement)).await {
-                Ok(value) if read.served(&attempt) => return Ok(value),
+            let sent = self.cluster().store().now();
+            let running = attempt.race(Stage::Sent, V::send(&mut line, statement));
+            match read.watched(&attempt, Stage::Sent, running).await {
+                Ok(value) if read.served(&attempt) => {
+                    read.note_pace(sent);
+                    return Ok(value);
+                }
                 Ok(_) => {}
                 Err(ended) => match read.ended(&attempt, ended).await {
                     Next::GiveUp(error) => return Err(error),

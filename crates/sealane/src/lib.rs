@@ -87,11 +87,11 @@ pub use observe::{CatalogState, Choice, EndpointStatus, Events, Explanation, Lag
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
     Access, AttemptOutcome, Balancer, ByGroup, Candidate, Candidates, Condition, Consistency,
-    ConsistencyPolicy, Cost, CostClass, Database, Distance, Endpoint, EndpointId, EndpointSet,
-    EndpointState, Event, Failure, FallbackPolicy, Health, HealthPolicy, Horizon, Incarnation,
-    Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal, Replication, Role,
-    RoundRobin, Routable, Route, RoutingPolicy, Server, ServerInfo, SessionView, TableName, Tables,
-    Topology, TwoChoices, Verdict, WhenAhead, WriteStamp, WriteTracking,
+    ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
+    EndpointSet, EndpointState, Event, Failure, FallbackPolicy, Health, HealthPolicy, Horizon,
+    Incarnation, Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal,
+    Replication, Role, RoundRobin, Routable, Route, RoutingPolicy, Server, ServerInfo, SessionView,
+    TableName, Tables, Topology, TwoChoices, Verdict, WhenAhead, WriteStamp, WriteTracking,
 };
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};

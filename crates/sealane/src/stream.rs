@@ -88,7 +88,7 @@ pub(crate) async fn open(
 
 async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
     match caller.route(&statement.sql) {
-        Some(route) => open_read(ReadExecution::plan(&caller, &route).await?, statement).await,
+        Some(route) => open_read(ReadExecution::plan(&caller, route).await?, statement).await,
         None => open_write(caller, statement).await,
     }
 }

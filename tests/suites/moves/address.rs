@@ -12,12 +12,14 @@ use anyhow::ensure;
 use sea_orm::{DbErr, entity::prelude::*};
 use sealane::RoutedConnection;
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, Engine, Relay, eventually,
+    BROKEN_PROMISE, Cluster, Engine, Relay,
+    crew::Crew,
+    eventually,
     fleet::{self, boat},
     watch::monitors,
 };
 
-use crate::{crew::Crew, promotion::is_up};
+use crate::promotion::is_up;
 
 const SOON: Duration = Duration::from_secs(20);
 /// So many of the reads that replicas served must have been of the reader's own write.

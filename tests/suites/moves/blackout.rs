@@ -6,12 +6,14 @@ use anyhow::{Context, ensure};
 use sea_orm::entity::prelude::*;
 use sealane::RoutedConnection;
 use sealane_tests::{
-    Cluster, eventually,
+    Cluster,
+    crew::Crew,
+    eventually,
     fleet::{self, harbour},
 };
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{crew::Crew, promotion::is_up, reads::direct};
+use crate::{promotion::is_up, reads::direct};
 
 const SOON: Duration = Duration::from_secs(20);
 /// What was lost is sent again after 0.2 s, 0.6 s, 1.4 s, 3 s, 6.2 s and 12.6 s: old connections

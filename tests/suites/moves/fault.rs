@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, entity::prelude::*};
 use sealane::{Event, RoutedConnection};
-use sealane_tests::fleet::{self, harbour};
+use sealane_tests::{
+    crew::Crew,
+    fleet::{self, harbour},
+};
 use tokio::time::timeout;
-
-use crate::crew::Crew;
 
 const SOON: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 20;

@@ -6,14 +6,13 @@ use anyhow::{Context, ensure};
 use sea_orm::entity::prelude::*;
 use sealane::Config;
 use sealane_tests::{
-    Cluster, eventually,
+    Cluster,
+    crew::Crew,
+    eventually,
     fleet::{self, boat},
 };
 
-use crate::{
-    crew::Crew,
-    promotion::{is_up, promote},
-};
+use crate::promotion::{is_up, promote};
 
 const SOON: Duration = Duration::from_secs(20);
 const READERS: usize = 8;

@@ -6,13 +6,14 @@ use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use sea_orm::{DbErr, Statement, StreamTrait, TransactionTrait, entity::prelude::*};
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, Server, eventually,
+    BROKEN_PROMISE, Cluster, Server,
+    crew::{Crew, Done, missing},
+    eventually,
     fleet::{self, boat},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    crew::{Crew, Done, missing},
     failure::{is_no_primary, is_outcome_unknown, is_transaction_lost},
     promotion::{Promotion, is_up, promote},
     reads::direct,

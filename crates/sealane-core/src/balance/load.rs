@@ -114,7 +114,7 @@ impl Loads {
                     load.failures.store(0, Ordering::Relaxed);
                 }
             }
-            AttemptOutcome::Failed => {
+            AttemptOutcome::Failed | AttemptOutcome::Overdue | AttemptOutcome::Silent => {
                 load.failures.fetch_add(1, Ordering::Relaxed);
             }
             AttemptOutcome::Refused | AttemptOutcome::Abandoned => {}

@@ -24,6 +24,9 @@ pub enum Refusal {
     Down,
     /// The endpoint answers again but is not trusted yet.
     Probation,
+    /// The endpoint answers probes, but reads that were sent to it failed or did not end in time.
+    /// It serves if no other endpoint does.
+    Ejected,
     /// The endpoint is being drained.
     Draining,
     /// The endpoint holds another system's data.
@@ -71,6 +74,9 @@ impl fmt::Display for Refusal {
             Refusal::NotObserved => f.write_str("has not been observed yet"),
             Refusal::Down => f.write_str("is down"),
             Refusal::Probation => f.write_str("answers again, on probation"),
+            Refusal::Ejected => {
+                f.write_str("is ejected: reads that were sent to it did not succeed")
+            }
             Refusal::Draining => f.write_str("is being drained"),
             Refusal::Foreign => f.write_str("holds another system's data"),
             Refusal::OtherDatabase => f.write_str("leads to another database"),

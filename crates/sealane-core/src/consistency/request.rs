@@ -37,6 +37,8 @@ pub struct ReadRequest {
     /// When `among` was made. An endpoint that was added later is not in `among`, even if it has
     /// the place of a member.
     pub horizon: Horizon,
+    /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
+    pub ejected: EndpointSet,
     /// A further condition that a replica must meet.
     pub policy: Option<Arc<dyn ConsistencyPolicy>>,
 }
@@ -46,8 +48,17 @@ impl ReadRequest {
     #[must_use]
     pub fn new(access: Access, consistency: Consistency, now: Moment) -> Self {
         let (session, among) = (SessionView::default(), EndpointSet::ALL);
-        let (horizon, policy) = (Horizon::NEVER, None);
-        ReadRequest { access, consistency, session, max_lag: None, now, among, horizon, policy }
+        ReadRequest {
+            access,
+            consistency,
+            session,
+            max_lag: None,
+            now,
+            among,
+            horizon: Horizon::NEVER,
+            ejected: EndpointSet::EMPTY,
+            policy: None,
+        }
     }
 
     /// The same request by `session`.
@@ -72,6 +83,12 @@ impl ReadRequest {
     #[must_use]
     pub fn within(self, horizon: Horizon) -> Self {
         ReadRequest { horizon, ..self }
+    }
+
+    /// The same request that prefers other endpoints to these replicas.
+    #[must_use]
+    pub fn avoiding(self, ejected: EndpointSet) -> Self {
+        ReadRequest { ejected, ..self }
     }
 
     /// The same request with a policy that a replica must satisfy as well.

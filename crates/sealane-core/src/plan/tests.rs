@@ -202,3 +202,71 @@ fn a_policy_widens_nothing() {
     let plan = Plan::new(&topology(), &request);
     assert!(!plan.replicas().contains(id(2)), "it is behind");
 }
+
+fn ejected(places: &[usize]) -> EndpointSet {
+    places.iter().map(|place| id(*place)).collect()
+}
+
+#[test]
+fn ejected_replicas_come_after_the_primary() {
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let request = read(Consistency::Eventual).avoiding(ejected(&[1]));
+    let mut plan = Plan::new(&topology, &request);
+    assert_eq!(plan.replicas(), ejected(&[2]));
+    let order: Vec<_> = std::iter::from_fn(|| plan.next(&TwoChoices, all, 0)).collect();
+    let expected = [(id(2), Role::Replica), (id(0), Role::Primary), (id(1), Role::Replica)];
+    assert_eq!(order, expected);
+    assert!(!plan.has_next());
+}
+
+#[test]
+fn a_read_that_must_not_run_on_the_primary_uses_an_ejected_replica() {
+    let request = read(Consistency::Eventual).avoiding(ejected(&[1, 2]));
+    let mut plan = Plan::new(&topology(), &request);
+    plan.forbid_primary();
+    assert!(plan.replicas().is_empty() && plan.has_next());
+    assert!(!plan.is_behind(), "nobody waits for a replica that is fresh enough");
+}
+
+#[test]
+fn ejection_is_the_reason_only_for_what_is_good_enough_otherwise() {
+    let tight = Consistency::BoundedStaleness(Duration::from_millis(10));
+    let request = read(tight).avoiding(ejected(&[0, 1, 2]));
+    let judge = |index| Plan::judge(&topology(), id(index), &request);
+    assert_eq!(judge(0), Ok(()), "the primary is never ejected");
+    assert_eq!(judge(1), Err(Refusal::Ejected));
+    assert!(matches!(judge(2), Err(Refusal::TooStale { .. })));
+    assert_eq!(Plan::suits(&topology(), id(1), &request), Ok(()));
+}
+
+#[test]
+fn a_replica_that_refused_the_statement_is_not_tried_again_because_it_was_ejected() {
+    let request = read(Consistency::Eventual).avoiding(ejected(&[1]));
+    let mut plan = Plan::new(&topology(), &request);
+    plan.only_primary();
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let order: Vec<_> = std::iter::from_fn(|| plan.next(&TwoChoices, all, 0)).collect();
+    assert_eq!(order, [(id(0), Role::Primary)]);
+}
+
+#[rstest]
+#[case::no_replica_is_fresh_enough(Consistency::BoundedStaleness(Duration::from_millis(5)), true)]
+#[case::it_asks_for_the_primary(Consistency::Strong, false)]
+fn a_read_falls_back_to_the_primary_only_if_replicas_could_have_served(
+    #[case] consistency: Consistency,
+    #[case] falls_back: bool,
+) {
+    let request = read(consistency);
+    assert_eq!(Plan::new(&topology(), &request).falls_back(&request), falls_back);
+}
+
+#[test]
+fn a_session_whose_write_is_not_replayed_is_meant_to_read_on_the_primary() {
+    let (clock, session) = (WriteClock::default(), Session::own());
+    (0..5).for_each(|_| session.wrote_anything(&clock));
+    let request = read(Consistency::ReadYourWrites).with_session(session.view());
+    let plan = Plan::new(&topology(), &request);
+    assert!(plan.replicas().is_empty() && !plan.falls_back(&request));
+}

@@ -51,6 +51,19 @@ pub enum Event {
         /// The reason.
         failure: Failure,
     },
+    /// An endpoint answers probes, but reads that were sent to it failed or did not end in time. It
+    /// gets no reads for a while.
+    Ejected {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// For how long, in milliseconds. Then one read tries it.
+        for_ms: u64,
+    },
+    /// A read has succeeded on an endpoint that was ejected. It gets reads again.
+    Readmitted {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
     /// An endpoint answers again after it was down. It is used only after it has answered for a
     /// while.
     Probation {
@@ -176,6 +189,7 @@ impl Event {
     pub fn is_trouble(&self) -> bool {
         match self {
             Event::Down { .. }
+            | Event::Ejected { .. }
             | Event::PrimaryConflict { .. }
             | Event::PrimaryChanged { to: None, .. }
             | Event::Foreign { .. }
@@ -196,6 +210,7 @@ impl Event {
             | Event::RoleChanged { .. }
             | Event::PrimaryChanged { to: Some(_), .. }
             | Event::Restarted { .. }
+            | Event::Readmitted { .. }
             | Event::Recovered { .. } => false,
         }
     }
@@ -262,6 +277,14 @@ impl Event {
             Event::Up { endpoint } => write!(f, "{} answers", name(*endpoint)),
             Event::Down { endpoint, failure } => {
                 f.write_str(&failure.told_of(&name(*endpoint).to_string()))
+            }
+            Event::Ejected { endpoint, for_ms } => write!(
+                f,
+                "{} gets no reads for {for_ms} ms: it answers probes, but reads there did not succeed",
+                name(*endpoint)
+            ),
+            Event::Readmitted { endpoint } => {
+                write!(f, "{} serves reads again", name(*endpoint))
             }
             Event::Probation { endpoint } => {
                 write!(f, "{} answers again, on probation", name(*endpoint))

@@ -69,6 +69,7 @@ impl Cluster {
             let Opened { pools, probe } = opened.map_err(ConnectError::open(&endpoint))?;
             // From here on nothing waits, so the addition cannot be cancelled half-way.
             self.loads.begin_anew(id);
+            self.ejections.begin_anew(id);
             self.pools.put(id, pools);
             self.store().add(id, endpoint);
             self.monitor.add(id, probe);

@@ -14,7 +14,7 @@ use sealane_core::{
 };
 use sealane_monitor::{Footing, Stage};
 
-use super::opening::Opening;
+use super::{fallback::FallbackPermit, opening::Opening};
 use crate::{BoxFuture, cluster::Cluster};
 
 /// One attempt. It counts as running on its endpoint until it is dropped.
@@ -29,13 +29,17 @@ pub(crate) struct Attempt {
     is_read: bool,
     /// Whether the outcome was reported, or need not be reported.
     is_told: AtomicBool,
+    /// Whether the endpoint was ejected when the attempt began.
+    began_ejected: bool,
     _running: InFlight,
+    /// Its place among the reads that fall back to the primary.
+    pub(super) fallback: Option<FallbackPermit>,
 }
 
 /// Why a wait of an attempt ended without a result.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// The basis of the plan no longer holds.
+    /// The basis of the plan no longer holds, or the attempt takes too long.
     Moved,
     /// The attempt failed.
     Failed(DbErr),
@@ -53,8 +57,12 @@ impl Attempt {
     /// Begins on `footing`.
     pub(crate) fn begin(cluster: &Arc<Cluster>, footing: Footing, is_read: bool) -> Self {
         let loads = &cluster.loads;
+        let began_ejected = is_read && cluster.ejections.is_ejected(footing.endpoint);
         let running = match is_read {
-            true => loads.start_read(footing.endpoint),
+            true => {
+                cluster.ejections.begin(footing.endpoint, cluster.store().now());
+                loads.start_read(footing.endpoint)
+            }
             false => loads.start_write(footing.endpoint),
         };
         let (started, schema) = (cluster.store().now(), cluster.file_schema());
@@ -68,7 +76,9 @@ impl Attempt {
             #[cfg(feature = "mysql")]
             is_read,
             is_told,
+            began_ejected,
             _running: running,
+            fallback: None,
         }
     }
 
@@ -81,13 +91,22 @@ impl Attempt {
     /// Tells the balancer, once, how the attempt ended.
     pub(crate) fn tell(&self, outcome: AttemptOutcome) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            self.cluster.loads.ended(self.footing.endpoint, outcome);
-            self.cluster.balancer.ended(self.footing.endpoint, outcome);
+            let (cluster, endpoint) = (&self.cluster, self.footing.endpoint);
+            cluster.loads.ended(endpoint, outcome);
+            cluster.balancer.ended(endpoint, outcome);
+            if self.footing.role == Role::Replica && cluster.is_watched() {
+                cluster.judge_ejection(endpoint, outcome, self.started);
+            }
         }
     }
 
     pub(crate) fn endpoint(&self) -> EndpointId {
         self.footing.endpoint
+    }
+
+    /// Whether its endpoint was ejected when it began: it is a trial, or the last resort.
+    pub(crate) fn began_ejected(&self) -> bool {
+        self.began_ejected
     }
 
     /// How long it has been running.

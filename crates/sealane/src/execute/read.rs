@@ -10,12 +10,12 @@
 //! If an administrator has ended the connection and the server goes on, the read does not move to
 //! the primary either.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
 use sealane_core::{
     AttemptOutcome, Candidates, Consistency, EndpointSet, Engine, ErrorCode, FallbackPolicy, Lent,
-    Plan, ReadRequest, RetryDecision, Role, Topology,
+    Moment, Plan, ReadRequest, RetryDecision, Role, Topology,
 };
 use sealane_monitor::{Stage, TopologyStore};
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use super::{
     attempt::{Attempt, Ended},
     failover,
     opening::Opening,
+    overdue::Alarm,
     primary::PrimaryWait,
     turn,
 };
@@ -59,6 +60,9 @@ pub(crate) struct ReadExecution {
     lost_connection: bool,
     /// How many connections turned out to have been closed before the statement reached them.
     renewed: u32,
+    /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
+    /// around.
+    was_overdue: bool,
 }
 
 /// What follows an attempt that was sent and failed.
@@ -78,23 +82,25 @@ impl ReadExecution {
     ///
     /// # Errors
     /// No replica is good enough, and the read must not run on the primary.
-    pub(crate) async fn plan(caller: &Caller, route: &ReadRoute) -> Result<ReadExecution, DbErr> {
+    pub(crate) async fn plan(caller: &Caller, route: ReadRoute) -> Result<ReadExecution, DbErr> {
         let asks_for_all =
             matches!(route.route.consistency, Consistency::ReadYourWrites | Consistency::Strong);
         if asks_for_all {
             failover::seen(caller).await;
         }
         let turn = turn::taken(caller, route.route.consistency).await;
-        let (request, plan) = plan_now(caller, route);
+        let (request, plan) = plan_now(caller, &route);
+        caller.cluster().retries.deposit();
         let mut read = ReadExecution {
             caller: caller.clone(),
-            route: *route,
+            route,
             request,
             plan,
             wait: PrimaryWait::default(),
             last_error: None,
             lost_connection: false,
             renewed: 0,
+            was_overdue: false,
         };
         if let Some(patience) = read.patience() {
             read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
@@ -113,17 +119,22 @@ impl ReadExecution {
         sql: &str,
     ) -> Result<(Attempt, O::Output), DbErr> {
         loop {
-            let Some(attempt) = self.next() else {
+            let Some(mut attempt) = self.next() else {
                 self.plan_again().await?;
                 continue;
             };
             if attempt.role() == Role::Primary {
+                if self.plan.falls_back(&self.request) && !self.enter_primary(&mut attempt).await? {
+                    drop(attempt);
+                    (self.request, self.plan) = plan_now(&self.caller, &self.route);
+                    continue;
+                }
                 ahead::overtaken(&self.caller, Some(&self.request.session)).await;
             }
             explain::trace(&self.caller, attempt.endpoint(), sql);
             let opened = match attempt.role() {
                 Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,
-                _ => attempt.open(opening).await,
+                _ => self.watched(&attempt, Stage::Unsent, attempt.open(opening)).await,
             };
             match opened {
                 Ok(opened) => return Ok((attempt, opened)),
@@ -153,6 +164,58 @@ impl ReadExecution {
         true
     }
 
+    /// Takes a place for `attempt` among the reads that fall back to the primary. Returns `false` if
+    /// a replica may serve the read before a place is free.
+    ///
+    /// # Errors
+    /// No place became free in time.
+    async fn enter_primary(&self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+        let cluster = Arc::clone(attempt.cluster());
+        let (caller, route) = (&self.caller, &self.route);
+        let serves = |topology: &Topology| {
+            !Plan::new(topology, &caller.request(route)).replicas().is_empty()
+        };
+        tokio::select! {
+            biased;
+            permit = cluster.fallback_limit.enter(&cluster) => attempt.fallback = Some(permit?),
+            () = cluster.store().until(serves) => {}
+        }
+        Ok(attempt.fallback.is_some())
+    }
+
+    /// Waits for `running`, a step of `attempt`, until the attempt is overdue at most.
+    pub(crate) async fn watched<T>(
+        &mut self,
+        attempt: &Attempt,
+        stage: Stage,
+        running: impl Future<Output = Result<T, Ended>>,
+    ) -> Result<T, Ended> {
+        let Some(alarm) = self.alarm(attempt) else { return running.await };
+        let outcome = tokio::select! {
+            biased;
+            ended = running => return ended,
+            outcome = alarm.rings(attempt, stage) => outcome,
+        };
+        self.was_overdue |= outcome == AttemptOutcome::Overdue;
+        attempt.tell(outcome);
+        Err(Ended::Moved)
+    }
+
+    /// What watches over `attempt`; `None` if nobody else could serve the read.
+    fn alarm(&self, attempt: &Attempt) -> Option<Alarm> {
+        let is_worth = attempt.role() == Role::Replica
+            && attempt.cluster().is_watched()
+            && self.plan.has_next();
+        is_worth.then(|| Alarm::of(self.route.statement.as_deref(), !self.was_overdue))
+    }
+
+    /// Records how long the statement took since it was `sent`.
+    pub(crate) fn note_pace(&self, sent: Moment) {
+        if let Some(statement) = &self.route.statement {
+            statement.pace.record(self.caller.cluster().store().now().since(sent));
+        }
+    }
+
     /// Like [`served`](Self::served), for what a transaction shows after its beginning.
     pub(crate) fn served_again(&self, attempt: &Attempt) -> bool {
         let (session, clock) = (self.caller.session_ref(), attempt.cluster().store().clock());
@@ -174,7 +237,7 @@ impl ReadExecution {
             let topology = cluster.store().topology();
             cluster.is_settled()
                 && !cluster.reads_with_writer()
-                && Plan::judge(&topology, attempt.endpoint(), &request).is_ok()
+                && Plan::suits(&topology, attempt.endpoint(), &request).is_ok()
         };
         attempt.holds(Stage::Unsent) && (attempt.role() == Role::Primary || is_current())
     }
@@ -287,7 +350,7 @@ impl ReadExecution {
             let all = Candidates::all(&topology, &cluster.loads, self.request.now);
             let random = cluster.store().entropy().word();
             let (id, role) = self.plan.next(&*cluster.balancer, all, random)?;
-            if role == Role::Replica && Plan::judge(&topology, id, &self.request).is_err() {
+            if role == Role::Replica && Plan::suits(&topology, id, &self.request).is_err() {
                 continue;
             }
             let footing = cluster.store().footing(&topology, id, role)?;

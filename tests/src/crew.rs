@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use sea_orm::{DbErr, entity::prelude::*};
-use sealane::RoutedConnection;
-use sealane_tests::{
+use crate::{
     Server, eventually,
     fleet::{self, boat},
 };
+use anyhow::Context;
+use sea_orm::{DbErr, entity::prelude::*};
+use sealane::RoutedConnection;
 use tokio::{task::JoinSet, time::timeout};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -26,9 +26,13 @@ const NAMES: usize = 500;
 /// One statement, from when it was asked for to when its caller went on.
 #[derive(Debug)]
 pub struct Done {
+    /// The name that was made for it.
     pub name: String,
+    /// When it was asked for.
     pub began: Instant,
+    /// When its caller went on.
     pub ended: Instant,
+    /// The error, if it failed.
     pub failure: Option<DbErr>,
 }
 
@@ -38,6 +42,7 @@ impl Done {
         self.began < moment && moment < self.ended
     }
 
+    /// How long it took.
     pub fn took(&self) -> Duration {
         self.ended - self.began
     }

@@ -1,0 +1,94 @@
+//! How long reads take while a replica dies, hangs or becomes slow, and that none fails.
+//!
+//! Every fault comes in the middle of steady reads of 16 readers on two replicas. The table shows
+//! the reads of the time before it, of the time that it lasts, and of the latter without its first
+//! second. `SEALANE_TAILS` names one fault to try alone.
+
+#[path = "tails/fault.rs"]
+mod fault;
+#[path = "tails/figures.rs"]
+mod figures;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use fault::{Fault, Struck};
+use figures::{Figures, longest};
+use sea_orm::entity::prelude::*;
+use sealane_tests::{
+    Cluster, Relay,
+    crew::Crew,
+    fleet::{self, boat},
+};
+use tokio::time::sleep;
+
+const READERS: usize = 16;
+const QUIET: Duration = Duration::from_secs(2);
+const EVENT: Duration = Duration::from_secs(3);
+/// All reads have an end this soon, whatever has become of the replica.
+const END: Duration = Duration::from_secs(10);
+/// So many reads of each period are needed to say anything.
+const LEAST_READS: usize = 200;
+/// The longest read that may be.
+const LONGEST: Duration = Duration::from_millis(300);
+/// On a machine that runs three clusters on two cores, anything may be delayed this long. Without
+/// the alarm, a read waits for the whole event.
+const NOISE: Duration = Duration::from_millis(1_200);
+
+/// One after the other, because all need the same cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_read_fails_and_none_waits_for_a_replica_that_does_not_answer() -> anyhow::Result<()> {
+    let (engine, wanted) = (Cluster::from_env().engine(), std::env::var("SEALANE_TAILS").ok());
+    let is_wanted = |fault: &Fault| {
+        fault.is_for(engine) && wanted.as_ref().is_none_or(|it| *it == format!("{fault:?}"))
+    };
+    let mut table = Vec::new();
+    for fault in Fault::ALL.into_iter().filter(is_wanted) {
+        let figures = under(fault).await.with_context(|| format!("{fault:?}"))?;
+        println!("{figures}");
+        table.push(figures);
+    }
+    ensure!(!table.is_empty(), "no fault was tried");
+    for figures in table {
+        let Figures { quiet, during, failures, .. } = &figures;
+        ensure!(quiet.len() >= LEAST_READS, "too few reads before: {figures}");
+        ensure!(during.len() >= LEAST_READS, "too few reads during: {figures}");
+        ensure!(failures.is_empty(), "{figures}: {failures:?}");
+        ensure!(longest(during) <= LONGEST + NOISE, "{figures}");
+    }
+    Ok(())
+}
+
+async fn under(fault: Fault) -> anyhow::Result<Figures> {
+    let cluster = fleet::moor().await?;
+    let replica = cluster.server("replica-1");
+    let relay = Relay::to(replica).await?;
+    // Past Docker's proxies, which accept connections to servers that are gone.
+    let first = match fault {
+        Fault::Delay => relay.url().to_owned(),
+        _ => replica.direct_url().await?,
+    };
+    let urls = [first, cluster.server("replica-2").direct_url().await?];
+    let config = fleet::config_of(cluster.primary().direct_url().await?, urls);
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    fleet::boat("Ida").insert(&db.session()).await?;
+    fleet::replayed(&cluster).await?;
+    let crew = {
+        let db = db.clone();
+        Crew::start(READERS, move |_, _| {
+            let db = db.session();
+            async move { boat::Entity::find().one(&db).await.map(drop) }
+        })
+    };
+    crew.more(LEAST_READS).await?;
+    sleep(QUIET).await;
+    let served = db.status().endpoints.iter().find(|it| it.name == "replica-1").map(|it| it.reads);
+    ensure!(served.is_some_and(|reads| reads > 0), "the replica served nothing before");
+    let began = Instant::now();
+    let struck = Struck::by(fault, replica, &relay).await?;
+    sleep(EVENT).await;
+    let ended = Instant::now();
+    struck.end(replica, &relay).await?;
+    Ok(Figures::of(fault, &crew.stop(END).await?, began, ended))
+}
