@@ -23,6 +23,7 @@ samples! {
     configuration: "src/configuration.md",
     testing: "src/testing.md",
     failover: "src/failover.md",
+    slow_replicas: "src/slow-replicas.md",
     promises: "src/promises.md",
     errors: "src/errors.md",
     postgresql: "src/postgresql.md",

@@ -2,12 +2,18 @@
 //!
 //! Every fault comes in the middle of steady reads of 16 readers on two replicas. The table shows
 //! the reads of the time before it, of the time that it lasts, and of the latter without its first
-//! second. `SEALANE_TAILS` names one fault to try alone.
+//! second; a `+` marks hedged reads. `SEALANE_TAILS` names one fault to try alone.
 
 #[path = "tails/fault.rs"]
 mod fault;
 #[path = "tails/figures.rs"]
 mod figures;
+#[path = "tails/limits.rs"]
+mod limits;
+#[path = "tails/load.rs"]
+mod load;
+#[path = "tails/outage.rs"]
+mod outage;
 
 use std::time::{Duration, Instant};
 
@@ -44,9 +50,14 @@ async fn no_read_fails_and_none_waits_for_a_replica_that_does_not_answer() -> an
     };
     let mut table = Vec::new();
     for fault in Fault::ALL.into_iter().filter(is_wanted) {
-        let figures = under(fault).await.with_context(|| format!("{fault:?}"))?;
-        println!("{figures}");
-        table.push(figures);
+        for hedged in [false, true] {
+            if hedged && !fault.is_about_hedges() {
+                continue;
+            }
+            let figures = under(fault, hedged).await.with_context(|| format!("{fault:?}"))?;
+            println!("{figures}");
+            table.push(figures);
+        }
     }
     ensure!(!table.is_empty(), "no fault was tried");
     for figures in table {
@@ -55,11 +66,12 @@ async fn no_read_fails_and_none_waits_for_a_replica_that_does_not_answer() -> an
         ensure!(during.len() >= LEAST_READS, "too few reads during: {figures}");
         ensure!(failures.is_empty(), "{figures}: {failures:?}");
         ensure!(longest(during) <= LONGEST + NOISE, "{figures}");
+        ensure!(figures.hedges.is_some_and(|hedges| hedges > 0) == figures.is_hedged, "{figures}");
     }
     Ok(())
 }
 
-async fn under(fault: Fault) -> anyhow::Result<Figures> {
+async fn under(fault: Fault, is_hedged: bool) -> anyhow::Result<Figures> {
     let cluster = fleet::moor().await?;
     let replica = cluster.server("replica-1");
     let relay = Relay::to(replica).await?;
@@ -70,7 +82,7 @@ async fn under(fault: Fault) -> anyhow::Result<Figures> {
     };
     let urls = [first, cluster.server("replica-2").direct_url().await?];
     let config = fleet::config_of(cluster.primary().direct_url().await?, urls);
-    let db = sealane::connect(config).await?;
+    let db = sealane::connect(config.hedged_reads(is_hedged)).await?;
     fleet::ready(&db).await?;
     fleet::boat("Ida").insert(&db.session()).await?;
     fleet::replayed(&cluster).await?;
@@ -90,5 +102,7 @@ async fn under(fault: Fault) -> anyhow::Result<Figures> {
     sleep(EVENT).await;
     let ended = Instant::now();
     struck.end(replica, &relay).await?;
-    Ok(Figures::of(fault, &crew.stop(END).await?, began, ended))
+    let done = crew.stop(END).await?;
+    let hedges = is_hedged.then(|| db.status().reads.hedged);
+    Ok(Figures { is_hedged, hedges, ..Figures::of(fault, &done, began, ended) })
 }

@@ -3,9 +3,10 @@
 //! Health judges what probes show. A server whose query processes hang, whose disk is full or whose
 //! connections are used up may answer every probe in time. So the attempts of reads are judged as
 //! well: after several in a row that did not succeed, the endpoint is *ejected*, for a time that
-//! grows with each ejection. Then one attempt at a time is a trial: the first that succeeds
+//! grows with each ejection. Then one attempt at a time is a *trial*: the first that succeeds
 //! readmits the endpoint, and one that fails ejects it for longer. (Envoy and Finagle do the same
-//! under the names outlier detection and failure accrual.)
+//! under the names outlier detection and failure accrual; there a caller waits for the trial. Here
+//! a trial is a copy of a read that nobody waits for.)
 //!
 //! Ejection is a preference and no proof: an ejected endpoint still serves if nothing else does. At
 //! most half of the replicas are ejected, but one may always be: what all of them suffer from is
@@ -40,7 +41,7 @@ impl Default for EjectionPolicy {
         EjectionPolicy {
             // One overdue read may have waited for a lock, two for the same lock.
             after: 3,
-            // A trial costs one read a fifth of a second.
+            // Many faults are over sooner, and a trial costs one further read.
             back_off: Duration::from_secs(1),
             back_off_cap: Duration::from_secs(10),
             forgiven_after: Duration::from_secs(60),
@@ -75,15 +76,14 @@ impl EjectionChange {
 #[derive(Debug)]
 pub struct Ejections {
     policy: EjectionPolicy,
-    /// The places of endpoints that are ejected or on trial. Statements read only this word while
-    /// all is well.
+    /// The places of ejected endpoints. Statements read only this word while all is well.
     ejected: AtomicU64,
     of: Box<[Standing; MAX_ENDPOINTS]>,
 }
 
 #[derive(Debug, Default)]
 struct Standing {
-    /// Attempts in a row that did not succeed.
+    /// The weights of the attempts since the last one that succeeded.
     failures: AtomicU32,
     term: Mutex<Term>,
 }
@@ -98,10 +98,16 @@ struct Term {
     back_since: Moment,
 }
 
-/// A trial that has not ended by then is forgotten: its caller may have gone away.
-const TRIAL: Duration = Duration::from_secs(2);
+/// The weight of an attempt that failed or was overdue.
+const FAILED: u32 = 4;
+/// The weight of an attempt that a hedge outran. One in twenty is outrun by chance, a dozen in a
+/// row are not.
+const OUTRUN: u32 = 1;
 
 impl Ejections {
+    /// The longest that a trial takes.
+    pub const TRIAL: Duration = Duration::from_secs(2);
+
     /// Nobody is ejected.
     #[must_use]
     pub fn new(policy: EjectionPolicy) -> Self {
@@ -109,34 +115,32 @@ impl Ejections {
         Ejections { policy, ejected: AtomicU64::new(0), of }
     }
 
-    /// The endpoints that should get no reads at `now`. An endpoint whose time is over and that is
-    /// not on trial is not among them.
+    /// The endpoints that should get no reads.
     #[must_use]
-    pub fn at(&self, now: Moment) -> EndpointSet {
-        if self.ejected.load(Ordering::Acquire) == 0 {
-            return EndpointSet::EMPTY;
-        }
-        let is_out = |id: &EndpointId| {
-            let term = self.term(*id);
-            now < term.until || term.trial.is_some_and(|began| now < began + TRIAL)
-        };
-        self.members().filter(is_out).collect()
+    pub fn ejected(&self) -> EndpointSet {
+        EndpointSet::of_places(self.ejected.load(Ordering::Acquire))
     }
 
-    /// Whether `id` is ejected or on trial.
+    /// Whether `id` is ejected.
     #[must_use]
     pub fn is_ejected(&self, id: EndpointId) -> bool {
-        self.ejected.load(Ordering::Acquire) & bit(id) != 0
+        self.ejected().contains(id)
     }
 
-    /// Records that a read begins on `id`. On an endpoint whose time is over, this is a trial.
-    pub fn begin(&self, id: EndpointId, now: Moment) {
-        if self.is_ejected(id) {
-            let mut term = self.term(id);
-            if now >= term.until {
+    /// An endpoint whose time is over at `now`, and that is not on trial. Its trial begins: the
+    /// caller sends it a read and records the end of this read. A trial that was not
+    /// [ended](Self::ended) after [`Ejections::TRIAL`] is forgotten.
+    #[must_use]
+    pub fn begin_trial(&self, now: Moment) -> Option<EndpointId> {
+        self.members().find(|id| {
+            let mut term = self.term(*id);
+            let is_tried = term.trial.is_some_and(|began| now < began + Self::TRIAL);
+            let is_due = now >= term.until && !is_tried;
+            if is_due {
                 term.trial = Some(now);
             }
-        }
+            is_due
+        })
     }
 
     /// Records how a read ended that began on `id` at `began`. `fleet` tells how many replicas are in
@@ -158,9 +162,11 @@ impl Ejections {
                 }
                 if self.is_ejected(id) { self.readmit(id, began, now) } else { None }
             }
-            AttemptOutcome::Failed | AttemptOutcome::Overdue => {
-                let failed = failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                let is_due = self.policy.after > 0 && failed >= self.policy.after;
+            AttemptOutcome::Failed | AttemptOutcome::Overdue | AttemptOutcome::Outrun => {
+                let weight = if outcome == AttemptOutcome::Outrun { OUTRUN } else { FAILED };
+                let failed = failures.fetch_add(weight, Ordering::Relaxed).saturating_add(weight);
+                let limit = self.policy.after.saturating_mul(FAILED);
+                let is_due = limit > 0 && failed >= limit;
                 if self.is_ejected(id) || is_due { self.eject(id, now, fleet) } else { None }
             }
             AttemptOutcome::Silent if self.policy.after > 0 => self.eject(id, now, fleet),
@@ -219,10 +225,7 @@ impl Ejections {
     }
 
     fn members(&self) -> impl Iterator<Item = EndpointId> {
-        let word = self.ejected.load(Ordering::Acquire);
-        (0..MAX_ENDPOINTS)
-            .filter(move |place| word >> place & 1 == 1)
-            .filter_map(EndpointId::from_index)
+        self.ejected().places().filter_map(EndpointId::from_index)
     }
 
     fn term(&self, id: EndpointId) -> MutexGuard<'_, Term> {
@@ -262,8 +265,8 @@ mod tests {
         (0..times).filter_map(|_| end(it, index, AttemptOutcome::Overdue, ms)).last()
     }
 
-    fn places(it: &Ejections, ms: u32) -> Vec<usize> {
-        it.at(at(ms)).places().collect()
+    fn places(it: &Ejections) -> Vec<usize> {
+        it.ejected().places().collect()
     }
 
     const SERVED: AttemptOutcome = AttemptOutcome::Served(MS);
@@ -275,35 +278,48 @@ mod tests {
             assert_eq!(fail(&it, 1, 2, 0), None);
             assert_eq!(end(&it, 1, SERVED, 0), None);
         }
-        assert_eq!(places(&it, 0), [0_usize; 0]);
+        assert_eq!(places(&it), [0_usize; 0]);
         assert_eq!(fail(&it, 1, 3, 0), Some(EjectionChange::Ejected(MS * 1_000)));
-        assert_eq!((places(&it, 999), places(&it, 1_000)), (vec![1], vec![]));
+        assert_eq!(places(&it), [1]);
+    }
+
+    #[test]
+    fn a_dozen_attempts_in_a_row_that_hedges_outran_eject() {
+        let it = Ejections::new(EjectionPolicy::default());
+        let outrun =
+            |times: u32| (0..times).filter_map(|_| end(&it, 1, AttemptOutcome::Outrun, 0)).last();
+        assert_eq!(outrun(11), None);
+        assert_eq!(end(&it, 1, SERVED, 0), None);
+        assert_eq!(outrun(11), None);
+        assert!(outrun(1).is_some());
     }
 
     #[test]
     fn silence_ejects_at_once() {
         let it = Ejections::new(EjectionPolicy::default());
         assert!(end(&it, 1, AttemptOutcome::Silent, 0).is_some());
-        assert_eq!(places(&it, 1), [1]);
+        assert_eq!(places(&it), [1]);
     }
 
     #[test]
-    fn one_trial_at_a_time_and_its_success_readmits() {
+    fn one_trial_at_a_time_after_the_ejection_and_its_success_readmits() {
         let it = Ejections::new(EjectionPolicy::default());
         fail(&it, 1, 3, 0);
-        it.begin(id(1), at(1_000));
-        assert_eq!(places(&it, 1_001), [1]);
+        assert_eq!(it.begin_trial(at(999)), None);
+        assert_eq!(it.begin_trial(at(1_000)), Some(id(1)));
+        assert_eq!(it.begin_trial(at(1_001)), None);
+        assert_eq!(places(&it), [1]);
         assert_eq!(end(&it, 1, SERVED, 1_002), Some(EjectionChange::Readmitted));
-        assert_eq!(places(&it, 1_003), [0_usize; 0]);
+        assert_eq!((places(&it), it.begin_trial(at(1_003))), (vec![], None));
     }
 
     #[test]
     fn an_attempt_from_before_the_trial_readmits_nobody() {
         let it = Ejections::new(EjectionPolicy::default());
         fail(&it, 1, 3, 0);
-        it.begin(id(1), at(1_000));
+        assert!(it.begin_trial(at(1_000)).is_some());
         let late = it.ended(id(1), SERVED, at(10), at(1_001), || FLEET);
-        assert_eq!((late, places(&it, 1_002)), (None, vec![1]));
+        assert_eq!((late, places(&it)), (None, vec![1]));
     }
 
     #[test]
@@ -312,7 +328,7 @@ mod tests {
         fail(&it, 1, 3, 0);
         let (mut now, mut times) = (1_000, Vec::new());
         for _ in 0..5 {
-            it.begin(id(1), at(now));
+            assert!(it.begin_trial(at(now)).is_some());
             let Some(EjectionChange::Ejected(time)) = fail(&it, 1, 1, now) else { panic!("{now}") };
             times.push(time.as_secs());
             now += u32::try_from(time.as_millis()).unwrap();
@@ -325,22 +341,21 @@ mod tests {
         let it = Ejections::new(EjectionPolicy::default());
         for (begins, back) in [(0, 1_000), (70_000, 71_000)] {
             assert_eq!(fail(&it, 1, 3, begins), Some(EjectionChange::Ejected(MS * 1_000)));
-            it.begin(id(1), at(back));
+            assert!(it.begin_trial(at(back)).is_some());
             end(&it, 1, SERVED, back);
         }
         assert_eq!(fail(&it, 1, 3, 72_000), Some(EjectionChange::Ejected(MS * 2_000)));
     }
 
     #[test]
-    fn an_abandoned_trial_makes_room_for_the_next_one() {
+    fn an_abandoned_or_forgotten_trial_makes_room_for_the_next_one() {
         let it = Ejections::new(EjectionPolicy::default());
         fail(&it, 1, 3, 0);
-        it.begin(id(1), at(1_000));
+        assert!(it.begin_trial(at(1_000)).is_some());
         end(&it, 1, AttemptOutcome::Abandoned, 1_001);
-        assert_eq!(places(&it, 1_001), [0_usize; 0]);
-        it.begin(id(1), at(1_002));
-        // Its caller is never heard of again.
-        assert_eq!((places(&it, 3_001), places(&it, 3_003)), (vec![1], vec![]));
+        assert!(it.begin_trial(at(1_002)).is_some());
+        assert!(it.begin_trial(at(3_001)).is_none());
+        assert!(it.begin_trial(at(3_002)).is_some());
     }
 
     #[test]
@@ -349,7 +364,7 @@ mod tests {
         for index in 0..FLEET {
             fail(&it, index, 3, 0);
         }
-        assert_eq!(places(&it, 1), [0, 1]);
+        assert_eq!(places(&it), [0, 1]);
         let alone = Ejections::new(EjectionPolicy::default());
         assert!(alone.ended(id(0), AttemptOutcome::Silent, at(0), at(0), || 1).is_some());
     }
@@ -359,7 +374,7 @@ mod tests {
         let it = Ejections::new(EjectionPolicy { after: 0, ..EjectionPolicy::default() });
         fail(&it, 1, 30, 0);
         end(&it, 1, AttemptOutcome::Silent, 0);
-        assert_eq!(places(&it, 1), [0_usize; 0]);
+        assert_eq!(places(&it), [0_usize; 0]);
     }
 
     #[test]
@@ -367,6 +382,6 @@ mod tests {
         let it = Ejections::new(EjectionPolicy::default());
         fail(&it, 1, 3, 0);
         it.begin_anew(id(1));
-        assert_eq!((places(&it, 1), fail(&it, 1, 2, 1)), (vec![], None));
+        assert_eq!((places(&it), fail(&it, 1, 2, 1)), (vec![], None));
     }
 }

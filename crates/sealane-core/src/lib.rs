@@ -40,7 +40,7 @@ pub use ejection::{EjectionChange, EjectionPolicy, Ejections};
 pub use fence::{WriteClock, WriteStamp};
 pub use moment::Moment;
 pub use pace::Pace;
-pub use plan::Plan;
+pub use plan::{Plan, PrimaryUse};
 pub use position::{
     Ancestry, Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError,
     Position,

@@ -55,6 +55,15 @@ impl Pace {
         })
     }
 
+    /// The time within which about 95 of 100 executions end; `None` before the first record. (The
+    /// 95th percentile of a normal distribution lies about two mean deviations above the mean.)
+    #[must_use]
+    pub fn p95(&self) -> Option<Duration> {
+        self.read().map(|(mean_us, deviation_us)| {
+            Duration::from_micros(u64::from(mean_us) + 2 * u64::from(deviation_us))
+        })
+    }
+
     /// The mean, which is never zero, and the deviation, both in microseconds.
     fn read(&self) -> Option<(u32, u32)> {
         let word = self.0.load(Ordering::Relaxed);
@@ -105,6 +114,15 @@ mod tests {
         let pace = Pace::default();
         pace.record(ms(10));
         assert_eq!((pace.mean(), pace.bound()), (Some(ms(10)), Some(ms(30))));
+    }
+
+    #[test]
+    fn the_95th_percentile_lies_between_the_mean_and_the_bound() {
+        let pace = Pace::default();
+        (0..200).for_each(|number| pace.record(ms(5 + number % 10)));
+        let p95 = pace.p95().unwrap();
+        assert!(pace.mean().unwrap() < p95 && p95 < pace.bound().unwrap(), "{pace:?}");
+        assert!((ms(11)..ms(17)).contains(&p95), "{p95:?}");
     }
 
     #[test]

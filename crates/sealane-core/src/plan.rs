@@ -20,6 +20,19 @@ pub struct Plan {
     awaited: Option<WriteStamp>,
     unproved: bool,
     too_stale: bool,
+    /// Whether a replica was good enough when the plan was made.
+    had_replicas: bool,
+}
+
+/// Why a statement runs on the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrimaryUse {
+    /// The statement writes, asks for the primary, or could never run elsewhere.
+    Asked,
+    /// No replica has replayed what the session wrote or saw.
+    Pinned,
+    /// Replicas could serve such a read, but none of them can now.
+    Fallback,
 }
 
 impl Plan {
@@ -33,6 +46,7 @@ impl Plan {
             awaited: None,
             unproved: false,
             too_stale: false,
+            had_replicas: false,
         };
         if request.access == Access::Write || request.consistency == Consistency::Strong {
             return plan;
@@ -54,6 +68,7 @@ impl Plan {
         if plan.replicas.is_empty() && request.consistency == Consistency::Eventual {
             plan.replicas = floor(topology, request);
         }
+        plan.had_replicas = !plan.replicas.is_empty();
         plan.ejected = plan.replicas.and(request.ejected);
         plan.replicas = plan.replicas.without(request.ejected);
         plan
@@ -166,15 +181,17 @@ impl Plan {
         self.primary
     }
 
-    /// Whether a read that runs on the primary only does so because replicas cannot serve it. Reads
-    /// that ask for the primary do not fall back to it, nor do those of a session whose writes are
-    /// not replayed yet.
+    /// Why the read of `request` runs on the primary, if it does.
     #[must_use]
-    pub fn falls_back(&self, request: &ReadRequest) -> bool {
-        request.access == Access::Read
-            && request.consistency != Consistency::Strong
-            && !request.among.is_empty()
-            && self.awaited.is_none()
+    pub fn primary_use(&self, request: &ReadRequest) -> PrimaryUse {
+        let asks = request.access == Access::Write
+            || request.consistency == Consistency::Strong
+            || request.among.is_empty();
+        match self.awaited {
+            _ if asks => PrimaryUse::Asked,
+            Some(_) if !self.had_replicas => PrimaryUse::Pinned,
+            Some(_) | None => PrimaryUse::Fallback,
+        }
     }
 
     /// Whether another endpoint is left to try.

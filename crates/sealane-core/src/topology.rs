@@ -80,6 +80,8 @@ pub struct EndpointState {
     pub info: ServerInfo,
     /// How long the last probe took, including the round trip.
     pub probe_time: Option<Duration>,
+    /// How long the shortest probe of this server run took: about its distance.
+    pub least_probe_time: Option<Duration>,
     /// The newest write stamp that the endpoint's data is proved to contain.
     pub covered: WriteStamp,
     /// The endpoint's data contains everything that the primary had committed at this moment.
@@ -109,6 +111,7 @@ impl EndpointState {
             draining: false,
             info: ServerInfo::default(),
             probe_time: None,
+            least_probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
         }

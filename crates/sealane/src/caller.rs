@@ -4,7 +4,7 @@
 //! handle's settings. Internals that execute statements take a caller and never the public handle,
 //! which exists for applications only.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sealane_core::{
     Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Routable,
@@ -32,17 +32,22 @@ pub(crate) struct Wish {
     pub(crate) group: Option<Arc<str>>,
     pub(crate) tag: Option<Arc<str>>,
     pub(crate) policy: Option<Arc<dyn ConsistencyPolicy>>,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) hedged: Option<bool>,
 }
 
 impl Wish {
     fn is_empty(&self) -> bool {
-        let Wish { consistency, fallback, when_ahead, group, tag, policy } = self;
+        let Wish { consistency, fallback, when_ahead, group, tag, policy, read_timeout, hedged } =
+            self;
         consistency.is_none()
             && fallback.is_none()
             && when_ahead.is_none()
             && group.is_none()
             && tag.is_none()
             && policy.is_none()
+            && read_timeout.is_none()
+            && hedged.is_none()
     }
 
     /// The same settings, with the open ones taken from `outer`.
@@ -54,6 +59,8 @@ impl Wish {
             group: self.group.as_ref().or(outer.group.as_ref()).cloned(),
             tag: self.tag.as_ref().or(outer.tag.as_ref()).cloned(),
             policy: both(outer.policy.as_ref(), self.policy.as_ref()),
+            read_timeout: self.read_timeout.or(outer.read_timeout),
+            hedged: self.hedged.or(outer.hedged),
         }
     }
 
@@ -126,6 +133,16 @@ impl Caller {
         self.wish.when_ahead.unwrap_or(self.cluster.reading.when_ahead)
     }
 
+    /// How long its reads may take.
+    pub(crate) fn own_read_timeout(&self) -> Option<Duration> {
+        self.wish.read_timeout.or(self.cluster.reading.read_timeout)
+    }
+
+    /// Whether its slow reads are sent to a second replica.
+    pub(crate) fn hedges(&self) -> bool {
+        self.wish.hedged.unwrap_or(self.cluster.reading.hedged)
+    }
+
     /// Whether it leaves everything to its scope and the configuration.
     pub(crate) fn asks_for_nothing(&self) -> bool {
         self.wish.is_empty()
@@ -183,7 +200,7 @@ impl Caller {
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
         let (max_lag, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
         ReadRequest::new(Access::Read, read.route.consistency, now)
-            .avoiding(self.cluster.ejections.at(now))
+            .avoiding(self.cluster.ejections.ejected())
             .with_session(
                 self.session_now().view_of(&read.tables, self.cluster.catalog_generation()),
             )

@@ -31,6 +31,7 @@ use crate::Config;
 use crate::{
     config::Reading,
     execute::FallbackLimit,
+    observe::Counts,
     pool::{EndpointPools, Pools},
     signer::Signer,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) ejections: Ejections,
     pub(crate) retries: RetryBudget,
+    pub(crate) hedges: RetryBudget,
+    pub(crate) counts: Counts,
     pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
@@ -125,6 +128,8 @@ impl Cluster {
             balancer: Arc::new(TwoChoices),
             ejections: Ejections::new(EjectionPolicy::default()),
             retries: RetryBudget::default(),
+            hedges: RetryBudget::for_hedges(),
+            counts: Counts::default(),
             fallback_limit: FallbackLimit::none(),
             classifier: None,
             catalog: None,

@@ -326,7 +326,30 @@ impl Config {
         self
     }
 
-    /// When a replica that answers probes gets no reads, because reads there fail or do not end.
+    /// How long a read may take, over all waits and attempts; then it fails with
+    /// [`Error::ReadTimeout`](crate::Error::ReadTimeout). An attempt on a replica gets half of the
+    /// time that is left, if another endpoint could serve the read. For a stream, this is the time
+    /// to its first row, without the time that the caller does not ask for it; for a read-only
+    /// transaction, the time to its beginning. Writes, and statements in transactions, have no limit
+    /// here: a write that is cut off may have been executed. Default: no limit.
+    #[must_use]
+    pub fn read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.reading.read_timeout = limit.into();
+        self
+    }
+
+    /// Whether a read that takes longer than 95 of 100 executions of its statement is sent to a
+    /// second replica as well; the first answer counts. At most a tenth of the reads is sent twice,
+    /// and none to the primary. This shortens the tail of the latencies, and costs up to a tenth
+    /// more load. Streams and transactions are not hedged. Default: no.
+    #[must_use]
+    pub fn hedged_reads(mut self, hedged: bool) -> Self {
+        self.reading.hedged = hedged;
+        self
+    }
+
+    /// When a replica that answers probes gets no reads, because reads there fail or do not end, and
+    /// for how long.
     #[must_use]
     pub fn ejection(self, ejection: EjectionPolicy) -> Self {
         Config { ejection, ..self }

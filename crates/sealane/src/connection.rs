@@ -97,6 +97,20 @@ impl RoutedConnection {
         self.wishing(|wish| Wish { when_ahead: Some(when_ahead), ..wish })
     }
 
+    /// The same session with another time limit for its reads; see
+    /// [`Config::read_timeout`](crate::Config::read_timeout).
+    #[must_use]
+    pub fn read_timeout(&self, limit: Duration) -> Self {
+        self.wishing(|wish| Wish { read_timeout: Some(limit), ..wish })
+    }
+
+    /// The same session with its slow reads sent to a second replica as well, or not; see
+    /// [`Config::hedged_reads`](crate::Config::hedged_reads).
+    #[must_use]
+    pub fn hedged(&self, hedged: bool) -> Self {
+        self.wishing(|wish| Wish { hedged: Some(hedged), ..wish })
+    }
+
     /// The same session with all reads on the primary.
     #[must_use]
     pub fn on_primary(&self) -> Self {

@@ -53,6 +53,13 @@ pub enum Error {
         /// How long the read waited.
         waited: Duration,
     },
+    /// The read took longer than [`read_timeout`](crate::Config::read_timeout) allows, on all
+    /// endpoints that were tried.
+    #[error("the read had no answer after {after:?}, its time limit")]
+    ReadTimeout {
+        /// The limit.
+        after: Duration,
+    },
     /// A write was sent, and either its answer was lost, or another server had become the primary
     /// before the answer came. The write may have been executed or not, or it may be lost with the
     /// replaced server. It was not tried again.

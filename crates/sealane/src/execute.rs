@@ -35,12 +35,15 @@
 
 pub(crate) mod ahead;
 mod attempt;
+mod deadline;
 pub(crate) mod failover;
 mod fallback;
+mod hedge;
 mod opening;
 mod overdue;
 mod primary;
 mod read;
+mod trial;
 pub(crate) mod turn;
 mod writing;
 
@@ -65,7 +68,10 @@ impl Caller {
     /// Runs one autocommit statement where it belongs.
     pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
         match self.route(&statement.sql) {
-            Some(route) => self.run_read::<V>(route, statement).await,
+            Some(route) => {
+                let result = self.run_read::<V>(route, statement).await;
+                result.inspect_err(|error| self.cluster().counts.failed(error))
+            }
             None => self.run_write::<V>(statement).await,
         }
     }
@@ -121,7 +127,31 @@ impl Caller {
         route: ReadRoute,
         statement: &Statement,
     ) -> Result<V::Output, DbErr> {
-        let mut read = ReadExecution::plan(self, route).await?;
+        self.try_ejected(&route, statement);
+        let found = match hedge::delay(self, &route) {
+            // In a box, so that other reads do not carry the space for two.
+            Some(delay) => Box::pin(self.run_hedged::<V>(route, statement, delay)).await?,
+            None => {
+                let read = ReadExecution::plan(self, route).await?;
+                self.run_attempts::<V>(read, statement).await?
+            }
+        };
+        match found {
+            Some(value) => Ok(value),
+            None => {
+                self.cluster().learn_write(&statement.sql);
+                self.run_write::<V>(statement).await
+            }
+        }
+    }
+
+    /// Runs a read with the attempts that it has. `None`: it turned out to be a write, and nothing
+    /// of it was executed.
+    async fn run_attempts<V: Verb>(
+        &self,
+        mut read: ReadExecution,
+        statement: &Statement,
+    ) -> Result<Option<V::Output>, DbErr> {
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
             let sent = self.cluster().store().now();
@@ -129,17 +159,13 @@ impl Caller {
             match read.watched(&attempt, Stage::Sent, running).await {
                 Ok(value) if read.served(&attempt) => {
                     read.note_pace(sent);
-                    return Ok(value);
+                    return Ok(Some(value));
                 }
                 Ok(_) => {}
                 Err(ended) => match read.ended(&attempt, ended).await {
                     Next::GiveUp(error) => return Err(error),
                     Next::Retry => {}
-                    Next::Write => {
-                        drop((attempt, line));
-                        self.cluster().learn_write(&statement.sql);
-                        return self.run_write::<V>(statement).await;
-                    }
+                    Next::Write => return Ok(None),
                 },
             }
         }

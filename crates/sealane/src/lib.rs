@@ -83,7 +83,9 @@ pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
 pub use error::{ConnectError, EndpointError, Error};
-pub use observe::{CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, Status};
+pub use observe::{
+    CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, ReadCounts, Status,
+};
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
     Access, AttemptOutcome, Balancer, ByGroup, Candidate, Candidates, Condition, Consistency,

@@ -6,10 +6,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use sea_orm::{DbErr, QueryResult, Statement};
-use sealane_core::RetryDecision;
+use sealane_core::{Moment, RetryDecision};
 use sealane_monitor::Stage;
+use tokio::time::Instant;
 
 use crate::{
     BoxFuture, Error,
@@ -31,15 +32,19 @@ pub struct RoutedStream {
 }
 
 enum State {
-    /// A read without a row so far.
-    Unproved(Box<Read>),
-    /// Looking for an endpoint, perhaps once more. A write in this state has not been sent.
-    Opening(BoxFuture<'static, Result<State, DbErr>>),
+    /// A read that was not sent.
+    Unsent(Box<Read>),
+    /// A read that waits for its first row, or a statement that looks for an endpoint again. A
+    /// write in this state has not been sent.
+    Opening(BoxFuture<'static, Result<Opened, DbErr>>),
     /// A stream whose errors go to the caller.
     Flowing(Box<Flow>),
     /// The stream is over.
     Ended,
 }
+
+/// The next state, and what the stream shows already.
+type Opened = (State, Option<Item>);
 
 /// A row, an error, or the end.
 type Item = Option<Result<QueryResult, DbErr>>;
@@ -48,7 +53,9 @@ struct Read {
     statement: Statement,
     read: ReadExecution,
     attempt: Attempt,
-    rows: Rows,
+    rows: RowStream,
+    /// Since then the caller has not asked for a row.
+    idle_since: (Moment, Instant),
 }
 
 struct Flow {
@@ -64,8 +71,6 @@ struct Flow {
 struct Rows {
     rows: RowStream,
     moved: BoxFuture<'static, ()>,
-    /// Whether the rows were polled, which sends the statement.
-    is_sent: bool,
 }
 
 /// What the stream holds until it is over.
@@ -88,7 +93,14 @@ pub(crate) async fn open(
 
 async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
     match caller.route(&statement.sql) {
-        Some(route) => open_read(ReadExecution::plan(&caller, route).await?, statement).await,
+        Some(route) => {
+            caller.try_ejected(&route, &statement);
+            let opened = match ReadExecution::plan(&caller, route).await {
+                Ok(read) => open_read(read, statement).await,
+                Err(error) => Err(error),
+            };
+            opened.inspect_err(|error| caller.cluster().counts.failed(error))
+        }
         None => open_write(caller, statement).await,
     }
 }
@@ -99,7 +111,7 @@ async fn open_write(caller: Caller, statement: Statement) -> Result<State, DbErr
     // The statement is sent when the rows are first polled.
     let unsent = Some((caller, statement.clone()));
     let rows = line.stream(statement).await.inspect_err(|error| writing.note_error(error))?;
-    let rows = Rows { rows, moved: writing.attempt().moved(), is_sent: false };
+    let rows = Rows { rows, moved: writing.attempt().moved() };
     let flow = Flow { rows, running: Running::Write(writing), unsent, is_noted: false };
     Ok(State::Flowing(Box::new(flow)))
 }
@@ -110,9 +122,9 @@ async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<Stat
         let (attempt, line) = read.open(&TakeLine, &statement.sql).await?;
         match line.stream(statement.clone()).await {
             Ok(rows) => {
-                let rows = Rows { rows, moved: attempt.moved(), is_sent: false };
-                let read = Read { statement, read, attempt, rows };
-                return Ok(State::Unproved(Box::new(read)));
+                let idle_since = (attempt.cluster().store().now(), Instant::now());
+                let read = Read { statement, read, attempt, rows, idle_since };
+                return Ok(State::Unsent(Box::new(read)));
             }
             Err(error) => match read.ended(&attempt, Ended::Failed(error)).await {
                 Next::GiveUp(error) => return Err(error),
@@ -131,7 +143,6 @@ async fn open_learned(read: ReadExecution, statement: Statement) -> Result<State
 
 impl Rows {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, Ended>> {
-        self.is_sent = true;
         match Pin::new(&mut self.rows).poll_next(cx) {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Failed(error))),
             Poll::Ready(item) => Poll::Ready(Ok(item)),
@@ -141,36 +152,49 @@ impl Rows {
 }
 
 impl Read {
-    /// Decides by the first answer of the server.
-    fn first(self, came: Result<Item, Ended>) -> (State, Option<Item>) {
-        let Read { statement, mut read, attempt, rows } = self;
+    /// Sends the statement and decides by the first answer of the server.
+    async fn first(self) -> Result<Opened, DbErr> {
+        let Read { statement, mut read, mut attempt, mut rows, idle_since } = self;
+        attempt.skip_since(idle_since.0);
+        read.skip_since(idle_since.1);
+        // Time has passed since the plan, and the session may have written in the meantime.
+        let came = match read.may_serve(&attempt) {
+            true => {
+                let row = attempt.race(Stage::Sent, async { rows.next().await.transpose() });
+                read.watched(&attempt, Stage::Sent, row).await
+            }
+            false => Err(Ended::Moved),
+        };
         let ended = match came {
-            Ok(item) if read.served(&attempt) => {
-                let state = match item {
+            Ok(row) if read.served(&attempt) => {
+                let state = match row {
                     Some(_) => {
+                        let rows = Rows { rows, moved: attempt.moved() };
                         let running = Running::Read(attempt);
                         let flow = Flow { rows, running, unsent: None, is_noted: true };
                         State::Flowing(Box::new(flow))
                     }
                     None => State::Ended,
                 };
-                return (state, Some(item));
+                return Ok((state, Some(row.map(Ok))));
             }
             // The server was restarted during the read.
             Ok(_) => Ended::Moved,
             Err(ended) => ended,
         };
-        let again = async move {
-            drop(rows);
-            match read.ended(&attempt, ended).await {
-                Next::GiveUp(error) => return Err(error),
-                Next::Retry => {}
-                Next::Write => return open_learned(read, statement).await,
+        drop(rows);
+        let state = match read.ended(&attempt, ended).await {
+            Next::GiveUp(error) => {
+                attempt.cluster().counts.failed(&error);
+                return Err(error);
             }
-            drop(attempt);
-            open_read(read, statement).await
+            Next::Retry => {
+                drop(attempt);
+                open_read(read, statement).await?
+            }
+            Next::Write => open_learned(read, statement).await?,
         };
-        (State::Opening(Box::pin(again)), None)
+        Ok((state, None))
     }
 }
 
@@ -251,7 +275,8 @@ impl State {
                 State::Ended => return Poll::Ready(None),
                 State::Flowing(flow) => {
                     if let Some((caller, statement)) = flow.send() {
-                        *state = State::Opening(Box::pin(open_write(caller, statement)));
+                        let opening = async { Ok((open_write(caller, statement).await?, None)) };
+                        *state = State::Opening(Box::pin(opening));
                         continue;
                     }
                     let item = ready!(flow.poll(cx));
@@ -262,25 +287,20 @@ impl State {
                     return Poll::Ready(item);
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(opened) => *state = opened,
+                    Ok((opened, item)) => {
+                        *state = opened;
+                        if let Some(item) = item {
+                            return Poll::Ready(item);
+                        }
+                    }
                     Err(error) => {
                         *state = State::Ended;
                         return Poll::Ready(Some(Err(error)));
                     }
                 },
-                State::Unproved(read) => {
-                    // Time has passed since the plan, and the session may have written in the
-                    // meantime.
-                    let came = match read.rows.is_sent || read.read.may_serve(&read.attempt) {
-                        true => ready!(read.rows.poll(cx)),
-                        false => Err(Ended::Moved),
-                    };
-                    if let State::Unproved(read) = std::mem::replace(state, State::Ended) {
-                        let (next, given) = read.first(came);
-                        *state = next;
-                        if let Some(item) = given {
-                            return Poll::Ready(item);
-                        }
+                State::Unsent(_) => {
+                    if let State::Unsent(read) = std::mem::replace(state, State::Ended) {
+                        *state = State::Opening(Box::pin(read.first()));
                     }
                 }
             }
@@ -291,7 +311,7 @@ impl State {
 impl fmt::Debug for RoutedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Unproved(_) => "unproved",
+            State::Unsent(_) => "unsent",
             State::Opening(_) => "opening",
             State::Flowing(_) => "flowing",
             State::Ended => "ended",

@@ -43,6 +43,14 @@ impl Fault {
         Fault::PauseReplay,
     ];
 
+    /// Whether hedged reads are tried under it, too.
+    pub fn is_about_hedges(self) -> bool {
+        matches!(
+            self,
+            Fault::Nothing | Fault::Stop | Fault::StopQueries | Fault::Lock | Fault::Delay
+        )
+    }
+
     /// Whether the engine can suffer it: processes can be stopped, threads cannot; a standby of
     /// PostgreSQL takes no lock that holds up reads.
     pub fn is_for(self, engine: Engine) -> bool {

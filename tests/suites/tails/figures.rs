@@ -14,6 +14,9 @@ const KNOWN: Duration = Duration::from_secs(1);
 
 pub struct Figures {
     pub fault: Fault,
+    pub is_hedged: bool,
+    /// How many reads were sent to a second replica.
+    pub hedges: Option<u64>,
     /// The durations of all reads that ended before the fault, in ascending order.
     pub quiet: Vec<Duration>,
     /// Of those that were under way, or began, while it lasted.
@@ -32,6 +35,8 @@ impl Figures {
         };
         Figures {
             fault,
+            is_hedged: false,
+            hedges: None,
             quiet: took(&|it| it.ended < began),
             during: took(&|it| it.ended >= began && it.began < ended),
             later: took(&|it| it.began >= began + KNOWN && it.began < ended),
@@ -58,9 +63,9 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<12} {:>2} failed of {:>5}; p50 {:>7.1?}, p99 {:>7.1?}, longest {:>7.1?}; after a second p99 {:>7.1?}, \
+            "{:<13} {:>2} failed of {:>5}; p50 {:>7.1?}, p99 {:>7.1?}, longest {:>7.1?}; after a second p99 {:>7.1?}, \
              longest {:>7.1?}; before it p99 {:>7.1?}, longest {:>7.1?}",
-            format!("{:?}:", self.fault),
+            format!("{:?}{}", self.fault, if self.is_hedged { "+" } else { "" }),
             self.failures.len(),
             self.during.len(),
             quantile(&self.during, 0.5),
@@ -70,6 +75,7 @@ impl fmt::Display for Figures {
             longest(&self.later),
             quantile(&self.quiet, 0.99),
             longest(&self.quiet),
-        )
+        )?;
+        self.hedges.map_or(Ok(()), |hedges| write!(f, "; {hedges} hedges"))
     }
 }

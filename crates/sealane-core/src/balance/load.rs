@@ -117,7 +117,7 @@ impl Loads {
             AttemptOutcome::Failed | AttemptOutcome::Overdue | AttemptOutcome::Silent => {
                 load.failures.fetch_add(1, Ordering::Relaxed);
             }
-            AttemptOutcome::Refused | AttemptOutcome::Abandoned => {}
+            AttemptOutcome::Refused | AttemptOutcome::Outrun | AttemptOutcome::Abandoned => {}
         }
     }
 

@@ -252,14 +252,17 @@ fn a_replica_that_refused_the_statement_is_not_tried_again_because_it_was_ejecte
 }
 
 #[rstest]
-#[case::no_replica_is_fresh_enough(Consistency::BoundedStaleness(Duration::from_millis(5)), true)]
-#[case::it_asks_for_the_primary(Consistency::Strong, false)]
+#[case::no_replica_is_fresh_enough(
+    Consistency::BoundedStaleness(Duration::from_millis(5)),
+    PrimaryUse::Fallback
+)]
+#[case::it_asks_for_the_primary(Consistency::Strong, PrimaryUse::Asked)]
 fn a_read_falls_back_to_the_primary_only_if_replicas_could_have_served(
     #[case] consistency: Consistency,
-    #[case] falls_back: bool,
+    #[case] primary_use: PrimaryUse,
 ) {
     let request = read(consistency);
-    assert_eq!(Plan::new(&topology(), &request).falls_back(&request), falls_back);
+    assert_eq!(Plan::new(&topology(), &request).primary_use(&request), primary_use);
 }
 
 #[test]
@@ -268,5 +271,5 @@ fn a_session_whose_write_is_not_replayed_is_meant_to_read_on_the_primary() {
     (0..5).for_each(|_| session.wrote_anything(&clock));
     let request = read(Consistency::ReadYourWrites).with_session(session.view());
     let plan = Plan::new(&topology(), &request);
-    assert!(plan.replicas().is_empty() && !plan.falls_back(&request));
+    assert_eq!(plan.primary_use(&request), PrimaryUse::Pinned);
 }

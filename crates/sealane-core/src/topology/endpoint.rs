@@ -198,6 +198,11 @@ impl EndpointSet {
     /// The set of all possible endpoints, whether they exist or not.
     pub const ALL: EndpointSet = EndpointSet(u64::MAX);
 
+    /// The endpoints at the places whose bits are set.
+    pub(crate) fn of_places(places: u64) -> Self {
+        EndpointSet(places)
+    }
+
     /// Adds `id`.
     pub fn insert(&mut self, id: EndpointId) {
         self.0 |= 1 << id.place();

@@ -217,7 +217,8 @@ impl TopologyReducer {
         if let Some(position) = &report.position {
             watched.timeline = position.timeline();
         }
-        state.probe_time = Some(now.since(observation.started));
+        let took = now.since(observation.started);
+        state.probe_time = Some(took);
         if report.role == Role::Primary {
             watched.standing.trust(now);
         }
@@ -226,6 +227,8 @@ impl TopologyReducer {
         if is_new_run {
             state.run = next_run;
         }
+        let least = state.least_probe_time.filter(|least| !is_new_run && *least < took);
+        state.least_probe_time = Some(least.unwrap_or(took));
         answer(id, state, report, in_use, events);
         (state.position, state.received) = match is_astray {
             true => (None, None),

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, FallbackPolicy, HealthPolicy, RoundRobin, WhenAhead, WriteTracking,
+    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, RoundRobin, WhenAhead, WriteTracking,
 };
 use serde::Deserialize;
 
@@ -25,6 +25,8 @@ struct File {
     probes: Probes,
     #[serde(default)]
     health: Health,
+    #[serde(default)]
+    ejection: Ejection,
     #[serde(default)]
     tokens: Tokens,
     require_replicas: Option<usize>,
@@ -58,6 +60,9 @@ struct Routing {
     max_lag_ms: Option<u64>,
     fallback: Option<WayOut>,
     primary_wait_ms: Option<u64>,
+    fallback_limit: Option<usize>,
+    read_timeout_ms: Option<u64>,
+    hedged_reads: Option<bool>,
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
@@ -128,6 +133,15 @@ struct Health {
     replaced_after_ms: Option<u64>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ejection {
+    after: Option<u32>,
+    back_off_ms: Option<u64>,
+    back_off_cap_ms: Option<u64>,
+    forgiven_after_ms: Option<u64>,
+}
+
 /// Reads `text`, which came from `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConnectError> {
     parse_with(text, path, |name| std::env::var(name).ok())
@@ -163,6 +177,15 @@ fn parse_with(
     if let Some(wait) = file.routing.primary_wait_ms.map(Duration::from_millis) {
         config = config.primary_wait(wait);
     }
+    if let Some(reads) = file.routing.fallback_limit {
+        config = config.fallback_limit(reads);
+    }
+    if let Some(limit) = file.routing.read_timeout_ms.map(Duration::from_millis) {
+        config = config.read_timeout(limit);
+    }
+    if let Some(hedged) = file.routing.hedged_reads {
+        config = config.hedged_reads(hedged);
+    }
     if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
         config = config.max_lag(max_lag);
     }
@@ -170,7 +193,7 @@ fn parse_with(
         config = config.balancer(RoundRobin::default());
     }
     let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
-    Ok(file.probes.apply(config.health(policy)))
+    Ok(file.probes.apply(config.health(policy).ejection(file.ejection.policy())))
 }
 
 impl File {
@@ -312,12 +335,31 @@ impl Health {
             (&mut policy.lagging_until, self.lagging_until_ms),
             (&mut policy.replaced_after, self.replaced_after_ms),
         ];
-        for (setting, millis) in durations {
-            if let Some(millis) = millis {
-                *setting = Duration::from_millis(millis);
-            }
-        }
+        set_durations(durations);
         Ok(policy)
+    }
+}
+
+impl Ejection {
+    fn policy(&self) -> EjectionPolicy {
+        let mut policy = EjectionPolicy::default();
+        policy.after = self.after.unwrap_or(policy.after);
+        let durations = [
+            (&mut policy.back_off, self.back_off_ms),
+            (&mut policy.back_off_cap, self.back_off_cap_ms),
+            (&mut policy.forgiven_after, self.forgiven_after_ms),
+        ];
+        set_durations(durations);
+        policy
+    }
+}
+
+/// Sets the durations that are given.
+fn set_durations<const N: usize>(durations: [(&mut Duration, Option<u64>); N]) {
+    for (setting, millis) in durations {
+        if let Some(millis) = millis {
+            *setting = Duration::from_millis(millis);
+        }
     }
 }
 
@@ -385,6 +427,9 @@ mod tests {
             max_ahead_wait_ms = 250
             write_tracking = "whole"
             shared_waits_for_sessions = false
+            fallback_limit = 7
+            read_timeout_ms = 1500
+            hedged_reads = true
             balancer = "round-robin"
 
             [tokens]
@@ -407,6 +452,12 @@ mod tests {
             lagging_above_ms = 10000
             lagging_until_ms = 4000
             replaced_after_ms = 300000
+
+            [ejection]
+            after = 5
+            back_off_ms = 200
+            back_off_cap_ms = 4000
+            forgiven_after_ms = 20000
             "#,
         )
         .unwrap();
@@ -433,6 +484,11 @@ mod tests {
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
+        assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
+        assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));
+        assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
+        assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));
+        assert_eq!(config.ejection.forgiven_after, Duration::from_secs(20));
     }
 
     #[test]

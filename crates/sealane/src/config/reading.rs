@@ -14,6 +14,9 @@ pub(crate) struct Reading {
     pub(crate) tracking: WriteTracking,
     /// Whether reads through the shared handle wait for the writes of all sessions.
     pub(crate) shared_waits: bool,
+    pub(crate) read_timeout: Option<Duration>,
+    /// Whether slow reads are sent to a second replica.
+    pub(crate) hedged: bool,
 }
 
 impl Default for Reading {
@@ -31,6 +34,10 @@ impl Default for Reading {
             tracking: WriteTracking::Tables,
             // Work that leaves its session must not miss what the session wrote.
             shared_waits: true,
+            // Nobody knows how long the application's reports take.
+            read_timeout: None,
+            // A hedge is a further statement; whoever wants short tails decides to pay for it.
+            hedged: false,
         }
     }
 }

@@ -59,10 +59,7 @@ impl Attempt {
         let loads = &cluster.loads;
         let began_ejected = is_read && cluster.ejections.is_ejected(footing.endpoint);
         let running = match is_read {
-            true => {
-                cluster.ejections.begin(footing.endpoint, cluster.store().now());
-                loads.start_read(footing.endpoint)
-            }
+            true => loads.start_read(footing.endpoint),
             false => loads.start_write(footing.endpoint),
         };
         let (started, schema) = (cluster.store().now(), cluster.file_schema());
@@ -100,11 +97,16 @@ impl Attempt {
         }
     }
 
+    /// The time since `idle` does not count: its caller asked for nothing.
+    pub(crate) fn skip_since(&mut self, idle: Moment) {
+        self.started = self.started + self.cluster.store().now().since(idle);
+    }
+
     pub(crate) fn endpoint(&self) -> EndpointId {
         self.footing.endpoint
     }
 
-    /// Whether its endpoint was ejected when it began: it is a trial, or the last resort.
+    /// Whether its endpoint was ejected when it began: it is the last resort.
     pub(crate) fn began_ejected(&self) -> bool {
         self.began_ejected
     }

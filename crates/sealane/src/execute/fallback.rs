@@ -49,6 +49,11 @@ impl FallbackLimit {
         FallbackLimit::new(Semaphore::MAX_PERMITS)
     }
 
+    /// Takes a place if one is free.
+    pub(super) fn try_enter(&self) -> Option<FallbackPermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
     /// Takes a place, and waits for one as long as a statement of `cluster` waits for a primary.
     ///
     /// # Errors

@@ -10,21 +10,23 @@
 //! 2. If the probe is answered, the read waits on. After several times its usual duration it moves
 //!    as well, once. Several such reads in a row eject the endpoint.
 //! 3. A read on an endpoint that others had ejected moves at its next look.
+//! 4. A read with a time limit moves after half of what is left of it ([`Deadline`]).
 //!
-//! Nothing moves if no other endpoint may serve the read, or if the retry budget is used up. What is
-//! abandoned closes its connection; PostgreSQL then ends the statement by itself
-//! (`pool/guard`).
+//! Nothing moves if no other endpoint may serve the read, or if the retry budget is used up.
+//!
+//! What is abandoned closes its connection. PostgreSQL notices this within a quarter of a second and
+//! ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the result.
 //!
 //! (Rejected: one fixed limit. What is short enough for a look-up cuts off every report.)
 
 use std::time::Duration;
 
-use sealane_core::{AttemptOutcome, CostClass, Moment, Topology};
+use sealane_core::{AttemptOutcome, CostClass, EndpointId, Moment, Topology};
 use sealane_monitor::Stage;
 use sealane_sql::Classification;
 use tokio::time::sleep;
 
-use super::attempt::Attempt;
+use super::{attempt::Attempt, deadline::Deadline};
 use crate::cluster::Cluster;
 
 /// No read is looked into earlier: a busy machine delays many reads for this long.
@@ -40,6 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LEAST_LIMIT: Duration = Duration::from_millis(200);
 /// After this many times the longest usual time, a read is overdue.
 const LIMIT_FACTOR: u32 = 4;
+/// The same for the round trips to a server that is far away.
+const ROUND_TRIPS: u32 = 4;
 /// A light statement that never ran is overdue after this time.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -50,23 +54,35 @@ pub(super) struct Alarm {
     look: Duration,
     /// When the attempt is overdue although its server answers; `None` for never.
     limit: Option<Duration>,
+    /// What the attempt gets of the read's time; `None` for all of it.
+    share: Option<Duration>,
+}
+
+/// When `attempt` at `statement` is overdue although its server answers; `None` for never.
+pub(super) fn limit(statement: Option<&Classification>, attempt: &Attempt) -> Option<Duration> {
+    let statement = statement?;
+    let Some(bound) = statement.pace.bound() else {
+        return (statement.cost.class() == CostClass::Light).then_some(UNKNOWN_LIMIT);
+    };
+    let topology = attempt.cluster().store().topology();
+    let least_probe = topology.get(attempt.endpoint()).and_then(|state| state.least_probe_time);
+    let far = least_probe.unwrap_or_default().saturating_mul(ROUND_TRIPS);
+    Some(bound.saturating_mul(LIMIT_FACTOR).max(LEAST_LIMIT).max(far))
 }
 
 impl Alarm {
-    /// For `statement`. `may_be_overdue`: whether the attempt may move while its server answers.
-    pub(super) fn of(statement: Option<&Classification>, may_be_overdue: bool) -> Self {
-        let Some(statement) = statement else { return Alarm { look: FIRST_LOOK, limit: None } };
-        let (look, limit) = match statement.pace.bound() {
-            Some(bound) => {
-                let limit = bound.saturating_mul(LIMIT_FACTOR).max(LEAST_LIMIT);
-                (bound.saturating_mul(2).max(LEAST_LOOK), Some(limit))
-            }
-            None => {
-                let is_light = statement.cost.class() == CostClass::Light;
-                (FIRST_LOOK, is_light.then_some(UNKNOWN_LIMIT))
-            }
-        };
-        Alarm { look, limit: limit.filter(|_| may_be_overdue) }
+    /// For `attempt` at `statement`. `may_be_overdue`: whether the attempt may move while its server
+    /// answers.
+    pub(super) fn of(
+        statement: Option<&Classification>,
+        attempt: &Attempt,
+        may_be_overdue: bool,
+        deadline: Deadline,
+    ) -> Self {
+        let bound = statement.and_then(|statement| statement.pace.bound());
+        let look = bound.map_or(FIRST_LOOK, |bound| bound.saturating_mul(2).max(LEAST_LOOK));
+        let limit = if may_be_overdue { limit(statement, attempt) } else { None };
+        Alarm { look, limit, share: deadline.share() }
     }
 
     /// Completes when the attempt should be abandoned. Cancel safe.
@@ -75,23 +91,25 @@ impl Alarm {
             Stage::Unsent => FIRST_LOOK,
             Stage::Sent => self.look,
         };
-        sleep(look).await;
-        let cluster = attempt.cluster();
-        let asked = cluster.store().now();
-        let mut waited = look;
-        if !is_lost(attempt) && !answers(attempt, asked).await {
+        let limit = self.limit.filter(|_| stage == Stage::Sent);
+        let store = attempt.cluster().store();
+        let began = store.now();
+        sleep(self.share.map_or(look, |share| share.min(look))).await;
+        if !is_lost(attempt) && !answers(attempt, store.now()).await {
             return attempt.abandoned(AttemptOutcome::Silent).await;
         }
-        waited += cluster.store().now().since(asked);
         loop {
-            let is_late = stage == Stage::Sent && self.limit.is_some_and(|limit| waited >= limit);
-            if is_lost(attempt) || is_late {
+            let waited = store.now().since(began);
+            if is_lost(attempt) || limit.is_some_and(|limit| waited >= limit) {
                 return attempt.abandoned(AttemptOutcome::Overdue).await;
             }
-            let rest = self.limit.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(waited));
-            let nap = rest.clamp(Duration::from_millis(1), LOOK_AGAIN);
-            sleep(nap).await;
-            waited += nap;
+            if self.share.is_some_and(|share| waited >= share) {
+                // The caller may have asked for the impossible.
+                return attempt.abandoned(AttemptOutcome::Abandoned).await;
+            }
+            let ends = [limit, self.share].into_iter().flatten().min();
+            let rest = ends.map_or(LOOK_AGAIN, |end| end.saturating_sub(waited));
+            sleep(rest.clamp(Duration::from_millis(1), LOOK_AGAIN)).await;
         }
     }
 }
@@ -117,6 +135,7 @@ impl Attempt {
         while !cluster.retries.withdraw(cluster.store().now()) {
             sleep(LOOK_AGAIN).await;
         }
+        cluster.counts.overdue.add();
         tracing::debug!(
             target: "sealane::route", endpoint = self.place(), ?outcome, age = ?self.age(),
             "read abandoned"
@@ -129,7 +148,7 @@ impl Cluster {
     /// Ejects or readmits an endpoint, where an attempt that began at `began` shows it.
     pub(super) fn judge_ejection(
         &self,
-        endpoint: sealane_core::EndpointId,
+        endpoint: EndpointId,
         outcome: AttemptOutcome,
         began: Moment,
     ) {

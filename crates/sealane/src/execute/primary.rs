@@ -1,6 +1,6 @@
 //! Reaching the primary, also while there is none or another one takes its place.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
 use sealane_core::{Condition, ErrorCode, Health, RetryDecision, Role, Topology};
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     attempt::{Attempt, Ended},
+    deadline::Deadline,
     opening::Opening,
     writing::Writing,
 };
@@ -21,9 +22,16 @@ const ASKED_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct PrimaryWait {
     until: Option<Instant>,
     last: Option<DbErr>,
+    /// The limit on the statement's time.
+    pub(super) deadline: Deadline,
 }
 
 impl PrimaryWait {
+    /// For a statement that has a deadline of its own.
+    pub(super) fn until(deadline: Deadline) -> Self {
+        PrimaryWait { deadline, ..PrimaryWait::default() }
+    }
+
     /// Opens on the current primary, or on a later one: nothing is sent, so any primary that
     /// appears within `primary_wait` will do.
     ///
@@ -65,13 +73,13 @@ impl PrimaryWait {
         attempt: &Attempt,
         opening: impl Future<Output = T>,
     ) -> Result<T, DbErr> {
-        let cluster = attempt.cluster();
-        if !cluster.is_watched() {
-            return Ok(opening.await);
-        }
+        let (cluster, deadline) = (attempt.cluster(), self.deadline);
         // Time lost before this attempt still counts.
         let before = self.until;
         let away = async {
+            if !cluster.is_watched() {
+                pending::<()>().await;
+            }
             loop {
                 cluster.store().until(|topology| !topology.has_usable_primary()).await;
                 if tokio::time::timeout_at(self.end(cluster), cluster.store().next_primary())
@@ -88,6 +96,7 @@ impl PrimaryWait {
             biased;
             opened = opening => Ok(opened),
             () = away => Err(self.give_up(cluster)),
+            error = deadline.passes() => Err(error),
         }
     }
 
@@ -128,7 +137,7 @@ impl PrimaryWait {
     /// Waits for a primary that answers.
     ///
     /// # Errors
-    /// No primary answered within `primary_wait`.
+    /// No primary answered within `primary_wait`, or before the deadline.
     pub(crate) async fn another(&mut self, cluster: &Arc<Cluster>) -> Result<(), DbErr> {
         if !cluster.is_watched() {
             return Err(self.give_up(cluster));
@@ -155,10 +164,14 @@ impl PrimaryWait {
     }
 
     fn end(&mut self, cluster: &Cluster) -> Instant {
-        *self.until.get_or_insert_with(|| Instant::now() + cluster.primary_wait)
+        let until = *self.until.get_or_insert_with(|| Instant::now() + cluster.primary_wait);
+        self.deadline.before(until)
     }
 
     fn give_up(&mut self, cluster: &Cluster) -> DbErr {
+        if let Some(error) = self.deadline.passed() {
+            return error;
+        }
         let topology = cluster.store().topology();
         let why = match topology.primary().and_then(|id| topology.get(id)) {
             None => nobody(&topology),

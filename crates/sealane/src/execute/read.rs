@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::DbErr;
 use sealane_core::{
     AttemptOutcome, Candidates, Consistency, EndpointSet, Engine, ErrorCode, FallbackPolicy, Lent,
-    Moment, Plan, ReadRequest, RetryDecision, Role, Topology,
+    Moment, Plan, PrimaryUse, ReadRequest, RetryDecision, Role, Topology,
 };
 use sealane_monitor::{Stage, TopologyStore};
 use tokio::time::Instant;
@@ -23,7 +23,9 @@ use tokio::time::Instant;
 use super::{
     ahead,
     attempt::{Attempt, Ended},
+    deadline::Deadline,
     failover,
+    hedge::Whereabouts,
     opening::Opening,
     overdue::Alarm,
     primary::PrimaryWait,
@@ -63,6 +65,8 @@ pub(crate) struct ReadExecution {
     /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
     /// around.
     was_overdue: bool,
+    /// Who wants to know where it runs.
+    whereabouts: Option<Whereabouts>,
 }
 
 /// What follows an attempt that was sent and failed.
@@ -81,8 +85,18 @@ impl ReadExecution {
     /// the read off the primary.
     ///
     /// # Errors
-    /// No replica is good enough, and the read must not run on the primary.
+    /// No replica is good enough, and the read must not run on the primary; or the read's time is
+    /// over.
     pub(crate) async fn plan(caller: &Caller, route: ReadRoute) -> Result<ReadExecution, DbErr> {
+        let deadline = Deadline::of(caller.own_read_timeout());
+        deadline.bound(ReadExecution::plan_by(caller, route, deadline)).await
+    }
+
+    async fn plan_by(
+        caller: &Caller,
+        route: ReadRoute,
+        deadline: Deadline,
+    ) -> Result<ReadExecution, DbErr> {
         let asks_for_all =
             matches!(route.route.consistency, Consistency::ReadYourWrites | Consistency::Strong);
         if asks_for_all {
@@ -96,11 +110,12 @@ impl ReadExecution {
             route,
             request,
             plan,
-            wait: PrimaryWait::default(),
+            wait: PrimaryWait::until(deadline),
             last_error: None,
             lost_connection: false,
             renewed: 0,
             was_overdue: false,
+            whereabouts: None,
         };
         if let Some(patience) = read.patience() {
             read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
@@ -112,7 +127,8 @@ impl ReadExecution {
     /// Opens on the next endpoint that can be opened.
     ///
     /// # Errors
-    /// Nothing is left to try. The error is that of the last attempt, or says why there was none.
+    /// Nothing is left to try, or the read's time is over. The error is that of the last attempt, or
+    /// says why there was none.
     pub(crate) async fn open<O: Opening>(
         &mut self,
         opening: &O,
@@ -123,10 +139,11 @@ impl ReadExecution {
                 self.plan_again().await?;
                 continue;
             };
+            if let Some(whereabouts) = &self.whereabouts {
+                whereabouts.note(attempt.endpoint());
+            }
             if attempt.role() == Role::Primary {
-                if self.plan.falls_back(&self.request) && !self.enter_primary(&mut attempt).await? {
-                    drop(attempt);
-                    (self.request, self.plan) = plan_now(&self.caller, &self.route);
+                if !self.enter_primary(&mut attempt).await? {
                     continue;
                 }
                 ahead::overtaken(&self.caller, Some(&self.request.session)).await;
@@ -164,12 +181,38 @@ impl ReadExecution {
         true
     }
 
-    /// Takes a place for `attempt` among the reads that fall back to the primary. Returns `false` if
-    /// a replica may serve the read before a place is free.
+    /// Whether `attempt` may run on the primary now. A read that falls back to the primary takes a
+    /// place among such reads first; if none is free, an ejected replica is better. Returns `false`
+    /// if a replica is to serve the read.
     ///
     /// # Errors
     /// No place became free in time.
-    async fn enter_primary(&self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+    async fn enter_primary(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+        let cluster = Arc::clone(attempt.cluster());
+        match self.plan.primary_use(&self.request) {
+            PrimaryUse::Asked => cluster.counts.asked.add(),
+            PrimaryUse::Pinned => cluster.counts.pinned.add(),
+            PrimaryUse::Fallback => {
+                attempt.fallback = cluster.fallback_limit.try_enter();
+                if attempt.fallback.is_none() && self.plan.has_next() {
+                    return Ok(false);
+                }
+                if attempt.fallback.is_none() && !self.enter_later(attempt).await? {
+                    (self.request, self.plan) = plan_now(&self.caller, &self.route);
+                    return Ok(false);
+                }
+                cluster.counts.fell_back.add();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for a place for `attempt` among the reads that fall back to the primary. Returns
+    /// `false` if a replica may serve the read before one is free.
+    ///
+    /// # Errors
+    /// No place became free in time.
+    async fn enter_later(&self, attempt: &mut Attempt) -> Result<bool, DbErr> {
         let cluster = Arc::clone(attempt.cluster());
         let (caller, route) = (&self.caller, &self.route);
         let serves = |topology: &Topology| {
@@ -177,7 +220,7 @@ impl ReadExecution {
         };
         tokio::select! {
             biased;
-            permit = cluster.fallback_limit.enter(&cluster) => attempt.fallback = Some(permit?),
+            permit = self.wait.deadline.bound(cluster.fallback_limit.enter(&cluster)) => attempt.fallback = Some(permit?),
             () = cluster.store().until(serves) => {}
         }
         Ok(attempt.fallback.is_some())
@@ -190,11 +233,19 @@ impl ReadExecution {
         stage: Stage,
         running: impl Future<Output = Result<T, Ended>>,
     ) -> Result<T, Ended> {
-        let Some(alarm) = self.alarm(attempt) else { return running.await };
+        let deadline = self.wait.deadline;
+        let alarm = self.alarm(attempt);
+        let alarm = async {
+            match alarm {
+                Some(alarm) => alarm.rings(attempt, stage).await,
+                None => std::future::pending().await,
+            }
+        };
         let outcome = tokio::select! {
             biased;
             ended = running => return ended,
-            outcome = alarm.rings(attempt, stage) => outcome,
+            outcome = alarm => outcome,
+            error = deadline.passes() => return Err(Ended::Failed(error)),
         };
         self.was_overdue |= outcome == AttemptOutcome::Overdue;
         attempt.tell(outcome);
@@ -206,7 +257,18 @@ impl ReadExecution {
         let is_worth = attempt.role() == Role::Replica
             && attempt.cluster().is_watched()
             && self.plan.has_next();
-        is_worth.then(|| Alarm::of(self.route.statement.as_deref(), !self.was_overdue))
+        let statement = self.route.statement.as_deref();
+        is_worth.then(|| Alarm::of(statement, attempt, !self.was_overdue, self.wait.deadline))
+    }
+
+    /// Lets a hedge know where the read runs.
+    pub(super) fn tell_where(&mut self, whereabouts: Whereabouts) {
+        self.whereabouts = Some(whereabouts);
+    }
+
+    /// The time since `idle` does not count for the read's time limit: its caller asked for nothing.
+    pub(crate) fn skip_since(&mut self, idle: Instant) {
+        self.wait.deadline = self.wait.deadline.skip_since(idle);
     }
 
     /// Records how long the statement took since it was `sent`.
@@ -249,6 +311,9 @@ impl ReadExecution {
             Ended::Moved => return Next::Retry,
             Ended::Failed(error) => error,
         };
+        if matches!(Error::of(&error), Some(Error::ReadTimeout { .. })) {
+            return Next::GiveUp(error);
+        }
         let engine = attempt.cluster().engine;
         let decision = match (decision(attempt, &error), was_ended_there(attempt, &error)) {
             // PostgreSQL reports the same error when it shuts down.
@@ -268,7 +333,12 @@ impl ReadExecution {
             _ => attempt.tell(AttemptOutcome::Failed),
         }
         match decision {
-            RetryDecision::TryElsewhere => {}
+            RetryDecision::TryElsewhere => {
+                let cluster = attempt.cluster();
+                if !cluster.retries.withdraw(cluster.store().now()) {
+                    return Next::GiveUp(error);
+                }
+            }
             RetryDecision::Reconnect => {
                 let is_second = std::mem::replace(&mut self.lost_connection, true);
                 // Checks whether the server goes on, which is most likely.
@@ -311,6 +381,7 @@ impl ReadExecution {
         }
         match self.plan.has_next() {
             true => {
+                attempt.cluster().counts.retried.add();
                 self.last_error = Some(error);
                 Next::Retry
             }
@@ -360,6 +431,9 @@ impl ReadExecution {
 
     /// Records that nothing could be opened, and so nothing was sent.
     async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
+        if let Some(error) = self.wait.deadline.passed() {
+            return Err(error);
+        }
         if matches!(ended, Ended::Failed(_)) {
             attempt.tell(AttemptOutcome::Failed);
         }
@@ -498,7 +572,7 @@ fn condition(attempt: &Attempt, error: &DbErr) -> Option<&'static str> {
     error::with_code(error, |code| code.condition(attempt.cluster().engine))
 }
 
-fn decision(attempt: &Attempt, error: &DbErr) -> RetryDecision {
+pub(super) fn decision(attempt: &Attempt, error: &DbErr) -> RetryDecision {
     let judge = |code: ErrorCode<'_>| {
         RetryDecision::for_read(attempt.cluster().engine, attempt.role(), code)
     };

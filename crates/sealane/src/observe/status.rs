@@ -5,6 +5,7 @@ use std::time::Duration;
 use sealane_core::{Condition, Distance, Health, LagSummary, ReadOnly, Replication, Role};
 use serde::Serialize;
 
+use super::ReadCounts;
 use crate::cluster::Cluster;
 
 /// A snapshot of all endpoints and of the load on each of them.
@@ -20,6 +21,8 @@ pub struct Status {
     /// The share of proved reads that were sent to replicas since the start, 0 to 1; `None` before
     /// the first read. A read that was sent twice counts twice.
     pub replica_read_ratio: Option<f64>,
+    /// What became of reads that did not simply run on a replica.
+    pub reads: ReadCounts,
 }
 
 /// The state of the catalog that is used to judge statements.
@@ -64,6 +67,9 @@ pub struct EndpointStatus {
     /// The identity of the server or its data: PostgreSQL's system identifier, MySQL's server UUID,
     /// MariaDB's server and domain, Aurora's instance.
     pub identity: Option<String>,
+    /// Whether the endpoint gets no reads for a while, although it answers probes, because reads on
+    /// it failed or did not end ([`Config::ejection`](crate::Config::ejection)).
+    pub ejected: bool,
     /// Whether the endpoint is being drained, so that it gets no new statements.
     pub draining: bool,
     /// Whether the endpoint holds another system's data.
@@ -170,6 +176,7 @@ impl Status {
                 writable: state.info.writable,
                 version: state.info.version.as_deref().map(str::to_owned),
                 identity: state.info.identity.as_deref().map(str::to_owned),
+                ejected: cluster.ejections.is_ejected(id),
                 draining: state.draining,
                 foreign: state.foreign,
                 database: state.database.as_ref().map(|database| database.name.to_string()),
@@ -208,7 +215,7 @@ impl Status {
             known if known.is_doubted() => CatalogState::InDoubt,
             _ => CatalogState::Loaded,
         });
-        Status { primary, endpoints, catalog, replica_read_ratio }
+        Status { primary, endpoints, catalog, replica_read_ratio, reads: cluster.counts.read() }
     }
 }
 

@@ -16,7 +16,8 @@ const KEYS: &[&str] = &[
     "max_wait_ms", "when_ahead", "max_ahead_wait_ms", "balancer", "keys", "max_age_s",
     "interval_ms", "quick_interval_ms", "timeout_ms", "budget_per_s", "down_after", "down_ratio",
     "up_after", "back_off_ms", "back_off_cap_ms", "forgiven_after_ms", "lagging_above_ms",
-    "lagging_until_ms", "replaced_after_ms",
+    "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
+    "hedged_reads",
 ];
 
 /// Describes `error` in `text` without quoting any of the text.

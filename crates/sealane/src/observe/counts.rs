@@ -1,0 +1,98 @@
+//! What became of reads that did not simply run on a replica.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sea_orm::DbErr;
+use serde::Serialize;
+
+use crate::Error;
+
+/// One count.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counts of one cluster since its start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) asked: Count,
+    pub(crate) pinned: Count,
+    pub(crate) fell_back: Count,
+    pub(crate) shed: Count,
+    pub(crate) retried: Count,
+    pub(crate) overdue: Count,
+    pub(crate) timed_out: Count,
+    pub(crate) hedged: Count,
+    pub(crate) hedges_won: Count,
+}
+
+/// What became of proved reads that did not simply run on a replica, since the start. A read may
+/// count more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReadCounts {
+    /// Ran on the primary because they asked for it, or because no replica could ever serve them.
+    pub asked_for_primary: u64,
+    /// Ran on the primary because no replica had replayed what their session wrote or saw.
+    pub pinned_to_primary: u64,
+    /// Ran on the primary because no replica was usable or fresh enough.
+    pub fell_back_to_primary: u64,
+    /// Failed because [`Config::fallback_limit`](crate::Config::fallback_limit) reads were running
+    /// on the primary already.
+    pub shed: u64,
+    /// Ran again elsewhere after they had failed on one endpoint.
+    pub retried: u64,
+    /// Left a replica because they took much longer than their statements usually do.
+    pub overdue: u64,
+    /// Failed after their time limit.
+    pub timed_out: u64,
+    /// Were sent to a second replica because the first was slow.
+    pub hedged: u64,
+    /// Of these, were answered by the second replica first.
+    pub hedges_won: u64,
+}
+
+impl Counts {
+    /// Counts a read that failed with `error`.
+    pub(crate) fn failed(&self, error: &DbErr) {
+        match Error::of(error) {
+            Some(Error::Shed { .. }) => self.shed.add(),
+            Some(Error::ReadTimeout { .. }) => self.timed_out.add(),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn read(&self) -> ReadCounts {
+        let Counts {
+            asked,
+            pinned,
+            fell_back,
+            shed,
+            retried,
+            overdue,
+            timed_out,
+            hedged,
+            hedges_won,
+        } = self;
+        ReadCounts {
+            asked_for_primary: asked.get(),
+            pinned_to_primary: pinned.get(),
+            fell_back_to_primary: fell_back.get(),
+            shed: shed.get(),
+            retried: retried.get(),
+            overdue: overdue.get(),
+            timed_out: timed_out.get(),
+            hedged: hedged.get(),
+            hedges_won: hedges_won.get(),
+        }
+    }
+}

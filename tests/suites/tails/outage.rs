@@ -1,0 +1,111 @@
+//! All replicas die under many readers.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use sealane::Error;
+use sealane_tests::{
+    Cluster,
+    crew::{Crew, Done},
+    fleet,
+};
+use tokio::time::sleep;
+
+use super::{
+    END, NOISE, QUIET,
+    figures::quantile,
+    load::{launch, look, looks},
+};
+
+const READERS: usize = 64;
+const WRITERS: usize = 4;
+const LIMIT: usize = 4;
+const EVENT: Duration = Duration::from_secs(3);
+/// How often the primary is asked what it runs.
+const LOOK: Duration = Duration::from_millis(20);
+/// So many statements of each kind are needed to say anything.
+const LEAST: usize = 50;
+
+struct Outage {
+    most_fallbacks: i64,
+    reads: usize,
+    failures: Vec<String>,
+    quiet_p99: Duration,
+    p99: Duration,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_all_replicas_does_not_become_one_of_the_primary() -> anyhow::Result<()> {
+    for limit in [LIMIT, READERS] {
+        let Outage { most_fallbacks, reads, failures, quiet_p99, p99 } = outage(limit).await?;
+        println!(
+            "limit {limit:>2}: at most {most_fallbacks:>2} fallback reads at a time; {reads} reads, \
+             {} of them shed; p99 of writes {p99:.1?}, before it {quiet_p99:.1?}",
+            failures.len()
+        );
+        ensure!(failures.iter().all(|failure| failure == "shed"), "{failures:?}");
+        ensure!(most_fallbacks > 0, "nothing fell back to the primary");
+        if limit == LIMIT {
+            ensure!(most_fallbacks <= LIMIT as i64, "{most_fallbacks} fallback reads");
+            ensure!(p99 <= 2 * quiet_p99 + NOISE, "writes took {p99:?}");
+        } else {
+            ensure!(most_fallbacks > LIMIT as i64, "the limit had nothing to do");
+        }
+    }
+    Ok(())
+}
+
+async fn outage(limit: usize) -> anyhow::Result<Outage> {
+    let cluster = fleet::moor().await?;
+    let config = fleet::config(&cluster).fallback_limit(limit).require_replicas(2);
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    launch(&db, &cluster).await?;
+    let readers = {
+        let db = db.clone();
+        Crew::start(READERS, move |_, _| {
+            let db = db.session();
+            async move { look(&db, 3).await }
+        })
+    };
+    let writers = Crew::writing(&db, WRITERS);
+    readers.more(LEAST).await?;
+    writers.more(LEAST).await?;
+    sleep(QUIET).await;
+    let began = Instant::now();
+    for replica in cluster.replicas() {
+        replica.kill().await?;
+    }
+    let mut most_fallbacks = 0;
+    while began.elapsed() < EVENT {
+        most_fallbacks = most_fallbacks.max(looks(cluster.primary(), cluster.engine()).await?);
+        sleep(LOOK).await;
+    }
+    let (reads, writes) = (readers.stop(END).await?, writers.stop(END).await?);
+    restart(&cluster).await?;
+    let failures = reads.iter().filter_map(|read| read.failure.as_ref());
+    let writes = |suits: &dyn Fn(&Done) -> bool| {
+        let mut took: Vec<_> = writes.iter().filter(|it| suits(it)).map(Done::took).collect();
+        took.sort();
+        (took.len() >= LEAST).then(|| quantile(&took, 0.99)).context("too few writes")
+    };
+    Ok(Outage {
+        most_fallbacks,
+        failures: failures
+            .map(|error| match Error::of(error) {
+                Some(Error::Shed { .. }) => "shed".to_owned(),
+                _ => error.to_string(),
+            })
+            .collect(),
+        reads: reads.iter().filter(|read| read.began >= began).count(),
+        quiet_p99: writes(&|write| write.ended < began)?,
+        p99: writes(&|write| write.began >= began)?,
+    })
+}
+
+async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
+    for replica in cluster.replicas() {
+        replica.start().await?;
+    }
+    Ok(())
+}
