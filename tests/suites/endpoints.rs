@@ -3,7 +3,6 @@
 //! A replica comes and goes 20 times, or as often as `SEALANE_ENDPOINT_ROUNDS` says, and at least
 //! ten times.
 
-#[allow(dead_code, reason = "the suite `moves` uses the rest")]
 use std::{
     sync::{
         Arc,

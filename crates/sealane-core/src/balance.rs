@@ -92,7 +92,8 @@ pub enum AttemptOutcome {
     /// The attempt took longer than its statement usually does, and the endpoint did not answer a
     /// probe either.
     Silent,
-    /// A hedge of the read was quicker, and the attempt was abandoned.
+    /// The attempt was abandoned after it had taken longer than its statement usually does: a hedge
+    /// was quicker, or the caller did not wait.
     Outrun,
     /// The outcome is unknown: the caller gave up, or the endpoint is no longer the one that was
     /// planned.

@@ -39,6 +39,13 @@ impl RetryBudget {
         RetryBudget::new(ONE / 10, ONE, 50 * ONE)
     }
 
+    /// For statements that go on on their servers although nobody waits for them any more: one a
+    /// second, and sixteen at once, whatever the traffic. More would use up a server's connections.
+    #[must_use]
+    pub fn for_left_running() -> Self {
+        RetryBudget::new(0, ONE, 16 * ONE)
+    }
+
     fn new(share: u64, per_second: u64, most: u64) -> Self {
         let (balance, refilled_at_ms) = (AtomicU64::new(most), AtomicU64::new(0));
         RetryBudget { share, per_second, most, balance, refilled_at_ms }

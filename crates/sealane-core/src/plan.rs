@@ -22,6 +22,10 @@ pub struct Plan {
     too_stale: bool,
     /// Whether a replica was good enough when the plan was made.
     had_replicas: bool,
+    /// Whether the primary answers.
+    is_primary_usable: bool,
+    /// Whether the read may choose from an endpoint besides the primary at all.
+    may_leave: bool,
 }
 
 /// Why a statement runs on the primary.
@@ -47,6 +51,8 @@ impl Plan {
             unproved: false,
             too_stale: false,
             had_replicas: false,
+            is_primary_usable: topology.has_usable_primary(),
+            may_leave: true,
         };
         if request.access == Access::Write || request.consistency == Consistency::Strong {
             return plan;
@@ -69,6 +75,10 @@ impl Plan {
             plan.replicas = floor(topology, request);
         }
         plan.had_replicas = !plan.replicas.is_empty();
+        if !plan.had_replicas {
+            let others = topology.all().without(topology.primary().into_iter().collect());
+            plan.may_leave = !request.among.and(others).is_empty();
+        }
         plan.ejected = plan.replicas.and(request.ejected);
         plan.replicas = plan.replicas.without(request.ejected);
         plan
@@ -112,9 +122,9 @@ impl Plan {
     }
 
     /// The next endpoint to try, and the role in which to use it: first the replicas in the
-    /// balancer's order, then the primary, then the ejected replicas. Each endpoint is returned once. `all` holds the
-    /// endpoints with their current load; the balancer chooses among those of them that are in the
-    /// plan. An endpoint added after the plan was made may be among them, at the place of a removed
+    /// balancer's order, then the primary, then the ejected replicas; or the ejected replicas first,
+    /// if the primary does not answer. Each endpoint is returned once. `all` holds the endpoints with
+    /// their current load; the balancer chooses among those of them that are in the plan. An endpoint added after the plan was made may be among them, at the place of a removed
     /// one. So the caller [judges](Self::judge) the returned endpoint on the topology of `all`.
     pub fn next(
         &mut self,
@@ -124,11 +134,13 @@ impl Plan {
     ) -> Option<(EndpointId, Role)> {
         // Some endpoints may have been removed.
         self.replicas = self.replicas.and(all.set());
+        self.ejected = self.ejected.and(all.set());
         if self.replicas.is_empty() {
-            if let Some(id) = self.primary.take() {
+            let is_due = self.is_primary_usable || self.ejected.is_empty();
+            if let Some(id) = self.primary.take_if(|_| is_due) {
                 return Some((id, Role::Primary));
             }
-            self.replicas = std::mem::take(&mut self.ejected).and(all.set());
+            self.replicas = std::mem::take(&mut self.ejected);
             if self.replicas.is_empty() {
                 return None;
             }
@@ -146,6 +158,18 @@ impl Plan {
     /// Lets the primary be tried once more: its connection was broken, not the primary itself.
     pub fn retry_primary(&mut self, primary: EndpointId) {
         self.primary = Some(primary);
+    }
+
+    /// Tries the ejected replicas before the primary: there is no room on the primary.
+    pub fn prefer_ejected(&mut self, primary: EndpointId) {
+        self.replicas = self.replicas.or(std::mem::take(&mut self.ejected));
+        self.primary = Some(primary);
+    }
+
+    /// Leaves out endpoints that the read has tried already.
+    pub fn leave_out(&mut self, tried: EndpointSet) {
+        self.replicas = self.replicas.without(tried);
+        self.ejected = self.ejected.without(tried);
     }
 
     /// Leaves only the primary, for a statement that a replica refused.
@@ -171,6 +195,12 @@ impl Plan {
         self.replicas
     }
 
+    /// The ejected replicas that have not been tried yet.
+    #[must_use]
+    pub fn ejected(&self) -> EndpointSet {
+        self.ejected
+    }
+
     fn all_replicas(&self) -> EndpointSet {
         self.replicas.or(self.ejected)
     }
@@ -186,7 +216,7 @@ impl Plan {
     pub fn primary_use(&self, request: &ReadRequest) -> PrimaryUse {
         let asks = request.access == Access::Write
             || request.consistency == Consistency::Strong
-            || request.among.is_empty();
+            || !self.may_leave;
         match self.awaited {
             _ if asks => PrimaryUse::Asked,
             Some(_) if !self.had_replicas => PrimaryUse::Pinned,

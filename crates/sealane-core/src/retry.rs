@@ -73,6 +73,19 @@ impl ErrorCode<'_> {
         )
     }
 
+    /// Whether the error shows nothing wrong with the server, although another endpoint may serve the
+    /// statement: our own pool is full, the statement conflicts with what is being applied, or its
+    /// connection had been given up.
+    #[must_use]
+    pub fn is_incidental(self, engine: Engine) -> bool {
+        matches!(
+            (engine, self),
+            (_, ErrorCode::PoolExhausted)
+                | (Engine::Postgres, ErrorCode::Server("40001" | "40P01" | "26000"))
+                | (Engine::MySql, ErrorCode::Server("1205" | "1213" | "1243"))
+        )
+    }
+
     /// The condition of the server that the error shows, in words. `None` if the statement is at
     /// fault, or if sealane has no descriptions for the errors of this engine.
     #[must_use]

@@ -1,7 +1,10 @@
 //! Runs one probing task per endpoint until the monitor is dropped.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,19 +25,24 @@ pub struct Monitor {
     store: Arc<TopologyStore>,
     tasks: Mutex<Vec<(EndpointId, JoinHandle<()>)>>,
     schedule: Option<ProbeSchedule>,
+    is_stopped: AtomicBool,
 }
 
 impl Monitor {
     /// A monitor without probes, for topologies that need none.
     #[must_use]
     pub fn idle(store: Arc<TopologyStore>) -> Self {
-        Monitor { store, tasks: Mutex::default(), schedule: None }
+        Monitor::with(store, None)
     }
 
     /// A monitor that probes nothing yet.
     #[must_use]
     pub fn new(store: Arc<TopologyStore>, schedule: ProbeSchedule) -> Self {
-        Monitor { store, tasks: Mutex::default(), schedule: Some(schedule) }
+        Monitor::with(store, Some(schedule))
+    }
+
+    fn with(store: Arc<TopologyStore>, schedule: Option<ProbeSchedule>) -> Self {
+        Monitor { store, tasks: Mutex::default(), schedule, is_stopped: AtomicBool::default() }
     }
 
     /// Starts to probe each endpoint of `store` with the probe of the same index. Must be called
@@ -86,6 +94,12 @@ impl Monitor {
         self.schedule.is_none()
     }
 
+    /// Whether probing was [stopped](Self::stop).
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
     /// The store that the probes write to.
     #[must_use]
     pub fn store(&self) -> &Arc<TopologyStore> {
@@ -125,6 +139,7 @@ impl Monitor {
 
     /// Stops all probing; the topology stays as it is.
     pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
         self.tasks().iter().for_each(|(_, task)| task.abort());
     }
 }

@@ -104,12 +104,16 @@ impl Classifier {
         // catalog than its generation says, and is then recomputed needlessly. It never comes from
         // an older catalog.
         let generation = self.generation.load(Ordering::Acquire);
-        if let Some(known) = self.cache.get(sql)
+        let known = self.cache.get(sql);
+        if let Some(known) = &known
             && known.generation == generation
         {
-            return known.classification;
+            return Arc::clone(&known.classification);
         }
         let classification = Arc::new(self.decide(sql));
+        if let Some(known) = known {
+            classification.pace.follow(&known.classification.pace);
+        }
         if sql.len() <= MAX_CACHED_TEXT_BYTES {
             self.remember(sql, generation, &classification);
             // `learn_write` may have run in the meantime: what it learned wins.

@@ -159,7 +159,10 @@ impl Caller {
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
         let is_read = found.intent.is_read();
-        is_read.then(|| ReadRoute { statement: Some(Arc::clone(&found)), ..self.route_of(&found) })
+        is_read.then(|| {
+            let route = self.cluster.shared_out(self.route_of(&found));
+            ReadRoute { statement: Some(found), ..route }
+        })
     }
 
     /// Where a proved read may run besides the primary.
@@ -173,7 +176,7 @@ impl Caller {
 
     /// Where a read-only transaction may run, whatever it will read.
     pub(crate) fn route_of_transaction(&self) -> ReadRoute {
-        self.cluster.route(None, self.routable())
+        self.cluster.shared_out(self.cluster.route(None, self.routable()))
     }
 
     fn routable(&self) -> Routable<'_> {

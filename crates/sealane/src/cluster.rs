@@ -3,6 +3,7 @@
 mod file;
 pub(crate) mod membership;
 mod pool_table;
+mod replica_share;
 mod resignation;
 mod turns;
 
@@ -37,6 +38,7 @@ use crate::{
 };
 use membership::OpenEndpoint;
 pub(crate) use pool_table::PoolTable;
+pub(crate) use replica_share::ReplicaShare;
 use resignation::Resignation;
 use turns::Turns;
 
@@ -55,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) ejections: Ejections,
     pub(crate) retries: RetryBudget,
     pub(crate) hedges: RetryBudget,
+    /// For statements that go on on their servers although nobody waits for them any more.
+    pub(crate) left_running: RetryBudget,
     pub(crate) counts: Counts,
     pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
@@ -68,6 +72,7 @@ pub(crate) struct Cluster {
     pub(crate) schema_changes: AtomicUsize,
     pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) reading: Reading,
+    pub(crate) replica_share: ReplicaShare,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
     pub(crate) turns: Turns,
@@ -129,6 +134,7 @@ impl Cluster {
             ejections: Ejections::new(EjectionPolicy::default()),
             retries: RetryBudget::default(),
             hedges: RetryBudget::for_hedges(),
+            left_running: RetryBudget::for_left_running(),
             counts: Counts::default(),
             fallback_limit: FallbackLimit::none(),
             classifier: None,
@@ -138,6 +144,7 @@ impl Cluster {
             schema_changes: AtomicUsize::new(0),
             routing: Arc::new(ByGroup),
             reading: Reading::default(),
+            replica_share: ReplicaShare::default(),
             signer: Signer::default(),
             resignation: Resignation::default(),
             turns: Turns::default(),
@@ -154,6 +161,7 @@ impl Cluster {
             balancer: Arc::clone(&config.balancer),
             routing: Arc::clone(&config.routing),
             ejections: Ejections::new(config.ejection),
+            replica_share: ReplicaShare::new(config.replica_share),
             fallback_limit: FallbackLimit::of(config),
             primary_wait: config.primary_wait,
             quick: config.schedule.quick,
@@ -196,6 +204,16 @@ impl Cluster {
         }
         let horizon = topology.horizon();
         ReadRoute { route, tables, horizon, stays_on_primary: false, statement: None }
+    }
+
+    /// The same route, or one to the primary for a read outside the share of the replicas.
+    pub(crate) fn shared_out(&self, route: ReadRoute) -> ReadRoute {
+        if self.replica_share.admits(|| self.store().entropy().word()) {
+            return route;
+        }
+        let Route { consistency, fallback, .. } = route.route;
+        let kept = Route::new(EndpointSet::EMPTY, consistency, fallback);
+        ReadRoute { route: kept, stays_on_primary: true, ..route }
     }
 
     /// Whether the statement is a proved read.

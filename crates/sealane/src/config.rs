@@ -45,6 +45,8 @@ pub struct Config {
     /// `None`: a share of the primary's connections.
     pub(crate) fallback_limit: Option<usize>,
     pub(crate) ejection: EjectionPolicy,
+    /// The share of the reads that may leave the primary, 0 to 1.
+    pub(crate) replica_share: f64,
     /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
     pub(crate) may_change_journal: bool,
@@ -88,6 +90,7 @@ impl Config {
             primary_wait: Duration::from_secs(5),
             fallback_limit: None,
             ejection: EjectionPolicy::default(),
+            replica_share: 1.0,
             // Without WAL mode, readers and the writer would wait for each other.
             may_change_journal: true,
             health: HealthPolicy::default(),
@@ -346,6 +349,15 @@ impl Config {
     pub fn hedged_reads(mut self, hedged: bool) -> Self {
         self.reading.hedged = hedged;
         self
+    }
+
+    /// The share of the proved reads that may leave the primary, 0 to 1, for a gradual roll-out; the
+    /// others run on the primary, whatever they ask for.
+    /// [`RoutedConnection::set_replica_share`](crate::RoutedConnection::set_replica_share) changes it
+    /// at run time. Default: 1.
+    #[must_use]
+    pub fn replica_share(self, ratio: f64) -> Self {
+        Config { replica_share: ratio, ..self }
     }
 
     /// When a replica that answers probes gets no reads, because reads there fail or do not end, and

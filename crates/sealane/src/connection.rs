@@ -111,6 +111,28 @@ impl RoutedConnection {
         self.wishing(|wish| Wish { hedged: Some(hedged), ..wish })
     }
 
+    /// Changes the share of the proved reads that may leave the primary, for all handles; see
+    /// [`Config::replica_share`](crate::Config::replica_share). A value outside 0 to 1 is cut to the
+    /// nearer end.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let config = sealane::Config::sqlite(dir.path().join("shop.db")).replica_share(0.0);
+    /// let db = sealane::connect(config).await?; // everything runs on the primary
+    /// db.set_replica_share(0.1); // one read in ten may run elsewhere
+    /// assert_eq!(db.status().replica_share, 0.1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    pub fn set_replica_share(&self, ratio: f64) {
+        self.cluster().replica_share.set(ratio);
+    }
+
     /// The same session with all reads on the primary.
     #[must_use]
     pub fn on_primary(&self) -> Self {

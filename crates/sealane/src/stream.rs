@@ -96,7 +96,7 @@ async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, D
         Some(route) => {
             caller.try_ejected(&route, &statement);
             let opened = match ReadExecution::plan(&caller, route).await {
-                Ok(read) => open_read(read, statement).await,
+                Ok(read) => open_read(read.of_stream(), statement).await,
                 Err(error) => Err(error),
             };
             opened.inspect_err(|error| caller.cluster().counts.failed(error))

@@ -43,6 +43,11 @@ impl Fault {
         Fault::PauseReplay,
     ];
 
+    /// Whether the replica neither serves nor breaks connections.
+    pub fn hangs(self) -> bool {
+        matches!(self, Fault::Stop | Fault::StopQueries | Fault::Lock | Fault::Cut)
+    }
+
     /// Whether hedged reads are tried under it, too.
     pub fn is_about_hedges(self) -> bool {
         matches!(

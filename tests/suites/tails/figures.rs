@@ -15,8 +15,12 @@ const KNOWN: Duration = Duration::from_secs(1);
 pub struct Figures {
     pub fault: Fault,
     pub is_hedged: bool,
-    /// How many reads were sent to a second replica.
-    pub hedges: Option<u64>,
+    /// How many reads were sent to a second replica during the event.
+    pub hedges: u64,
+    /// How many left their replica because they took too long.
+    pub overdue: u64,
+    /// Whether the struck replica was seen ejected.
+    pub was_ejected: bool,
     /// The durations of all reads that ended before the fault, in ascending order.
     pub quiet: Vec<Duration>,
     /// Of those that were under way, or began, while it lasted.
@@ -36,7 +40,9 @@ impl Figures {
         Figures {
             fault,
             is_hedged: false,
-            hedges: None,
+            hedges: 0,
+            overdue: 0,
+            was_ejected: false,
             quiet: took(&|it| it.ended < began),
             during: took(&|it| it.ended >= began && it.began < ended),
             later: took(&|it| it.began >= began + KNOWN && it.began < ended),
@@ -76,6 +82,7 @@ impl fmt::Display for Figures {
             quantile(&self.quiet, 0.99),
             longest(&self.quiet),
         )?;
-        self.hedges.map_or(Ok(()), |hedges| write!(f, "; {hedges} hedges"))
+        write!(f, "; {} overdue, {} hedges", self.overdue, self.hedges)?;
+        if self.was_ejected { write!(f, ", ejected") } else { Ok(()) }
     }
 }

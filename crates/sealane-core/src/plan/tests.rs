@@ -266,6 +266,27 @@ fn a_read_falls_back_to_the_primary_only_if_replicas_could_have_served(
 }
 
 #[test]
+fn a_read_that_only_the_primary_may_serve_does_not_fall_back_to_it() {
+    let topology = Topology::new(vec![Endpoint::new("a", "a")]);
+    let request = read(Consistency::Eventual);
+    assert_eq!(Plan::new(&topology, &request).primary_use(&request), PrimaryUse::Asked);
+}
+
+#[test]
+fn ejected_replicas_serve_before_a_primary_that_does_not_answer() {
+    let topology = Topology::new(vec![Endpoint::new("a", "a"), Endpoint::new("b", "b")]);
+    let mut plan = Plan {
+        ejected: ejected(&[1]),
+        primary: Some(id(0)),
+        ..Plan::new(&topology, &read(Consistency::Eventual))
+    };
+    let loads = Loads::new();
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let order: Vec<_> = std::iter::from_fn(|| plan.next(&TwoChoices, all, 0)).collect();
+    assert_eq!(order, [(id(1), Role::Replica), (id(0), Role::Primary)]);
+}
+
+#[test]
 fn a_session_whose_write_is_not_replayed_is_meant_to_read_on_the_primary() {
     let (clock, session) = (WriteClock::default(), Session::own());
     (0..5).for_each(|_| session.wrote_anything(&clock));

@@ -203,6 +203,11 @@ impl EndpointSet {
         EndpointSet(places)
     }
 
+    /// A word with the bit of each endpoint's place set.
+    pub(crate) fn to_places(self) -> u64 {
+        self.0
+    }
+
     /// Adds `id`.
     pub fn insert(&mut self, id: EndpointId) {
         self.0 |= 1 << id.place();

@@ -63,6 +63,7 @@ struct Routing {
     fallback_limit: Option<usize>,
     read_timeout_ms: Option<u64>,
     hedged_reads: Option<bool>,
+    replica_share: Option<f64>,
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
@@ -167,31 +168,8 @@ fn parse_with(
     config.strict = file.strict;
     config.required_replicas = file.require_replicas.unwrap_or_default();
     config = file.replicas.iter().map(Endpoint::replica).fold(config, Config::replica);
-    if let Some(tracking) = file.routing.write_tracking {
-        config = config.write_tracking(tracking);
-    }
-    if let Some(waits) = file.routing.shared_waits_for_sessions {
-        config = config.shared_waits_for_sessions(waits);
-    }
     config = file.tokens.apply(config.consistency(consistency).fallback(fallback));
-    if let Some(wait) = file.routing.primary_wait_ms.map(Duration::from_millis) {
-        config = config.primary_wait(wait);
-    }
-    if let Some(reads) = file.routing.fallback_limit {
-        config = config.fallback_limit(reads);
-    }
-    if let Some(limit) = file.routing.read_timeout_ms.map(Duration::from_millis) {
-        config = config.read_timeout(limit);
-    }
-    if let Some(hedged) = file.routing.hedged_reads {
-        config = config.hedged_reads(hedged);
-    }
-    if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
-        config = config.max_lag(max_lag);
-    }
-    if let Some(BalancerName::RoundRobin) = file.routing.balancer {
-        config = config.balancer(RoundRobin::default());
-    }
+    config = file.routing.apply(config).map_err(|text| invalid(text.to_owned()))?;
     let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
     Ok(file.probes.apply(config.health(policy).ejection(file.ejection.policy())))
 }
@@ -302,6 +280,43 @@ impl Routing {
             (_, Some(_)) => Err("max_ahead_wait_ms needs when_ahead = \"wait\""),
             (Some(WayAhead::Primary) | None, None) => Ok(WhenAhead::Primary),
         }
+    }
+}
+
+impl Routing {
+    /// The settings that stand for themselves.
+    fn apply(&self, mut config: Config) -> Result<Config, &'static str> {
+        if let Some(tracking) = self.write_tracking {
+            config = config.write_tracking(tracking);
+        }
+        if let Some(waits) = self.shared_waits_for_sessions {
+            config = config.shared_waits_for_sessions(waits);
+        }
+        if let Some(wait) = self.primary_wait_ms.map(Duration::from_millis) {
+            config = config.primary_wait(wait);
+        }
+        if let Some(reads) = self.fallback_limit {
+            config = config.fallback_limit(reads);
+        }
+        if let Some(limit) = self.read_timeout_ms.map(Duration::from_millis) {
+            config = config.read_timeout(limit);
+        }
+        if let Some(hedged) = self.hedged_reads {
+            config = config.hedged_reads(hedged);
+        }
+        if let Some(ratio) = self.replica_share {
+            if !(0.0..=1.0).contains(&ratio) {
+                return Err("routing.replica_share must be between 0 and 1");
+            }
+            config = config.replica_share(ratio);
+        }
+        if let Some(max_lag) = self.max_lag_ms.map(Duration::from_millis) {
+            config = config.max_lag(max_lag);
+        }
+        if let Some(BalancerName::RoundRobin) = self.balancer {
+            config = config.balancer(RoundRobin::default());
+        }
+        Ok(config)
     }
 }
 
@@ -430,6 +445,7 @@ mod tests {
             fallback_limit = 7
             read_timeout_ms = 1500
             hedged_reads = true
+            replica_share = 0.5
             balancer = "round-robin"
 
             [tokens]
@@ -485,6 +501,7 @@ mod tests {
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
+        assert!((config.replica_share - 0.5).abs() < 1e-9);
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));
         assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
         assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));
@@ -543,8 +560,13 @@ mod tests {
 
     #[test]
     fn a_ratio_out_of_its_range_is_refused() {
-        let error = parse("primary.url = \"a\"\nhealth.down_ratio = 1.5").unwrap_err();
-        assert!(error.to_string().contains("between 0 and 1"), "{error}");
+        for key in ["health.down_ratio", "routing.replica_share"] {
+            let error = parse(&format!("primary.url = \"a\"\n{key} = 1.5")).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("{key} must be between 0 and 1")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub(crate) struct Attempt {
     is_told: AtomicBool,
     /// Whether the endpoint was ejected when the attempt began.
     began_ejected: bool,
+    /// After this time the attempt takes longer than it should.
+    pub(super) long_after: Duration,
+    /// What it gets of the read's time; `None` for all of it.
+    pub(super) share: Option<Duration>,
     _running: InFlight,
     /// Its place among the reads that fall back to the primary.
     pub(super) fallback: Option<FallbackPermit>,
@@ -74,6 +78,8 @@ impl Attempt {
             is_read,
             is_told,
             began_ejected,
+            long_after: Duration::MAX,
+            share: None,
             _running: running,
             fallback: None,
         }
@@ -106,9 +112,14 @@ impl Attempt {
         self.footing.endpoint
     }
 
-    /// Whether its endpoint was ejected when it began: it is the last resort.
+    /// Whether its endpoint was ejected when it began: it is a trial, or the last resort.
     pub(crate) fn began_ejected(&self) -> bool {
         self.began_ejected
+    }
+
+    /// When it began.
+    pub(super) fn started(&self) -> Moment {
+        self.started
     }
 
     /// How long it has been running.
@@ -220,6 +231,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.tell(AttemptOutcome::Abandoned);
+        // A caller who gives up early, again and again, shows a server that hangs, too.
+        let is_long = self.age() >= self.long_after;
+        self.tell(if is_long { AttemptOutcome::Outrun } else { AttemptOutcome::Abandoned });
     }
 }

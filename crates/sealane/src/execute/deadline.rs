@@ -1,8 +1,8 @@
 //! The limit on the time of a read.
 //!
 //! It counts from the read's beginning, over all waits and attempts. An attempt on a replica gets
-//! half of what is left, so that time remains for another one. The limit is for reads only: a write
-//! that is cut off may have been executed.
+//! half of what is left, so that time remains for another one; but never less than its statement
+//! usually takes. The limit is for reads only: a write that is cut off may have been executed.
 
 use std::{future::pending, time::Duration};
 
@@ -62,9 +62,10 @@ impl Deadline {
         }
     }
 
-    /// What one attempt gets of the time that is left.
-    pub(super) fn share(self) -> Option<Duration> {
-        self.0.map(|limit| limit.at.saturating_duration_since(Instant::now()) / 2)
+    /// What one attempt that may usually take up to `usual` gets of the time that is left.
+    pub(super) fn share(self, usual: Duration) -> Option<Duration> {
+        let left = self.0?.at.saturating_duration_since(Instant::now());
+        Some((left / 2).max(usual))
     }
 
     /// The same end, later by the time since `idle`.
@@ -86,9 +87,10 @@ mod tests {
         assert_eq!(Deadline::of(None).bound(long()).await.unwrap(), 7);
         assert_eq!(Deadline::of(Some(Duration::MAX)).bound(long()).await.unwrap(), 7);
         let short = Deadline::of(Some(Duration::from_secs(1)));
-        assert_eq!(short.share(), Some(Duration::from_millis(500)));
+        assert_eq!(short.share(Duration::ZERO), Some(Duration::from_millis(500)));
+        assert_eq!(short.share(Duration::from_millis(700)), Some(Duration::from_millis(700)));
         let error = short.bound(long()).await.unwrap_err();
         assert!(error.to_string().contains("1s"), "{error}");
-        assert_eq!(short.share(), Some(Duration::ZERO));
+        assert_eq!(short.share(Duration::ZERO), Some(Duration::ZERO));
     }
 }

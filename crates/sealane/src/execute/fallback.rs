@@ -10,12 +10,15 @@
 //!
 //! [`Config::fallback_limit`]: crate::Config::fallback_limit
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
-use crate::{Config, Error, cluster::Cluster};
+use crate::{Config, Error};
 
 /// The part of the primary's connections that may serve fallback reads, unless configured.
 const SHARE: u32 = 2;
@@ -54,18 +57,19 @@ impl FallbackLimit {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
-    /// Takes a place, and waits for one as long as a statement of `cluster` waits for a primary.
+    /// Takes a place, and waits for one until `end`, which is `waited` after the wait began.
     ///
     /// # Errors
     /// [`Error::Shed`].
-    pub(super) async fn enter(&self, cluster: &Cluster) -> Result<FallbackPermit, DbErr> {
-        let entered = Arc::clone(&self.free).acquire_owned();
-        match tokio::time::timeout(cluster.primary_wait, entered).await {
+    pub(super) async fn enter(
+        &self,
+        end: Instant,
+        waited: Duration,
+    ) -> Result<FallbackPermit, DbErr> {
+        match tokio::time::timeout_at(end, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => {
-                Err(Error::Shed { limit: self.most, waited: cluster.primary_wait }.into())
-            }
+            Ok(Err(_)) | Err(_) => Err(Error::Shed { limit: self.most, waited }.into()),
         }
     }
 }

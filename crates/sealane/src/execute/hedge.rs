@@ -5,45 +5,34 @@
 //! replica as well, and the first answer counts (Dean and Barroso, "The Tail at Scale", 2013). Both
 //! are attempts like any other, so everything that is checked of an answer is checked of either.
 //!
-//! The slower attempt is abandoned; `execute/overdue` says what becomes of its statement. An
-//! endpoint whose attempts lose against their hedges again and again is ejected. Hedges never run on
-//! the primary, and have a budget of their own.
+//! The slower attempt goes on for a moment without its caller, because a connection whose statement
+//! is cut off has to be closed. An endpoint whose attempts lose against their hedges again and again
+//! is ejected. Hedges never run on the primary, and have a budget of their own.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::{Either, select};
 use sea_orm::{DbErr, Statement};
-use sealane_core::{AttemptOutcome, EndpointId, EndpointSet, FallbackPolicy};
+use sealane_core::{AttemptOutcome, EndpointId, FallbackPolicy, Moment};
+use tokio::sync::watch;
 
 use super::read::ReadExecution;
-use crate::{caller::Caller, cluster::ReadRoute, pool::Verb};
+use crate::{
+    BoxFuture, Error,
+    caller::Caller,
+    cluster::{Cluster, ReadRoute},
+    pool::Verb,
+};
 
 /// No read is hedged earlier: a timer is not more exact.
 const LEAST_DELAY: Duration = Duration::from_millis(1);
-const NOWHERE: usize = usize::MAX;
+/// For so long an attempt goes on that was outrun.
+const GOES_ON: Duration = Duration::from_secs(1);
 
-/// Where a read runs that may be hedged.
-#[derive(Debug, Clone)]
-pub(super) struct Whereabouts(Arc<AtomicUsize>);
+type Found<T> = Result<Option<T>, DbErr>;
 
-impl Whereabouts {
-    fn unknown() -> Self {
-        Whereabouts(Arc::new(AtomicUsize::new(NOWHERE)))
-    }
-
-    pub(super) fn note(&self, endpoint: EndpointId) {
-        self.0.store(endpoint.place(), Ordering::Relaxed);
-    }
-
-    fn endpoint(&self) -> Option<EndpointId> {
-        EndpointId::from_index(self.0.load(Ordering::Relaxed))
-    }
-}
+/// Tells a hedge to which replica the first attempt was sent.
+pub(super) type Whereabouts = watch::Sender<Option<EndpointId>>;
 
 /// After which time a read of `caller` is hedged; `None` if it is not.
 pub(super) fn delay(caller: &Caller, route: &ReadRoute) -> Option<Duration> {
@@ -63,49 +52,92 @@ impl Caller {
         route: ReadRoute,
         statement: &Statement,
         delay: Duration,
-    ) -> Result<Option<V::Output>, DbErr> {
-        let first_at = Whereabouts::unknown();
-        let cluster = self.cluster();
-        cluster.hedges.deposit();
-        let hedge = async {
-            tokio::time::sleep(delay).await;
-            let (Some(avoid), true) =
-                (first_at.endpoint(), cluster.hedges.withdraw(cluster.store().now()))
-            else {
-                return None;
-            };
-            cluster.counts.hedged.add();
-            let began = cluster.store().now();
-            let read = ReadExecution::plan(self, beside(&route, avoid)).await.ok()?;
-            let found = self.run_attempts::<V>(read, statement).await.ok()??;
-            cluster.counts.hedges_won.add();
-            cluster.judge_ejection(avoid, AttemptOutcome::Outrun, began);
-            Some(found)
+    ) -> Found<V::Output> {
+        self.cluster().hedges.deposit();
+        let statement = Arc::new(statement.clone());
+        let (first_at, sent) = watch::channel(None);
+        let first: BoxFuture<'static, _> = {
+            let (caller, statement) = (self.clone(), Arc::clone(&statement));
+            let route = route.clone();
+            Box::pin(async move {
+                let mut read = ReadExecution::plan(&caller, route).await?;
+                read.tell_where(first_at);
+                caller.run_attempts::<V>(read, &statement).await
+            })
         };
-        let first = async {
-            let mut read = ReadExecution::plan(self, route.clone()).await?;
-            read.tell_where(first_at.clone());
-            self.run_attempts::<V>(read, statement).await
+        let hedge: BoxFuture<'static, _> = {
+            let caller = self.clone();
+            Box::pin(async move { caller.hedge::<V>(route, &statement, sent, delay).await })
         };
-        let hedge = async {
-            match hedge.await {
-                Some(found) => found,
-                None => std::future::pending().await,
+        match select(first, hedge).await {
+            Either::Left((Ok(found), hedge)) => {
+                go_on(hedge);
+                Ok(found)
             }
-        };
-        tokio::select! {
-            biased;
-            result = first => result,
-            found = hedge => Ok(Some(found)),
+            Either::Left((Err(error), hedge)) => match Error::of(&error) {
+                Some(Error::ReadTimeout { .. }) => Err(error),
+                _ => match hedge.await {
+                    Some(won) => Ok(Some(won.output)),
+                    None => Err(error),
+                },
+            },
+            Either::Right((Some(won), first)) => {
+                let Won { output, outran, began } = won;
+                judge(self.cluster(), outran, began);
+                go_on(first);
+                Ok(Some(output))
+            }
+            Either::Right((None, first)) => first.await,
         }
     }
+
+    /// The hedge of a read that is sent to `first_at`. `None` if it found nothing.
+    async fn hedge<V: Verb>(
+        &self,
+        route: ReadRoute,
+        statement: &Statement,
+        mut sent: watch::Receiver<Option<EndpointId>>,
+        delay: Duration,
+    ) -> Option<Won<V::Output>> {
+        let outran = (*sent.wait_for(Option::is_some).await.ok()?)?;
+        let (cluster, began) = (self.cluster(), self.cluster().store().now());
+        tokio::time::sleep(delay).await;
+        let read = ReadExecution::plan(self, beside(&route, outran)).await.ok()?;
+        if !read.has_replica() || !cluster.hedges.withdraw(cluster.store().now()) {
+            return None;
+        }
+        cluster.counts.hedged.add();
+        let output = self.run_attempts::<V>(read, statement).await.ok()??;
+        cluster.counts.hedges_won.add();
+        Some(Won { output, outran, began })
+    }
+}
+
+/// The answer of a hedge.
+struct Won<T> {
+    output: T,
+    /// The endpoint of the first attempt, and when that began.
+    outran: EndpointId,
+    began: Moment,
+}
+
+fn judge(cluster: &Cluster, outran: EndpointId, began: Moment) {
+    if cluster.is_watched() {
+        cluster.judge_ejection(outran, AttemptOutcome::Outrun, began);
+    }
+}
+
+/// Lets what was outrun end by itself, or closes its connection.
+fn go_on<T: Send + 'static>(outrun: BoxFuture<'static, T>) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(GOES_ON, outrun).await;
+    });
 }
 
 /// The same route, on replicas only and without `avoid`.
 fn beside(route: &ReadRoute, avoid: EndpointId) -> ReadRoute {
     let mut beside = route.clone();
-    let avoid: EndpointSet = [avoid].into_iter().collect();
-    beside.route.among = beside.route.among.without(avoid);
+    beside.route.among = beside.route.among.without([avoid].into_iter().collect());
     beside.route.fallback = FallbackPolicy::Fail;
     beside
 }

@@ -8,25 +8,33 @@
 //!    endpoint, and this one is ejected (`sealane_core::Ejections`). The regular probe goes on, with
 //!    its own limit; only that one decides whether the endpoint is down.
 //! 2. If the probe is answered, the read waits on. After several times its usual duration it moves
-//!    as well, once. Several such reads in a row eject the endpoint.
+//!    to another replica, once. If there is none it waits longer and then moves to the primary: its
+//!    parameters may make it expensive, and the primary has enough to do. Several such reads eject
+//!    the endpoint.
 //! 3. A read on an endpoint that others had ejected moves at its next look.
-//! 4. A read with a time limit moves after half of what is left of it ([`Deadline`]).
+//! 4. A read with a time limit moves after half of what is left of it ([`Deadline`]), if it usually
+//!    takes less.
 //!
 //! Nothing moves if no other endpoint may serve the read, or if the retry budget is used up.
 //!
-//! What is abandoned closes its connection. PostgreSQL notices this within a quarter of a second and
-//! ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the result.
+//! The connection of an abandoned statement is closed. PostgreSQL notices this within a quarter of a
+//! second and ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the
+//! result, so there only few reads move because they are slow: their statements would pile up.
 //!
 //! (Rejected: one fixed limit. What is short enough for a look-up cuts off every report.)
 
 use std::time::Duration;
 
-use sealane_core::{AttemptOutcome, CostClass, EndpointId, Moment, Topology};
+use sealane_core::{
+    AttemptOutcome, CostClass, EjectionChange, EndpointId, EndpointSet, Engine, Moment, Topology,
+};
 use sealane_monitor::Stage;
 use sealane_sql::Classification;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{attempt::Attempt, deadline::Deadline};
+use super::attempt::Attempt;
+#[cfg(doc)]
+use super::deadline::Deadline;
 use crate::cluster::Cluster;
 
 /// No read is looked into earlier: a busy machine delays many reads for this long.
@@ -44,6 +52,12 @@ const LEAST_LIMIT: Duration = Duration::from_millis(200);
 const LIMIT_FACTOR: u32 = 4;
 /// The same for the round trips to a server that is far away.
 const ROUND_TRIPS: u32 = 4;
+/// A read that could only move to the primary waits so many times longer.
+const PRIMARY_FACTOR: u32 = 5;
+/// A wait that takes this much longer than its limit shows that this process was stopped.
+const STALL: Duration = Duration::from_millis(25);
+/// So often in a row the process may be stopped.
+const STALLS: u32 = 3;
 /// A light statement that never ran is overdue after this time.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -54,8 +68,14 @@ pub(super) struct Alarm {
     look: Duration,
     /// When the attempt is overdue although its server answers; `None` for never.
     limit: Option<Duration>,
-    /// What the attempt gets of the read's time; `None` for all of it.
-    share: Option<Duration>,
+}
+
+/// Where a read may go that leaves its replica although this replica's server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exits {
+    None,
+    Replicas,
+    Primary,
 }
 
 /// When `attempt` at `statement` is overdue although its server answers; `None` for never.
@@ -70,19 +90,22 @@ pub(super) fn limit(statement: Option<&Classification>, attempt: &Attempt) -> Op
     Some(bound.saturating_mul(LIMIT_FACTOR).max(LEAST_LIMIT).max(far))
 }
 
+/// When `attempt` at `statement` is looked into.
+pub(super) fn look(statement: Option<&Classification>) -> Duration {
+    let bound = statement.and_then(|statement| statement.pace.bound());
+    bound.map_or(FIRST_LOOK, |bound| bound.saturating_mul(2).max(LEAST_LOOK))
+}
+
 impl Alarm {
-    /// For `attempt` at `statement`. `may_be_overdue`: whether the attempt may move while its server
-    /// answers.
-    pub(super) fn of(
-        statement: Option<&Classification>,
-        attempt: &Attempt,
-        may_be_overdue: bool,
-        deadline: Deadline,
-    ) -> Self {
-        let bound = statement.and_then(|statement| statement.pace.bound());
-        let look = bound.map_or(FIRST_LOOK, |bound| bound.saturating_mul(2).max(LEAST_LOOK));
-        let limit = if may_be_overdue { limit(statement, attempt) } else { None };
-        Alarm { look, limit, share: deadline.share() }
+    /// For `attempt` at `statement`, which is not on the primary. `exits`: where it may go.
+    pub(super) fn of(statement: Option<&Classification>, attempt: &Attempt, exits: Exits) -> Self {
+        let factor = match exits {
+            Exits::None => return Alarm { look: look(statement), limit: None },
+            Exits::Replicas => 1,
+            Exits::Primary => PRIMARY_FACTOR,
+        };
+        let limit = limit(statement, attempt).map(|limit| limit.saturating_mul(factor));
+        Alarm { look: look(statement), limit }
     }
 
     /// Completes when the attempt should be abandoned. Cancel safe.
@@ -92,22 +115,23 @@ impl Alarm {
             Stage::Sent => self.look,
         };
         let limit = self.limit.filter(|_| stage == Stage::Sent);
-        let store = attempt.cluster().store();
-        let began = store.now();
-        sleep(self.share.map_or(look, |share| share.min(look))).await;
-        if !is_lost(attempt) && !answers(attempt, store.now()).await {
-            return attempt.abandoned(AttemptOutcome::Silent).await;
+        // Moments count the time for which the machine was suspended.
+        let began = Instant::now();
+        let share = attempt.share.map(|share| share.saturating_sub(attempt.age()));
+        sleep(share.map_or(look, |share| share.min(look))).await;
+        if !was_ejected_meanwhile(attempt) && !answers(attempt).await {
+            return attempt.leave(AttemptOutcome::Silent).await;
         }
         loop {
-            let waited = store.now().since(began);
-            if is_lost(attempt) || limit.is_some_and(|limit| waited >= limit) {
-                return attempt.abandoned(AttemptOutcome::Overdue).await;
+            let waited = began.elapsed();
+            if was_ejected_meanwhile(attempt) || limit.is_some_and(|limit| waited >= limit) {
+                return attempt.leave(AttemptOutcome::Overdue).await;
             }
-            if self.share.is_some_and(|share| waited >= share) {
+            if share.is_some_and(|share| waited >= share) {
                 // The caller may have asked for the impossible.
-                return attempt.abandoned(AttemptOutcome::Abandoned).await;
+                return attempt.leave(AttemptOutcome::Outrun).await;
             }
-            let ends = [limit, self.share].into_iter().flatten().min();
+            let ends = [limit, share].into_iter().flatten().min();
             let rest = ends.map_or(LOOK_AGAIN, |end| end.saturating_sub(waited));
             sleep(rest.clamp(Duration::from_millis(1), LOOK_AGAIN)).await;
         }
@@ -115,24 +139,42 @@ impl Alarm {
 }
 
 /// Whether the endpoint was ejected since the attempt began.
-fn is_lost(attempt: &Attempt) -> bool {
+fn was_ejected_meanwhile(attempt: &Attempt) -> bool {
     !attempt.began_ejected() && attempt.cluster().ejections.is_ejected(attempt.endpoint())
 }
 
-/// Whether the endpoint answers a probe that is sent after `asked`.
-async fn answers(attempt: &Attempt, asked: Moment) -> bool {
-    let (store, endpoint) = (attempt.cluster().store(), attempt.endpoint());
-    let usual = store.topology().get(endpoint).and_then(|state| state.probe_time);
-    let limit = usual.unwrap_or_default().saturating_mul(USUAL_PROBES).max(ANSWERS_WITHIN);
-    store.nudge(endpoint);
-    tokio::time::timeout(limit, store.heard_after(endpoint, asked)).await.is_ok()
+/// Whether the endpoint answers a probe that was sent after the attempt began.
+async fn answers(attempt: &Attempt) -> bool {
+    let (cluster, endpoint) = (attempt.cluster(), attempt.endpoint());
+    let store = cluster.store();
+    let least = store.topology().get(endpoint).and_then(|state| state.least_probe_time);
+    let usual = least.unwrap_or_default().saturating_mul(USUAL_PROBES).max(ANSWERS_WITHIN);
+    // The probe may have to wait for its turn.
+    let limit = usual + cluster.quick;
+    for _ in 0..STALLS {
+        store.nudge(endpoint);
+        let began = Instant::now();
+        let heard = store.heard_after(endpoint, attempt.started());
+        match tokio::time::timeout(limit, heard).await {
+            Ok(heard) => return heard.is_ok(),
+            // This process was stopped for a while, so nobody could hear the answer.
+            Err(_) if began.elapsed() > limit + STALL => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 impl Attempt {
-    /// Takes a retry from the budget and returns `outcome`. Without one, the attempt goes on.
-    async fn abandoned(&self, outcome: AttemptOutcome) -> AttemptOutcome {
-        let cluster = self.cluster();
-        while !cluster.retries.withdraw(cluster.store().now()) {
+    /// Records `outcome`, takes a retry from the budget and returns `outcome`. Without a retry, the
+    /// attempt goes on.
+    async fn leave(&self, outcome: AttemptOutcome) -> AttemptOutcome {
+        self.tell(outcome);
+        let (cluster, store) = (self.cluster(), self.cluster().store());
+        let goes_on = outcome != AttemptOutcome::Silent && cluster.engine == Engine::MySql;
+        while !cluster.retries.withdraw(store.now())
+            || (goes_on && !cluster.left_running.withdraw(store.now()))
+        {
             sleep(LOOK_AGAIN).await;
         }
         cluster.counts.overdue.add();
@@ -153,10 +195,21 @@ impl Cluster {
         began: Moment,
     ) {
         let (store, now) = (self.store(), self.store().now());
-        let fleet = || Topology::replicas_in_use(&store.topology()).len();
-        let change = self.ejections.ended(endpoint, outcome, began, now, fleet);
+        let in_use = || replicas_beside(&store.topology(), endpoint);
+        let change = self.ejections.ended(endpoint, outcome, began, now, in_use);
+        self.announce(endpoint, change);
+    }
+
+    pub(super) fn announce(&self, endpoint: EndpointId, change: Option<EjectionChange>) {
         if let Some(change) = change {
-            store.announce(change.event(endpoint));
+            self.store().announce(change.event(endpoint));
         }
     }
+}
+
+/// The replicas in use that serve the same reads as `id`, with it.
+fn replicas_beside(topology: &Topology, id: EndpointId) -> EndpointSet {
+    let group = topology.get(id).and_then(|state| state.endpoint.group());
+    let beside = group.and_then(|name| topology.group(name)).unwrap_or(topology.ungrouped());
+    topology.replicas_in_use().and(beside)
 }

@@ -163,7 +163,8 @@ impl PrimaryWait {
         store.topology().primary() != Some(asked)
     }
 
-    fn end(&mut self, cluster: &Cluster) -> Instant {
+    /// When the statement has waited long enough.
+    pub(super) fn end(&mut self, cluster: &Cluster) -> Instant {
         let until = *self.until.get_or_insert_with(|| Instant::now() + cluster.primary_wait);
         self.deadline.before(until)
     }

@@ -27,7 +27,7 @@ use super::{
     failover,
     hedge::Whereabouts,
     opening::Opening,
-    overdue::Alarm,
+    overdue::{self, Alarm, Exits},
     primary::PrimaryWait,
     turn,
 };
@@ -65,7 +65,11 @@ pub(crate) struct ReadExecution {
     /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
     /// around.
     was_overdue: bool,
-    /// Who wants to know where it runs.
+    /// The replicas that were tried already.
+    tried: EndpointSet,
+    /// Whether it is a stream of rows, of which only the first is waited for here.
+    is_stream: bool,
+    /// A hedge wants to know where the read runs.
     whereabouts: Option<Whereabouts>,
 }
 
@@ -103,6 +107,7 @@ impl ReadExecution {
             failover::seen(caller).await;
         }
         let turn = turn::taken(caller, route.route.consistency).await;
+        caller.cluster().settle_ejections();
         let (request, plan) = plan_now(caller, &route);
         caller.cluster().retries.deposit();
         let mut read = ReadExecution {
@@ -115,6 +120,8 @@ impl ReadExecution {
             lost_connection: false,
             renewed: 0,
             was_overdue: false,
+            tried: EndpointSet::EMPTY,
+            is_stream: false,
             whereabouts: None,
         };
         if let Some(patience) = read.patience() {
@@ -139,14 +146,16 @@ impl ReadExecution {
                 self.plan_again().await?;
                 continue;
             };
-            if let Some(whereabouts) = &self.whereabouts {
-                whereabouts.note(attempt.endpoint());
-            }
             if attempt.role() == Role::Primary {
                 if !self.enter_primary(&mut attempt).await? {
                     continue;
                 }
-                ahead::overtaken(&self.caller, Some(&self.request.session)).await;
+                let (caller, seen) = (&self.caller, Some(&self.request.session));
+                let overtaken = async {
+                    ahead::overtaken(caller, seen).await;
+                    Ok(())
+                };
+                self.wait.deadline.bound(overtaken).await?;
             }
             explain::trace(&self.caller, attempt.endpoint(), sql);
             let opened = match attempt.role() {
@@ -194,11 +203,13 @@ impl ReadExecution {
             PrimaryUse::Pinned => cluster.counts.pinned.add(),
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
-                if attempt.fallback.is_none() && self.plan.has_next() {
+                if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
+                    self.plan.prefer_ejected(attempt.endpoint());
                     return Ok(false);
                 }
                 if attempt.fallback.is_none() && !self.enter_later(attempt).await? {
                     (self.request, self.plan) = plan_now(&self.caller, &self.route);
+                    self.plan.leave_out(self.tried);
                     return Ok(false);
                 }
                 cluster.counts.fell_back.add();
@@ -208,19 +219,22 @@ impl ReadExecution {
     }
 
     /// Waits for a place for `attempt` among the reads that fall back to the primary. Returns
-    /// `false` if a replica may serve the read before one is free.
+    /// `false` if a replica that was not tried yet may serve the read before one is free.
     ///
     /// # Errors
     /// No place became free in time.
-    async fn enter_later(&self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+    async fn enter_later(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
         let cluster = Arc::clone(attempt.cluster());
-        let (caller, route) = (&self.caller, &self.route);
+        let end = self.wait.end(&cluster);
+        let (caller, route, tried) = (&self.caller, &self.route, self.tried);
         let serves = |topology: &Topology| {
-            !Plan::new(topology, &caller.request(route)).replicas().is_empty()
+            let plan = Plan::new(topology, &caller.request(route));
+            !plan.replicas().without(tried).is_empty()
         };
+        let place = cluster.fallback_limit.enter(end, cluster.primary_wait);
         tokio::select! {
             biased;
-            permit = self.wait.deadline.bound(cluster.fallback_limit.enter(&cluster)) => attempt.fallback = Some(permit?),
+            permit = self.wait.deadline.bound(place) => attempt.fallback = Some(permit?),
             () = cluster.store().until(serves) => {}
         }
         Ok(attempt.fallback.is_some())
@@ -247,18 +261,52 @@ impl ReadExecution {
             outcome = alarm => outcome,
             error = deadline.passes() => return Err(Ended::Failed(error)),
         };
-        self.was_overdue |= outcome == AttemptOutcome::Overdue;
-        attempt.tell(outcome);
+        self.was_overdue |= outcome != AttemptOutcome::Silent;
+        if stage == Stage::Sent && outcome == AttemptOutcome::Overdue {
+            // It would have taken at least this long.
+            self.note_pace_of(attempt.age());
+        }
         Err(Ended::Moved)
     }
 
     /// What watches over `attempt`; `None` if nobody else could serve the read.
     fn alarm(&self, attempt: &Attempt) -> Option<Alarm> {
+        let cluster = attempt.cluster();
         let is_worth = attempt.role() == Role::Replica
-            && attempt.cluster().is_watched()
-            && self.plan.has_next();
+            && cluster.is_watched()
+            && !cluster.monitor.is_stopped()
+            && cluster.ejections.is_on();
+        let exits = match (self.plan.replicas().is_empty(), self.plan.primary()) {
+            (true, None) => return None,
+            _ if self.was_overdue || self.is_unknown_stream() => Exits::None,
+            (false, _) => Exits::Replicas,
+            (true, Some(_)) => Exits::Primary,
+        };
+        is_worth.then(|| Alarm::of(self.route.statement.as_deref(), attempt, exits))
+    }
+
+    /// Whether nobody knows how long its first row takes.
+    fn is_unknown_stream(&self) -> bool {
         let statement = self.route.statement.as_deref();
-        is_worth.then(|| Alarm::of(statement, attempt, !self.was_overdue, self.wait.deadline))
+        self.is_stream && statement.is_none_or(|statement| statement.pace.bound().is_none())
+    }
+
+    /// Whether a replica that is not ejected is left to try.
+    pub(super) fn has_replica(&self) -> bool {
+        !self.plan.replicas().is_empty()
+    }
+
+    /// Marks it as a stream of rows.
+    pub(crate) fn of_stream(mut self) -> Self {
+        self.is_stream = true;
+        self
+    }
+
+    /// The statement is being sent: a hedge counts its time from now on.
+    pub(super) fn note_sent(&self, attempt: &Attempt) {
+        if let (Some(whereabouts), Role::Replica) = (&self.whereabouts, attempt.role()) {
+            whereabouts.send_replace(Some(attempt.endpoint()));
+        }
     }
 
     /// Lets a hedge know where the read runs.
@@ -273,8 +321,12 @@ impl ReadExecution {
 
     /// Records how long the statement took since it was `sent`.
     pub(crate) fn note_pace(&self, sent: Moment) {
+        self.note_pace_of(self.caller.cluster().store().now().since(sent));
+    }
+
+    fn note_pace_of(&self, took: Duration) {
         if let Some(statement) = &self.route.statement {
-            statement.pace.record(self.caller.cluster().store().now().since(sent));
+            statement.pace.record(took);
         }
     }
 
@@ -330,6 +382,10 @@ impl ReadExecution {
             RetryDecision::ReturnToCaller
             | RetryDecision::AskPrimary
             | RetryDecision::LearnWrite => attempt.tell(AttemptOutcome::Refused),
+            RetryDecision::Renew | RetryDecision::Reconnect => {
+                attempt.tell(AttemptOutcome::Abandoned);
+            }
+            _ if is_incidental(attempt, &error) => attempt.tell(AttemptOutcome::Abandoned),
             _ => attempt.tell(AttemptOutcome::Failed),
         }
         match decision {
@@ -425,7 +481,18 @@ impl ReadExecution {
                 continue;
             }
             let footing = cluster.store().footing(&topology, id, role)?;
-            return Some(Attempt::begin(cluster, footing, true));
+            let mut attempt = Attempt::begin(cluster, footing, true);
+            if role == Role::Replica {
+                self.tried.insert(id);
+                let statement = self.route.statement.as_deref();
+                if !self.is_stream {
+                    attempt.long_after = overdue::look(statement);
+                }
+                let usual = statement.and_then(|statement| statement.pace.bound());
+                // What never ran may take all of the time.
+                attempt.share = self.wait.deadline.share(usual.unwrap_or(Duration::MAX));
+            }
+            return Some(attempt);
         }
     }
 
@@ -434,8 +501,11 @@ impl ReadExecution {
         if let Some(error) = self.wait.deadline.passed() {
             return Err(error);
         }
-        if matches!(ended, Ended::Failed(_)) {
-            attempt.tell(AttemptOutcome::Failed);
+        if let Ended::Failed(error) = &ended {
+            attempt.tell(match is_incidental(attempt, error) {
+                true => AttemptOutcome::Abandoned,
+                false => AttemptOutcome::Failed,
+            });
         }
         if attempt.role() == Role::Primary {
             return self.wait.unopened(attempt, ended).await;
@@ -570,6 +640,11 @@ fn was_ended_there(attempt: &Attempt, error: &DbErr) -> bool {
 /// What `error` says about the server, in words.
 fn condition(attempt: &Attempt, error: &DbErr) -> Option<&'static str> {
     error::with_code(error, |code| code.condition(attempt.cluster().engine))
+}
+
+/// Whether `error` shows nothing wrong with the server.
+pub(super) fn is_incidental(attempt: &Attempt, error: &DbErr) -> bool {
+    error::with_code(error, |code| code.is_incidental(attempt.cluster().engine))
 }
 
 pub(super) fn decision(attempt: &Attempt, error: &DbErr) -> RetryDecision {

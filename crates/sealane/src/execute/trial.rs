@@ -1,79 +1,105 @@
 //! Tries an ejected endpoint with a copy of a read, so that no caller waits for the trial.
 //!
-//! The copy runs beside the read, and its rows are thrown away: the first row shows whether the
-//! endpoint serves again, and the rest is not fetched. It runs only where the read itself could run.
+//! The copy runs beside the read, and its rows are thrown away. It runs only where the read itself
+//! could run, and only if its statement usually ends soon. An endpoint for which no such read comes
+//! is used again after a while.
 //!
 //! (Rejected: probes. An endpoint is ejected because it answers probes and does not serve
 //! statements.)
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use sea_orm::Statement;
-use sealane_core::{AttemptOutcome, Ejections, EndpointId, Plan, RetryDecision, Role};
+use sealane_core::{AttemptOutcome, Ejections, EndpointId, Plan, RetryDecision, Role, Topology};
 use sealane_monitor::Stage;
 
-use super::{attempt::Attempt, attempt::Ended, opening::TakeLine, overdue, read};
-use crate::{caller::Caller, cluster::ReadRoute};
+use super::{
+    attempt::{Attempt, Ended},
+    opening::TakeLine,
+    overdue, read,
+};
+use crate::{
+    caller::Caller,
+    cluster::{Cluster, ReadRoute},
+    pool::{QueryOne, Verb},
+};
+
+impl Cluster {
+    /// Forgets ejections that are over without a trial.
+    pub(super) fn settle_ejections(&self) {
+        if self.ejections.ejected().is_empty() {
+            return;
+        }
+        let (topology, now) = (self.store().topology(), self.store().now());
+        self.ejections.retain(topology.replicas_in_use());
+        for id in topology.members(self.ejections.ejected()) {
+            self.announce(id, self.ejections.readmit_untried(id, now));
+        }
+    }
+}
 
 impl Caller {
     /// Begins the trial of an ejected endpoint that is due for one, with the read `statement`.
     pub(crate) fn try_ejected(&self, route: &ReadRoute, statement: &Statement) {
-        let cluster = self.cluster();
-        if cluster.ejections.ejected().is_empty() {
+        let ejections = &self.cluster().ejections;
+        if ejections.ejected().is_empty() {
             return;
         }
-        let Some(id) = cluster.ejections.begin_trial(cluster.store().now()) else { return };
-        match self.trial(route, id) {
-            Some(attempt) => {
-                let limit = overdue::limit(route.statement.as_deref(), &attempt);
-                tokio::spawn(run(attempt, statement.clone(), limit.unwrap_or(Ejections::TRIAL)));
-            }
-            // Another read may try it.
-            None => {
-                let now = cluster.store().now();
-                cluster.judge_ejection(id, AttemptOutcome::Abandoned, now);
+        let (topology, now) = (self.cluster().store().topology(), self.cluster().store().now());
+        for id in topology.members(ejections.ejected().and(topology.replicas_in_use())) {
+            let Some((attempt, limit)) = self.trial(&topology, route, id) else { continue };
+            if ejections.begin_trial(id, now) {
+                tokio::spawn(run(attempt, statement.clone(), limit));
+                return;
             }
         }
     }
 
-    /// An attempt of the read on `id`; `None` if it must not run there.
-    fn trial(&self, route: &ReadRoute, id: EndpointId) -> Option<Attempt> {
+    /// An attempt of the read on `id`, and how long it may take; `None` if it must not run there, or
+    /// if it would take too long.
+    fn trial(
+        &self,
+        topology: &Topology,
+        route: &ReadRoute,
+        id: EndpointId,
+    ) -> Option<(Attempt, Duration)> {
         let cluster = self.cluster();
-        let topology = cluster.store().topology();
-        Plan::suits(&topology, id, &self.request(route)).ok()?;
-        let footing = cluster.store().footing(&topology, id, Role::Replica)?;
-        Some(Attempt::begin(cluster, footing, true))
+        Plan::suits(topology, id, &self.request(route)).ok()?;
+        let footing = cluster.store().footing(topology, id, Role::Replica)?;
+        let attempt = Attempt::begin(cluster, footing, true);
+        let limit = overdue::limit(route.statement.as_deref(), &attempt)?;
+        (limit <= Ejections::TRIAL).then_some((attempt, limit))
     }
 }
 
-/// Runs `statement` until its first row, and records how that went. It ends after
-/// [`Ejections::TRIAL`].
+/// Runs `statement`, and records how that went. It ends after [`Ejections::TRIAL`].
 async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
-    let outcome = match tokio::time::timeout(Ejections::TRIAL, first_row(&attempt, statement)).await
-    {
+    let ejections = &attempt.cluster().ejections;
+    let outcome = match tokio::time::timeout(Ejections::TRIAL, took(&attempt, &statement)).await {
         Ok(Ok(took)) if took <= limit => AttemptOutcome::Served(took),
         Ok(Ok(_)) | Err(_) => AttemptOutcome::Overdue,
-        Ok(Err(Ended::Moved)) => AttemptOutcome::Abandoned,
+        Ok(Err(Ended::Moved)) => return ejections.release(attempt.endpoint()),
         Ok(Err(Ended::Failed(error))) => match read::decision(&attempt, &error) {
             RetryDecision::ReturnToCaller
             | RetryDecision::AskPrimary
             | RetryDecision::LearnWrite => AttemptOutcome::Refused,
+            RetryDecision::Renew | RetryDecision::Reconnect => {
+                return ejections.release(attempt.endpoint());
+            }
+            _ if read::is_incidental(&attempt, &error) => {
+                return ejections.release(attempt.endpoint());
+            }
             _ => AttemptOutcome::Failed,
         },
     };
     attempt.tell(outcome);
 }
 
-/// How long the statement took to its first row, without the wait for a connection.
-async fn first_row(attempt: &Attempt, statement: Statement) -> Result<Duration, Ended> {
-    let line = attempt.open(&TakeLine).await?;
+/// How long the statement takes, without the wait for a connection.
+async fn took(attempt: &Attempt, statement: &Statement) -> Result<Duration, Ended> {
+    let mut line = attempt.open(&TakeLine).await?;
     let store = attempt.cluster().store();
     let sent = store.now();
-    let running = async {
-        let mut rows = line.stream(statement).await?;
-        rows.next().await.transpose()
-    };
-    attempt.race(Stage::Sent, running).await?;
+    attempt.race(Stage::Sent, QueryOne::send(&mut line, statement)).await?;
     Ok(store.now().since(sent))
 }

@@ -42,6 +42,9 @@ pub struct Explanation {
     pub routing: &'static str,
     /// The application's own policy, which a replica must pass besides the consistency.
     pub policy: Option<&'static str>,
+    /// The share of such reads that may leave the primary, 0 to 1
+    /// ([`Config::replica_share`](crate::Config::replica_share)). The choices are those of such a read.
+    pub replica_share: f64,
     /// The balancer that orders the replicas.
     pub balancer: &'static str,
     /// The endpoint that takes writes; `None` while no endpoint may.
@@ -143,6 +146,7 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         choices: choices.into_iter().map(|(_, choice)| choice).collect(),
         routing: cluster.routing.name(),
         policy: caller.policy(),
+        replica_share: cluster.replica_share.ratio(),
         balancer: cluster.balancer.name(),
         primary,
     }
@@ -215,6 +219,10 @@ impl fmt::Display for Explanation {
         )?;
         if self.fallback != FallbackPolicy::Primary {
             writeln!(f, "when all replicas are behind: {}", self.fallback)?;
+        }
+        if self.intent.is_read() && self.replica_share < 1.0 {
+            let share = self.replica_share;
+            writeln!(f, "replica share: {share}; the other reads run on the primary")?;
         }
         if self.is_ahead_of_primary {
             writeln!(f, "the session may have seen more on a replica than the primary shows")?;

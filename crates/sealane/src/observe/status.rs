@@ -21,6 +21,9 @@ pub struct Status {
     /// The share of proved reads that were sent to replicas since the start, 0 to 1; `None` before
     /// the first read. A read that was sent twice counts twice.
     pub replica_read_ratio: Option<f64>,
+    /// The share of the proved reads that may leave the primary, 0 to 1
+    /// ([`Config::replica_share`](crate::Config::replica_share)).
+    pub replica_share: f64,
     /// What became of reads that did not simply run on a replica.
     pub reads: ReadCounts,
 }
@@ -215,7 +218,14 @@ impl Status {
             known if known.is_doubted() => CatalogState::InDoubt,
             _ => CatalogState::Loaded,
         });
-        Status { primary, endpoints, catalog, replica_read_ratio, reads: cluster.counts.read() }
+        Status {
+            primary,
+            endpoints,
+            catalog,
+            replica_read_ratio,
+            replica_share: cluster.replica_share.ratio(),
+            reads: cluster.counts.read(),
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Line {
 
 /// A way to send a statement, with the type of its result.
 pub(crate) trait Verb {
-    type Output: Send;
+    type Output: Send + 'static;
     /// Whether the text is one statement, which is executed completely or not at all.
     const IS_ONE_STATEMENT: bool = true;
 

@@ -136,17 +136,19 @@ impl Driver for sqlx::Postgres {
             let greeting = postgres::greet(connection).await?;
             if access == Access::Reads {
                 guard::check(&greeting, settings.replica)?;
-                // Where the platform cannot do this, the server says so, and an abandoned read runs
-                // to its end.
-                let _ = connection.execute(END_ABANDONED).await;
             }
+            // Where the platform cannot do this, the server says so, and what is abandoned runs to
+            // its end.
+            let _ = connection.execute(END_ABANDONED).await;
             Ok(greeting.incarnation)
         })
     }
 }
 
-/// Lets the server end a statement whose client has gone away, within a quarter of a second. It does
-/// nothing before PostgreSQL 14, or if somebody has chosen a time.
+/// Lets the server end a statement whose client has gone away, within a quarter of a second. So an
+/// abandoned read does not burden a server that is slow already, and a write whose outcome is unknown
+/// is not executed long after somebody has looked for it. This does nothing before PostgreSQL 14, or
+/// if somebody has chosen a time.
 /// <https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL>
 const END_ABANDONED: &str = "SELECT set_config('client_connection_check_interval', '250', false) \
      WHERE current_setting('client_connection_check_interval', true) = '0'";

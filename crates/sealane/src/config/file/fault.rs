@@ -17,7 +17,7 @@ const KEYS: &[&str] = &[
     "interval_ms", "quick_interval_ms", "timeout_ms", "budget_per_s", "down_after", "down_ratio",
     "up_after", "back_off_ms", "back_off_cap_ms", "forgiven_after_ms", "lagging_above_ms",
     "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
-    "hedged_reads",
+    "hedged_reads", "replica_share",
 ];
 
 /// Describes `error` in `text` without quoting any of the text.
