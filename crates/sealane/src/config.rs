@@ -331,7 +331,7 @@ impl Config {
 
     /// How long a read may take, over all waits and attempts; then it fails with
     /// [`Error::ReadTimeout`](crate::Error::ReadTimeout). An attempt on a replica gets half of the
-    /// time that is left, if another endpoint could serve the read. For a stream, this is the time
+    /// time that is left, if its statement usually takes less. For a stream, this is the time
     /// to its first row, without the time that the caller does not ask for it; for a read-only
     /// transaction, the time to its beginning. Writes, and statements in transactions, have no limit
     /// here: a write that is cut off may have been executed. Default: no limit.
@@ -341,8 +341,8 @@ impl Config {
         self
     }
 
-    /// Whether a read that takes longer than 95 of 100 executions of its statement is sent to a
-    /// second replica as well; the first answer counts. At most a tenth of the reads is sent twice,
+    /// Whether a read that is slower than 95 % of the executions of its statement is sent to a second
+    /// replica as well; the first answer counts. About a tenth of the reads is sent twice at most,
     /// and none to the primary. This shortens the tail of the latencies, and costs up to a tenth
     /// more load. Streams and transactions are not hedged. Default: no.
     #[must_use]
