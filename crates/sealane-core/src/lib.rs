@@ -30,7 +30,10 @@ mod session;
 mod statement;
 mod topology;
 
-pub use balance::{AttemptOutcome, Balancer, Candidates, InFlight, Loads, RoundRobin, TwoChoices};
+pub use balance::{
+    AttemptOutcome, Balancer, Candidates, FastestResponse, InFlight, LeastInFlight, LeastLag,
+    Loads, LocalFirst, Random, RoundRobin, Sticky, TwoChoices, WeightedRoundRobin,
+};
 pub use budget::RetryBudget;
 pub use consistency::{
     Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,

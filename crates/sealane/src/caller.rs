@@ -19,6 +19,8 @@ use crate::cluster::{Cluster, ReadRoute};
 pub(crate) struct Caller {
     cluster: Arc<Cluster>,
     session: Arc<Session>,
+    /// The number of the session in this process; `None` for the shared one.
+    number: Option<u64>,
     wish: Wish,
 }
 
@@ -94,18 +96,25 @@ impl Caller {
         let session = Session::shared(cluster.reading.tracking)
             .waiting_for_others(cluster.reading.shared_waits);
         let (cluster, session) = (Arc::new(cluster), Arc::new(session));
-        Caller { cluster, session, wish: Wish::default() }
+        Caller { cluster, session, number: None, wish: Wish::default() }
     }
 
     /// The same caller with another session. The shared session learns of the other session's
     /// writes.
     pub(crate) fn with_session(&self, session: Session) -> Self {
-        Caller { session: Arc::new(session.beside(&self.session)), ..self.clone() }
+        let number = Some(self.cluster.number_of_session());
+        Caller { session: Arc::new(session.beside(&self.session)), number, ..self.clone() }
     }
 
     /// The same caller, with its settings changed by `change`.
     pub(crate) fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
         Caller { wish: change(self.wish.clone()), ..self.clone() }
+    }
+
+    /// The number of its session, by which balancers keep the session's reads together; `None` for
+    /// the shared session.
+    pub(crate) fn session_number(&self) -> Option<u64> {
+        self.number
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {

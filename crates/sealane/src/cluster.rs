@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -65,6 +65,8 @@ pub(crate) struct Cluster {
     pub(crate) schema_changes: AtomicUsize,
     pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) reading: Reading,
+    /// How many separate sessions were made.
+    pub(crate) sessions: AtomicU64,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
     pub(crate) turns: Turns,
@@ -133,6 +135,7 @@ impl Cluster {
             schema_changes: AtomicUsize::new(0),
             routing: Arc::new(ByGroup),
             reading: Reading::default(),
+            sessions: AtomicU64::new(0),
             signer: Signer::default(),
             resignation: Resignation::default(),
             turns: Turns::default(),
@@ -191,6 +194,11 @@ impl Cluster {
         }
         let horizon = topology.horizon();
         ReadRoute { route, tables, horizon, stays_on_primary: false, statement: None }
+    }
+
+    /// A number for a new session.
+    pub(crate) fn number_of_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether the statement is a proved read.

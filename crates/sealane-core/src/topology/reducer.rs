@@ -225,7 +225,13 @@ impl TopologyReducer {
         let is_new_run = state.incarnation.as_ref() != Some(&report.incarnation);
         if is_new_run {
             state.run = next_run;
+            // The caches of a server that was restarted are cold, and so may be those of one that
+            // was added. What is there at the start was there before.
+            if state.incarnation.is_some() || watched.came_later {
+                state.returned_at = Some(now);
+            }
         }
+        state.returned_at = state.returned_at.max(watched.standing.back_since());
         answer(id, state, report, in_use, events);
         (state.position, state.received) = match is_astray {
             true => (None, None),

@@ -6,7 +6,8 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, FallbackPolicy, HealthPolicy, RoundRobin, WhenAhead, WriteTracking,
+    Consistency, FallbackPolicy, FastestResponse, HealthPolicy, LeastInFlight, LeastLag, Random,
+    RoundRobin, Sticky, TwoChoices, WeightedRoundRobin, WhenAhead, WriteTracking,
 };
 use serde::Deserialize;
 
@@ -80,6 +81,12 @@ enum Level {
 enum BalancerName {
     TwoChoices,
     RoundRobin,
+    WeightedRoundRobin,
+    LeastInFlight,
+    LeastLag,
+    FastestResponse,
+    Random,
+    Sticky,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,8 +173,8 @@ fn parse_with(
     if let Some(max_lag) = file.routing.max_lag_ms.map(Duration::from_millis) {
         config = config.max_lag(max_lag);
     }
-    if let Some(BalancerName::RoundRobin) = file.routing.balancer {
-        config = config.balancer(RoundRobin::default());
+    if let Some(balancer) = file.routing.balancer {
+        config = balancer.apply(config);
     }
     let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
     Ok(file.probes.apply(config.health(policy)))
@@ -278,6 +285,21 @@ impl Routing {
             (Some(WayAhead::Wait), None) => Err("when_ahead \"wait\" needs max_ahead_wait_ms"),
             (_, Some(_)) => Err("max_ahead_wait_ms needs when_ahead = \"wait\""),
             (Some(WayAhead::Primary) | None, None) => Ok(WhenAhead::Primary),
+        }
+    }
+}
+
+impl BalancerName {
+    fn apply(self, config: Config) -> Config {
+        match self {
+            BalancerName::TwoChoices => config.balancer(TwoChoices),
+            BalancerName::RoundRobin => config.balancer(RoundRobin::default()),
+            BalancerName::WeightedRoundRobin => config.balancer(WeightedRoundRobin::default()),
+            BalancerName::LeastInFlight => config.balancer(LeastInFlight),
+            BalancerName::LeastLag => config.balancer(LeastLag),
+            BalancerName::FastestResponse => config.balancer(FastestResponse),
+            BalancerName::Random => config.balancer(Random),
+            BalancerName::Sticky => config.balancer(Sticky),
         }
     }
 }
@@ -433,6 +455,23 @@ mod tests {
         assert_eq!((config.health.down_after, config.health.up_after), (2, 3));
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn every_balancer_is_chosen_by_its_own_name() {
+        for name in [
+            "two-choices",
+            "round-robin",
+            "weighted-round-robin",
+            "least-in-flight",
+            "least-lag",
+            "fastest-response",
+            "random",
+            "sticky",
+        ] {
+            let config = parse(&format!("primary.url = 'a'\nrouting.balancer = '{name}'")).unwrap();
+            assert_eq!(config.balancer.name(), name);
+        }
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn quoted(possible: &str) -> String {
 #[rustfmt::skip]
 const CHOICES: &[&str] = &[
     "eventual", "bounded-staleness", "read-your-writes", "strong", "two-choices", "round-robin",
+    "weighted-round-robin", "least-in-flight", "least-lag", "fastest-response", "random", "sticky",
     "primary", "wait", "fail", "tables", "whole",
 ];
 
