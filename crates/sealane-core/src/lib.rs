@@ -50,7 +50,9 @@ pub use position::{
 };
 pub use printable::printable;
 pub use retry::{Engine, ErrorCode, RetryDecision};
-pub use routing::{ByGroup, Routable, Route, RoutingPolicy};
+pub use routing::{
+    ByGroup, Pattern, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules,
+};
 pub use session::{
     Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, Server, ServerMark,
     Session, SessionView, WriteTracking,

@@ -151,12 +151,16 @@ impl Caller {
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
         let is_read = found.intent.is_read();
-        is_read.then(|| ReadRoute { statement: Some(Arc::clone(&found)), ..self.route_of(&found) })
+        is_read.then(|| ReadRoute {
+            statement: Some(Arc::clone(&found)),
+            ..self.route_of(&found, sql)
+        })
     }
 
-    /// Where a proved read may run besides the primary.
-    pub(crate) fn route_of(&self, read: &Classification) -> ReadRoute {
+    /// Where a proved read with the text `sql` may run besides the primary.
+    pub(crate) fn route_of(&self, read: &Classification, sql: &str) -> ReadRoute {
         let mut routable = self.routable();
+        routable.text = Some(sql);
         routable.tables = Some(&read.tables);
         routable.cost = Some(&read.cost);
         routable.hint = read.group.as_deref();
@@ -171,6 +175,7 @@ impl Caller {
     fn routable(&self) -> Routable<'_> {
         let mut routable = Routable::new(self.own_consistency(), self.own_way_out());
         routable.chose_consistency = self.wish.consistency.is_some();
+        routable.chose_fallback = self.wish.fallback.is_some();
         routable.group = self.wish.group.as_deref();
         routable.tag = self.wish.tag.as_deref();
         routable
@@ -190,7 +195,8 @@ impl Caller {
 
     /// What a read of this handle requires of an endpoint now.
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
-        let (max_lag, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
+        let (configured, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
+        let max_lag = [configured, read.route.max_lag].into_iter().flatten().min();
         ReadRequest::new(Access::Read, read.route.consistency, now)
             .avoiding(self.cluster.ejections.at(now))
             .with_session(

@@ -17,9 +17,9 @@ use std::{
 
 use sea_orm::DatabaseConnection;
 use sealane_core::{
-    Balancer, ByGroup, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet,
-    Engine, FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, TableSet,
-    Topology, TwoChoices,
+    Balancer, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet, Engine,
+    FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, Rules, Sticky,
+    TableSet, Topology, TwoChoices,
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
@@ -51,6 +51,8 @@ pub(crate) struct Cluster {
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
+    /// For reads whose rule keeps a session on one replica.
+    pub(crate) sticky: Arc<dyn Balancer>,
     pub(crate) ejections: Ejections,
     pub(crate) retries: RetryBudget,
     pub(crate) fallback_limit: FallbackLimit,
@@ -63,7 +65,7 @@ pub(crate) struct Cluster {
     pub(crate) file: Option<Arc<crate::pool::sqlite::File>>,
     /// How many statements and transactions that may change the schema are running.
     pub(crate) schema_changes: AtomicUsize,
-    pub(crate) routing: Arc<dyn RoutingPolicy>,
+    pub(crate) routing: Rules,
     pub(crate) reading: Reading,
     /// How many separate sessions were made.
     pub(crate) sessions: AtomicU64,
@@ -125,6 +127,7 @@ impl Cluster {
             membership: tokio::sync::Mutex::default(),
             loads: Arc::default(),
             balancer: Arc::new(TwoChoices),
+            sticky: Arc::new(Sticky),
             ejections: Ejections::new(EjectionPolicy::default()),
             retries: RetryBudget::default(),
             fallback_limit: FallbackLimit::none(),
@@ -133,7 +136,7 @@ impl Cluster {
             #[cfg(feature = "sqlite")]
             file: None,
             schema_changes: AtomicUsize::new(0),
-            routing: Arc::new(ByGroup),
+            routing: Rules::default(),
             reading: Reading::default(),
             sessions: AtomicU64::new(0),
             signer: Signer::default(),
@@ -149,8 +152,9 @@ impl Cluster {
     #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
     pub(crate) fn configured(self, config: &Config) -> Self {
         Cluster {
-            balancer: Arc::clone(&config.balancer),
-            routing: Arc::clone(&config.routing),
+            balancer: config.local_first(Arc::clone(&config.balancer)),
+            sticky: config.local_first(Arc::new(Sticky)),
+            routing: Rules::new(Arc::clone(&config.routing), config.rules.clone()),
             ejections: Ejections::new(config.ejection),
             fallback_limit: FallbackLimit::of(config),
             primary_wait: config.primary_wait,

@@ -304,7 +304,7 @@ impl RoutedConnection {
     }
 
     #[cfg(feature = "rbac")]
-    pub(crate) fn rules(&self) -> &DatabaseConnection {
+    pub(crate) fn access_rules(&self) -> &DatabaseConnection {
         &self.rules
     }
 

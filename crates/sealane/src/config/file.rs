@@ -1,6 +1,7 @@
 //! The TOML form of a configuration.
 
 mod fault;
+mod rule;
 
 use std::{path::Path, time::Duration};
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use super::{Config, Replica};
 use crate::ConnectError;
+use rule::FileRule;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,8 @@ struct File {
     replicas: Vec<Endpoint>,
     #[serde(default)]
     routing: Routing,
+    #[serde(default)]
+    rules: Vec<FileRule>,
     #[serde(default)]
     probes: Probes,
     #[serde(default)]
@@ -65,6 +69,9 @@ struct Routing {
     when_ahead: Option<WayAhead>,
     max_ahead_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
+    zone: Option<String>,
+    spill_ratio: Option<u32>,
+    heavy_reads: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -152,6 +159,9 @@ fn parse_with(
     for secret in file.secrets_mut() {
         *secret = expand(secret, &variable).map_err(&invalid)?;
     }
+    if let Some(zone) = &mut file.routing.zone {
+        *zone = expand(zone, &variable).map_err(&invalid)?;
+    }
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
     let fallback = file.routing.fallback().map_err(|text| invalid(text.to_owned()))?;
     let when_ahead = file.routing.when_ahead().map_err(|text| invalid(text.to_owned()))?;
@@ -175,6 +185,12 @@ fn parse_with(
     }
     if let Some(balancer) = file.routing.balancer {
         config = balancer.apply(config);
+    }
+    config = file.routing.zone.into_iter().fold(config, Config::zone);
+    config = file.routing.spill_ratio.into_iter().fold(config, Config::spill_ratio);
+    config = file.routing.heavy_reads.into_iter().fold(config, Config::heavy_reads);
+    for rule in file.rules {
+        config = config.rule(rule.rule().map_err(|text| invalid(text.to_owned()))?);
     }
     let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
     Ok(file.probes.apply(config.health(policy)))
@@ -264,15 +280,19 @@ impl Routing {
 
 impl Routing {
     fn fallback(&self) -> Result<FallbackPolicy, &'static str> {
-        match (self.fallback, self.max_wait_ms) {
-            (Some(WayOut::Wait), Some(wait_ms)) => {
-                Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
-            }
-            (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
-            (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
-            (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
-            (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
+        way_out(self.fallback, self.max_wait_ms)
+    }
+}
+
+fn way_out(chosen: Option<WayOut>, wait_ms: Option<u64>) -> Result<FallbackPolicy, &'static str> {
+    match (chosen, wait_ms) {
+        (Some(WayOut::Wait), Some(wait_ms)) => {
+            Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
         }
+        (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
+        (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
+        (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
+        (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
     }
 }
 
@@ -363,6 +383,8 @@ impl Probes {
 
 #[cfg(test)]
 mod tests {
+    use sealane_core::{CostClass, Rule};
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConnectError> {
@@ -408,6 +430,27 @@ mod tests {
             write_tracking = "whole"
             shared_waits_for_sessions = false
             balancer = "round-robin"
+            zone = "eu-1"
+            spill_ratio = 5
+            heavy_reads = "analytics"
+
+            [[rules]]
+            name = "balances"
+            priority = 10
+            tables = ["balance", "shop.account"]
+            text = "SELECT*"
+            to_primary = true
+
+            [[rules]]
+            name = "batch"
+            cost = "moderate"
+            tag = "batch"
+            group = "analytics"
+            to_replicas = ["near"]
+            max_lag_ms = 5000
+            fallback = "wait"
+            max_wait_ms = 40
+            sticky = true
 
             [tokens]
             keys = ["0123456789abcdef0123456789abcdef"]
@@ -449,6 +492,18 @@ mod tests {
         assert_eq!(config.reading.fallback, FallbackPolicy::Wait(Duration::from_millis(40)));
         assert_eq!(config.reading.when_ahead, WhenAhead::Wait(Duration::from_millis(250)));
         assert_eq!(config.balancer.name(), "round-robin");
+        assert_eq!((config.zone.as_deref(), config.spill_ratio), (Some("eu-1"), 5));
+        let balances = Rule::new("balances").priority(10).table("balance").table("shop.account");
+        let batch = Rule::new("batch").cost(CostClass::Moderate).tag("batch").group("analytics");
+        let batch = batch.to_replicas(["near"]).max_lag(Duration::from_secs(5)).sticky();
+        assert_eq!(
+            config.rules[1..],
+            [
+                balances.text("SELECT*").to_primary(),
+                batch.fallback(FallbackPolicy::Wait(Duration::from_millis(40))),
+            ]
+        );
+        assert_eq!(config.rules[0].name(), "heavy-reads");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.schedule.quick, Duration::from_millis(2));
         assert_eq!(config.schedule.budget_per_s, 50);
@@ -540,6 +595,21 @@ mod tests {
     fn a_key_in_the_wrong_place_is_not_quoted() {
         let error = parse("primary.url = \"a\"\ntokens.keys = \"ebb\"").unwrap_err();
         assert!(!error.to_string().contains("ebb"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_with_two_targets_is_refused() {
+        let text = "primary.url = 'a'\n[[rules]]\nname = 'a'\nto_primary = true\nto_group = 'b'";
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("one of to_primary, to_group and to_replicas"), "{error}");
+    }
+
+    #[test]
+    fn a_zone_may_come_from_a_variable() {
+        let text = "primary.url = 'a'\nrouting.zone = '${ZONE}'";
+        let variable = |name: &str| (name == "ZONE").then(|| "eu-1".to_owned());
+        let config = parse_with(text, Path::new("sealane.toml"), variable).unwrap();
+        assert_eq!(config.zone.as_deref(), Some("eu-1"));
     }
 
     #[test]

@@ -352,7 +352,9 @@ impl ReadExecution {
             let all = Candidates::all(&topology, &cluster.loads, self.request.now)
                 .with_key(self.caller.session_number());
             let random = cluster.store().entropy().word();
-            let (id, role) = self.plan.next(&*cluster.balancer, all, random)?;
+            let balancer =
+                if self.route.route.sticky { &cluster.sticky } else { &cluster.balancer };
+            let (id, role) = self.plan.next(&**balancer, all, random)?;
             if role == Role::Replica && Plan::suits(&topology, id, &self.request).is_err() {
                 continue;
             }
