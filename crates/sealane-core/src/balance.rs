@@ -5,16 +5,31 @@
 //! alive.
 
 mod candidates;
+mod fastest_response;
+mod least_in_flight;
+mod least_lag;
 mod load;
+mod local_first;
+mod random;
 mod round_robin;
+mod slowness;
+mod sticky;
 mod two_choices;
+mod weighted_round_robin;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use candidates::Candidates;
+pub use fastest_response::FastestResponse;
+pub use least_in_flight::LeastInFlight;
+pub use least_lag::LeastLag;
 pub use load::{InFlight, Loads};
+pub use local_first::LocalFirst;
+pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use sticky::Sticky;
 pub use two_choices::TwoChoices;
+pub use weighted_round_robin::WeightedRoundRobin;
 
 use crate::EndpointId;
 
@@ -107,8 +122,17 @@ mod tests {
 
     #[test]
     fn the_trait_is_object_safe() {
-        let members: [Box<dyn Balancer>; 2] =
-            [Box::new(RoundRobin::default()), Box::new(TwoChoices)];
+        let members: [Box<dyn Balancer>; 9] = [
+            Box::new(FastestResponse),
+            Box::new(LeastInFlight),
+            Box::new(LeastLag),
+            Box::new(LocalFirst::new("here", TwoChoices)),
+            Box::new(Random),
+            Box::new(RoundRobin::default()),
+            Box::new(Sticky),
+            Box::new(TwoChoices),
+            Box::new(WeightedRoundRobin::default()),
+        ];
         let (topology, loads) = (Topology::new(Vec::new()), Loads::new());
         let nobody = Candidates::new(EndpointSet::EMPTY, &topology, &loads, Moment::ZERO);
         for balancer in members {

@@ -30,7 +30,10 @@ mod session;
 mod statement;
 mod topology;
 
-pub use balance::{AttemptOutcome, Balancer, Candidates, InFlight, Loads, RoundRobin, TwoChoices};
+pub use balance::{
+    AttemptOutcome, Balancer, Candidates, FastestResponse, InFlight, LeastInFlight, LeastLag,
+    Loads, LocalFirst, Random, RoundRobin, Sticky, TwoChoices, WeightedRoundRobin,
+};
 pub use budget::RetryBudget;
 pub use consistency::{
     Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,
@@ -47,7 +50,9 @@ pub use position::{
 };
 pub use printable::printable;
 pub use retry::{Engine, ErrorCode, RetryDecision};
-pub use routing::{ByGroup, Routable, Route, RoutingPolicy};
+pub use routing::{
+    ByGroup, Pattern, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules,
+};
 pub use session::{
     Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, Server, ServerMark,
     Session, SessionView, WriteTracking,

@@ -7,7 +7,15 @@
 //! [`Consistency::Strong`] gets it, and a logical subscriber serves only reads that ask for its
 //! group.
 
-use std::{fmt, sync::Arc};
+mod pattern;
+mod rule;
+mod rules;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use pattern::Pattern;
+pub use rule::{Rule, RuleError};
+pub use rules::{RuleId, Rules};
 
 use crate::{Consistency, Cost, EndpointSet, FallbackPolicy, Tables, Topology};
 
@@ -15,6 +23,8 @@ use crate::{Consistency, Cost, EndpointSet, FallbackPolicy, Tables, Topology};
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Routable<'a> {
+    /// The statement's text. Unknown for a read-only transaction.
+    pub text: Option<&'a str>,
     /// The tables that the text names. Unknown for a read-only transaction.
     pub tables: Option<&'a Tables>,
     /// How much work the statement may be. Unknown for a read-only transaction.
@@ -32,6 +42,8 @@ pub struct Routable<'a> {
     /// What happens if no replica is good enough, according to the handle, its scope or the
     /// configuration.
     pub fallback: FallbackPolicy,
+    /// Whether the handle or its scope chose the fallback, and not only the configuration.
+    pub chose_fallback: bool,
 }
 
 impl Routable<'_> {
@@ -39,6 +51,7 @@ impl Routable<'_> {
     #[must_use]
     pub fn new(consistency: Consistency, fallback: FallbackPolicy) -> Self {
         Routable {
+            text: None,
             tables: None,
             cost: None,
             hint: None,
@@ -47,6 +60,7 @@ impl Routable<'_> {
             consistency,
             chose_consistency: false,
             fallback,
+            chose_fallback: false,
         }
     }
 }
@@ -61,13 +75,20 @@ pub struct Route {
     pub consistency: Consistency,
     /// What happens if none of them is good enough.
     pub fallback: FallbackPolicy,
+    /// A limit of the lag at which a replica serves [`Consistency::ReadYourWrites`], in addition to
+    /// the configured one; `None` for no further limit.
+    pub max_lag: Option<Duration>,
+    /// Whether the reads of one session should go to one replica.
+    pub sticky: bool,
+    /// The rule that decided, for explanations.
+    pub rule: Option<RuleId>,
 }
 
 impl Route {
     /// A route to the replicas in `among`.
     #[must_use]
     pub fn new(among: EndpointSet, consistency: Consistency, fallback: FallbackPolicy) -> Self {
-        Route { among, consistency, fallback }
+        Route { among, consistency, fallback, max_lag: None, sticky: false, rule: None }
     }
 }
 
@@ -100,6 +121,13 @@ pub trait RoutingPolicy: fmt::Debug + Send + Sync {
 
     /// The route of `read`. This is called for each read, so it must not block, allocate or panic.
     fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route;
+
+    /// The name of a rule that a [`Route`] of this policy names; `None` if there is no such rule,
+    /// or no longer.
+    fn rule_name(&self, id: RuleId) -> Option<Arc<str>> {
+        let _ = id;
+        None
+    }
 }
 
 impl<T: RoutingPolicy + ?Sized> RoutingPolicy for Arc<T> {
@@ -109,6 +137,10 @@ impl<T: RoutingPolicy + ?Sized> RoutingPolicy for Arc<T> {
 
     fn route(&self, read: &Routable<'_>, topology: &Topology) -> Route {
         (**self).route(read, topology)
+    }
+
+    fn rule_name(&self, id: RuleId) -> Option<Arc<str>> {
+        (**self).rule_name(id)
     }
 }
 
@@ -133,7 +165,7 @@ impl RoutingPolicy for ByGroup {
             let tagged = topology.tagged(tag).and(among);
             among = if tagged.is_empty() { among } else { tagged };
         }
-        Route { among, consistency: read.consistency, fallback: read.fallback }
+        Route::new(among, read.consistency, read.fallback)
     }
 }
 

@@ -76,6 +76,9 @@ pub struct EndpointState {
     /// Whether the endpoint gets no new statements, because somebody wants it idle. It is still
     /// probed and proved, and a primary stays the primary.
     pub draining: bool,
+    /// When the endpoint last came back after a confirmed outage or with a new run of its server,
+    /// or first answered after it was added. `None` if it has been there from the start.
+    pub returned_at: Option<Moment>,
     /// What the server says about itself, for people to read.
     pub info: ServerInfo,
     /// How long the last probe took, including the round trip.
@@ -109,6 +112,7 @@ impl EndpointState {
             doubted: false,
             lagging: false,
             draining: false,
+            returned_at: None,
             info: ServerInfo::default(),
             probe_time: None,
             least_probe_time: None,
@@ -168,6 +172,8 @@ pub struct Topology {
     /// The replicas that may get reads, as far as their own state decides. Derived from the states,
     /// so that a plan does not have to look at each of them.
     replicas_in_use: EndpointSet,
+    /// The last time at which any endpoint came back. Derived from the states, like the above.
+    last_return: Option<Moment>,
     /// The newest sample of the primary.
     sampled: Option<Sample>,
     /// The history of the newest sample, on engines whose positions do not tell histories apart.
@@ -242,6 +248,7 @@ impl Topology {
             next,
             primary,
             replicas_in_use: EndpointSet::EMPTY,
+            last_return: None,
             sampled: None,
             ancestry: None,
             epoch: 0,
@@ -266,12 +273,19 @@ impl Topology {
         topology
     }
 
-    /// Must be called whenever the result of [`EndpointState::is_replica_in_use`] or the choice of
-    /// the primary may have changed.
+    /// Must be called whenever the result of [`EndpointState::is_replica_in_use`], the choice of
+    /// the primary or an endpoint's return may have changed.
     fn note_replicas_in_use(&mut self) {
         let states = self.endpoints.iter().filter(|state| self.primary != Some(state.id));
         let in_use = states.filter(|state| state.is_replica_in_use());
         self.replicas_in_use = in_use.map(|state| state.id).collect();
+        self.last_return = self.endpoints.iter().filter_map(|state| state.returned_at).max();
+    }
+
+    /// When an endpoint last came back ([`EndpointState::returned_at`]); `None` if none did.
+    #[must_use]
+    pub fn last_return(&self) -> Option<Moment> {
+        self.last_return
     }
 
     /// The replicas that may get reads, unless a read needs fresher data than they have.

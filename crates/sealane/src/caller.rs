@@ -19,6 +19,8 @@ use crate::cluster::{Cluster, ReadRoute};
 pub(crate) struct Caller {
     cluster: Arc<Cluster>,
     session: Arc<Session>,
+    /// The number of the session in this process; `None` for the shared one.
+    number: Option<u64>,
     wish: Wish,
 }
 
@@ -101,18 +103,25 @@ impl Caller {
         let session = Session::shared(cluster.reading.tracking)
             .waiting_for_others(cluster.reading.shared_waits);
         let (cluster, session) = (Arc::new(cluster), Arc::new(session));
-        Caller { cluster, session, wish: Wish::default() }
+        Caller { cluster, session, number: None, wish: Wish::default() }
     }
 
     /// The same caller with another session. The shared session learns of the other session's
     /// writes.
     pub(crate) fn with_session(&self, session: Session) -> Self {
-        Caller { session: Arc::new(session.beside(&self.session)), ..self.clone() }
+        let number = Some(self.cluster.number_of_session());
+        Caller { session: Arc::new(session.beside(&self.session)), number, ..self.clone() }
     }
 
     /// The same caller, with its settings changed by `change`.
     pub(crate) fn wishing(&self, change: impl FnOnce(Wish) -> Wish) -> Self {
         Caller { wish: change(self.wish.clone()), ..self.clone() }
+    }
+
+    /// The number of its session, by which balancers keep the session's reads together; `None` for
+    /// the shared session.
+    pub(crate) fn session_number(&self) -> Option<u64> {
+        self.number
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
@@ -160,14 +169,15 @@ impl Caller {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
         let is_read = found.intent.is_read();
         is_read.then(|| {
-            let route = self.cluster.shared_out(self.route_of(&found));
+            let route = self.cluster.shared_out(self.route_of(&found, sql));
             ReadRoute { statement: Some(found), ..route }
         })
     }
 
-    /// Where a proved read may run besides the primary.
-    pub(crate) fn route_of(&self, read: &Classification) -> ReadRoute {
+    /// Where a proved read with the text `sql` may run besides the primary.
+    pub(crate) fn route_of(&self, read: &Classification, sql: &str) -> ReadRoute {
         let mut routable = self.routable();
+        routable.text = Some(sql);
         routable.tables = Some(&read.tables);
         routable.cost = Some(&read.cost);
         routable.hint = read.group.as_deref();
@@ -182,6 +192,7 @@ impl Caller {
     fn routable(&self) -> Routable<'_> {
         let mut routable = Routable::new(self.own_consistency(), self.own_way_out());
         routable.chose_consistency = self.wish.consistency.is_some();
+        routable.chose_fallback = self.wish.fallback.is_some();
         routable.group = self.wish.group.as_deref();
         routable.tag = self.wish.tag.as_deref();
         routable
@@ -201,7 +212,8 @@ impl Caller {
 
     /// What a read of this handle requires of an endpoint now.
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
-        let (max_lag, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
+        let (configured, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
+        let max_lag = [configured, read.route.max_lag].into_iter().flatten().min();
         ReadRequest::new(Access::Read, read.route.consistency, now)
             .avoiding(self.cluster.ejections.ejected())
             .with_session(

@@ -11,16 +11,16 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use sea_orm::DatabaseConnection;
 use sealane_core::{
-    Balancer, ByGroup, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet,
-    Engine, FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, TableSet,
-    Topology, TwoChoices,
+    Balancer, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet, Engine,
+    FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, Rules, Sticky,
+    TableSet, Topology, TwoChoices,
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) membership: tokio::sync::Mutex<()>,
     pub(crate) loads: Arc<Loads>,
     pub(crate) balancer: Arc<dyn Balancer>,
+    /// For reads whose rule keeps a session on one replica.
+    pub(crate) sticky: Arc<dyn Balancer>,
     pub(crate) ejections: Ejections,
     pub(crate) retries: RetryBudget,
     pub(crate) hedges: RetryBudget,
@@ -70,9 +72,11 @@ pub(crate) struct Cluster {
     pub(crate) file: Option<Arc<crate::pool::sqlite::File>>,
     /// How many statements and transactions that may change the schema are running.
     pub(crate) schema_changes: AtomicUsize,
-    pub(crate) routing: Arc<dyn RoutingPolicy>,
+    pub(crate) routing: Rules,
     pub(crate) reading: Reading,
     pub(crate) replica_share: ReplicaShare,
+    /// How many separate sessions were made.
+    pub(crate) sessions: AtomicU64,
     pub(crate) signer: Signer,
     pub(crate) resignation: Resignation,
     pub(crate) turns: Turns,
@@ -131,6 +135,7 @@ impl Cluster {
             membership: tokio::sync::Mutex::default(),
             loads: Arc::default(),
             balancer: Arc::new(TwoChoices),
+            sticky: Arc::new(Sticky),
             ejections: Ejections::new(EjectionPolicy::default()),
             retries: RetryBudget::default(),
             hedges: RetryBudget::for_hedges(),
@@ -142,9 +147,10 @@ impl Cluster {
             #[cfg(feature = "sqlite")]
             file: None,
             schema_changes: AtomicUsize::new(0),
-            routing: Arc::new(ByGroup),
+            routing: Rules::default(),
             reading: Reading::default(),
             replica_share: ReplicaShare::default(),
+            sessions: AtomicU64::new(0),
             signer: Signer::default(),
             resignation: Resignation::default(),
             turns: Turns::default(),
@@ -158,8 +164,9 @@ impl Cluster {
     #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
     pub(crate) fn configured(self, config: &Config) -> Self {
         Cluster {
-            balancer: Arc::clone(&config.balancer),
-            routing: Arc::clone(&config.routing),
+            balancer: config.local_first(Arc::clone(&config.balancer)),
+            sticky: config.local_first(Arc::new(Sticky)),
+            routing: Rules::new(Arc::clone(&config.routing), config.rules.clone()),
             ejections: Ejections::new(config.ejection),
             replica_share: ReplicaShare::new(config.replica_share),
             fallback_limit: FallbackLimit::of(config),
@@ -214,6 +221,11 @@ impl Cluster {
         let Route { consistency, fallback, .. } = route.route;
         let kept = Route::new(EndpointSet::EMPTY, consistency, fallback);
         ReadRoute { route: kept, stays_on_primary: true, ..route }
+    }
+
+    /// A number for a new session.
+    pub(crate) fn number_of_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether the statement is a proved read.

@@ -9,8 +9,8 @@ use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Balancer, ByGroup, Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, RoutingPolicy,
-    TwoChoices, WhenAhead, WriteTracking,
+    Balancer, ByGroup, Consistency, CostClass, EjectionPolicy, FallbackPolicy, HealthPolicy,
+    LocalFirst, RoutingPolicy, Rule, TwoChoices, WhenAhead, WriteTracking,
 };
 use sealane_monitor::ProbeSchedule;
 
@@ -39,7 +39,11 @@ pub struct Config {
     pub(crate) reading: Reading,
     pub(crate) signer: Signer,
     pub(crate) routing: Arc<dyn RoutingPolicy>,
+    pub(crate) rules: Vec<Rule>,
     pub(crate) balancer: Arc<dyn Balancer>,
+    /// The zone of this process.
+    pub(crate) zone: Option<String>,
+    spill_ratio: u32,
     pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
     /// `None`: a share of the primary's connections.
@@ -81,9 +85,13 @@ impl Config {
             reading: Reading::default(),
             signer: Signer::default(),
             routing: Arc::new(ByGroup),
+            rules: Vec::new(),
             // Spreads evenly without knowing the load of other processes, and never sends all reads
             // to one.
             balancer: Arc::new(TwoChoices),
+            zone: None,
+            // All connections of a pool of the driver's default size, before a read leaves the zone.
+            spill_ratio: LocalFirst::<TwoChoices>::DEFAULT_SPILL_RATIO,
             schedule: ProbeSchedule::default(),
             // Enough for a restart, a switchover or the end of a promotion. A promotion by hand or
             // by Patroni takes longer.
@@ -163,7 +171,8 @@ impl Config {
     }
 
     /// The primary's URL from `DATABASE_URL`, and the replicas' URLs, if any, from
-    /// `DATABASE_REPLICA_URLS`, separated by commas, semicolons or white space.
+    /// `DATABASE_REPLICA_URLS`, separated by commas, semicolons or white space. `DATABASE_ZONE` may
+    /// name the [`zone`](Self::zone) of this process.
     ///
     /// # Errors
     /// One of the two variables cannot be used, or `DATABASE_REPLICA_URL` is set, which sealane
@@ -291,6 +300,59 @@ impl Config {
     #[must_use]
     pub fn routing(self, policy: impl RoutingPolicy + 'static) -> Self {
         Config { routing: Arc::new(policy), ..self }
+    }
+
+    /// Adds a rule for reads: by table, text, cost, tag or group, to the primary, a group or named
+    /// replicas. What no rule decides is decided by the [`routing`](Self::routing) policy.
+    /// [`RoutedConnection::rules`](crate::RoutedConnection::rules) changes rules at run time.
+    ///
+    /// ```
+    /// use sealane::{Config, Replica, Rule};
+    ///
+    /// let config = Config::new("postgres://app@db-1/shop")
+    ///     .replica("postgres://app@db-2/shop")
+    ///     .rule(Rule::new("balances").table("balance").to_primary());
+    /// ```
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Sends heavy reads ([`CostClass::Heavy`]: joins, grouping, counts of whole tables) to the
+    /// replicas of this group. This is a [rule](Self::rule) called `heavy-reads`, which comes after
+    /// all others.
+    #[must_use]
+    pub fn heavy_reads(self, group: impl Into<Box<str>>) -> Self {
+        let rule = Rule::new("heavy-reads").cost(CostClass::Heavy).to_group(group);
+        self.rule(rule.priority(i32::MIN))
+    }
+
+    /// The zone or region that this process runs in. Reads stay with the replicas of this zone
+    /// ([`Replica::zone`]) unless none of them may serve the read, or all of them are overloaded or
+    /// slow; see [`LocalFirst`] and [`spill_ratio`](Self::spill_ratio). Default: none, and all
+    /// replicas are alike.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<String>) -> Self {
+        Config { zone: Some(zone.into()), ..self }
+    }
+
+    /// How many times as much as on the cheapest replica of another zone a read may cost on the
+    /// cheapest replica of our [`zone`](Self::zone) before the read leaves the zone. The cost is how
+    /// slow the replica is, times the statements in flight there. Default: 10.
+    #[must_use]
+    pub fn spill_ratio(self, ratio: u32) -> Self {
+        Config { spill_ratio: ratio, ..self }
+    }
+
+    /// `balancer`, preferring the replicas of our zone if it is known.
+    pub(crate) fn local_first(&self, balancer: Arc<dyn Balancer>) -> Arc<dyn Balancer> {
+        match &self.zone {
+            None => balancer,
+            Some(zone) => Arc::new(
+                LocalFirst::new(zone.as_str(), balancer).with_spill_ratio(self.spill_ratio),
+            ),
+        }
     }
 
     /// How reads are distributed among the replicas that may serve them. Default: [`TwoChoices`].

@@ -14,7 +14,7 @@ use std::time::Duration;
 use sea_orm::{ConnectOptions, DatabaseConnection};
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use sealane_core::EndpointId;
-use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, Topology};
+use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, Rule, Topology};
 use sealane_monitor::ProbeSchedule;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use sealane_monitor::{CatalogSource, CatalogWatch, Monitor, TopologyStore};
@@ -122,7 +122,9 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
         return Err(ConnectError::DuplicateName { name: name.to_owned() });
     }
     let endpoints = config.endpoints().zip(names).zip(addresses);
-    let endpoints = endpoints.map(|((it, name), address)| it.endpoint(&name, address)).collect();
+    let endpoints: Vec<_> =
+        endpoints.map(|((it, name), address)| it.endpoint(&name, address)).collect();
+    Rule::check_all(&config.rules, &endpoints).map_err(ConnectError::Rule)?;
     match engine {
         Engine::Sqlite if count > 1 => Err(ConnectError::SqliteReplicas),
         _ => Ok(Addresses { engine, endpoints }),

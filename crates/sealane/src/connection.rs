@@ -340,7 +340,7 @@ impl RoutedConnection {
     }
 
     #[cfg(feature = "rbac")]
-    pub(crate) fn rules(&self) -> &DatabaseConnection {
+    pub(crate) fn access_rules(&self) -> &DatabaseConnection {
         &self.rules
     }
 

@@ -71,6 +71,7 @@ mod error;
 mod execute;
 mod observe;
 mod pool;
+mod rules;
 mod scope;
 mod session;
 mod signer;
@@ -86,14 +87,17 @@ pub use error::{ConnectError, EndpointError, Error};
 pub use observe::{
     CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, ReadCounts, Status,
 };
+pub use rules::LiveRules;
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
     Access, AttemptOutcome, Balancer, ByGroup, Candidate, Candidates, Condition, Consistency,
     ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
-    EndpointSet, EndpointState, Event, Failure, FallbackPolicy, Health, HealthPolicy, Horizon,
-    Incarnation, Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal,
-    Replication, Role, RoundRobin, Routable, Route, RoutingPolicy, Server, ServerInfo, SessionView,
-    TableName, Tables, Topology, TwoChoices, Verdict, WhenAhead, WriteStamp, WriteTracking,
+    EndpointSet, EndpointState, Event, Failure, FallbackPolicy, FastestResponse, Health,
+    HealthPolicy, Horizon, Incarnation, Intent, LeastInFlight, LeastLag, Limit, Loads, LocalFirst,
+    Moment, Pattern, Position, Random, ReadOnly, ReadRequest, Refusal, Replication, Role,
+    RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server, ServerInfo,
+    SessionView, Sticky, TableName, Tables, Topology, TwoChoices, Verdict, WeightedRoundRobin,
+    WhenAhead, WriteStamp, WriteTracking,
 };
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};

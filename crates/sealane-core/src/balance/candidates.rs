@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
-use super::Loads;
-use crate::{Candidate, EndpointId, EndpointSet, Moment, Topology};
+use super::{Loads, slowness::AS_USUAL};
+use crate::{Candidate, EndpointId, EndpointSet, EndpointState, Moment, Topology};
+
+/// An endpoint that came back, or that was added, gets its whole share of the reads after this
+/// time: its cache is cold, and its pools are empty.
+const SLOW_START: Duration = Duration::from_secs(10);
+/// It begins with this part of its share. With less, it would hardly be seen to work.
+const FIRST_PART: u64 = 10;
+
+/// The share of an endpoint with weight 1.
+const ONE: u64 = 1 << 10;
 
 /// The endpoints that may serve a read, and their current load and results.
 #[derive(Debug, Clone, Copy)]
@@ -12,13 +21,14 @@ pub struct Candidates<'a> {
     topology: &'a Topology,
     loads: &'a Loads,
     now: Moment,
+    key: Option<u64>,
 }
 
 impl<'a> Candidates<'a> {
     /// The members of `set` at `now`.
     #[must_use]
     pub fn new(set: EndpointSet, topology: &'a Topology, loads: &'a Loads, now: Moment) -> Self {
-        Candidates { set: set.and(topology.all()), topology, loads, now }
+        Candidates { set: set.and(topology.all()), topology, loads, now, key: None }
     }
 
     /// All endpoints of `topology` at `now`.
@@ -37,6 +47,19 @@ impl<'a> Candidates<'a> {
     #[must_use]
     pub fn with(self, set: EndpointSet) -> Self {
         Candidates { set: set.and(self.topology.all()), ..self }
+    }
+
+    /// The same for a read of the session with this number, for balancers that keep a session's
+    /// reads together.
+    #[must_use]
+    pub fn with_key(self, key: Option<u64>) -> Self {
+        Candidates { key, ..self }
+    }
+
+    /// The number of the read's session; `None` for a session that many callers share.
+    #[must_use]
+    pub fn key(&self) -> Option<u64> {
+        self.key
     }
 
     /// How many candidates there are.
@@ -66,6 +89,11 @@ impl<'a> Candidates<'a> {
     pub fn iter(&self) -> impl Iterator<Item = Candidate<'a>> + use<'a> {
         let (topology, now) = (self.topology, self.now);
         topology.members(self.set).filter_map(move |id| Candidate::new(topology, id, now))
+    }
+
+    /// The numbers of the candidates, in the same order for each choice.
+    pub fn ids(&self) -> impl Iterator<Item = EndpointId> + use<'a> {
+        self.topology.members(self.set)
     }
 
     /// The time of this choice.
@@ -99,9 +127,98 @@ impl<'a> Candidates<'a> {
         self.topology.get(id).map_or(1, |state| state.endpoint.weight())
     }
 
-    /// Whether endpoints differ in weight.
+    /// Whether endpoints differ in weight, or one of them has come back a moment ago and gets only
+    /// a part of its share yet.
     #[must_use]
     pub fn is_weighted(&self) -> bool {
         self.topology.is_weighted()
+            || self.topology.last_return().is_some_and(|at| self.now.since(at) < SLOW_START)
+    }
+
+    /// How slow `id` is, relative to what its statements usually take; see [`Loads::slowness`].
+    /// What was measured before the server was away is ignored.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a few digits are enough")]
+    pub fn slowness(&self, id: EndpointId) -> f64 {
+        self.slowness_units(id) as f64 / AS_USUAL as f64
+    }
+
+    /// The same as a whole number, for comparisons.
+    pub(super) fn slowness_units(&self, id: EndpointId) -> u64 {
+        let since = self.topology.get(id).and_then(|state| state.returned_at);
+        self.loads.slowness_since(id, self.now, since)
+    }
+
+    /// What one more read on `id` costs, for comparisons only: its slowness, multiplied by what is in
+    /// flight there and the read itself, relative to its share. An idle endpoint that is as quick
+    /// as usual costs the same whatever its share, because candidates are drawn by share.
+    #[must_use]
+    pub fn cost(&self, id: EndpointId) -> u64 {
+        // The first factor is at most 2^26, so nothing that runs in practice exceeds the number.
+        (self.slowness_units(id) >> 10).saturating_mul(self.crowd(id))
+    }
+
+    /// What is in flight on `id` with one more read, relative to its share. 1,024 if `id` is idle.
+    pub(super) fn crowd(&self, id: EndpointId) -> u64 {
+        let in_flight = u64::from(self.in_flight(id));
+        match self.topology.get(id) {
+            None => ONE * (in_flight + 1),
+            Some(state) => ONE + in_flight * ONE * ONE / self.share_of(state),
+        }
+    }
+
+    /// The share of the reads that `id` gets now, relative to the others: its weight times 1,024,
+    /// or a part of this just after the endpoint came back.
+    #[must_use]
+    pub fn share(&self, id: EndpointId) -> u64 {
+        self.topology.get(id).map_or(ONE, |state| self.share_of(state))
+    }
+
+    fn share_of(&self, state: &EndpointState) -> u64 {
+        let whole = u64::from(state.endpoint.weight()) * ONE;
+        let in_use = state.returned_at.map(|at| self.now.since(at));
+        match in_use.filter(|time| *time < SLOW_START) {
+            None => whole,
+            Some(time) => {
+                let part = whole * u64::from(time.subsec_millis()) / 1_000;
+                let parts = (whole * time.as_secs() + part) / SLOW_START.as_secs();
+                parts.max(whole / FIRST_PART)
+            }
+        }
+    }
+
+    /// A candidate with the least `cost`. If there are several, `random` decides.
+    pub(super) fn least<K: Ord>(
+        &self,
+        random: u64,
+        cost: impl Fn(EndpointId) -> K,
+    ) -> Option<EndpointId> {
+        let (mut least, mut found) = (None, EndpointSet::EMPTY);
+        for id in self.topology.members(self.set) {
+            let cost = cost(id);
+            match least.as_ref().map_or(std::cmp::Ordering::Less, |least| cost.cmp(least)) {
+                std::cmp::Ordering::Less => {
+                    least = Some(cost);
+                    found = EndpointSet::from_iter([id]);
+                }
+                std::cmp::Ordering::Equal => found.insert(id),
+                std::cmp::Ordering::Greater => {}
+            }
+        }
+        self.nth_of(found, random as usize % found.len().max(1))
+    }
+
+    /// Draws one of the candidates other than `but`, in proportion to the shares. `random` is
+    /// uniform over 32 bits.
+    pub(super) fn draw(&self, but: Option<EndpointId>, random: u64) -> Option<EndpointId> {
+        let others = || self.topology.members(self.set).filter(move |id| Some(*id) != but);
+        let total: u64 = others().map(|id| self.share(id)).sum();
+        let mut left = (random * total) >> 32;
+        others().find(|id| {
+            let share = self.share(*id);
+            let is_drawn = left < share;
+            left = left.saturating_sub(share);
+            is_drawn
+        })
     }
 }

@@ -8,14 +8,19 @@ use std::{
     time::Duration,
 };
 
-use crate::{AttemptOutcome, EndpointId, EndpointSet, MAX_ENDPOINTS};
+use super::slowness::{AS_USUAL, Slowness};
+use crate::{AttemptOutcome, EndpointId, EndpointSet, MAX_ENDPOINTS, Moment, Pace};
 
 /// Live counters per endpoint, updated by the statements themselves.
 ///
 /// Each place that an endpoint can have has a counter, so no counter is created while statements
 /// run. A place at which a statement still runs is not given to another endpoint.
 #[derive(Debug)]
-pub struct Loads(Box<[Load; MAX_ENDPOINTS]>);
+pub struct Loads {
+    of: Box<[Load; MAX_ENDPOINTS]>,
+    /// How long statements take of which nothing is known: they are compared with each other.
+    unknown: Pace,
+}
 
 impl Default for Loads {
     fn default() -> Self {
@@ -35,6 +40,7 @@ struct Load {
     latency_us: AtomicU64,
     /// Failed attempts since the last one that was served.
     failures: AtomicU32,
+    slowness: Slowness,
 }
 
 /// Each read moves the average by the difference divided by this number, so the last few tens of
@@ -45,11 +51,12 @@ impl Loads {
     /// Counters at zero.
     #[must_use]
     pub fn new() -> Self {
-        Loads(Box::new(std::array::from_fn(|_| Load::default())))
+        let of = Box::new(std::array::from_fn(|_| Load::default()));
+        Loads { of, unknown: Pace::default() }
     }
 
     fn of(&self, id: EndpointId) -> &Load {
-        &self.0[id.place()]
+        &self.of[id.place()]
     }
 
     /// The places at which statements run now.
@@ -61,9 +68,10 @@ impl Loads {
 
     /// Resets the counts at the place of `id`, for a new endpoint. Running statements stay counted.
     pub fn begin_anew(&self, id: EndpointId) {
-        let Load { in_flight: _, reads, writes, latency_us, failures } = self.of(id);
+        let Load { in_flight: _, reads, writes, latency_us, failures, slowness } = self.of(id);
         [reads, writes, latency_us].iter().for_each(|count| count.store(0, Ordering::Relaxed));
         failures.store(0, Ordering::Relaxed);
+        slowness.begin_anew();
     }
 
     /// How many statements run on `id` now.
@@ -98,12 +106,40 @@ impl Loads {
         self.of(id).failures.load(Ordering::Relaxed)
     }
 
-    /// Records how an attempt of a read ended. If two attempts end at once, one may be lost.
-    pub fn ended(&self, id: EndpointId, outcome: AttemptOutcome) {
+    /// How slow `id` is at `now`, relative to what its statements usually take: 1 is as usual. The
+    /// value jumps to the slowest statement at once, and returns to 1 within about a minute without
+    /// statements. A failure counts as slow.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a few digits are enough")]
+    pub fn slowness(&self, id: EndpointId, now: Moment) -> f64 {
+        self.slowness_since(id, now, None) as f64 / AS_USUAL as f64
+    }
+
+    /// The same in units of [`AS_USUAL`], without what was measured before `since`.
+    pub(super) fn slowness_since(&self, id: EndpointId, now: Moment, since: Option<Moment>) -> u64 {
+        self.of(id).slowness.at(now, since)
+    }
+
+    /// Records how an attempt of a read ended at `now`. `usual` is how long its statement usually
+    /// takes, read before this attempt was recorded there; `None` if that is not known. Statements
+    /// of which it is not known are compared with each other. The time of a served attempt should
+    /// not contain the wait for a connection: what waits counts as in flight, and a connection that
+    /// had to be opened says nothing about later statements. If two attempts end at once, one may be
+    /// lost.
+    pub fn ended(
+        &self,
+        id: EndpointId,
+        outcome: AttemptOutcome,
+        usual: Option<Duration>,
+        now: Moment,
+    ) {
         let load = self.of(id);
         match outcome {
             AttemptOutcome::Served(latency) => {
-                let new_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+                let new_us = micros(latency);
+                if let Some(usual) = usual.or_else(|| self.usual_of_unknown(latency)) {
+                    load.slowness.served(new_us, micros(usual), now);
+                }
                 let old_us = load.latency_us.load(Ordering::Relaxed);
                 let average_us = match old_us {
                     0 => new_us,
@@ -115,10 +151,18 @@ impl Loads {
                 }
             }
             AttemptOutcome::Failed | AttemptOutcome::Overdue | AttemptOutcome::Silent => {
-                load.failures.fetch_add(1, Ordering::Relaxed);
+                let failures = load.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                load.slowness.failed(failures, now);
             }
             AttemptOutcome::Refused | AttemptOutcome::Outrun | AttemptOutcome::Abandoned => {}
         }
+    }
+
+    /// How long unknown statements took before this one, which is recorded.
+    fn usual_of_unknown(&self, latency: Duration) -> Option<Duration> {
+        let usual = self.unknown.mean();
+        self.unknown.record(latency);
+        usual
     }
 
     /// Counts a read on `id` as running until the guard is dropped.
@@ -141,6 +185,10 @@ impl Loads {
         self.of(id).in_flight.fetch_add(1, Ordering::SeqCst);
         InFlight { loads: Arc::clone(self), endpoint: id }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Counts one running statement until it is dropped, also by cancellation.
@@ -182,7 +230,7 @@ mod tests {
     fn a_new_endpoint_at_a_place_begins_with_nothing_counted_but_what_runs() {
         let loads = Arc::new(Loads::new());
         let running = loads.start_read(EndpointId::FIRST);
-        loads.ended(EndpointId::FIRST, AttemptOutcome::Failed);
+        loads.ended(EndpointId::FIRST, AttemptOutcome::Failed, None, Moment::ZERO);
         assert_eq!(loads.busy().places().collect::<Vec<_>>(), [0]);
         loads.begin_anew(EndpointId::FIRST);
         assert_eq!((loads.reads(EndpointId::FIRST), loads.failures(EndpointId::FIRST)), (0, 0));
@@ -195,15 +243,16 @@ mod tests {
     fn latency_follows_what_is_served_and_failures_count_until_then() {
         let loads = Loads::new();
         let id = EndpointId::FIRST;
+        let end = |outcome| loads.ended(id, outcome, None, Moment::ZERO);
         assert_eq!((loads.latency(id), loads.failures(id)), (None, 0));
-        loads.ended(id, AttemptOutcome::Served(Duration::from_millis(1)));
+        end(AttemptOutcome::Served(Duration::from_millis(1)));
         assert_eq!(loads.latency(id), Some(Duration::from_millis(1)));
-        loads.ended(id, AttemptOutcome::Failed);
-        loads.ended(id, AttemptOutcome::Failed);
-        loads.ended(id, AttemptOutcome::Abandoned);
+        end(AttemptOutcome::Failed);
+        end(AttemptOutcome::Failed);
+        end(AttemptOutcome::Abandoned);
         assert_eq!(loads.failures(id), 2);
         for _ in 0..60 {
-            loads.ended(id, AttemptOutcome::Served(Duration::from_millis(9)));
+            end(AttemptOutcome::Served(Duration::from_millis(9)));
         }
         assert_eq!(loads.failures(id), 0);
         let latency = loads.latency(id).unwrap();
@@ -211,5 +260,27 @@ mod tests {
             latency.abs_diff(Duration::from_millis(9)) < Duration::from_micros(50),
             "{latency:?}"
         );
+    }
+
+    #[test]
+    fn a_report_does_not_make_an_endpoint_slow_and_a_slow_look_up_does() {
+        let (loads, id, now) = (Loads::new(), EndpointId::FIRST, Moment::ZERO);
+        let [report, look_up] = [2_000, 2].map(Duration::from_millis);
+        loads.ended(id, AttemptOutcome::Served(look_up), Some(look_up), now);
+        loads.ended(id, AttemptOutcome::Served(report), Some(report), now);
+        assert!((loads.slowness(id, now) - 1.0).abs() < 0.01);
+        loads.ended(id, AttemptOutcome::Served(look_up * 3), Some(look_up), now);
+        assert!((loads.slowness(id, now) - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn statements_that_are_not_known_are_compared_with_each_other() {
+        let (loads, now) = (Loads::new(), Moment::ZERO);
+        let [quick, slow] = [1, 2].map(|index| EndpointId::from_index(index).unwrap());
+        let ms = Duration::from_millis(10);
+        (0..20).for_each(|_| loads.ended(quick, AttemptOutcome::Served(ms), None, now));
+        loads.ended(slow, AttemptOutcome::Served(ms * 4), None, now);
+        assert!((loads.slowness(quick, now) - 1.0).abs() < 0.01);
+        assert!((loads.slowness(slow, now) - 4.0).abs() < 0.01);
     }
 }

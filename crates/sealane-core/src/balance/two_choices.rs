@@ -1,16 +1,22 @@
-//! Draws two random candidates; the less loaded one wins.
+//! Draws two random candidates; the one that costs less wins.
 //!
 //! This spreads load nearly as evenly as a comparison of all candidates, and it avoids herding: if
 //! every caller runs to the least loaded endpoint, that endpoint is the most loaded one a moment
 //! later. (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS
 //! 12(10), 2001.)
+//!
+//! The cost is that of Finagle's and linkerd's balancer "peak EWMA": how slow the endpoint is, times
+//! the statements in flight there. The number in flight alone was rejected: an endpoint that fails
+//! at once has nothing in flight and would win always, and an endpoint that is ten times slower than
+//! the others would still get a read whenever it is idle.
 
 use super::Balancer;
 use crate::{Candidates, EndpointId};
 
-/// Draws two different candidates and takes the one with fewer statements in flight relative to its
-/// weight. Candidates are drawn in proportion to their weights.
-#[derive(Debug, Default)]
+/// Draws two different candidates and takes the one where a read [costs](Candidates::cost) less:
+/// its slowness, times what is in flight there, relative to its weight. Candidates are drawn in
+/// proportion to their weights.
+#[derive(Debug, Default, Clone, Copy)]
 pub struct TwoChoices;
 
 impl Balancer for TwoChoices {
@@ -19,54 +25,43 @@ impl Balancer for TwoChoices {
     }
 
     fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
-        if candidates.is_weighted() {
-            return by_weight(candidates, random);
-        }
-        let count = candidates.len();
-        if count < 2 {
-            return candidates.nth(0);
-        }
-        // The halves of the random word give two independent draws. The second draw is among the
-        // other candidates, so the two differ.
-        let first = (random >> 32) as usize % count;
-        let other = (random & 0xFFFF_FFFF) as usize % (count - 1);
-        let second = if other >= first { other + 1 } else { other };
-        let (first, second) = (candidates.nth(first)?, candidates.nth(second)?);
-        let is_busier = candidates.in_flight(second) < candidates.in_flight(first);
-        Some(if is_busier { second } else { first })
+        let (first, second) = match candidates.is_weighted() {
+            true => draw_by_share(candidates, random),
+            false => draw(candidates, random),
+        }?;
+        let is_dearer = first != second && candidates.cost(second) < candidates.cost(first);
+        Some(if is_dearer { second } else { first })
     }
 }
 
-/// Like [`TwoChoices`], for endpoints of different weights.
-fn by_weight(candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
-    let first = draw(candidates, None, random >> 32)?;
-    let Some(second) = draw(candidates, Some(first), random & 0xFFFF_FFFF) else {
-        return Some(first);
-    };
-    let load = |id, of| u64::from(candidates.in_flight(id)) * u64::from(candidates.weight(of));
-    Some(if load(second, first) < load(first, second) { second } else { first })
+/// Draws two different candidates, or the only one twice.
+fn draw(candidates: &Candidates<'_>, random: u64) -> Option<(EndpointId, EndpointId)> {
+    let count = candidates.len();
+    if count < 2 {
+        let only = candidates.nth(0)?;
+        return Some((only, only));
+    }
+    // The halves of the random word give two independent draws. The second draw is among the
+    // other candidates, so the two differ.
+    let first = (random >> 32) as usize % count;
+    let other = (random & 0xFFFF_FFFF) as usize % (count - 1);
+    let second = if other >= first { other + 1 } else { other };
+    Some((candidates.nth(first)?, candidates.nth(second)?))
 }
 
-/// Draws one of the candidates other than `but`, in proportion to the weights. `random` is uniform
-/// over 32 bits.
-fn draw(candidates: &Candidates<'_>, but: Option<EndpointId>, random: u64) -> Option<EndpointId> {
-    let others = || candidates.iter().map(|it| it.id()).filter(move |id| Some(*id) != but);
-    let total: u64 = others().map(|id| u64::from(candidates.weight(id))).sum();
-    let mut left = (random * total) >> 32;
-    others().find(|id| {
-        let weight = u64::from(candidates.weight(*id));
-        let is_drawn = left < weight;
-        left = left.saturating_sub(weight);
-        is_drawn
-    })
+/// Like [`draw`], in proportion to the shares.
+fn draw_by_share(candidates: &Candidates<'_>, random: u64) -> Option<(EndpointId, EndpointId)> {
+    let first = candidates.draw(None, random >> 32)?;
+    let second = candidates.draw(Some(first), random & 0xFFFF_FFFF);
+    Some((first, second.unwrap_or(first)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::{Endpoint, EndpointSet, Loads, Moment, Topology};
+    use crate::{AttemptOutcome, Endpoint, EndpointSet, Loads, Moment, Topology};
 
     fn set(indices: &[usize]) -> EndpointSet {
         indices.iter().copied().filter_map(EndpointId::from_index).collect()
@@ -127,5 +122,23 @@ mod tests {
         let _four: Vec<_> = (0..4).map(|_| loads.start_read(ids[1])).collect();
         let two = Candidates::new(set(&[0, 2]), &topology, &loads, Moment::ZERO);
         assert!(draws(1_000).all(|random| TwoChoices.pick(&two, random) == Some(ids[1])));
+    }
+
+    #[test]
+    fn the_slower_of_two_idle_candidates_loses_until_the_other_is_as_much_busier() {
+        let (topology, loads) = (topology(), Arc::new(Loads::new()));
+        let [quick, slow] = [0, 1].map(|index| EndpointId::from_index(index).unwrap());
+        let (usual, now) = (Duration::from_millis(1), Moment::ZERO);
+        loads.ended(quick, AttemptOutcome::Served(usual), Some(usual), now);
+        loads.ended(slow, AttemptOutcome::Served(usual * 4), Some(usual), now);
+        let mut running = Vec::new();
+        for _ in 0..3 {
+            let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);
+            assert!(draws(100).all(|random| TwoChoices.pick(&two, random) == Some(quick)));
+            running.push(loads.start_read(quick));
+        }
+        running.push(loads.start_read(quick));
+        let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);
+        assert!(draws(100).all(|random| TwoChoices.pick(&two, random) == Some(slow)));
     }
 }

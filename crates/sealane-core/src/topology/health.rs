@@ -114,8 +114,8 @@ pub(crate) struct Standing {
     stage: Stage,
     /// How often the endpoint was down since its downs were last forgotten.
     downs: u32,
-    /// When the endpoint last came back.
-    back_since: Moment,
+    /// When the endpoint last came back after a confirmed outage.
+    back_since: Option<Moment>,
     /// The earliest time at which the endpoint may come back.
     held_until: Moment,
 }
@@ -175,15 +175,20 @@ impl Standing {
     /// endpoint can replace it.
     pub(crate) fn trust(&mut self, at: Moment) {
         if let Stage::OutOfUse { confirmed: true, .. } = self.stage {
-            self.back_since = at;
+            self.back_since = Some(at);
         }
         self.stage = Stage::InUse;
     }
 
     fn forgive(&mut self, at: Moment, policy: &HealthPolicy) {
-        if at.since(self.back_since) >= policy.forgiven_after {
+        if self.back_since.is_some_and(|back| at.since(back) >= policy.forgiven_after) {
             self.downs = 0;
         }
+    }
+
+    /// When the endpoint last came back after a confirmed outage.
+    pub(crate) fn back_since(&self) -> Option<Moment> {
+        self.back_since
     }
 
     /// No back-off for the first down. From the second on, the back-off doubles each time, up to

@@ -226,9 +226,15 @@ impl TopologyReducer {
         let is_new_run = state.incarnation.as_ref() != Some(&report.incarnation);
         if is_new_run {
             state.run = next_run;
+            // The caches of a server that was restarted are cold, and so may be those of one that
+            // was added. What is there at the start was there before.
+            if state.incarnation.is_some() || watched.came_later {
+                state.returned_at = Some(now);
+            }
         }
         let least = state.least_probe_time.filter(|least| !is_new_run && *least < took);
         state.least_probe_time = Some(least.unwrap_or(took));
+        state.returned_at = state.returned_at.max(watched.standing.back_since());
         answer(id, state, report, in_use, events);
         (state.position, state.received) = match is_astray {
             true => (None, None),

@@ -11,6 +11,8 @@ const PRIMARY_VARIABLE: &str = "DATABASE_URL";
 const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
 /// A common mistake for the name of the variable.
 const SINGULAR_VARIABLE: &str = "DATABASE_REPLICA_URL";
+/// The zone of this process.
+const ZONE_VARIABLE: &str = "DATABASE_ZONE";
 
 /// Reads the configuration from the values that `variable` returns for each name.
 pub(super) fn parse(
@@ -39,6 +41,9 @@ pub(super) fn parse(
             return wrong(PRIMARY_VARIABLE, reason);
         }
     };
+    if let Some(zone) = read(ZONE_VARIABLE)?.filter(|zone| !zone.trim().is_empty()) {
+        config = config.zone(zone.trim());
+    }
     let replicas = read(REPLICAS_VARIABLE)?;
     match &replicas {
         None if read(SINGULAR_VARIABLE)?.is_some() => {
@@ -120,6 +125,13 @@ mod tests {
         let variables = [("DATABASE_URL", "postgres://a"), ("DATABASE_REPLICA_URLS", "")];
         assert_eq!(parse_with(&variables).unwrap().warnings, [Warning::NoReplicaUrls]);
         assert_eq!(parse_with(&variables[..1]).unwrap().warnings, []);
+    }
+
+    #[test]
+    fn the_zone_may_be_given() {
+        let variables = [("DATABASE_URL", "postgres://a"), ("DATABASE_ZONE", " eu-1 ")];
+        assert_eq!(parse_with(&variables).unwrap().zone.as_deref(), Some("eu-1"));
+        assert_eq!(parse_with(&variables[..1]).unwrap().zone, None);
     }
 
     #[cfg(unix)]

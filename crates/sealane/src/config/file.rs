@@ -1,17 +1,20 @@
 //! The TOML form of a configuration.
 
 mod fault;
+mod rule;
 
 use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, RoundRobin, WhenAhead, WriteTracking,
+    Consistency, EjectionPolicy, FallbackPolicy, FastestResponse, HealthPolicy, LeastInFlight,
+    LeastLag, Random, RoundRobin, Sticky, TwoChoices, WeightedRoundRobin, WhenAhead, WriteTracking,
 };
 use serde::Deserialize;
 
 use super::{Config, Replica};
 use crate::ConnectError;
+use rule::FileRule;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +24,8 @@ struct File {
     replicas: Vec<Endpoint>,
     #[serde(default)]
     routing: Routing,
+    #[serde(default)]
+    rules: Vec<FileRule>,
     #[serde(default)]
     probes: Probes,
     #[serde(default)]
@@ -70,6 +75,9 @@ struct Routing {
     when_ahead: Option<WayAhead>,
     max_ahead_wait_ms: Option<u64>,
     balancer: Option<BalancerName>,
+    zone: Option<String>,
+    spill_ratio: Option<u32>,
+    heavy_reads: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -86,6 +94,12 @@ enum Level {
 enum BalancerName {
     TwoChoices,
     RoundRobin,
+    WeightedRoundRobin,
+    LeastInFlight,
+    LeastLag,
+    FastestResponse,
+    Random,
+    Sticky,
 }
 
 #[derive(Default, Deserialize)]
@@ -160,6 +174,9 @@ fn parse_with(
     for secret in file.secrets_mut() {
         *secret = expand(secret, &variable).map_err(&invalid)?;
     }
+    if let Some(zone) = &mut file.routing.zone {
+        *zone = expand(zone, &variable).map_err(&invalid)?;
+    }
     let consistency = file.routing.consistency().map_err(|text| invalid(text.to_owned()))?;
     let fallback = file.routing.fallback().map_err(|text| invalid(text.to_owned()))?;
     let when_ahead = file.routing.when_ahead().map_err(|text| invalid(text.to_owned()))?;
@@ -170,6 +187,9 @@ fn parse_with(
     config = file.replicas.iter().map(Endpoint::replica).fold(config, Config::replica);
     config = file.tokens.apply(config.consistency(consistency).fallback(fallback));
     config = file.routing.apply(config).map_err(|text| invalid(text.to_owned()))?;
+    for rule in file.rules {
+        config = config.rule(rule.rule().map_err(|text| invalid(text.to_owned()))?);
+    }
     let policy = file.health.policy().map_err(|text| invalid(text.to_owned()))?;
     Ok(file.probes.apply(config.health(policy).ejection(file.ejection.policy())))
 }
@@ -258,15 +278,19 @@ impl Routing {
 
 impl Routing {
     fn fallback(&self) -> Result<FallbackPolicy, &'static str> {
-        match (self.fallback, self.max_wait_ms) {
-            (Some(WayOut::Wait), Some(wait_ms)) => {
-                Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
-            }
-            (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
-            (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
-            (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
-            (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
+        way_out(self.fallback, self.max_wait_ms)
+    }
+}
+
+fn way_out(chosen: Option<WayOut>, wait_ms: Option<u64>) -> Result<FallbackPolicy, &'static str> {
+    match (chosen, wait_ms) {
+        (Some(WayOut::Wait), Some(wait_ms)) => {
+            Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
         }
+        (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
+        (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
+        (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
+        (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
     }
 }
 
@@ -313,10 +337,27 @@ impl Routing {
         if let Some(max_lag) = self.max_lag_ms.map(Duration::from_millis) {
             config = config.max_lag(max_lag);
         }
-        if let Some(BalancerName::RoundRobin) = self.balancer {
-            config = config.balancer(RoundRobin::default());
+        if let Some(balancer) = self.balancer {
+            config = balancer.apply(config);
         }
-        Ok(config)
+        config = self.zone.iter().fold(config, Config::zone);
+        config = self.spill_ratio.iter().fold(config, |config, ratio| config.spill_ratio(*ratio));
+        Ok(self.heavy_reads.iter().fold(config, Config::heavy_reads))
+    }
+}
+
+impl BalancerName {
+    fn apply(self, config: Config) -> Config {
+        match self {
+            BalancerName::TwoChoices => config.balancer(TwoChoices),
+            BalancerName::RoundRobin => config.balancer(RoundRobin::default()),
+            BalancerName::WeightedRoundRobin => config.balancer(WeightedRoundRobin::default()),
+            BalancerName::LeastInFlight => config.balancer(LeastInFlight),
+            BalancerName::LeastLag => config.balancer(LeastLag),
+            BalancerName::FastestResponse => config.balancer(FastestResponse),
+            BalancerName::Random => config.balancer(Random),
+            BalancerName::Sticky => config.balancer(Sticky),
+        }
     }
 }
 
@@ -398,6 +439,8 @@ impl Probes {
 
 #[cfg(test)]
 mod tests {
+    use sealane_core::{CostClass, Rule};
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConnectError> {
@@ -447,6 +490,27 @@ mod tests {
             hedged_reads = true
             replica_share = 0.5
             balancer = "round-robin"
+            zone = "eu-1"
+            spill_ratio = 5
+            heavy_reads = "analytics"
+
+            [[rules]]
+            name = "balances"
+            priority = 10
+            tables = ["balance", "shop.account"]
+            text = "SELECT*"
+            to_primary = true
+
+            [[rules]]
+            name = "batch"
+            cost = "moderate"
+            tag = "batch"
+            group = "analytics"
+            to_replicas = ["near"]
+            max_lag_ms = 5000
+            fallback = "wait"
+            max_wait_ms = 40
+            sticky = true
 
             [tokens]
             keys = ["0123456789abcdef0123456789abcdef"]
@@ -494,6 +558,18 @@ mod tests {
         assert_eq!(config.reading.fallback, FallbackPolicy::Wait(Duration::from_millis(40)));
         assert_eq!(config.reading.when_ahead, WhenAhead::Wait(Duration::from_millis(250)));
         assert_eq!(config.balancer.name(), "round-robin");
+        assert_eq!((config.zone.as_deref(), config.spill_ratio), (Some("eu-1"), 5));
+        let balances = Rule::new("balances").priority(10).table("balance").table("shop.account");
+        let batch = Rule::new("batch").cost(CostClass::Moderate).tag("batch").group("analytics");
+        let batch = batch.to_replicas(["near"]).max_lag(Duration::from_secs(5)).sticky();
+        assert_eq!(
+            config.rules[1..],
+            [
+                balances.text("SELECT*").to_primary(),
+                batch.fallback(FallbackPolicy::Wait(Duration::from_millis(40))),
+            ]
+        );
+        assert_eq!(config.rules[0].name(), "heavy-reads");
         assert_eq!(config.reading.max_lag, Some(Duration::from_secs(5)));
         assert_eq!(config.schedule.quick, Duration::from_millis(2));
         assert_eq!(config.schedule.budget_per_s, 50);
@@ -506,6 +582,23 @@ mod tests {
         assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
         assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));
         assert_eq!(config.ejection.forgiven_after, Duration::from_secs(20));
+    }
+
+    #[test]
+    fn every_balancer_is_chosen_by_its_own_name() {
+        for name in [
+            "two-choices",
+            "round-robin",
+            "weighted-round-robin",
+            "least-in-flight",
+            "least-lag",
+            "fastest-response",
+            "random",
+            "sticky",
+        ] {
+            let config = parse(&format!("primary.url = 'a'\nrouting.balancer = '{name}'")).unwrap();
+            assert_eq!(config.balancer.name(), name);
+        }
     }
 
     #[test]
@@ -579,6 +672,21 @@ mod tests {
     fn a_key_in_the_wrong_place_is_not_quoted() {
         let error = parse("primary.url = \"a\"\ntokens.keys = \"ebb\"").unwrap_err();
         assert!(!error.to_string().contains("ebb"), "{error}");
+    }
+
+    #[test]
+    fn a_rule_with_two_targets_is_refused() {
+        let text = "primary.url = 'a'\n[[rules]]\nname = 'a'\nto_primary = true\nto_group = 'b'";
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("one of to_primary, to_group and to_replicas"), "{error}");
+    }
+
+    #[test]
+    fn a_zone_may_come_from_a_variable() {
+        let text = "primary.url = 'a'\nrouting.zone = '${ZONE}'";
+        let variable = |name: &str| (name == "ZONE").then(|| "eu-1".to_owned());
+        let config = parse_with(text, Path::new("sealane.toml"), variable).unwrap();
+        assert_eq!(config.zone.as_deref(), Some("eu-1"));
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Replica {
         self
     }
 
-    /// Its zone or region, for the application's own balancers and policies.
+    /// Its zone or region: processes in the same zone ([`Config::zone`](crate::Config::zone)) prefer
+    /// it.
     #[must_use]
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.zone = Some(zone.into());

@@ -16,6 +16,8 @@ pub(super) struct Start {
     required_replicas: usize,
     strict: bool,
     warnings: Vec<Warning>,
+    /// The zone that this process is configured to be in.
+    zone: Option<String>,
     /// The observed role of a server without replicas.
     only: Role,
 }
@@ -33,6 +35,7 @@ impl Start {
             required_replicas: config.required_replicas,
             strict: config.strict,
             warnings: config.warnings.clone(),
+            zone: config.zone.clone(),
             only: Role::Unknown,
         }
     }
@@ -78,6 +81,12 @@ impl Start {
                 "{} is a replica and refuses every write; the first URL should lead to the primary",
                 of(&state.endpoint)
             );
+            troubles.push(Trouble { text, is_told: false });
+        }
+        let is_here =
+            |zone: &String| topology.iter().any(|(_, state)| state.endpoint.zone() == Some(zone));
+        if let Some(zone) = self.zone.as_ref().filter(|zone| !is_here(zone)) {
+            let text = format!("no endpoint is in our zone {zone}, so all reads leave it");
             troubles.push(Trouble { text, is_told: false });
         }
         for (_, state) in topology.iter().filter(|(_, it)| it.info.unbound == Some(true)) {

@@ -56,7 +56,7 @@ impl RoutedConnection {
 
     /// Replaces the access rules.
     pub fn replace_rbac(&self, engine: RbacEngine) {
-        self.rules().replace_rbac(engine);
+        self.access_rules().replace_rbac(engine);
     }
 
     /// This handle for one user, whose statements are judged before they run. The session stays the
@@ -65,7 +65,7 @@ impl RoutedConnection {
     /// # Errors
     /// No rules were loaded.
     pub fn restricted_for(&self, user: RbacUserId) -> Result<RestrictedConnection, DbErr> {
-        let rules = self.rules().restricted_for(user)?;
+        let rules = self.access_rules().restricted_for(user)?;
         Ok(Restricted { rules, inner: self.clone() })
     }
 }

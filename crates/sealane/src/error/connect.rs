@@ -5,7 +5,7 @@ mod text;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use sea_orm::{DbErr, RuntimeErr};
-use sealane_core::{Endpoint, Failure};
+use sealane_core::{Endpoint, Failure, RuleError};
 
 #[cfg(feature = "sqlite")]
 pub(crate) use text::looks_like_url;
@@ -177,6 +177,8 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A routing rule cannot be used.
+    Rule(RuleError),
     /// A configuration file could not be read.
     File {
         /// The file.

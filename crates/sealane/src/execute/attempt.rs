@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,6 +22,8 @@ use crate::{BoxFuture, cluster::Cluster};
 pub(crate) struct Attempt {
     footing: Footing,
     started: Moment,
+    /// When its connection was open.
+    opened: OnceLock<Moment>,
     /// The number of the file's schema, for files, where statements must not outlive the schema.
     schema: u64,
     cluster: Arc<Cluster>,
@@ -72,6 +74,7 @@ impl Attempt {
         Attempt {
             footing,
             started,
+            opened: OnceLock::new(),
             schema,
             cluster,
             #[cfg(feature = "mysql")]
@@ -85,17 +88,28 @@ impl Attempt {
         }
     }
 
-    /// Tells the balancer that the attempt succeeded, and how long it took.
-    pub(crate) fn tell_served(&self) {
-        let latency = self.cluster.store().now().since(self.started);
-        self.tell(AttemptOutcome::Served(latency));
+    /// Tells the balancer that the attempt succeeded, how long it took, and how long its statement
+    /// `usual`ly takes, if that is known.
+    pub(crate) fn tell_served(&self, usual: Option<Duration>) {
+        let now = self.cluster.store().now();
+        self.tell_as(AttemptOutcome::Served(now.since(self.started)), usual, now);
     }
 
-    /// Tells the balancer, once, how the attempt ended.
+    /// Tells the balancer, once, that the attempt did not succeed, and how it ended.
     pub(crate) fn tell(&self, outcome: AttemptOutcome) {
+        self.tell_as(outcome, None, self.cluster.store().now());
+    }
+
+    fn tell_as(&self, outcome: AttemptOutcome, usual: Option<Duration>, now: Moment) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let (cluster, endpoint) = (&self.cluster, self.footing.endpoint);
-            cluster.loads.ended(endpoint, outcome);
+            let since_open = match outcome {
+                AttemptOutcome::Served(latency) => AttemptOutcome::Served(
+                    self.opened.get().map_or(latency, |opened| now.since(*opened)),
+                ),
+                outcome => outcome,
+            };
+            cluster.loads.ended(endpoint, since_open, usual, now);
             cluster.balancer.ended(endpoint, outcome);
             if self.footing.role == Role::Replica && cluster.is_watched() {
                 cluster.judge_ejection(endpoint, outcome, self.started);
@@ -178,7 +192,11 @@ impl Attempt {
         match opened {
             // The opened connection is dropped, and returns to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
-            opened => opened,
+            Ok(output) => {
+                let _ = self.opened.set(self.cluster.store().now());
+                Ok(output)
+            }
+            failed => failed,
         }
     }
 

@@ -176,7 +176,9 @@ impl ReadExecution {
         if !attempt.holds(Stage::Sent) || !attempt.is_schema_held() {
             return false;
         }
-        attempt.tell_served();
+        // The pace of this attempt is recorded afterwards.
+        let usual = self.route.statement.as_ref().and_then(|statement| statement.pace.mean());
+        attempt.tell_served(usual);
         // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
             || self.request.consistency == Consistency::ReadYourWrites;
@@ -474,9 +476,12 @@ impl ReadExecution {
         // The time that bounds on staleness are measured from.
         self.request.now = cluster.store().now();
         loop {
-            let all = Candidates::all(&topology, &cluster.loads, self.request.now);
+            let all = Candidates::all(&topology, &cluster.loads, self.request.now)
+                .with_key(self.caller.session_number());
             let random = cluster.store().entropy().word();
-            let (id, role) = self.plan.next(&*cluster.balancer, all, random)?;
+            let balancer =
+                if self.route.route.sticky { &cluster.sticky } else { &cluster.balancer };
+            let (id, role) = self.plan.next(&**balancer, all, random)?;
             if role == Role::Replica && Plan::suits(&topology, id, &self.request).is_err() {
                 continue;
             }

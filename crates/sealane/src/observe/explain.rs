@@ -3,7 +3,8 @@
 use std::fmt;
 
 use sealane_core::{
-    Access, Consistency, EndpointId, FallbackPolicy, Intent, Plan, Refusal, Role, Topology,
+    Access, Consistency, EndpointId, FallbackPolicy, Intent, Plan, Refusal, Role, RoutingPolicy,
+    Topology,
 };
 use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub struct Explanation {
     pub choices: Vec<Choice>,
     /// The policy that decided which replicas may be asked.
     pub routing: &'static str,
+    /// The rule that decided, if the policy has rules and one of them is for the statement.
+    pub rule: Option<String>,
     /// The application's own policy, which a replica must pass besides the consistency.
     pub policy: Option<&'static str>,
     /// The share of such reads that may leave the primary, 0 to 1
@@ -74,6 +77,9 @@ impl Explanation {
     /// Why the statement goes to `endpoint`, in one line.
     pub(crate) fn why(&self, endpoint: &str) -> String {
         let mut why = self.reason.clone();
+        if let Some(rule) = &self.rule {
+            why.push_str(&format!("; rule {rule}"));
+        }
         if self.intent.is_read() && self.primary.as_deref() == Some(endpoint) {
             for Choice { endpoint, refusal, .. } in &self.choices {
                 if let Some(refusal) = refusal {
@@ -93,7 +99,7 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
     // For a statement that is not a read, the route is not used.
-    let route = read.map_or_else(|| caller.route_of_transaction(), |it| caller.route_of(it));
+    let route = read.map_or_else(|| caller.route_of_transaction(), |it| caller.route_of(it, sql));
     let mut request = caller.request(&route);
     if read.is_none() {
         request.access = Access::Write;
@@ -120,6 +126,8 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         .collect();
     let primary = topology.primary().map(|id| name(&topology, id).to_owned());
     choices.sort_by_key(|(rank, _)| *rank);
+    let rule = route.route.rule.filter(|_| read.is_some());
+    let rule = rule.and_then(|id| cluster.routing.rule_name(id)).map(|rule| rule.to_string());
     let unknown_group = read.and_then(|read| caller.unknown_group(read));
     let annotated = found.as_ref().map(|found| found.annotate(sql).to_string());
     let reason = match &found {
@@ -145,6 +153,7 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         is_ahead_of_primary: request.session.ahead_of_primary(&topology).is_some(),
         choices: choices.into_iter().map(|(_, choice)| choice).collect(),
         routing: cluster.routing.name(),
+        rule,
         policy: caller.policy(),
         replica_share: cluster.replica_share.ratio(),
         balancer: cluster.balancer.name(),
@@ -217,6 +226,9 @@ impl fmt::Display for Explanation {
             "consistency: {}{policy}, routing: {}, balancer: {}",
             self.consistency, self.routing, self.balancer
         )?;
+        if let Some(rule) = &self.rule {
+            writeln!(f, "rule: {rule}")?;
+        }
         if self.fallback != FallbackPolicy::Primary {
             writeln!(f, "when all replicas are behind: {}", self.fallback)?;
         }

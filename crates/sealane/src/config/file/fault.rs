@@ -18,6 +18,8 @@ const KEYS: &[&str] = &[
     "up_after", "back_off_ms", "back_off_cap_ms", "forgiven_after_ms", "lagging_above_ms",
     "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
     "hedged_reads", "replica_share",
+    "rules", "spill_ratio", "heavy_reads", "priority",
+    "tables", "text", "cost", "tag", "to_primary", "to_group", "to_replicas", "sticky",
 ];
 
 /// Describes `error` in `text` without quoting any of the text.
@@ -72,7 +74,8 @@ fn quoted(possible: &str) -> String {
 #[rustfmt::skip]
 const CHOICES: &[&str] = &[
     "eventual", "bounded-staleness", "read-your-writes", "strong", "two-choices", "round-robin",
-    "primary", "wait", "fail", "tables", "whole",
+    "weighted-round-robin", "least-in-flight", "least-lag", "fastest-response", "random", "sticky",
+    "primary", "wait", "fail", "tables", "whole", "light", "moderate", "heavy",
 ];
 
 /// A type name of serde's, in words for people.
@@ -127,10 +130,20 @@ mod tests {
     /// key.
     #[test]
     fn every_key_and_choice_may_be_told() {
-        let tables = ["", "[primary]\n", "[routing]\n", "[probes]\n", "[health]\n", "[tokens]\n"];
+        let tables = [
+            "",
+            "[primary]\n",
+            "[routing]\n",
+            "[[rules]]\n",
+            "[probes]\n",
+            "[health]\n",
+            "[tokens]\n",
+        ];
         let choices = ["consistency", "balancer", "fallback", "when_ahead", "write_tracking"];
         let tables = tables.map(str::to_owned).into_iter();
-        for table in tables.chain(choices.map(|key| format!("routing.{key} = 'x'\n"))) {
+        let choices = choices.map(|key| format!("routing.{key} = 'x'\n")).into_iter();
+        let of_rules = ["cost", "fallback"].map(|key| format!("[[rules]]\n{key} = 'x'\n"));
+        for table in tables.chain(choices).chain(of_rules) {
             let error = toml::from_str::<File>(&format!("{table}x = 1")).err().unwrap();
             let (_, possible) = error.message().rsplit_once("expected ").unwrap();
             for name in possible.split('`').skip(1).step_by(2) {

@@ -72,6 +72,7 @@ pub(super) fn text(error: &ConnectError) -> String {
              least {least} are needed, from a random source"
         ),
         E::Environment { name, reason } => format!("{name} {reason}"),
+        E::Rule(error) => error.to_string(),
         E::File { path, cause } => format!("cannot read {}: {cause}", shown(path)),
         E::Toml { path, message } => {
             format!("{} is not a valid configuration: {message}", shown(path))
