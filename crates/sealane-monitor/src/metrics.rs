@@ -14,8 +14,9 @@
 //! | `sealane.probe.failures` | counter with the label `error.type` | |
 //! | `sealane.topology.changes` | counter with the label `event` | |
 //! | `sealane.endpoint.draining` | gauge, 1 while the endpoint is drained | |
+//! | `sealane.reads.on_primary` | gauge, 1 while no replica takes reads; absent without replicas | |
 //!
-//! All but `sealane.topology.changes` carry the label `endpoint` with the endpoint's name. An
+//! All but `sealane.topology.changes` and `sealane.reads.on_primary` carry the label `endpoint` with the endpoint's name. An
 //! unknown value is NaN, never zero. The facade cannot withdraw a series: after an endpoint was
 //! removed, its gauges stay at 0 and NaN.
 
@@ -53,7 +54,16 @@ pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
 }
 
 /// Updates the gauges and counters after one observation.
-pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, changes: &[Event]) {
+pub(crate) fn observed(
+    topology: &Topology,
+    endpoint: EndpointId,
+    at: Moment,
+    changes: &[Event],
+    reads_on_primary: Option<bool>,
+) {
+    if let Some(on_primary) = reads_on_primary {
+        gauge!("sealane.reads.on_primary").set(truth(on_primary));
+    }
     for change in changes {
         if let Event::Removed { name, .. } = change {
             removed(name);
@@ -71,7 +81,6 @@ pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, ch
 fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     let Some(state) = topology.get(id) else { return };
     let name = name(state);
-    let truth = |holds| if holds { 1.0 } else { 0.0 };
     let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
     let gauges = [
         ("sealane.endpoint.up", truth(state.health == Health::Up)),
@@ -84,6 +93,10 @@ fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     for (gauge, value) in gauges {
         gauge!(gauge, "endpoint" => name.clone()).set(value);
     }
+}
+
+fn truth(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
 }
 
 /// Resets all gauges of a removed endpoint, so that they report nothing.
@@ -130,6 +143,10 @@ fn event(event: &Event) -> &'static str {
         Event::OldTimeline { .. } => "old_timeline",
         Event::Lagging { .. } => "lagging",
         Event::Recovered { .. } => "recovered",
+        Event::Ejected { .. } => "ejected",
+        Event::Readmitted { .. } => "readmitted",
+        Event::ReadsOnPrimary {} => "reads_on_primary",
+        Event::ReadsOnReplicas {} => "reads_on_replicas",
         // Events that core may add later.
         _ => "other",
     }
@@ -193,6 +210,36 @@ mod tests {
         ] {
             assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
         }
+    }
+
+    #[test]
+    fn an_ejection_is_counted_and_with_it_all_reads_are_on_the_primary() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+        let store = TopologyStore::new(Topology::always_current(names.to_vec()));
+        let endpoint = EndpointId::from_index(1).unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            store.announce(Event::Ejected { endpoint, for_ms: 1_000 });
+        });
+        let is_one = |name: &str, snapshot: &[(_, _, _, DebugValue)]| {
+            let value = |key: &metrics_util::CompositeKey, value: &DebugValue| match value {
+                DebugValue::Gauge(value) => key.key().name() == name && value.0 == 1.0,
+                DebugValue::Counter(count) => key.key().name() == name && *count == 1,
+                DebugValue::Histogram(_) => false,
+            };
+            snapshot.iter().any(|(key, _, _, it)| value(key, it))
+        };
+        let snapshot = snapshotter.snapshot().into_vec();
+        assert!(is_one("sealane.reads.on_primary", &snapshot));
+        let counted: Vec<_> = snapshot
+            .iter()
+            .filter_map(|(key, ..)| {
+                key.key().labels().find(|it| it.key() == "event").map(|it| it.value().to_owned())
+            })
+            .collect();
+        assert!(counted.contains(&"ejected".to_owned()), "{counted:?}");
+        assert!(counted.contains(&"reads_on_primary".to_owned()), "{counted:?}");
     }
 
     #[test]

@@ -91,7 +91,8 @@ pub use sealane_core::{
     EndpointSet, EndpointState, Event, Failure, FallbackPolicy, Health, HealthPolicy, Horizon,
     Incarnation, Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal,
     Replication, Role, RoundRobin, Routable, Route, RoutingPolicy, Server, ServerInfo, SessionView,
-    TableName, Tables, Topology, TwoChoices, Verdict, WhenAhead, WriteStamp, WriteTracking,
+    Severity, TableName, Tables, TimedEvent, Topology, TwoChoices, Verdict, WhenAhead, WriteStamp,
+    WriteTracking,
 };
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};

@@ -20,6 +20,10 @@ pub struct Status {
     /// The share of proved reads that were sent to replicas since the start, 0 to 1; `None` before
     /// the first read. A read that was sent twice counts twice.
     pub replica_read_ratio: Option<f64>,
+    /// Whether the primary serves all reads, because no replica takes any
+    /// ([`Event::ReadsOnPrimary`](crate::Event::ReadsOnPrimary)). `None` if there are no replicas,
+    /// for an SQLite file, and before every endpoint was observed.
+    pub reads_on_primary: Option<bool>,
 }
 
 /// The state of the catalog that is used to judge statements.
@@ -208,7 +212,8 @@ impl Status {
             known if known.is_doubted() => CatalogState::InDoubt,
             _ => CatalogState::Loaded,
         });
-        Status { primary, endpoints, catalog, replica_read_ratio }
+        let reads_on_primary = store.reads_on_primary();
+        Status { primary, endpoints, catalog, replica_read_ratio, reads_on_primary }
     }
 }
 
