@@ -120,6 +120,8 @@ impl TopologyStore {
         time: Clock,
         entropy: Entropy,
     ) -> Arc<Self> {
+        #[cfg(feature = "metrics")]
+        crate::metrics::begin();
         let watches = Box::new(std::array::from_fn(|_| WatchSignals::default()));
         Arc::new(TopologyStore {
             time,

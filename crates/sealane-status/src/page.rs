@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Response, StatusCode, header};
-use sealane::{EndpointStatus, Health, RoutedConnection, Status, TimedEvent};
+use sealane::{EndpointStatus, Health, Role, RoutedConnection, Status, TimedEvent};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -106,8 +106,8 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 fn write_endpoints(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     f.write_str(
         "<h2>Endpoints</h2><div class=\"wide\"><table><thead><tr><th>name</th><th>role</th>\
-         <th>condition</th><th class=\"n\">lag</th><th class=\"n\">95 % of the last minute</th>\
-         <th class=\"n\">a read misses at most</th><th class=\"n\">running</th>\
+         <th>condition</th><th class=\"n\">lag</th><th class=\"n\">95 % of a minute</th>\
+         <th class=\"n\">may miss</th><th class=\"n\">running</th>\
          <th class=\"n\">reads</th><th>share</th><th class=\"n\">writes</th><th>server</th>\
          </tr></thead><tbody>",
     )?;
@@ -125,7 +125,11 @@ fn write_endpoint(
     total: u64,
 ) -> fmt::Result {
     let role = format!("{:?}", it.role).to_lowercase();
-    let role = if is_primary { "primary, takes writes" } else { role.as_str() };
+    let role = match (it.role, is_primary) {
+        (Role::Primary, false) => "primary, not in charge",
+        (_, true) => "primary",
+        _ => role.as_str(),
+    };
     let p95 = it.lag_last_minute.and_then(|it| it.p95_ms).map(time).unwrap_or_default();
     let staleness = it.staleness_ms.map_or_else(|| "unknown".to_owned(), time);
     let lag = if is_primary { String::new() } else { lag(it) };
@@ -162,7 +166,7 @@ fn why(endpoint: &EndpointStatus) -> impl fmt::Display + '_ {
 /// The last events, the newest first.
 fn write_events(f: &mut fmt::Formatter<'_>, events: &[TimedEvent]) -> fmt::Result {
     f.write_str(
-        "<h2>Last events</h2><div class=\"wide\"><table><thead><tr><th>time (UTC)</th>\
+        "<h2>Last events</h2><div class=\"wide\"><table class=\"events\"><thead><tr><th>time (UTC)</th>\
          <th>severity</th><th>event</th></tr></thead><tbody>",
     )?;
     if events.is_empty() {

@@ -42,8 +42,9 @@ pub(crate) fn picture(status: &Status) -> impl fmt::Display + '_ {
         let middle = height / 2;
         write!(
             f,
-            "<svg class=\"topology\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-             aria-label=\"The primary and its replicas\">"
+            "<svg class=\"topology\" viewBox=\"-1 0 {view} {height}\" role=\"img\" \
+             aria-label=\"The primary and its replicas\">",
+            view = WIDTH + 2,
         )?;
         for (row, other) in others.iter().enumerate() {
             let y = row * ROW + ROW / 2;
