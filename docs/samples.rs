@@ -32,6 +32,7 @@ samples! {
     aurora: "src/aurora.md",
     poolers: "src/poolers.md",
     operations: "src/operations.md",
+    status: "src/status.md",
     comparison: "src/comparison.md",
     cookbook: "src/cookbook.md",
 }

@@ -11,14 +11,17 @@
 
 use anyhow::Context;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, QueryOrder, QuerySelect, Schema};
 use sea_orm::{DbErr, entity::prelude::*};
-use sealane::{Config, RoutedConnection, Status};
+use sealane::{Config, RoutedConnection};
+use sealane_status::StatusService;
 use sealane_tower::SessionLayer;
 
 const HELP: &str = "\
 A web service over sealane: POST /boats with {\"name\": \"Ida\"}, GET /boats (the twenty
-newest), GET /status. Each statement says where it ran.
+newest). /ops/ shows the servers, and has /ops/readyz, /ops/metrics and more. Each statement says
+where it ran.
 
 usage: web [ADDRESS]              default: 127.0.0.1:3000
 
@@ -72,10 +75,6 @@ async fn newest(State(db): State<RoutedConnection>) -> Result<Json<Vec<boat::Mod
     Ok(Json(newest.all(&db).await?))
 }
 
-async fn status(State(db): State<RoutedConnection>) -> Json<Status> {
-    Json(db.status())
-}
-
 /// The client is told no more than that it failed.
 struct Failed;
 
@@ -112,20 +111,32 @@ async fn main() -> anyhow::Result<()> {
         None => Config::sqlite(folder.path().join("harbour.db"))
             .token_key("for trying out: known to everybody"),
     };
+    // Before the connection is made, so that its first metrics are not missed.
+    let metrics = PrometheusBuilder::new().install_recorder()?;
     let db = sealane::connect(config).await?;
     let schema = Schema::new(db.get_database_backend());
     let mut table = schema.create_table_from_entity(boat::Entity);
     db.session().execute(table.if_not_exists()).await?;
 
+    // It asks nobody who they are: a real service has it on an internal address, or behind a login.
+    let status = StatusService::new(&db).metrics(move || {
+        metrics.run_upkeep();
+        metrics.render()
+    });
     let app = Router::new()
         .route("/boats", get(newest).post(launch))
         // The one line: each request in the session of its user.
         .layer(SessionLayer::new(&db)?)
-        .route("/status", get(status))
+        .nest_service("/ops", status.clone())
         .with_state(db);
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    let stop = async move {
+        interrupted().await;
+        // An open page would keep the service alive.
+        status.end_streams();
+    };
+    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub mod fleet;
 mod heal;
 mod marker;
 mod pooler;
+pub mod prometheus;
 mod relay;
 pub mod ruler;
 mod server;

@@ -61,6 +61,6 @@ pub use statement::{Cost, CostClass, Intent, Limit, TableName, TableSet, Tables}
 pub use topology::{
     Condition, Database, Endpoint, EndpointId, EndpointSet, EndpointState, Event, Failure, Feed,
     Health, HealthPolicy, Horizon, Incarnation, LagHistory, LagSummary, MAX_ENDPOINTS, Observation,
-    Outcome, ReadOnly, Replication, Report, Role, ServerInfo, Subscription, Topology,
-    TopologyReducer, Transactions,
+    Outcome, ReadOnly, ReadsPlace, Replication, Report, Role, ServerInfo, Severity, Subscription,
+    TimedEvent, Topology, TopologyReducer, Transactions,
 };

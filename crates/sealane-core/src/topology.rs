@@ -8,10 +8,13 @@ mod health;
 mod lag;
 mod observation;
 mod places;
+mod reads_place;
 mod reducer;
 mod role;
 mod samples;
+mod severity;
 mod subscription;
+mod timed_event;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +28,11 @@ pub use observation::{
     Failure, Incarnation, Observation, Outcome, ReadOnly, Replication, Report, ServerInfo,
     Transactions,
 };
+pub use reads_place::ReadsPlace;
 pub use role::Role;
+pub use severity::Severity;
 pub use subscription::{Feed, Subscription};
+pub use timed_event::TimedEvent;
 
 pub use reducer::TopologyReducer;
 

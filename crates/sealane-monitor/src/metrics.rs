@@ -14,10 +14,15 @@
 //! | `sealane.probe.failures` | counter with the label `error.type` | |
 //! | `sealane.topology.changes` | counter with the label `event` | |
 //! | `sealane.endpoint.draining` | gauge, 1 while the endpoint is drained | |
+//! | `sealane.endpoint.stale_primary` | gauge, 1 while it claims to be primary and is not in charge | |
+//! | `sealane.endpoint.present` | gauge, 1 until the endpoint is removed | |
+//! | `sealane.reads.on_primary` | gauge, 1 while no replica takes reads; absent without replicas | |
 //!
-//! All but `sealane.topology.changes` carry the label `endpoint` with the endpoint's name. An
-//! unknown value is NaN, never zero. The facade cannot withdraw a series: after an endpoint was
-//! removed, its gauges stay at 0 and NaN.
+//! All but `sealane.topology.changes` and `sealane.reads.on_primary` carry the label `endpoint` with
+//! the endpoint's name. An unknown value is NaN, never zero. The facade cannot withdraw a series:
+//! after an endpoint was removed, its gauges stay at 0 and NaN. A counter is there with 0 before it
+//! first counts: a counter that appears with 1 has not grown in the eyes of Prometheus, and no alert
+//! would see it.
 
 use std::time::Duration;
 
@@ -27,6 +32,42 @@ use sealane_core::{
 };
 
 use crate::span;
+
+/// The events of `sealane.topology.changes`.
+const EVENTS: [&str; 25] = [
+    "added",
+    "removed",
+    "draining",
+    "undrained",
+    "up",
+    "down",
+    "ejected",
+    "readmitted",
+    "probation",
+    "role_changed",
+    "primary_changed",
+    "primary_conflict",
+    "replication_changed",
+    "restarted",
+    "foreign",
+    "other_database",
+    "same_server",
+    "search_path_differs",
+    "fenced",
+    "replaced",
+    "old_timeline",
+    "lagging",
+    "recovered",
+    "reads_on_primary",
+    "reads_on_replicas",
+];
+
+/// Makes the counters of changes, with 0.
+pub(crate) fn begin() {
+    for event in EVENTS {
+        counter!("sealane.topology.changes", "event" => event).increment(0);
+    }
+}
 
 /// Counts a probe.
 pub(crate) fn probed(topology: &Topology, observation: &Observation) {
@@ -53,7 +94,16 @@ pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
 }
 
 /// Updates the gauges and counters after one observation.
-pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, changes: &[Event]) {
+pub(crate) fn observed(
+    topology: &Topology,
+    endpoint: EndpointId,
+    at: Moment,
+    changes: &[Event],
+    reads_on_primary: Option<bool>,
+) {
+    if let Some(on_primary) = reads_on_primary {
+        gauge!("sealane.reads.on_primary").set(truth(on_primary));
+    }
     for change in changes {
         if let Event::Removed { name, .. } = change {
             removed(name);
@@ -70,20 +120,26 @@ pub(crate) fn observed(topology: &Topology, endpoint: EndpointId, at: Moment, ch
 
 fn standing(topology: &Topology, id: EndpointId, at: Moment) {
     let Some(state) = topology.get(id) else { return };
-    let name = name(state);
-    let truth = |holds| if holds { 1.0 } else { 0.0 };
+    let (name, condition) = (name(state), topology.condition(id));
     let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
     let gauges = [
         ("sealane.endpoint.up", truth(state.health == Health::Up)),
-        ("sealane.endpoint.serving", truth(topology.condition(id) == Condition::Serving)),
+        ("sealane.endpoint.serving", truth(condition == Condition::Serving)),
         ("sealane.endpoint.draining", truth(state.draining)),
+        ("sealane.endpoint.present", 1.0),
         ("sealane.endpoint.primary", truth(topology.primary() == Some(id))),
+        ("sealane.endpoint.stale_primary", truth(condition == Condition::StalePrimary)),
         ("sealane.endpoint.lag", seconds(topology.lag(id))),
         ("sealane.endpoint.staleness", seconds(topology.staleness(id, at))),
     ];
     for (gauge, value) in gauges {
         gauge!(gauge, "endpoint" => name.clone()).set(value);
     }
+    counter!("sealane.endpoint.suspicions", "endpoint" => name).increment(0);
+}
+
+fn truth(holds: bool) -> f64 {
+    if holds { 1.0 } else { 0.0 }
 }
 
 /// Resets all gauges of a removed endpoint, so that they report nothing.
@@ -93,7 +149,9 @@ fn removed(name: &str) {
         ("sealane.endpoint.up", 0.0),
         ("sealane.endpoint.serving", 0.0),
         ("sealane.endpoint.draining", 0.0),
+        ("sealane.endpoint.present", 0.0),
         ("sealane.endpoint.primary", 0.0),
+        ("sealane.endpoint.stale_primary", 0.0),
         ("sealane.endpoint.lag", f64::NAN),
         ("sealane.endpoint.staleness", f64::NAN),
     ];
@@ -130,6 +188,10 @@ fn event(event: &Event) -> &'static str {
         Event::OldTimeline { .. } => "old_timeline",
         Event::Lagging { .. } => "lagging",
         Event::Recovered { .. } => "recovered",
+        Event::Ejected { .. } => "ejected",
+        Event::Readmitted { .. } => "readmitted",
+        Event::ReadsOnPrimary {} => "reads_on_primary",
+        Event::ReadsOnReplicas {} => "reads_on_replicas",
         // Events that core may add later.
         _ => "other",
     }
@@ -196,6 +258,50 @@ mod tests {
     }
 
     #[test]
+    fn an_ejection_is_counted_and_with_it_all_reads_are_on_the_primary() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+        let store = TopologyStore::new(Topology::always_current(names.to_vec()));
+        let endpoint = EndpointId::from_index(1).unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            store.announce(Event::Ejected { endpoint, for_ms: 1_000 });
+        });
+        let is_one = |name: &str, snapshot: &[(_, _, _, DebugValue)]| {
+            let value = |key: &metrics_util::CompositeKey, value: &DebugValue| match value {
+                DebugValue::Gauge(value) => key.key().name() == name && value.0 == 1.0,
+                DebugValue::Counter(count) => key.key().name() == name && *count == 1,
+                DebugValue::Histogram(_) => false,
+            };
+            snapshot.iter().any(|(key, _, _, it)| value(key, it))
+        };
+        let snapshot = snapshotter.snapshot().into_vec();
+        assert!(is_one("sealane.reads.on_primary", &snapshot));
+        let counted: Vec<_> = snapshot
+            .iter()
+            .filter_map(|(key, ..)| {
+                key.key().labels().find(|it| it.key() == "event").map(|it| it.value().to_owned())
+            })
+            .collect();
+        assert!(counted.contains(&"ejected".to_owned()), "{counted:?}");
+        assert!(counted.contains(&"reads_on_primary".to_owned()), "{counted:?}");
+    }
+
+    #[test]
+    fn every_event_is_counted_from_zero_on() {
+        let found = found(|_| {});
+        for name in EVENTS {
+            let wanted = format!("sealane.topology.changes{{event={name}}} 0");
+            assert!(found.contains(&wanted), "{wanted} is not in {found:#?}");
+        }
+        let endpoint = EndpointId::FIRST;
+        // Those that other tests need.
+        for known in [Event::Readmitted { endpoint }, Event::Up { endpoint }] {
+            assert!(EVENTS.contains(&event(&known)));
+        }
+    }
+
+    #[test]
     fn a_failed_statement_is_no_failed_probe() {
         let found = found(|store| {
             let failure = Failure::Connection("reset".to_owned());
@@ -224,7 +330,7 @@ mod tests {
         });
         let gauges: Vec<_> =
             removed.iter().filter(|line| line.starts_with("sealane.endpoint.")).collect();
-        assert_eq!(gauges.len(), 6, "{removed:#?}");
+        assert_eq!(gauges.len(), 9, "{removed:#?}");
         let is_nothing = |line: &&String| line.ends_with(" 0") || line.ends_with(" NaN");
         assert!(gauges.iter().all(is_nothing), "{removed:#?}");
         assert!(removed.iter().any(|line| line == "sealane.topology.changes{event=removed} 1"));

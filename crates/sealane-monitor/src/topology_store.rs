@@ -1,6 +1,7 @@
 //! The shared state: the snapshot, the write clock, and what sessions wait for.
 
 mod ahead;
+mod listeners;
 mod membership;
 
 use std::{
@@ -17,20 +18,14 @@ use sealane_core::{
     MAX_ENDPOINTS, Moment, Observation, Outcome, Position, Topology, TopologyReducer, WriteClock,
     WriteStamp,
 };
-use tokio::{
-    sync::{Notify, broadcast},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     clock::Clock,
     entropy::Entropy,
     telling::{Telling, Told},
 };
-
-/// How many events a listener may be behind before it misses events. A slow listener loses events,
-/// but it never delays the monitor.
-const EVENTS_KEPT: usize = 256;
+use listeners::Listeners;
 
 /// The shared state of one cluster: written by probes, read by statements.
 #[derive(Debug)]
@@ -42,7 +37,7 @@ pub struct TopologyStore {
     /// The one writer of `topology`, behind a lock; readers never take this lock.
     reducer: Mutex<TopologyReducer>,
     telling: Telling,
-    events: broadcast::Sender<Event>,
+    listeners: Listeners,
     published: Notify,
     awaited: AtomicU64,
     /// Milliseconds from the origin of time to the last refusal, plus one; 0 before the first
@@ -125,6 +120,8 @@ impl TopologyStore {
         time: Clock,
         entropy: Entropy,
     ) -> Arc<Self> {
+        #[cfg(feature = "metrics")]
+        crate::metrics::begin();
         let watches = Box::new(std::array::from_fn(|_| WatchSignals::default()));
         Arc::new(TopologyStore {
             time,
@@ -133,7 +130,7 @@ impl TopologyStore {
             topology: ArcSwap::from_pointee(topology.clone()),
             reducer: Mutex::new(TopologyReducer::with_policy(topology, policy)),
             telling: Telling::default(),
-            events: broadcast::channel(EVENTS_KEPT).0,
+            listeners: Listeners::default(),
             published: Notify::new(),
             awaited: AtomicU64::new(0),
             refused_at_ms: AtomicU64::new(0),
@@ -193,13 +190,6 @@ impl TopologyStore {
             .members(among)
             .filter_map(|id| reducer.catches_up_in(id, now))
             .any(|expected| expected <= patience)
-    }
-
-    /// The events from now on. A listener that falls behind learns how many events it missed and
-    /// continues.
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
     }
 
     /// Requests quick probes until a replica covers `stamp`, because a read was refused without it.
@@ -278,12 +268,13 @@ impl TopologyStore {
         change: impl FnOnce(&mut TopologyReducer) -> Vec<Event>,
     ) {
         let mut reducer = self.lock();
-        let events = change(&mut reducer);
+        let mut events = change(&mut reducer);
         let epoch = self.topology().epoch();
         let (topology, woken) = self.publish(reducer.topology().clone());
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }))
             || topology.epoch() != epoch;
         let twins = twins(&events);
+        self.listeners.judge_reads(&topology, &mut events);
         self.telling.put(Told { topology, endpoint, at, events });
         drop(reducer);
         self.wake_attempts(woken);
@@ -296,24 +287,6 @@ impl TopologyStore {
         // probe's old connection does not show it.
         twins.into_iter().for_each(|endpoint| self.probe_anew(endpoint));
         self.telling.tell_all(|told| self.tell(told));
-    }
-
-    /// Runs foreign code (listeners), so no lock is held here.
-    fn tell(&self, told: Told) {
-        #[cfg(feature = "metrics")]
-        crate::metrics::observed(&told.topology, told.endpoint, told.at, &told.events);
-        for event in told.events {
-            log(&event, &told.topology);
-            // An error only means that there is no listener.
-            let _ = self.events.send(event);
-        }
-    }
-
-    /// Reports a change that the statements themselves have shown, not a probe.
-    pub fn announce(&self, event: Event) {
-        log(&event, &self.topology());
-        // An error only means that there is no listener.
-        let _ = self.events.send(event);
     }
 
     /// Waits until `holds` is true for a snapshot. Cancel safe; the caller limits the time.
@@ -419,12 +392,4 @@ fn twins(events: &[Event]) -> Vec<EndpointId> {
         _ => None,
     });
     twins.flatten().collect()
-}
-
-fn log(event: &Event, topology: &Topology) {
-    let told = event.named(topology);
-    match event.is_trouble() {
-        true => tracing::warn!(target: "sealane::topology", "{told}"),
-        false => tracing::info!(target: "sealane::topology", "{told}"),
-    }
 }

@@ -20,7 +20,9 @@ use sealane::{
     Choice, Config, RoutedConnection,
     assembly::{OpenLenders, Parts, assemble},
 };
-use sealane_core::{Endpoint as Address, Engine, Event, HealthPolicy, Refusal, Topology};
+use sealane_core::{
+    Endpoint as Address, Engine, Event, HealthPolicy, Refusal, TimedEvent, Topology,
+};
 use sealane_monitor::{BoxProbe, Entropy, TopologyStore};
 use sealane_sql::Dialect;
 use tokio::{
@@ -160,10 +162,11 @@ async fn process_of(
 async fn tell(
     world: Arc<World>,
     process: usize,
-    mut events: broadcast::Receiver<Event>,
+    mut events: broadcast::Receiver<TimedEvent>,
     store: Weak<TopologyStore>,
 ) {
-    while let Ok(event) = events.recv().await {
+    while let Ok(told) = events.recv().await {
+        let event = told.event;
         let Some(store) = store.upgrade() else { return };
         let topology = store.topology();
         let mut state = world.lock();

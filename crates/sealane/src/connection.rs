@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use sea_orm::{DatabaseConnection, DbErr};
 use sealane_core::{
-    Consistency, ConsistencyPolicy, Engine, Event, FallbackPolicy, Moment, WhenAhead,
+    Consistency, ConsistencyPolicy, Engine, Event, FallbackPolicy, Moment, TimedEvent, WhenAhead,
 };
 
 use crate::{
@@ -313,6 +313,13 @@ impl RoutedConnection {
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(self.cluster().store().events())
+    }
+
+    /// The last changes of the topology (up to 64), the oldest first: what a page shows to somebody
+    /// who opens it after a failover.
+    #[must_use]
+    pub fn recent_events(&self) -> Vec<TimedEvent> {
+        self.cluster().store().recent_events()
     }
 
     /// The consistency of this handle's reads, in the current scope.

@@ -96,8 +96,8 @@ pub use sealane_core::{
     HealthPolicy, Horizon, Incarnation, Intent, LeastInFlight, LeastLag, Limit, Loads, LocalFirst,
     Moment, Pattern, Position, Random, ReadOnly, ReadRequest, Refusal, Replication, Role,
     RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server, ServerInfo,
-    SessionView, Sticky, TableName, Tables, Topology, TwoChoices, Verdict, WeightedRoundRobin,
-    WhenAhead, WriteStamp, WriteTracking,
+    SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices, Verdict,
+    WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
 };
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};

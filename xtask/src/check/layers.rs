@@ -12,12 +12,13 @@ use crate::process::{self, Patience, cargo};
 
 /// Crates, each with the packages that must not be among its dependencies. A package stands for its
 /// family: `sqlx` also means `sqlx-core`.
-pub(crate) const LAYERS: [(&str, &[&str]); 4] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 5] = [
     ("sealane-core", &["tokio", "sqlx", "sea-orm"]),
     ("sealane-sql", &["tokio", "sqlx", "sea-orm"]),
     ("sealane-monitor", &["sea-orm"]),
-    // This crate works with all frameworks, so it depends on none.
+    // These crates work with all frameworks and exporters, so they depend on none.
     ("sealane-tower", &["axum", "hyper", "tonic"]),
+    ("sealane-status", &["axum", "hyper", "tonic", "metrics-exporter-prometheus"]),
 ];
 
 /// Checks that none of `banned` is among the dependencies of `package`.

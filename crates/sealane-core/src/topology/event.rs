@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Condition, EndpointId, Failure, Replication, Role, Topology, printable};
+use crate::{Condition, EndpointId, Failure, Replication, Role, Severity, Topology, printable};
 
 /// A change of the topology. The snapshot shows states; events show only changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -170,6 +170,12 @@ pub enum Event {
         /// The condition that has ended.
         from: Condition,
     },
+    /// No replica takes reads any more, so the primary serves all of them: each replica is out of
+    /// use, far behind, on an old timeline or ejected. (Eventual reads may still run on a replica
+    /// that is behind.)
+    ReadsOnPrimary {},
+    /// A replica takes reads again.
+    ReadsOnReplicas {},
 }
 
 impl Event {
@@ -184,24 +190,26 @@ impl Event {
         fmt::from_fn(move |f| self.tell(f, name))
     }
 
-    /// Whether the event reports a problem that a person should look at.
+    /// How much the event matters to the person on call.
     #[must_use]
-    pub fn is_trouble(&self) -> bool {
+    pub fn severity(&self) -> Severity {
         match self {
+            Event::PrimaryConflict { .. }
+            | Event::PrimaryChanged { to: None, .. }
+            | Event::Fenced { .. }
+            | Event::Replaced { .. } => Severity::Error,
             Event::Down { .. }
             | Event::Ejected { .. }
-            | Event::PrimaryConflict { .. }
-            | Event::PrimaryChanged { to: None, .. }
             | Event::Foreign { .. }
             | Event::OtherDatabase { .. }
             | Event::SameServer { .. }
             | Event::SearchPathDiffers { .. }
-            | Event::Fenced { .. }
-            | Event::Replaced { .. }
             | Event::OldTimeline { .. }
-            | Event::Lagging { .. } => true,
-            Event::ReplicationChanged { to, .. } => *to == Replication::Stopped,
-            Event::Added { .. }
+            | Event::Lagging { .. }
+            | Event::ReadsOnPrimary {}
+            | Event::ReplicationChanged { to: Replication::Stopped, .. } => Severity::Warning,
+            Event::ReplicationChanged { .. }
+            | Event::Added { .. }
             | Event::Removed { .. }
             | Event::Draining { .. }
             | Event::Undrained { .. }
@@ -211,8 +219,15 @@ impl Event {
             | Event::PrimaryChanged { to: Some(_), .. }
             | Event::Restarted { .. }
             | Event::Readmitted { .. }
-            | Event::Recovered { .. } => false,
+            | Event::Recovered { .. }
+            | Event::ReadsOnReplicas {} => Severity::Info,
         }
+    }
+
+    /// Whether the event reports a problem that a person should look at.
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
+        self.severity() > Severity::Info
     }
 
     /// Writes a membership event with the endpoint's stored name, because the endpoint may be gone
@@ -329,6 +344,10 @@ impl Event {
             Event::Recovered { endpoint, from } => {
                 write!(f, "{} is no longer {from}", name(*endpoint))
             }
+            Event::ReadsOnPrimary {} => {
+                f.write_str("no replica takes reads: all of them are on the primary")
+            }
+            Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use sealane_core::{
-    Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, ServerInfo,
+    Endpoint, Event, Incarnation, Lsn, Position, Replication, Report, Role, ServerInfo, Severity,
     Transactions,
 };
 
@@ -173,9 +173,11 @@ async fn a_server_that_hangs_is_down_and_comes_back() {
     let mut events = store.events();
     bench.replica.set(|state| state.answers = false);
     let down = Event::Down { endpoint: replica_id(), failure: Failure::Timeout };
-    assert_eq!(events.recv().await.unwrap(), down);
+    assert_eq!(events.recv().await.unwrap().event, down);
+    let all_gone = events.recv().await.unwrap();
+    assert_eq!((all_gone.event, all_gone.severity), (Event::ReadsOnPrimary {}, Severity::Warning));
     bench.replica.set(|state| state.answers = true);
-    assert_eq!(events.recv().await.unwrap(), Event::Up { endpoint: replica_id() });
+    assert_eq!(events.recv().await.unwrap().event, Event::Up { endpoint: replica_id() });
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,17 +276,18 @@ async fn a_panicking_probe_is_reported_and_started_again() {
     let store = bench.monitor.store();
     let mut events = store.events();
     bench.replica.set(|state| state.panics = true);
-    let Event::Down { endpoint, failure } = events.recv().await.unwrap() else {
+    let Event::Down { endpoint, failure } = events.recv().await.unwrap().event else {
         panic!("something else was told")
     };
     assert_eq!(endpoint, replica_id());
     assert!(failure.to_string().contains("out of numbers"), "{failure}");
+    assert_eq!(events.recv().await.unwrap().event, Event::ReadsOnPrimary {});
     let (begun, before) = (tokio::time::Instant::now(), bench.replica.asked());
     tokio::time::sleep(Duration::from_secs(60)).await;
     let again = bench.replica.asked() - before;
     assert!((10..=60).contains(&again), "{again} times in a minute");
     bench.replica.set(|state| state.panics = false);
-    assert_eq!(events.recv().await.unwrap(), Event::Up { endpoint: replica_id() });
+    assert_eq!(events.recv().await.unwrap().event, Event::Up { endpoint: replica_id() });
     assert!(begun.elapsed() <= Duration::from_secs(65), "{:?}", begun.elapsed());
 }
 
@@ -364,7 +367,7 @@ fn a_log_listener_may_read_the_store() {
         tracing::subscriber::with_default(subscriber, || applies.apply(&failed(&applies)));
     }));
     assert_eq!(*looked.lock().unwrap(), 2);
-    let told = [events.try_recv().unwrap(), events.try_recv().unwrap()];
+    let told = [events.try_recv().unwrap().event, events.try_recv().unwrap().event];
     let down = |endpoint| Event::Down { endpoint, failure: Failure::Timeout };
     assert_eq!(told, [down(replica_id()), down(EndpointId::FIRST)]);
 }
@@ -388,5 +391,6 @@ fn a_panicking_listener_does_not_stop_later_events() {
     assert!(applied.is_err());
     let mut events = store.events();
     store.suspect(EndpointId::FIRST, store.now(), Failure::Timeout);
-    assert!(matches!(events.try_recv(), Ok(Event::Down { endpoint: EndpointId::FIRST, .. })));
+    let told = events.try_recv().unwrap().event;
+    assert!(matches!(told, Event::Down { endpoint: EndpointId::FIRST, .. }));
 }

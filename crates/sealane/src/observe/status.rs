@@ -26,6 +26,10 @@ pub struct Status {
     pub replica_share: f64,
     /// What became of reads that did not simply run on a replica.
     pub reads: ReadCounts,
+    /// Whether the primary serves all reads, because no replica takes any
+    /// ([`Event::ReadsOnPrimary`](crate::Event::ReadsOnPrimary)). `None` if there are no replicas,
+    /// for an SQLite file, and before every endpoint was observed.
+    pub reads_on_primary: Option<bool>,
 }
 
 /// The state of the catalog that is used to judge statements.
@@ -225,6 +229,7 @@ impl Status {
             replica_read_ratio,
             replica_share: cluster.replica_share.ratio(),
             reads: cluster.counts.read(),
+            reads_on_primary: store.reads_on_primary(),
         }
     }
 }

@@ -1,0 +1,122 @@
+//! The picture of the topology: the primary, the replicas, and an arrow with its lag to each.
+//!
+//! An SVG inside the page, without styles of its own: the page's policy would refuse them.
+
+use std::fmt;
+
+use sealane::{Condition, EndpointStatus, Status};
+
+use crate::html::{escaped, shortened};
+
+/// Sizes in the units of the picture, which is scaled to the page.
+const WIDTH: usize = 720;
+const ROW: usize = 64;
+const BOX_WIDTH: usize = 240;
+const BOX_HEIGHT: usize = 48;
+/// Where the boxes of the right column begin.
+const RIGHT: usize = WIDTH - BOX_WIDTH;
+/// What of a name fits into a box.
+const NAME: usize = 26;
+
+/// How an endpoint looks.
+pub(crate) fn class(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Serving => "good",
+        Condition::Unobserved
+        | Condition::Probation
+        | Condition::Draining
+        | Condition::Copying
+        | Condition::Paused
+        | Condition::Lagging => "fair",
+        _ => "bad",
+    }
+}
+
+/// The picture of `status`.
+pub(crate) fn picture(status: &Status) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |f| {
+        let is_primary = |it: &&EndpointStatus| status.primary.as_ref() == Some(&it.name);
+        let primary = status.endpoints.iter().find(is_primary);
+        let others: Vec<_> = status.endpoints.iter().filter(|it| !is_primary(it)).collect();
+        let height = ROW * others.len().max(1);
+        let middle = height / 2;
+        write!(
+            f,
+            "<svg class=\"topology\" viewBox=\"-1 0 {view} {height}\" role=\"img\" \
+             aria-label=\"The primary and its replicas\">",
+            view = WIDTH + 2,
+        )?;
+        for (row, other) in others.iter().enumerate() {
+            let y = row * ROW + ROW / 2;
+            if primary.is_some() {
+                write_arrow(f, other, middle, y)?;
+            }
+            write_box(f, RIGHT, y, Some(other))?;
+        }
+        write_box(f, 0, middle, primary)?;
+        f.write_str("</svg>")
+    })
+}
+
+fn write_arrow(
+    f: &mut fmt::Formatter<'_>,
+    to: &EndpointStatus,
+    from_y: usize,
+    to_y: usize,
+) -> fmt::Result {
+    let (from_x, tip, class) = (BOX_WIDTH, RIGHT - 2, class(to.condition));
+    let (head, up, down) = (tip - 10, to_y - 5, to_y + 5);
+    // The lag stands near the replica, where arrows are apart.
+    let (x, y) = (RIGHT - 20, to_y - 8);
+    write!(
+        f,
+        "<path class=\"arrow {class}\" d=\"M{from_x} {from_y} C {x1} {from_y}, {x1} {to_y}, {head} {to_y}\"/>\
+         <path class=\"head {class}\" d=\"M{head} {up} L{tip} {to_y} L{head} {down} Z\"/>\
+         <text class=\"lag\" x=\"{x}\" y=\"{y}\">{}</text>",
+        lag(to),
+        x1 = (BOX_WIDTH + RIGHT) / 2,
+    )
+}
+
+/// A box around an endpoint, in the middle of this height; `None` for a primary that is not there.
+fn write_box(
+    f: &mut fmt::Formatter<'_>,
+    x: usize,
+    middle: usize,
+    endpoint: Option<&EndpointStatus>,
+) -> fmt::Result {
+    let (y, text_x) = (middle - BOX_HEIGHT / 2, x + 12);
+    let (class, name, below) = match endpoint {
+        Some(it) => {
+            let below = format!("{:?} · {} running", it.role, it.in_flight).to_lowercase();
+            (class(it.condition), it.name.as_str(), format!("{below} · {}", it.condition))
+        }
+        None => ("bad", "no primary", "no endpoint may take writes".to_owned()),
+    };
+    write!(
+        f,
+        "<g class=\"{class}\"><title>{name}</title>\
+         <rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"8\"/>\
+         <text class=\"name\" x=\"{text_x}\" y=\"{name_y}\">{short}</text>\
+         <text class=\"below\" x=\"{text_x}\" y=\"{below_y}\">{below}</text></g>",
+        name = escaped(name),
+        short = escaped(&shortened(name, NAME)),
+        name_y = middle - 4,
+        below_y = middle + 14,
+        below = escaped(&shortened(&below, 38)),
+    )
+}
+
+/// The lag in words; unknown is not zero.
+pub(crate) fn lag(endpoint: &EndpointStatus) -> String {
+    endpoint.lag_ms.map_or_else(|| "lag unknown".to_owned(), time)
+}
+
+/// A time in words.
+pub(crate) fn time(millis: u64) -> String {
+    match millis {
+        0..10_000 => format!("{millis} ms"),
+        10_000..600_000 => format!("{} s", millis / 1_000),
+        _ => format!("{} min", millis / 60_000),
+    }
+}
