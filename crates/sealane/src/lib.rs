@@ -78,7 +78,7 @@ mod stream;
 mod transaction;
 
 pub use config::{Config, Replica};
-pub use connect::connect;
+pub use connect::{Target, connect};
 pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
@@ -88,8 +88,8 @@ pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
     Access, AttemptOutcome, Balancer, ByGroup, Candidate, Candidates, Condition, Consistency,
     ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
-    EndpointSet, EndpointState, Event, Failure, FallbackPolicy, Health, HealthPolicy, Horizon,
-    Incarnation, Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal,
+    EndpointSet, EndpointState, Engine, Event, Failure, FallbackPolicy, Health, HealthPolicy,
+    Horizon, Incarnation, Intent, Limit, Loads, Moment, Position, ReadOnly, ReadRequest, Refusal,
     Replication, Role, RoundRobin, Routable, Route, RoutingPolicy, Server, ServerInfo, SessionView,
     TableName, Tables, Topology, TwoChoices, Verdict, WhenAhead, WriteStamp, WriteTracking,
 };
