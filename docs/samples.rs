@@ -31,6 +31,7 @@ samples! {
     aurora: "src/aurora.md",
     poolers: "src/poolers.md",
     operations: "src/operations.md",
+    command: "src/command.md",
     comparison: "src/comparison.md",
     cookbook: "src/cookbook.md",
 }
