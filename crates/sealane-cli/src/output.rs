@@ -84,6 +84,14 @@ impl Table {
     }
 }
 
+/// An endpoint for people: its name and address, or only the address if the name is a part of it.
+pub(crate) fn named(name: &str, address: &str) -> String {
+    match address.starts_with(name) {
+        true => address.to_owned(),
+        false => format!("{name} ({address})"),
+    }
+}
+
 /// What is unknown, in a cell.
 pub(crate) const UNKNOWN: &str = "?";
 

@@ -51,7 +51,6 @@ impl<'c> Good<'c> {
         for server in self.cluster.servers() {
             let all: &[&str] = match self.cluster.engine() {
                 Engine::Postgres => &["ALTER SYSTEM RESET ALL"],
-                Engine::Mysql => &[UNSYNC, UNFLUSH, "SET GLOBAL super_read_only = OFF"],
                 _ => &[UNSYNC, UNFLUSH],
             };
             for sql in all {

@@ -11,7 +11,7 @@ use super::{
     finding::{Finding, Severity},
     judge::worst,
 };
-use crate::style;
+use crate::{output::named, style};
 
 /// All findings, and what was looked at.
 #[derive(Debug, Clone, Serialize)]
@@ -77,27 +77,36 @@ impl Report {
     /// # Errors
     /// `out` cannot be written to.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        for finding in &self.findings {
-            let place = finding.endpoint.as_ref().map(|name| match self.address(name) {
-                Some(address) if !address.starts_with(name) => format!(" {name} ({address})"),
-                Some(address) => format!(" {address}"),
-                None => format!(" {name}"),
-            });
+        for (finding, places) in self.grouped() {
             let (style, severity) = (style_of(finding.severity), finding.severity);
-            writeln!(
-                out,
-                "{style}{severity}{style:#} {}{}",
-                finding.code.name,
-                place.unwrap_or_default()
-            )?;
+            let place =
+                if places.is_empty() { String::new() } else { format!(" {}", places.join(", ")) };
+            writeln!(out, "{style}{severity}{style:#} {}{place}", finding.code.name)?;
             writeln!(out, "  found:  {}", finding.found)?;
             writeln!(out, "  remedy: {}", finding.remedy)?;
         }
         writeln!(out, "{}", self.summary())
     }
 
-    fn address(&self, name: &str) -> Option<&str> {
-        self.endpoints.iter().find(|it| it.name == name).map(|it| &*it.address)
+    /// Findings that differ only in their endpoint are told once, with all places.
+    fn grouped(&self) -> Vec<(&Finding, Vec<String>)> {
+        let mut groups: Vec<(&Finding, Vec<String>)> = Vec::new();
+        for finding in &self.findings {
+            let place = finding.endpoint.as_ref().map(|name| self.place(name));
+            let told = |(it, _): &&mut (&Finding, _)| {
+                (it.code, &it.found, &it.remedy) == (finding.code, &finding.found, &finding.remedy)
+            };
+            match groups.iter_mut().find(told) {
+                Some((_, places)) => places.extend(place),
+                None => groups.push((finding, place.into_iter().collect())),
+            }
+        }
+        groups
+    }
+
+    fn place(&self, name: &str) -> String {
+        let endpoint = self.endpoints.iter().find(|it| it.name == name);
+        endpoint.map_or_else(|| name.to_owned(), |it| named(name, &it.address))
     }
 
     fn summary(&self) -> String {
@@ -128,4 +137,28 @@ fn style_of(severity: Severity) -> Style {
 
 fn counted(count: usize, name: &str) -> String {
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::code;
+
+    #[test]
+    fn what_is_the_same_at_several_endpoints_is_told_once() {
+        let at = |name| Finding::at(code::SUPERUSER, name, "app is a superuser", "revoke it");
+        let line = |name: &str, address: &str| Line {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            role: None,
+            version: None,
+        };
+        let endpoints = vec![line("db-1", "db-1:5432"), line("near", "db-2:5432")];
+        let mut out = anstream::StripStream::new(Vec::new());
+        Report::new(vec![at("db-1"), at("near")], endpoints).write(&mut out).unwrap();
+        let text = String::from_utf8(out.into_inner()).unwrap();
+        let expected = "warning superuser db-1:5432, near (db-2:5432)\n  found:  app is a superuser\n  \
+                        remedy: revoke it\n2 warnings at 2 endpoints\n";
+        assert_eq!(text, expected);
+    }
 }

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use super::{Receiver, Sender, Server, Slot};
 use crate::{
-    output::{Table, UNKNOWN, bytes, millis},
+    output::{Table, UNKNOWN, bytes, millis, named},
     style,
 };
 
 pub(super) fn write(servers: &[Server], out: &mut dyn Write) -> io::Result<()> {
     for server in servers {
         let style = style::HEADING;
-        write!(out, "{style}{}{style:#} ({})", server.name, server.address)?;
+        write!(out, "{style}{}{style:#}", named(&server.name, &server.address))?;
         if let Some(error) = &server.error {
             let style = style::WRONG;
             writeln!(out, "\n  {style}{error}{style:#}")?;
@@ -70,6 +70,11 @@ fn receiver(it: &Receiver, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn senders(all: &[Sender], out: &mut dyn Write) -> io::Result<()> {
+    if all.iter().all(|it| it.state.is_none() && it.sent.is_none()) {
+        // MySQL and MariaDB know no more of them, and PostgreSQL tells no more to some users.
+        let names: Vec<_> = all.iter().map(|it| it.name.as_str()).collect();
+        return writeln!(out, "  sends to {}", names.join(", "));
+    }
     let heading =
         ["  sends to", "state", "sync", "sent", "written", "flushed", "replayed", "behind", "lag"];
     let mut table = Table::new(&heading);
