@@ -59,6 +59,9 @@ pub enum Command {
     /// Show what servers send, and what replicas received and applied.
     #[command(after_help = EXIT_CODES)]
     Replication(Replication),
+    /// Show on a file of its own what splitting reads from writes does. Nothing stays.
+    #[command(after_help = EXIT_CODES)]
+    Demo(Demo),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -147,6 +150,18 @@ pub struct Replication {
     pub measure: Duration,
 }
 
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+#[non_exhaustive]
+pub struct Demo {
+    /// How long it runs.
+    #[arg(long = "for", value_name = "TIME", default_value = "6s", value_parser = duration)]
+    pub limit: Duration,
+    /// How many connections read.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub readers: u32,
+}
+
 /// `5s`, `500ms`, `2m`, `1h`; a number alone is in seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |_: ParseFloatError| format!("`{text}` is no time; write 5s, 500ms, 2m or 1h");
@@ -204,7 +219,7 @@ mod tests {
     #[test]
     fn exit_codes_are_in_every_help_that_needs_them() {
         let mut command = Arguments::command();
-        for name in ["check", "status", "explain", "wait", "lag", "replication"] {
+        for name in ["check", "status", "explain", "wait", "lag", "replication", "demo"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             assert!(help.contains("Exit codes:"), "{name}");
         }

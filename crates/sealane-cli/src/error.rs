@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use sea_orm::DbErr;
 use sealane::ConnectError;
 
 /// Why the command could not do its work. The text is one line and contains no password.
@@ -22,6 +23,9 @@ pub enum CommandError {
         /// Why.
         cause: io::Error,
     },
+    /// The demonstration's own file failed.
+    #[error("{0}")]
+    Demo(#[from] DbErr),
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
@@ -33,7 +37,7 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::Configuration(_) | CommandError::Statement { .. } => 2,
-            CommandError::Connect(_) | CommandError::Output(_) => 1,
+            CommandError::Connect(_) | CommandError::Demo(_) | CommandError::Output(_) => 1,
         }
     }
 }

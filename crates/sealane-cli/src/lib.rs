@@ -5,6 +5,7 @@
 //! - `sealane status`, `lag` and `replication` show the servers as the library sees them.
 //! - `sealane explain` tells where a statement would run, and why.
 //! - `sealane wait` waits until the servers can be used.
+//! - `sealane demo` shows on a file of its own what splitting reads from writes does.
 //!
 //! The command is a thin program over this library, so that tests run what users run. The [book's
 //! chapter](https://github.com/sealane/sealane/blob/main/docs/src/command.md) lists all findings.
@@ -15,6 +16,7 @@
 mod arguments;
 mod ask;
 mod check;
+mod demo;
 mod error;
 mod explain;
 mod lag;
@@ -65,6 +67,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<bool, Comm
         Command::Replication(wanted) => {
             replication::run(&configured()?, &wanted, &mut output).await
         }
+        Command::Demo(wanted) => demo::run(&wanted, &mut output).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sealane", &mut script);

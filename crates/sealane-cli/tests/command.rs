@@ -156,3 +156,19 @@ fn a_file_of_one_s_own_has_a_status() {
         assert!(!text.is_empty());
     }
 }
+
+#[test]
+fn the_demonstration_misses_no_write_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = sealane(&["demo", "--for", "600ms", "--readers", "2", "--json"]);
+    let (code, text) = run(command.env("TMPDIR", folder.path()));
+    assert_eq!(code, 0, "{text}");
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let ways = last.as_array().unwrap();
+    assert_eq!(ways.len(), 2);
+    for way in ways {
+        assert!(way["reads_per_s"].as_u64() > Some(0), "{text}");
+        assert_eq!(way["missed_writes"], 0, "{text}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
