@@ -33,6 +33,7 @@ samples! {
     poolers: "src/poolers.md",
     operations: "src/operations.md",
     status: "src/status.md",
+    command: "src/command.md",
     comparison: "src/comparison.md",
     cookbook: "src/cookbook.md",
 }

@@ -6,6 +6,7 @@ mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod start;
+mod target;
 
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 use start::Start;
+pub use target::Target;
 
 /// Connects to the primary and observes all endpoints once.
 ///

@@ -79,7 +79,7 @@ mod stream;
 mod transaction;
 
 pub use config::{Config, Replica};
-pub use connect::connect;
+pub use connect::{Target, connect};
 pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
@@ -92,7 +92,7 @@ pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
     Access, AttemptOutcome, Balancer, ByGroup, Candidate, Candidates, Condition, Consistency,
     ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
-    EndpointSet, EndpointState, Event, Failure, FallbackPolicy, FastestResponse, Health,
+    EndpointSet, EndpointState, Engine, Event, Failure, FallbackPolicy, FastestResponse, Health,
     HealthPolicy, Horizon, Incarnation, Intent, LeastInFlight, LeastLag, Limit, Loads, LocalFirst,
     Moment, Pattern, Position, Random, ReadOnly, ReadRequest, Refusal, Replication, Role,
     RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server, ServerInfo,

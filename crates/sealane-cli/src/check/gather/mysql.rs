@@ -1,0 +1,149 @@
+//! The facts of a MySQL or MariaDB server.
+
+use std::time::Duration;
+
+use super::{clock, release};
+use crate::{
+    ask::{Line, TextRow},
+    check::facts::{Receiving, ServerFacts, Settings},
+};
+
+const IDENTITY: &str = "SELECT VERSION() AS version, DATABASE() AS `database`, \
+     CURRENT_USER() AS user";
+const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', \
+     'hostname', 'port', 'datadir', 'gtid_mode', 'enforce_gtid_consistency', 'log_bin', \
+     'log_replica_updates', 'log_slave_updates', 'read_only', 'super_read_only', \
+     'replica_preserve_commit_order', 'slave_preserve_commit_order', \
+     'replica_parallel_workers', 'slave_parallel_workers', 'binlog_expire_logs_seconds', \
+     'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'performance_schema', \
+     'max_connections')";
+/// As the library's probe asks: whoever may read the table of all users sees everybody's
+/// privileges, so only the user's own count.
+const UNBOUND: &str = "SELECT COUNT(*) > 0 AS unbound FROM information_schema.user_privileges \
+     WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN') \
+     AND grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
+                          QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
+const ENCRYPTION: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
+const CLOCK: &str = "SELECT UNIX_TIMESTAMP(NOW(6)) AS now";
+/// MySQL since 8.0.22, MariaDB since 10.5.1; older MySQL is not supported.
+const STATUS: &str = "SHOW REPLICA STATUS";
+
+const MARK: &str = "SET @sealane_check = 'kept'";
+const MARKED: &str = "SELECT @sealane_check AS mark";
+const UNMARK: &str = "SET @sealane_check = NULL";
+
+/// Asks over the first line, and over the second one where it leads to.
+pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
+    let [line, other] = lines;
+    let identity = line.rows(IDENTITY).await?.into_iter().next().unwrap_or_default();
+    let text = |name| identity.text(name).map(str::to_owned);
+    let version = text("version").unwrap_or_default();
+    let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
+    let settings = settings(line).await;
+    let is_read_only = settings.is_on("read_only") == Some(true);
+    let receiving = receiving(line).await;
+    let product = if is_mariadb { "MariaDB" } else { "MySQL" };
+    Ok(ServerFacts {
+        is_replica: is_read_only || receiving.follows == Some(true),
+        release: release(&version),
+        version: format!("{product} {}", version.split('-').next().unwrap_or_default()),
+        is_mariadb,
+        run: run(&settings),
+        run_again: run(&self::settings(other).await),
+        database: text("database"),
+        user: text("user").map(|user| quoted(&user)),
+        is_superuser: line.first(UNBOUND).await.and_then(|row| row.truth("unbound")),
+        clock: clock(line, CLOCK).await,
+        is_encrypted: line
+            .first(ENCRYPTION)
+            .await
+            .and_then(|row| row.text("Value").map(|cipher| !cipher.is_empty())),
+        keeps_settings: keeps_settings(line, other).await,
+        receiving,
+        settings,
+        ..ServerFacts::default()
+    })
+}
+
+async fn settings(line: &mut Line) -> Settings {
+    let rows = line.told(SETTINGS).await.unwrap_or_default();
+    Settings::from_rows(&rows, "Variable_name", "Value")
+}
+
+/// What no other running server shares. MariaDB has no identity that a copy does not share, but two
+/// servers cannot share an address and a directory.
+fn run(settings: &Settings) -> Option<String> {
+    let names = ["server_uuid", "server_id", "hostname", "port", "datadir"];
+    let parts: Vec<_> = names.iter().filter_map(|name| settings.text(name)).collect();
+    (parts.len() >= 4).then(|| parts.join(" "))
+}
+
+/// `app@%` as statements write it.
+fn quoted(user: &str) -> String {
+    match user.rsplit_once('@') {
+        Some((name, host)) => format!("'{name}'@'{host}'"),
+        None => user.to_owned(),
+    }
+}
+
+/// See the same of PostgreSQL.
+async fn keeps_settings(line: &mut Line, other: &mut Line) -> Option<bool> {
+    let is_marked = |row: TextRow| row.text("mark") == Some("kept");
+    line.rows(MARK).await.ok()?;
+    other.rows("START TRANSACTION").await.ok()?;
+    let theirs = other.first(MARKED).await.map(is_marked);
+    let ours = line.first(MARKED).await.map(is_marked);
+    let _ = other.rows("COMMIT").await;
+    let _ = line.rows(UNMARK).await;
+    Some(ours? && !theirs?)
+}
+
+async fn receiving(line: &mut Line) -> Receiving {
+    let Some(rows) = line.told(STATUS).await else {
+        return Receiving { is_visible: Some(false), ..Receiving::default() };
+    };
+    let visible = Receiving { is_visible: Some(true), ..Receiving::default() };
+    if rows.is_empty() {
+        // A user without the privilege gets an error, not an empty answer.
+        return Receiving { follows: Some(false), ..visible };
+    }
+    let runs = |row: &TextRow, names: &[&str]| row.any(names) == Some("Yes");
+    let receives = |row: &TextRow| runs(row, &["Replica_IO_Running", "Slave_IO_Running"]);
+    let applies = |row: &TextRow| runs(row, &["Replica_SQL_Running", "Slave_SQL_Running"]);
+    let error = |number, name| rows.iter().find_map(|row| last_error(row, number, name));
+    let delay = rows.iter().filter_map(|row| row.number::<u64>("SQL_Delay")).max();
+    Receiving {
+        follows: Some(true),
+        receives: Some(rows.iter().all(receives)),
+        applies: Some(rows.iter().all(applies)),
+        receive_error: error("Last_IO_Errno", "Last_IO_Error"),
+        apply_error: error("Last_SQL_Errno", "Last_SQL_Error"),
+        delay: delay.map(Duration::from_secs),
+        ..visible
+    }
+}
+
+/// The last error of a thread with its number; `None` if the number is 0.
+fn last_error(row: &TextRow, number: &str, text: &str) -> Option<String> {
+    let code: u32 = row.number(number)?;
+    (code != 0).then(|| format!("{code}, {}", row.text(text).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_has_the_number_zero() {
+        let row = TextRow::from([("Last_IO_Errno", "0"), ("Last_IO_Error", "")]);
+        assert_eq!(last_error(&row, "Last_IO_Errno", "Last_IO_Error"), None);
+        let row = TextRow::from([("Last_IO_Errno", "1236"), ("Last_IO_Error", "gone")]);
+        let told = last_error(&row, "Last_IO_Errno", "Last_IO_Error");
+        assert_eq!(told.as_deref(), Some("1236, gone"));
+    }
+
+    #[test]
+    fn a_user_is_written_as_statements_want_it() {
+        assert_eq!(quoted("app@%"), "'app'@'%'");
+    }
+}

@@ -1,0 +1,381 @@
+//! What does not depend on the engine: reaching servers, who is who, pools, clocks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sealane::{Condition, Engine, ReadOnly};
+
+use crate::{
+    ask::{Trouble, TroubleKind},
+    check::{
+        code,
+        facts::{Clock, EndpointFacts, Facts, ServerFacts},
+        finding::{Finding, Severity},
+    },
+};
+
+/// Clocks that differ by less are right enough for people who compare times.
+const CLOCK_TOLERANCE_MS: i64 = 1_000;
+
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = facts.endpoints.iter().filter_map(reach).collect();
+    findings.extend(primaries(facts));
+    findings.extend(twins(facts));
+    findings.extend(versions(facts));
+    findings.extend(clocks(facts));
+    for (endpoint, server) in facts.answered() {
+        findings.extend(pool(endpoint, server, facts.processes));
+        findings.extend(between(endpoint, server, facts.engine));
+        findings.extend(database(endpoint, server, facts));
+        findings.extend(delay(endpoint, server));
+        findings.extend(seen(endpoint, server));
+    }
+    findings
+}
+
+/// Why the library refuses the configuration, if nothing else that was found explains it.
+pub(super) fn judge_start(facts: &Facts, worst: Option<Severity>) -> Option<Finding> {
+    let error = facts.start_error.as_ref().filter(|_| worst != Some(Severity::Error))?;
+    let remedy =
+        "remedy what the error names; an application with this configuration does not start";
+    Some(Finding::overall(code::DOES_NOT_START, error.as_str(), remedy))
+}
+
+fn reach(endpoint: &EndpointFacts) -> Option<Finding> {
+    let Trouble { kind, text } = endpoint.server.as_ref().err()?;
+    let (code, remedy) = match kind {
+        TroubleKind::Unreachable => (
+            code::UNREACHABLE,
+            "start the server, or correct host and port of the URL; look at firewalls and at the \
+             server's listen_addresses or bind_address",
+        ),
+        TroubleKind::Refused => (
+            code::REFUSED,
+            "correct user and password of the URL (special characters percent-encoded), or grant \
+             the user access: pg_hba.conf, or CREATE USER … @host",
+        ),
+        TroubleKind::Tls => (
+            code::TLS_REFUSED,
+            "turn on TLS on the server (ssl = on, or ssl_cert and ssl_key), or set sslmode (MySQL: \
+             ssl-mode) of the URL to what the server offers",
+        ),
+        TroubleKind::NoDatabase => (
+            code::NO_DATABASE,
+            "correct the end of the URL, or GRANT CONNECT (MySQL: any privilege) on the database \
+             to the user",
+        ),
+        TroubleKind::Full => (
+            code::CONNECTIONS_USED_UP,
+            "raise max_connections on the server, or lower max_connections of the pools",
+        ),
+        TroubleKind::Unavailable => {
+            (code::UNAVAILABLE, "wait until the server has started, or look at its log")
+        }
+    };
+    Some(Finding::at(code, &endpoint.name, text.as_str(), remedy))
+}
+
+fn primaries(facts: &Facts) -> Vec<Finding> {
+    let all: Vec<_> = facts.primaries().collect();
+    let first = facts.endpoints.first();
+    let mut findings = Vec::new();
+    match all.as_slice() {
+        // While one is not reached, it may be the primary.
+        [] if facts.endpoints.iter().all(|it| it.server.is_ok()) => {
+            findings.push(Finding::overall(
+                code::NO_PRIMARY,
+                "every server is a replica, so nothing can be written",
+                "give the primary's URL as the first one, or promote a replica",
+            ))
+        }
+        [(primary, _)] if first.is_some_and(|first| first.name != primary.name) => {
+            let replica = first.filter(|it| matches!(&it.server, Ok(server) if server.is_replica));
+            if let Some(replica) = replica {
+                let found =
+                    format!("the first URL leads to a replica; the primary is {}", primary.name);
+                let remedy = format!(
+                    "give the URL of {} first (DATABASE_URL, [primary]): while it is away at a \
+                     start, nobody knows who the primary is",
+                    primary.name
+                );
+                findings.push(Finding::at(code::FIRST_IS_REPLICA, &replica.name, found, remedy));
+            }
+        }
+        [(one, first), others @ ..] => {
+            let is_twin = |server: &ServerFacts| server.run.is_some() && server.run == first.run;
+            let names: Vec<_> = others
+                .iter()
+                .filter(|(_, server)| !is_twin(server))
+                .map(|(it, _)| &*it.name)
+                .collect();
+            if !names.is_empty() {
+                let found = format!("{} and {} all accept writes", one.name, names.join(", "));
+                findings.push(Finding::overall(
+                    code::TWO_PRIMARIES,
+                    found,
+                    "make all but one of them replicas again (PostgreSQL: pg_rewind or \
+                     pg_basebackup with standby.signal; MySQL: read_only = ON and CHANGE \
+                     REPLICATION SOURCE TO …), or declare a logical subscriber with `subscription`",
+                ));
+            }
+        }
+        _ => {}
+    }
+    if facts.endpoints.len() == 1 {
+        findings.push(Finding::overall(
+            code::NO_REPLICAS,
+            "there is only one server, so every read runs on it",
+            "give the replicas' URLs in DATABASE_REPLICA_URLS or as [[replicas]]",
+        ));
+    }
+    findings
+}
+
+/// Several names of one server.
+fn twins(facts: &Facts) -> Vec<Finding> {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (endpoint, server) in facts.answered() {
+        // A logical subscriber may be another database of the same server.
+        let Some(run) = server.run.as_deref().filter(|_| !facts.is_subscriber(endpoint, server))
+        else {
+            continue;
+        };
+        match known.get(run) {
+            None => drop(known.insert(run, &endpoint.name)),
+            Some(other) => findings.push(Finding::at(
+                code::SAME_SERVER,
+                &endpoint.name,
+                format!("its URL leads to the same server as that of {other}"),
+                "give each server's URL once; it is not a second server, and is not used",
+            )),
+        }
+    }
+    findings
+}
+
+fn versions(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some((first, reference)) = facts.reference().or_else(|| facts.answered().next()) else {
+        return findings;
+    };
+    for (endpoint, server) in facts.answered() {
+        let name = &*endpoint.name;
+        if server.is_mariadb != reference.is_mariadb {
+            findings.push(Finding::at(
+                code::MIXED_ENGINES,
+                name,
+                format!(
+                    "it runs {}, and {} runs {}",
+                    server.version, first.name, reference.version
+                ),
+                "use either MySQL or MariaDB: their positions cannot be compared",
+            ));
+            continue;
+        }
+        // Physical replication needs the same main version; a subscriber may have another one.
+        let differs = match facts.engine {
+            Engine::MySql => server.release != reference.release,
+            _ => server.release.0 != reference.release.0,
+        };
+        if differs && !facts.is_subscriber(endpoint, server) {
+            findings.push(Finding::at(
+                code::VERSIONS_DIFFER,
+                name,
+                format!(
+                    "it runs {}, and {} runs {}",
+                    server.version, first.name, reference.version
+                ),
+                "run the same version everywhere, except while you upgrade (replicas first)",
+            ));
+        }
+        let oldest = match (facts.engine, server.is_mariadb) {
+            (Engine::MySql, true) => (10, 6),
+            (Engine::MySql, false) => (8, 0),
+            _ => (13, 0),
+        };
+        if server.release < oldest && server.release != (0, 0) {
+            findings.push(Finding::at(
+                code::VERSION_UNSUPPORTED,
+                name,
+                format!(
+                    "it runs {}, which is older than what sealane is tested with",
+                    server.version
+                ),
+                format!("upgrade to {}.{} or later", oldest.0, oldest.1),
+            ));
+        }
+    }
+    findings
+}
+
+fn clocks(facts: &Facts) -> Vec<Finding> {
+    let clock = |server: &ServerFacts| server.clock;
+    let Some((first, reference)) =
+        facts.answered().find_map(|(it, server)| Some((it, clock(server)?)))
+    else {
+        return Vec::new();
+    };
+    let differs = |endpoint: &EndpointFacts, Clock { ahead_ms, error_ms }: Clock| {
+        let difference = ahead_ms - reference.ahead_ms;
+        let sure = difference.abs() - error_ms - reference.error_ms;
+        (sure > CLOCK_TOLERANCE_MS).then(|| {
+            let (by, way) = (difference.abs(), if difference > 0 { "ahead of" } else { "behind" });
+            Finding::at(
+                code::CLOCKS_DIFFER,
+                &endpoint.name,
+                format!("its clock is {by} ms {way} that of {}", first.name),
+                "keep the clocks together with NTP (chronyd, systemd-timesyncd); sealane does not \
+                 depend on them, but reported lags, now() and logs do",
+            )
+        })
+    };
+    facts.answered().filter_map(|(it, server)| differs(it, clock(server)?)).collect()
+}
+
+/// The connections that this configuration may open, against those that the server allows.
+fn pool(endpoint: &EndpointFacts, server: &ServerFacts, processes: u32) -> Option<Finding> {
+    let allowed = server.settings.number("max_connections")?;
+    let reserved = ["superuser_reserved_connections", "reserved_connections"]
+        .iter()
+        .filter_map(|name| server.settings.number(name))
+        .sum::<i64>();
+    let left = allowed - reserved;
+    // One connection more for the monitor.
+    let needed = (i64::from(endpoint.pool) + 1) * i64::from(processes);
+    (needed > left).then(|| {
+        let found = format!(
+            "{processes} process(es) with up to {} connections and one of the monitor need \
+             {needed}; the server allows {left} (max_connections = {allowed}, {reserved} reserved)",
+            endpoint.pool
+        );
+        let remedy = format!(
+            "set pool.max_connections to {} or less, raise max_connections of the server, or put a \
+             pooler in between",
+            (left / i64::from(processes.max(1)) - 1).max(1)
+        );
+        Finding::at(code::POOL_TOO_LARGE, &endpoint.name, found, remedy)
+    })
+}
+
+/// What is between us and the server: the network, a pooler, a balancer.
+fn between(endpoint: &EndpointFacts, server: &ServerFacts, engine: Engine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let name = &*endpoint.name;
+    if let (Some(one), Some(other)) = (&server.run, &server.run_again)
+        && one != other
+    {
+        findings.push(Finding::at(
+            code::SEVERAL_SERVERS,
+            name,
+            "two connections to its URL led to two different servers",
+            "give each server's own URL: behind a balancer nothing can be proved of the server \
+             that answers",
+        ));
+    }
+    if server.keeps_settings == Some(false) {
+        findings.push(Finding::at(
+            code::SETTINGS_LOST,
+            name,
+            "a session's setting was gone at its next statement: a pooler lends connections for a \
+             transaction only",
+            "use pool_mode = session for this database, or see the chapter on poolers for what a \
+             transaction pooler must be told (max_prepared_statements, track_extra_parameters)",
+        ));
+    }
+    if server.is_encrypted == Some(false) && !endpoint.is_local() {
+        let remedy = match engine {
+            Engine::MySql => "add ?ssl-mode=VERIFY_CA (or REQUIRED) to the URL",
+            _ => "add ?sslmode=verify-full (or require) to the URL",
+        };
+        let found = format!("the connection to {} is not encrypted", endpoint.address);
+        findings.push(Finding::at(code::PLAINTEXT, name, found, remedy));
+    }
+    findings
+}
+
+fn database(endpoint: &EndpointFacts, server: &ServerFacts, facts: &Facts) -> Option<Finding> {
+    let (first, reference) = facts.reference()?;
+    if facts.is_subscriber(endpoint, server) || endpoint.name == first.name {
+        return None;
+    }
+    if let (Some(ours), Some(its)) = (&reference.system, &server.system)
+        && ours != its
+    {
+        return Some(Finding::at(
+            code::OTHER_SYSTEM,
+            &endpoint.name,
+            format!("it holds another system's data ({its}; {} holds {ours})", first.name),
+            "correct its URL, or make it anew from the primary (pg_basebackup)",
+        ));
+    }
+    let (ours, its) = (reference.database.as_ref()?, server.database.as_ref()?);
+    (ours != its).then(|| {
+        Finding::at(
+            code::OTHER_DATABASE,
+            &endpoint.name,
+            format!("its URL leads to the database {its}, that of {} to {ours}", first.name),
+            format!("end its URL with /{ours}"),
+        )
+    })
+}
+
+/// A replica that stays behind on purpose.
+fn delay(endpoint: &EndpointFacts, server: &ServerFacts) -> Option<Finding> {
+    let delay = server.receiving.delay.filter(|delay| *delay > Duration::ZERO)?;
+    Some(Finding::at(
+        code::DELAYED,
+        &endpoint.name,
+        format!("it applies everything {delay:?} late on purpose"),
+        "set recovery_min_apply_delay = 0 (MySQL: SOURCE_DELAY = 0, MariaDB: MASTER_DELAY = 0), or \
+         take it out of the configuration: sessions that write would wait that long for it",
+    ))
+}
+
+/// What the library found by probing, where the server's own words do not tell it.
+fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
+    let Some(seen) = &endpoint.seen else { return Vec::new() };
+    let at = |code, found: &str, remedy: &str| Finding::at(code, &endpoint.name, found, remedy);
+    let mut findings = Vec::new();
+    findings.extend(match seen.condition {
+        Condition::Foreign if server.system.is_none() => Some(at(
+            code::OTHER_SYSTEM,
+            "its data are not those of the primary",
+            "correct its URL, or make it anew from the primary",
+        )),
+        Condition::OldTimeline => Some(at(
+            code::OLD_TIMELINE,
+            "it has what the primary lacks: it replays a history that a promotion has ended, or \
+             somebody wrote on it",
+            "point it to the new primary and make it anew (pg_rewind; MySQL: clone)",
+        )),
+        Condition::Copying => {
+            Some(at(code::COPYING, "not all of its tables are copied yet", "wait"))
+        }
+        Condition::Lagging => {
+            let lag = seen.lag.map_or_else(|| "far".to_owned(), |lag| format!("{lag:.1?}"));
+            Some(at(
+                code::LAGGING,
+                &format!("it is {lag} behind the primary"),
+                "look for long transactions, heavy writes or a slow disk; on MySQL raise \
+                 replica_parallel_workers",
+            ))
+        }
+        _ => None,
+    });
+    if seen.read_only_guard == Some(ReadOnly::Server) {
+        findings.push(at(
+            code::GUARD_DROPPED,
+            "its sessions can not be made read-only by a startup option: a pooler drops it",
+            "let the pooler pass it on (PgBouncer 1.20 or later: track_extra_parameters = \
+             default_transaction_read_only), or connect to the server itself",
+        ));
+    }
+    if let Some(group) = &seen.group {
+        findings.push(at(
+            code::GROUP,
+            &format!("it is a member of a group of primaries ({group})"),
+            "use servers that replicate from one primary: between members positions prove nothing",
+        ));
+    }
+    findings
+}

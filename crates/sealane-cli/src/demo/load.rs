@@ -1,0 +1,123 @@
+//! Tasks that read, and one that writes and reads back what it wrote.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sealane::RoutedConnection;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// A read as a page makes it: some rows, sorted.
+const READ: &str = "SELECT id, name FROM boat WHERE id > ? AND voyages = ? ORDER BY name LIMIT 20";
+const WRITE: &str = "INSERT INTO boat (name, voyages) VALUES (?, 0)";
+const READ_BACK: &str = "SELECT id FROM boat WHERE id = ?";
+/// The time between two writes.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How often what happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) missed: u64,
+    pub(super) slowest_us: u64,
+}
+
+impl Counts {
+    /// What happened after `before`.
+    pub(super) fn since(&self, before: &Counts) -> Counts {
+        Counts { reads: self.reads - before.reads, writes: self.writes - before.writes, ..*self }
+    }
+}
+
+/// The same while it grows.
+#[derive(Debug, Default)]
+struct Meter {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    missed: AtomicU64,
+    slowest_us: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// A running load. It ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Load {
+    meter: Arc<Meter>,
+    tasks: JoinSet<Result<(), DbErr>>,
+}
+
+impl Load {
+    /// Begins with as many reading tasks as there may be reading connections, twice.
+    pub(super) fn begin(db: &RoutedConnection, readers: u32) -> Self {
+        let meter = Arc::<Meter>::default();
+        let mut tasks = JoinSet::new();
+        for number in 0..readers.saturating_mul(2) {
+            tasks.spawn(read(db.clone(), Arc::clone(&meter), i64::from(number)));
+        }
+        tasks.spawn(write(db.clone(), Arc::clone(&meter)));
+        Load { meter, tasks }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Meter { reads, writes, missed, slowest_us, .. } = &*self.meter;
+        Counts {
+            reads: of(reads),
+            writes: of(writes),
+            missed: of(missed),
+            slowest_us: of(slowest_us),
+        }
+    }
+
+    /// Ends all tasks and waits for them.
+    pub(super) async fn end(mut self) -> Counts {
+        self.meter.is_over.store(true, Ordering::Relaxed);
+        let counts = self.counts();
+        while self.tasks.join_next().await.is_some() {}
+        counts
+    }
+}
+
+impl Meter {
+    fn goes_on(&self) -> bool {
+        !self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+async fn read(db: RoutedConnection, meter: Arc<Meter>, mut number: i64) -> Result<(), DbErr> {
+    while meter.goes_on() {
+        let values = [(number * 7_919 % 15_000).into(), (number % 97).into()];
+        let began = Instant::now();
+        db.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, READ, values)).await?;
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        meter.slowest_us.fetch_max(took_us, Ordering::Relaxed);
+        meter.reads.fetch_add(1, Ordering::Relaxed);
+        number += 13;
+    }
+    Ok(())
+}
+
+async fn write(db: RoutedConnection, meter: Arc<Meter>) -> Result<(), DbErr> {
+    while meter.goes_on() {
+        let session = db.session();
+        let insert = Statement::from_sql_and_values(DbBackend::Sqlite, WRITE, ["new".into()]);
+        let id = session.execute_raw(insert).await?.last_insert_id();
+        meter.writes.fetch_add(1, Ordering::Relaxed);
+        let id = i64::try_from(id).unwrap_or_default();
+        let again = Statement::from_sql_and_values(DbBackend::Sqlite, READ_BACK, [id.into()]);
+        if session.query_one_raw(again).await?.is_none() {
+            meter.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}

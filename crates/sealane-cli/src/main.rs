@@ -1,0 +1,27 @@
+//! See the library of this package.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use sealane_cli::{Arguments, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Wrong arguments end here with exit code 2.
+    let arguments = Arguments::parse();
+    let mut out = anstream::stdout();
+    let result = tokio::select! {
+        result = run(arguments, &mut out) => result,
+        // What the user sees when he has seen enough.
+        _ = tokio::signal::ctrl_c() => return ExitCode::FAILURE,
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Nobody reads what cannot be written.
+            let _ = writeln!(anstream::stderr(), "sealane: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
