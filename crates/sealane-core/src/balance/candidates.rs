@@ -21,14 +21,16 @@ pub struct Candidates<'a> {
     topology: &'a Topology,
     loads: &'a Loads,
     now: Moment,
-    key: Option<u64>,
+    /// One more than the session's number; 0 without one. (An `Option` would be twice as large, and
+    /// this is copied for each attempt.)
+    key: u64,
 }
 
 impl<'a> Candidates<'a> {
     /// The members of `set` at `now`.
     #[must_use]
     pub fn new(set: EndpointSet, topology: &'a Topology, loads: &'a Loads, now: Moment) -> Self {
-        Candidates { set: set.and(topology.all()), topology, loads, now, key: None }
+        Candidates { set: set.and(topology.all()), topology, loads, now, key: 0 }
     }
 
     /// All endpoints of `topology` at `now`.
@@ -53,13 +55,13 @@ impl<'a> Candidates<'a> {
     /// reads together.
     #[must_use]
     pub fn with_key(self, key: Option<u64>) -> Self {
-        Candidates { key, ..self }
+        Candidates { key: key.map_or(0, |key| key.saturating_add(1)), ..self }
     }
 
     /// The number of the read's session; `None` for a session that many callers share.
     #[must_use]
     pub fn key(&self) -> Option<u64> {
-        self.key
+        self.key.checked_sub(1)
     }
 
     /// How many candidates there are.
@@ -144,9 +146,16 @@ impl<'a> Candidates<'a> {
     }
 
     /// The same as a whole number, for comparisons.
+    #[inline]
     pub(super) fn slowness_units(&self, id: EndpointId) -> u64 {
-        let since = self.topology.get(id).and_then(|state| state.returned_at);
-        self.loads.slowness_since(id, self.now, since)
+        // Mostly no endpoint was ever away, and then nothing has to be looked up.
+        match self.topology.last_return() {
+            None => self.loads.slowness_since(id, self.now, None),
+            Some(_) => {
+                let since = self.topology.get(id).and_then(|state| state.returned_at);
+                self.loads.slowness_since(id, self.now, since)
+            }
+        }
     }
 
     /// What one more read on `id` costs, for comparisons only: its slowness, multiplied by what is in
@@ -154,17 +163,32 @@ impl<'a> Candidates<'a> {
     /// as usual costs the same whatever its share, because candidates are drawn by share.
     #[must_use]
     pub fn cost(&self, id: EndpointId) -> u64 {
+        self.cost_of(id, self.crowd(id))
+    }
+
+    /// The same while all shares are equal, which needs less to be looked up.
+    #[inline]
+    pub(super) fn cost_among_equals(&self, id: EndpointId) -> u64 {
+        self.cost_of(id, self.crowd_among_equals(id))
+    }
+
+    #[inline]
+    fn cost_of(&self, id: EndpointId, crowd: u64) -> u64 {
         // The first factor is at most 2^26, so nothing that runs in practice exceeds the number.
-        (self.slowness_units(id) >> 10).saturating_mul(self.crowd(id))
+        (self.slowness_units(id) >> 10).saturating_mul(crowd)
     }
 
     /// What is in flight on `id` with one more read, relative to its share. 1,024 if `id` is idle.
     pub(super) fn crowd(&self, id: EndpointId) -> u64 {
-        let in_flight = u64::from(self.in_flight(id));
-        match self.topology.get(id) {
-            None => ONE * (in_flight + 1),
-            Some(state) => ONE + in_flight * ONE * ONE / self.share_of(state),
+        match self.is_weighted() {
+            false => self.crowd_among_equals(id),
+            true => ONE + u64::from(self.in_flight(id)) * ONE * ONE / self.share(id),
         }
+    }
+
+    #[inline]
+    fn crowd_among_equals(&self, id: EndpointId) -> u64 {
+        ONE * (u64::from(self.in_flight(id)) + 1)
     }
 
     /// The share of the reads that `id` gets now, relative to the others: its weight times 1,024,

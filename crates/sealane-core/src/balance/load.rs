@@ -116,6 +116,7 @@ impl Loads {
     }
 
     /// The same in units of [`AS_USUAL`], without what was measured before `since`.
+    #[inline]
     pub(super) fn slowness_since(&self, id: EndpointId, now: Moment, since: Option<Moment>) -> u64 {
         self.of(id).slowness.at(now, since)
     }

@@ -85,10 +85,17 @@ impl Slowness {
 
     /// The value at `now`, in units of [`AS_USUAL`]. What was recorded before `since` is ignored: it
     /// says nothing about a server that was away in between.
+    #[inline]
     pub(super) fn at(&self, now: Moment, since: Option<Moment>) -> u64 {
-        let value = self.value.load(Ordering::Relaxed);
+        match self.value.load(Ordering::Relaxed) {
+            0 => AS_USUAL,
+            value => self.aged(value, now, since),
+        }
+    }
+
+    fn aged(&self, value: u64, now: Moment, since: Option<Moment>) -> u64 {
         let at_us = self.at_us.load(Ordering::Relaxed);
-        if value == 0 || since.is_some_and(|since| at_us < micros(since)) {
+        if since.is_some_and(|since| at_us < micros(since)) {
             return AS_USUAL;
         }
         let elapsed_us = micros(now).saturating_sub(at_us);

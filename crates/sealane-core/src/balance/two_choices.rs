@@ -25,16 +25,19 @@ impl Balancer for TwoChoices {
     }
 
     fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
-        let (first, second) = match candidates.is_weighted() {
-            true => draw_by_share(candidates, random),
-            false => draw(candidates, random),
-        }?;
-        let is_dearer = first != second && candidates.cost(second) < candidates.cost(first);
-        Some(if is_dearer { second } else { first })
+        if candidates.is_weighted() {
+            let (first, second) = draw_by_share(candidates, random)?;
+            let is_dearer = candidates.cost(second) < candidates.cost(first);
+            return Some(if is_dearer { second } else { first });
+        }
+        let (first, second) = draw(candidates, random)?;
+        let cost = candidates.cost_among_equals(first);
+        Some(if candidates.cost_among_equals(second) < cost { second } else { first })
     }
 }
 
 /// Draws two different candidates, or the only one twice.
+#[inline]
 fn draw(candidates: &Candidates<'_>, random: u64) -> Option<(EndpointId, EndpointId)> {
     let count = candidates.len();
     if count < 2 {
