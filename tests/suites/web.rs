@@ -47,8 +47,12 @@ impl Instance {
 
     /// Reads so far, on the primary and on replicas.
     fn reads(&self) -> anyhow::Result<[u64; 2]> {
-        let status: Status =
-            Browser::default().agent.get(self.at("status")).call()?.body_mut().read_json()?;
+        let status: Status = Browser::default()
+            .agent
+            .get(self.at("ops/status.json"))
+            .call()?
+            .body_mut()
+            .read_json()?;
         let (primary, replicas) = status.endpoints.split_first().context("no endpoints")?;
         Ok([primary.reads, replicas.iter().map(|endpoint| endpoint.reads).sum()])
     }

@@ -36,6 +36,7 @@
 //! | `/events` | changes as they happen, as server-sent events |
 //! | `/explain` | where a statement would run now, and why. The statement is the parameter `sql` of a GET, or the body of a POST: plain text, or a form with a field `sql`. Nothing is sent to any server |
 //!
+//! (`/fragment` is the part of the page that changes; its script asks for it.)
 //! Other frameworks pass the path without the prefix under which they mount the service.
 //!
 //! # Access

@@ -15,7 +15,7 @@ use crate::{
     StatusBody,
     answer::answer,
     html::escaped,
-    picture::{class, lag, picture, time},
+    picture::{class, picture, time},
 };
 
 const HTML: &str = include_str!("page/page.html");
@@ -132,7 +132,12 @@ fn write_endpoint(
     };
     let p95 = it.lag_last_minute.and_then(|it| it.p95_ms).map(time).unwrap_or_default();
     let staleness = it.staleness_ms.map_or_else(|| "unknown".to_owned(), time);
-    let lag = if is_primary { String::new() } else { lag(it) };
+    let lag = match (is_primary, it.lag_ms) {
+        (true, _) => String::new(),
+        (false, lag_ms) => lag_ms.map_or_else(|| "unknown".to_owned(), time),
+    };
+    // Most endpoints are named after their address.
+    let address = if it.address == it.name { "" } else { &it.address };
     write!(
         f,
         "<tr class=\"{class}\"><th>{name}</th><td>{role}</td><td>{condition}{why}</td>\
@@ -148,7 +153,7 @@ fn write_endpoint(
         reads = it.reads,
         most = total.max(1),
         writes = it.writes,
-        address = escaped(&it.address),
+        address = escaped(address),
         version = escaped(it.version.as_deref().unwrap_or_default()),
     )
 }

@@ -108,7 +108,7 @@ fn write_box(
 }
 
 /// The lag in words; unknown is not zero.
-pub(crate) fn lag(endpoint: &EndpointStatus) -> String {
+fn lag(endpoint: &EndpointStatus) -> String {
     endpoint.lag_ms.map_or_else(|| "lag unknown".to_owned(), time)
 }
 
