@@ -342,7 +342,7 @@ impl Routing {
         }
         config = self.zone.iter().fold(config, Config::zone);
         config = self.spill_ratio.iter().fold(config, |config, ratio| config.spill_ratio(*ratio));
-        Ok(self.heavy_reads.iter().fold(config, Config::heavy_reads))
+        Ok(self.heavy_reads.as_deref().into_iter().fold(config, Config::heavy_reads))
     }
 }
 
