@@ -1,5 +1,7 @@
 //! The endpoints of one configuration, and everything that their statements share.
 
+mod counts;
+mod fallback_limit;
 mod file;
 pub(crate) mod membership;
 mod pool_table;
@@ -31,11 +33,12 @@ use sealane_sql::{
 use crate::Config;
 use crate::{
     config::Reading,
-    execute::FallbackLimit,
-    observe::Counts,
     pool::{EndpointPools, Pools},
     signer::Signer,
 };
+use counts::Counts;
+pub use counts::ReadCounts;
+pub(crate) use fallback_limit::{FallbackLimit, FallbackPermit};
 use membership::OpenEndpoint;
 pub(crate) use pool_table::PoolTable;
 pub(crate) use replica_share::ReplicaShare;

@@ -37,7 +37,6 @@ pub(crate) mod ahead;
 mod attempt;
 mod deadline;
 pub(crate) mod failover;
-mod fallback;
 mod hedge;
 mod opening;
 mod overdue;
@@ -51,7 +50,6 @@ use sea_orm::{DbErr, Statement};
 use sealane_monitor::Stage;
 
 pub(crate) use attempt::{Attempt, Ended};
-pub(crate) use fallback::FallbackLimit;
 pub(crate) use opening::{Begin, TakeLine, TakePool};
 pub(crate) use primary::PrimaryWait;
 pub(crate) use read::{Next, ReadExecution};

@@ -78,15 +78,14 @@ mod signer;
 mod stream;
 mod transaction;
 
+pub use cluster::ReadCounts;
 pub use config::{Config, Replica};
 pub use connect::{Target, connect};
 pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
 pub use error::{ConnectError, EndpointError, Error};
-pub use observe::{
-    CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, ReadCounts, Status,
-};
+pub use observe::{CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, Status};
 pub use rules::LiveRules;
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{

@@ -1,14 +1,11 @@
 //! What people can observe: why a statement goes where it goes, the state of the endpoints, and
 //! changes.
 
-mod counts;
 mod events;
 pub(crate) mod explain;
 mod metric;
 mod status;
 
-pub(crate) use counts::Counts;
-pub use counts::ReadCounts;
 pub use events::Events;
 pub use explain::{Choice, Explanation};
 pub(crate) use metric::{Measured, Metric};

@@ -14,8 +14,11 @@ use sealane_core::{
 };
 use sealane_monitor::{Footing, Stage};
 
-use super::{fallback::FallbackPermit, opening::Opening};
-use crate::{BoxFuture, cluster::Cluster};
+use super::opening::Opening;
+use crate::{
+    BoxFuture,
+    cluster::{Cluster, FallbackPermit},
+};
 
 /// One attempt. It counts as running on its endpoint until it is dropped.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::time::Duration;
 use sealane_core::{Condition, Distance, Health, LagSummary, ReadOnly, Replication, Role};
 use serde::Serialize;
 
-use super::ReadCounts;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ReadCounts};
 
 /// A snapshot of all endpoints and of the load on each of them.
 #[derive(Debug, Clone, Serialize)]

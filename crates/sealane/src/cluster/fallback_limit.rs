@@ -53,7 +53,7 @@ impl FallbackLimit {
     }
 
     /// Takes a place if one is free.
-    pub(super) fn try_enter(&self) -> Option<FallbackPermit> {
+    pub(crate) fn try_enter(&self) -> Option<FallbackPermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
@@ -61,7 +61,7 @@ impl FallbackLimit {
     ///
     /// # Errors
     /// [`Error::Shed`].
-    pub(super) async fn enter(
+    pub(crate) async fn enter(
         &self,
         end: Instant,
         waited: Duration,
