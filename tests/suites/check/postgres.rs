@@ -86,6 +86,7 @@ pub(crate) async fn plant(tally: &mut Tally<'_>) -> anyhow::Result<()> {
     let reset = "ALTER ROLE checker RESET default_transaction_read_only";
     tally.sql(read_only, "primary", &[set], &[reset]).await?;
 
+    slot_timeout(tally).await?;
     let superuser = Wanted("superuser", primary, "NOSUPERUSER");
     tally.expect(superuser, &fleet::config(tally.good.cluster), 1).await?;
     let [first, one, two] = tally.all_urls();
@@ -97,6 +98,19 @@ pub(crate) async fn plant(tally: &mut Tally<'_>) -> anyhow::Result<()> {
     let missing = Wanted("subscription-missing", Some("reports"), "CREATE SUBSCRIPTION tide");
     tally.expect(missing, &subscriber, 1).await?;
     pooler(tally).await
+}
+
+/// A setting that PostgreSQL has since version 18.
+async fn slot_timeout(tally: &mut Tally<'_>) -> anyhow::Result<()> {
+    let known = "SELECT count(*) FROM pg_settings WHERE name = 'idle_replication_slot_timeout'";
+    if tally.server("primary").query_scalar::<i64>(known).await? == 0 {
+        println!("there is no idle_replication_slot_timeout");
+        return Ok(());
+    }
+    let short = Wanted("slot-timeout-short", Some("primary"), "'1h'");
+    let set = "ALTER SYSTEM SET idle_replication_slot_timeout = '5min'";
+    let reset = "ALTER SYSTEM RESET idle_replication_slot_timeout";
+    tally.sql(short, "primary", &[set], &[reset]).await
 }
 
 /// A pooler that lends connections for a transaction.
