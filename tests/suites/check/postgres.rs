@@ -2,6 +2,7 @@
 
 use sealane::Replica;
 use sealane_tests::{PgBouncer, Pooler, fleet};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::tally::{Tally, Wanted};
 
@@ -86,6 +87,7 @@ pub(crate) async fn plant(tally: &mut Tally<'_>) -> anyhow::Result<()> {
     let reset = "ALTER ROLE checker RESET default_transaction_read_only";
     tally.sql(read_only, "primary", &[set], &[reset]).await?;
 
+    slot_timeout(tally).await?;
     let superuser = Wanted("superuser", primary, "NOSUPERUSER");
     tally.expect(superuser, &fleet::config(tally.good.cluster), 1).await?;
     let [first, one, two] = tally.all_urls();
@@ -97,6 +99,19 @@ pub(crate) async fn plant(tally: &mut Tally<'_>) -> anyhow::Result<()> {
     let missing = Wanted("subscription-missing", Some("reports"), "CREATE SUBSCRIPTION tide");
     tally.expect(missing, &subscriber, 1).await?;
     pooler(tally).await
+}
+
+/// A setting that PostgreSQL has since version 18.
+async fn slot_timeout(tally: &mut Tally<'_>) -> anyhow::Result<()> {
+    let known = "SELECT count(*) FROM pg_settings WHERE name = 'idle_replication_slot_timeout'";
+    if tally.server("primary").query_scalar::<i64>(known).await? == 0 {
+        println!("there is no idle_replication_slot_timeout");
+        return Ok(());
+    }
+    let short = Wanted("slot-timeout-short", Some("primary"), "'1h'");
+    let set = "ALTER SYSTEM SET idle_replication_slot_timeout = '5min'";
+    let reset = "ALTER SYSTEM RESET idle_replication_slot_timeout";
+    tally.sql(short, "primary", &[set], &[reset]).await
 }
 
 /// A pooler that lends connections for a transaction.
@@ -116,7 +131,27 @@ async fn pooler(tally: &mut Tally<'_>) -> anyhow::Result<()> {
     let config = fleet::config_of(&*pooler.urls[0], pooler.urls[1..].iter().map(|url| &**url));
     let lost = Wanted("session-settings-lost", Some("replica-1"), "pool_mode = session");
     tally.expect(lost, &config, 1).await?;
+    if keeps_options(&pooler.urls[1]).await {
+        println!("this PgBouncer passes the option on, although it is told to ignore it");
+        return Ok(());
+    }
     let dropped = Wanted("read-only-guard-dropped", Some("replica-1"), "track_extra_parameters");
     tally.expect(dropped, &config, 1).await?;
     Ok(())
+}
+
+/// Whether a startup option reaches the server through this pooler, asked without sealane. The
+/// newest PgBouncer lets it, whatever its configuration says.
+async fn keeps_options(url: &str) -> bool {
+    let asked = async {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.options([("default_transaction_read_only", "on")]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let sql = "SELECT current_setting('default_transaction_read_only')";
+        let value: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<bool, sqlx::Error>(value == "on")
+    };
+    // A refused option does not reach it.
+    asked.await.unwrap_or(false)
 }

@@ -54,6 +54,9 @@ pub(crate) struct ServerFacts {
     pub(crate) release: (u32, u32),
     /// Whether MySQL's protocol is spoken by MariaDB.
     pub(crate) is_mariadb: bool,
+    /// Whether it is one of Aurora's instances, which share a storage: they have no log to receive,
+    /// and most settings of replication mean nothing there.
+    pub(crate) is_aurora: bool,
     /// The system whose data it holds (PostgreSQL).
     pub(crate) system: Option<String>,
     /// What no other running server shares with it.

@@ -16,7 +16,7 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
      'replica_preserve_commit_order', 'slave_preserve_commit_order', \
      'replica_parallel_workers', 'slave_parallel_workers', 'binlog_expire_logs_seconds', \
      'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'performance_schema', \
-     'max_connections')";
+     'max_connections', 'aurora_version')";
 /// As the library's probe asks: whoever may read the table of all users sees everybody's
 /// privileges, so only the user's own count.
 const UNBOUND: &str = "SELECT COUNT(*) > 0 AS unbound FROM information_schema.user_privileges \
@@ -48,6 +48,7 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
         release: release(&version),
         version: format!("{product} {}", version.split('-').next().unwrap_or_default()),
         is_mariadb,
+        is_aurora: settings.text("aurora_version").is_some(),
         run: run(&settings),
         run_again: run(&self::settings(other).await),
         database: text("database"),

@@ -16,6 +16,8 @@ const IDENTITY: &str = "SELECT pg_is_in_recovery() AS replica, \
      concat_ws(' ', extract(epoch FROM pg_postmaster_start_time())::text, \
                inet_server_addr()::text, current_setting('port')) AS run";
 const SYSTEM: &str = "SELECT system_identifier::text AS system FROM pg_control_system()";
+/// A function that only Aurora has.
+const AURORA: &str = "SELECT aurora_version() AS version";
 const ROLE: &str = "SELECT rolsuper AS super, \
      pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees \
      FROM pg_roles WHERE rolname = current_user";
@@ -62,6 +64,7 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
     Ok(ServerFacts {
         is_replica,
         release: release(&version),
+        is_aurora: line.first(AURORA).await.is_some(),
         version: format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default()),
         system: line.first(SYSTEM).await.and_then(|row| row.text("system").map(str::to_owned)),
         run: text("run"),

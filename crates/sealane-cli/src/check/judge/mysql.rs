@@ -17,7 +17,7 @@ const SHORT_BINLOG_S: i64 = 12 * 3_600;
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = server_ids(facts);
     let has_replicas = facts.endpoints.len() > 1;
-    for (endpoint, server) in facts.answered() {
+    for (endpoint, server) in facts.answered().filter(|(_, server)| !server.is_aurora) {
         findings.extend(role(endpoint, server, has_replicas));
         if has_replicas {
             findings.extend(log(endpoint, server));
@@ -245,7 +245,7 @@ fn replica(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
 fn server_ids(facts: &Facts) -> Vec<Finding> {
     let mut known: BTreeMap<i64, (&str, Option<&str>)> = BTreeMap::new();
     let mut findings = Vec::new();
-    for (endpoint, server) in facts.answered() {
+    for (endpoint, server) in facts.answered().filter(|(_, server)| !server.is_aurora) {
         let Some(id) = server.settings.number("server_id") else { continue };
         let run = server.run.as_deref();
         match known.get(&id) {

@@ -25,6 +25,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     for (endpoint, server) in facts.answered() {
         findings.extend(role(endpoint, server));
         findings.extend(subscriber(endpoint, server, facts));
+        if server.is_aurora {
+            continue;
+        }
         match server.is_replica {
             true => findings.extend(replica(endpoint, server, facts)),
             false => findings.extend(primary(endpoint, server, facts, has_replicas)),
@@ -102,14 +105,15 @@ fn primary(
     findings
 }
 
-/// `synchronous_standby_names` that names nobody who is connected: every commit waits for ever.
+/// `synchronous_standby_names` that asks for more than is connected: every commit waits for ever.
 fn synchronous(endpoint: &EndpointFacts, server: &ServerFacts) -> Option<Finding> {
     let names = server.settings.text("synchronous_standby_names").filter(|it| !it.is_empty())?;
     let connected = server.sending.replicas.as_ref()?;
-    let named = standby_names(names);
-    let any = named.iter().any(|it| it == "*") && !connected.is_empty();
-    let is_there = any || connected.iter().any(|it| named.contains(&it.to_lowercase()));
-    (!is_there).then(|| {
+    let (named, wanted) = (standby_names(names), standbys_wanted(names));
+    let is_named =
+        |it: &&String| named.iter().any(|name| name == "*" || *name == it.to_lowercase());
+    let there = connected.iter().filter(is_named).count();
+    (there < wanted).then(|| {
         let connected = match connected.as_slice() {
             [] => "nobody is connected".to_owned(),
             some => format!("connected are {}", some.join(", ")),
@@ -120,10 +124,16 @@ fn synchronous(endpoint: &EndpointFacts, server: &ServerFacts) -> Option<Finding
             format!(
                 "synchronous_standby_names = '{names}', and {connected}: commits wait for ever"
             ),
-            "set synchronous_standby_names to the cluster_name (or application_name) of replicas, \
-             or to '' ; SELECT pg_reload_conf()",
+            "set synchronous_standby_names to the cluster_name (or application_name) of replicas \
+             that are connected, or to ''; SELECT pg_reload_conf()",
         )
     })
+}
+
+/// How many standbys a commit waits for: the number in `ANY 2 (…)`, `FIRST 2 (…)` or `2 (…)`.
+fn standbys_wanted(text: &str) -> usize {
+    let before = text.split_once('(').map_or("", |(before, _)| before);
+    before.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(1)
 }
 
 /// The names in `ANY 1 (one, "two")`, `FIRST 2 (…)` or `one, two`, in lower case.

@@ -383,6 +383,39 @@ fn nobody_who_is_connected_is_named_even_if_all_are() {
     assert_eq!(codes(&facts), ["synchronous-standby-missing"]);
 }
 
+#[rstest]
+#[case("ANY 2 (one, two)", &["one"], true)]
+#[case("ANY 2 (one, two)", &["one", "TWO"], false)]
+#[case("FIRST 1 (\"one\")", &["one"], false)]
+#[case("one, two", &["two"], false)]
+#[case("2 (*)", &["any"], true)]
+fn commits_wait_for_as_many_as_are_asked_for(
+    #[case] names: &str,
+    #[case] connected: &[&str],
+    #[case] wait_for_ever: bool,
+) {
+    let mut facts = good_postgres();
+    set(&mut facts, 1, "synchronous_standby_names", names);
+    let connected = connected.iter().map(|it| (*it).to_owned());
+    server(&mut facts, 1).sending.replicas = Some(connected.collect());
+    assert_eq!(!codes(&facts).is_empty(), wait_for_ever);
+}
+
+#[test]
+fn aurora_has_no_log_to_receive_and_no_binary_log() {
+    for mut facts in [good_postgres(), good_mysql()] {
+        for number in 1..=3 {
+            let server = server(&mut facts, number);
+            server.is_aurora = true;
+            server.receiving.receives = Some(false);
+            server.receiving.follows = Some(false);
+            set(&mut facts, number, "log_bin", "OFF");
+            set(&mut facts, number, "server_id", "1");
+        }
+        assert_eq!(codes(&facts), [""; 0]);
+    }
+}
+
 #[test]
 fn the_network_is_no_clock() {
     let mut facts = good_postgres();
