@@ -43,6 +43,10 @@ const LEAST: u64 = AS_USUAL >> 10;
 /// twelve times a second, its 99th percentile grows by a quarter; with half of this time, by a half.
 const HALF_LIFE_US: u64 = 10_000_000;
 
+/// Only what is older than this ages. An endpoint that is busy has a newer sample, and then nothing
+/// has to be computed when it is drawn.
+const FRESH_US: u64 = 1_000_000;
+
 /// One sample raises the value to this many times itself at most.
 const MOST_GROWTH: u64 = 4;
 
@@ -87,27 +91,28 @@ impl Slowness {
     /// says nothing about a server that was away in between.
     #[inline]
     pub(super) fn at(&self, now: Moment, since: Option<Moment>) -> u64 {
-        match self.value.load(Ordering::Relaxed) {
-            0 => AS_USUAL,
-            value => self.aged(value, now, since),
-        }
-    }
-
-    fn aged(&self, value: u64, now: Moment, since: Option<Moment>) -> u64 {
-        let at_us = self.at_us.load(Ordering::Relaxed);
-        if since.is_some_and(|since| at_us < micros(since)) {
+        let (value, at_us) =
+            (self.value.load(Ordering::Relaxed), self.at_us.load(Ordering::Relaxed));
+        if value == 0 || since.is_some_and(|since| at_us < micros(since)) {
             return AS_USUAL;
         }
-        let elapsed_us = micros(now).saturating_sub(at_us);
-        match value >= AS_USUAL {
-            true => AS_USUAL + left_of(value - AS_USUAL, elapsed_us),
-            false => AS_USUAL - left_of(AS_USUAL - value, elapsed_us),
+        match micros(now).saturating_sub(at_us).saturating_sub(FRESH_US) {
+            0 => value,
+            elapsed_us => aged(value, elapsed_us),
         }
     }
 
     /// Forgets all samples.
     pub(super) fn begin_anew(&self) {
         self.value.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of `value` if nothing is sampled for this time.
+fn aged(value: u64, elapsed_us: u64) -> u64 {
+    match value >= AS_USUAL {
+        true => AS_USUAL + left_of(value - AS_USUAL, elapsed_us),
+        false => AS_USUAL - left_of(AS_USUAL - value, elapsed_us),
     }
 }
 
@@ -178,7 +183,7 @@ mod tests {
         for latency_us in [100_000, 10] {
             let it = Slowness::default();
             it.served(latency_us, 1_000, at(0));
-            let far: Vec<_> = [0, 10_000, 20_000, 100_000]
+            let far: Vec<_> = [0, 11_000, 21_000, 101_000]
                 .map(|ms| value(&it, ms).abs_diff(100))
                 .into_iter()
                 .collect();

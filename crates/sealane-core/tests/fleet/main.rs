@@ -104,7 +104,7 @@ fn a_replica_that_comes_back_is_not_flooded_and_gets_its_share_in_the_end() {
     assert!(shares[12..20].iter().all(|share| *share < 0.005), "away: {:?}", &shares[12..20]);
     assert!(shares[20] < 0.10, "in the first second: {}", shares[20]);
     assert!(shares[21] < 0.15, "in the second one: {}", shares[21]);
-    assert!(shares[20..30].iter().all(|share| *share < 0.32), "{:?}", &shares[20..30]);
+    assert!(shares[20..].iter().all(|share| *share < 0.35), "{:?}", &shares[20..30]);
     let later = shares[40..].iter().sum::<f64>() / 20.0;
     assert!((0.22..0.28).contains(&later), "at last: {later}");
 }

@@ -263,3 +263,40 @@ fn the_lag_of_a_replica_is_remembered_and_unknown_is_not_zero() {
     assert_eq!((summary.known, summary.unknown), (1, 2));
     assert_eq!(summary.maximum, Some(Duration::from_millis(200)));
 }
+
+#[test]
+fn an_endpoint_returns_after_a_confirmed_outage_and_not_after_one_failure() {
+    let mut reducer = reducer();
+    let returned = |reducer: &TopologyReducer| {
+        let state = reducer.topology().get(id(REPLICA)).unwrap();
+        (state.returned_at, reducer.topology().last_return())
+    };
+    reducer.apply(&replica(0, 100));
+    assert_eq!(returned(&reducer), (None, None), "what is there at the start was there before");
+    reducer.apply(&failed(REPLICA, 10));
+    reducer.apply(&replica(20, 100));
+    assert_eq!(returned(&reducer), (None, None), "one failure may concern one connection");
+    reducer.apply(&failed(REPLICA, 30));
+    reducer.apply(&failed(REPLICA, 40));
+    reducer.apply(&replica(50, 100));
+    assert_eq!(returned(&reducer), (Some(at(51)), Some(at(51))));
+    reducer.apply(&replica(60, 100));
+    assert_eq!(returned(&reducer), (Some(at(51)), Some(at(51))), "it goes on answering");
+}
+
+#[test]
+fn a_server_that_was_restarted_returns_and_so_does_an_endpoint_that_was_added() {
+    let mut reducer = reducer();
+    reducer.apply(&replica(0, 100));
+    let report = report(Role::Replica, 1, 100);
+    let again = Report { incarnation: Incarnation::new("second"), ..report.clone() };
+    reducer.apply(&seen(REPLICA, 10, 0, again));
+    assert_eq!(reducer.topology().get(id(REPLICA)).unwrap().returned_at, Some(at(11)));
+    let added = reducer.vacancy(crate::EndpointSet::EMPTY).unwrap();
+    reducer.add(added, Endpoint::new("added", ""));
+    assert_eq!(reducer.topology().get(added).unwrap().returned_at, None, "it has not answered");
+    reducer.apply(&seen(added.place(), 20, 0, report));
+    assert_eq!(reducer.topology().last_return(), Some(at(21)));
+    reducer.remove(added);
+    assert_eq!(reducer.topology().last_return(), Some(at(11)));
+}
