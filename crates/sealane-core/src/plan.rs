@@ -51,7 +51,7 @@ impl Plan {
             unproved: false,
             too_stale: false,
             had_replicas: false,
-            is_primary_usable: topology.has_usable_primary(),
+            is_primary_usable: true,
             may_leave: true,
         };
         if request.access == Access::Write || request.consistency == Consistency::Strong {
@@ -75,7 +75,8 @@ impl Plan {
             plan.replicas = floor(topology, request);
         }
         plan.had_replicas = !plan.replicas.is_empty();
-        if !plan.had_replicas {
+        if !plan.had_replicas || !request.ejected.is_empty() {
+            plan.is_primary_usable = topology.has_usable_primary();
             let others = topology.all().without(topology.primary().into_iter().collect());
             plan.may_leave = !request.among.and(others).is_empty();
         }

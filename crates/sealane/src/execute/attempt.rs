@@ -45,6 +45,9 @@ pub(crate) struct Attempt {
     pub(super) fallback: Option<FallbackPermit>,
 }
 
+/// Tells a hedge to which replica the first attempt was sent.
+pub(super) type Whereabouts = tokio::sync::watch::Sender<Option<EndpointId>>;
+
 /// Why a wait of an attempt ended without a result.
 #[derive(Debug)]
 pub(crate) enum Ended {

@@ -31,9 +31,6 @@ const GOES_ON: Duration = Duration::from_secs(1);
 
 type Found<T> = Result<Option<T>, DbErr>;
 
-/// Tells a hedge to which replica the first attempt was sent.
-pub(super) type Whereabouts = watch::Sender<Option<EndpointId>>;
-
 /// After which time a read of `caller` is hedged; `None` if it is not.
 pub(super) fn delay(caller: &Caller, route: &ReadRoute) -> Option<Duration> {
     if !caller.hedges() || route.stays_on_primary {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use sea_orm::Statement;
-use sealane_core::{AttemptOutcome, Ejections, EndpointId, Plan, RetryDecision, Role, Topology};
+use sealane_core::{AttemptOutcome, Ejections, EndpointId, Plan, Role, Topology};
 use sealane_monitor::Stage;
 
 use super::{
@@ -74,24 +74,17 @@ impl Caller {
 
 /// Runs `statement`, and records how that went. It ends after [`Ejections::TRIAL`].
 async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
-    let ejections = &attempt.cluster().ejections;
     let outcome = match tokio::time::timeout(Ejections::TRIAL, took(&attempt, &statement)).await {
         Ok(Ok(took)) if took <= limit => AttemptOutcome::Served(took),
         Ok(Ok(_)) | Err(_) => AttemptOutcome::Overdue,
-        Ok(Err(Ended::Moved)) => return ejections.release(attempt.endpoint()),
-        Ok(Err(Ended::Failed(error))) => match read::decision(&attempt, &error) {
-            RetryDecision::ReturnToCaller
-            | RetryDecision::AskPrimary
-            | RetryDecision::LearnWrite => AttemptOutcome::Refused,
-            RetryDecision::Renew | RetryDecision::Reconnect => {
-                return ejections.release(attempt.endpoint());
-            }
-            _ if read::is_incidental(&attempt, &error) => {
-                return ejections.release(attempt.endpoint());
-            }
-            _ => AttemptOutcome::Failed,
-        },
+        Ok(Err(Ended::Moved)) => AttemptOutcome::Abandoned,
+        Ok(Err(Ended::Failed(error))) => {
+            read::outcome(&attempt, &error, read::decision(&attempt, &error))
+        }
     };
+    if outcome == AttemptOutcome::Abandoned {
+        attempt.cluster().ejections.release(attempt.endpoint());
+    }
     attempt.tell(outcome);
 }
 

@@ -1,0 +1,61 @@
+//! The place that a read needs on the primary if it only falls back to it.
+
+use std::sync::Arc;
+
+use sea_orm::DbErr;
+use sealane_core::{Plan, PrimaryUse, Topology};
+
+use super::{ReadExecution, plan_now};
+use crate::execute::Attempt;
+
+impl ReadExecution {
+    /// Whether `attempt` may run on the primary now. A read that falls back to the primary takes a
+    /// place among such reads first; if none is free, an ejected replica is better. Returns `false`
+    /// if a replica is to serve the read.
+    ///
+    /// # Errors
+    /// No place became free in time.
+    pub(super) async fn enter_primary(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+        let cluster = Arc::clone(attempt.cluster());
+        match self.plan.primary_use(&self.request) {
+            PrimaryUse::Asked => cluster.counts.asked.add(),
+            PrimaryUse::Pinned => cluster.counts.pinned.add(),
+            PrimaryUse::Fallback => {
+                attempt.fallback = cluster.fallback_limit.try_enter();
+                if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
+                    self.plan.prefer_ejected(attempt.endpoint());
+                    return Ok(false);
+                }
+                if attempt.fallback.is_none() && !self.enter_later(attempt).await? {
+                    (self.request, self.plan) = plan_now(&self.caller, &self.route);
+                    self.plan.leave_out(self.tried);
+                    return Ok(false);
+                }
+                cluster.counts.fell_back.add();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for a place for `attempt` among the reads that fall back to the primary. Returns
+    /// `false` if a replica that was not tried yet may serve the read before one is free.
+    ///
+    /// # Errors
+    /// No place became free in time.
+    pub(super) async fn enter_later(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+        let cluster = Arc::clone(attempt.cluster());
+        let end = self.wait.end(&cluster);
+        let (caller, route, tried) = (&self.caller, &self.route, self.tried);
+        let serves = |topology: &Topology| {
+            let plan = Plan::new(topology, &caller.request(route));
+            !plan.replicas().without(tried).is_empty()
+        };
+        let place = cluster.fallback_limit.enter(end, cluster.primary_wait);
+        tokio::select! {
+            biased;
+            permit = self.wait.deadline.bound(place) => attempt.fallback = Some(permit?),
+            () = cluster.store().until(serves) => {}
+        }
+        Ok(attempt.fallback.is_some())
+    }
+}

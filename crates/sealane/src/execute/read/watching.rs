@@ -1,0 +1,76 @@
+//! Watches over the attempts of a read, and learns how long its statement takes.
+
+use std::{future::pending, time::Duration};
+
+use sealane_core::{AttemptOutcome, Moment, Role};
+use sealane_monitor::Stage;
+
+use super::ReadExecution;
+use crate::execute::{
+    Attempt, Ended,
+    overdue::{Alarm, Exits},
+};
+
+impl ReadExecution {
+    /// Waits for `running`, a step of `attempt`, until the attempt is overdue at most.
+    pub(crate) async fn watched<T>(
+        &mut self,
+        attempt: &Attempt,
+        stage: Stage,
+        running: impl Future<Output = Result<T, Ended>>,
+    ) -> Result<T, Ended> {
+        let deadline = self.wait.deadline;
+        let alarm = self.alarm(attempt);
+        let alarm = async {
+            match alarm {
+                Some(alarm) => alarm.rings(attempt, stage).await,
+                None => pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            ended = running => return ended,
+            outcome = alarm => outcome,
+            error = deadline.passes() => return Err(Ended::Failed(error)),
+        };
+        self.was_overdue |= outcome != AttemptOutcome::Silent;
+        if stage == Stage::Sent && outcome == AttemptOutcome::Overdue {
+            // It would have taken at least this long.
+            self.note_pace_of(attempt.age());
+        }
+        Err(Ended::Moved)
+    }
+
+    /// What watches over `attempt`; `None` if nobody else could serve the read.
+    fn alarm(&self, attempt: &Attempt) -> Option<Alarm> {
+        let cluster = attempt.cluster();
+        let is_worth = attempt.role() == Role::Replica
+            && cluster.is_watched()
+            && !cluster.monitor.is_stopped()
+            && cluster.ejections.is_on();
+        let exits = match (self.plan.replicas().is_empty(), self.plan.primary()) {
+            (true, None) => return None,
+            _ if self.was_overdue || self.is_unknown_stream() => Exits::None,
+            (false, _) => Exits::Replicas,
+            (true, Some(_)) => Exits::Primary,
+        };
+        is_worth.then(|| Alarm::of(self.route.statement.as_deref(), attempt, exits))
+    }
+
+    /// Whether nobody knows how long its first row takes.
+    fn is_unknown_stream(&self) -> bool {
+        let statement = self.route.statement.as_deref();
+        self.is_stream && statement.is_none_or(|statement| statement.pace.bound().is_none())
+    }
+
+    /// Records how long the statement took since it was `sent`.
+    pub(crate) fn note_pace(&self, sent: Moment) {
+        self.note_pace_of(self.caller.cluster().store().now().since(sent));
+    }
+
+    fn note_pace_of(&self, took: Duration) {
+        if let Some(statement) = &self.route.statement {
+            statement.pace.record(took);
+        }
+    }
+}
