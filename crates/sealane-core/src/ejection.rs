@@ -174,11 +174,13 @@ impl Ejections {
         (self.is_ejected(id) && is_forgotten).then(|| self.take_back(id, &mut term, now))
     }
 
-    /// Forgets the ejections of all endpoints that are not in use.
-    pub fn retain(&self, in_use: EndpointSet) {
-        if !self.ejected().without(in_use).is_empty() {
-            self.ejected.fetch_and(in_use.to_places(), Ordering::AcqRel);
+    /// Forgets the ejections of all endpoints that are not in use, and returns these endpoints.
+    pub fn retain(&self, in_use: EndpointSet) -> EndpointSet {
+        if self.ejected().without(in_use).is_empty() {
+            return EndpointSet::EMPTY;
         }
+        let before = self.ejected.fetch_and(in_use.to_places(), Ordering::AcqRel);
+        EndpointSet::of_places(before).without(in_use)
     }
 
     /// Records how a read ended that began on `id` at `began`. `in_use` tells which replicas in use
@@ -507,8 +509,9 @@ mod tests {
         let others: EndpointSet = [id(0), id(2)].into_iter().collect();
         let silent = AttemptOutcome::Silent;
         assert!(it.ended(id(0), silent, at(1), at(1), || others).is_some());
-        it.retain(others);
-        assert_eq!(places(&it), [0]);
+        let forgotten: Vec<_> = it.retain(others).places().collect();
+        assert_eq!((forgotten, places(&it)), (vec![1], vec![0]));
+        assert!(it.retain(others).is_empty());
     }
 
     #[test]

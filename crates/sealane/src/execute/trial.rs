@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use sea_orm::Statement;
-use sealane_core::{AttemptOutcome, Ejections, EndpointId, Plan, Role, Topology};
+use sealane_core::{AttemptOutcome, EjectionChange, Ejections, EndpointId, Plan, Role, Topology};
 use sealane_monitor::Stage;
 
 use super::{
@@ -31,7 +31,9 @@ impl Cluster {
             return;
         }
         let (topology, now) = (self.store().topology(), self.store().now());
-        self.ejections.retain(topology.replicas_in_use());
+        for id in topology.members(self.ejections.retain(topology.replicas_in_use())) {
+            self.announce(id, Some(EjectionChange::Readmitted));
+        }
         for id in topology.members(self.ejections.ejected()) {
             self.announce(id, self.ejections.readmit_untried(id, now));
         }
