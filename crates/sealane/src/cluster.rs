@@ -1,10 +1,18 @@
 //! The endpoints of one configuration, and everything that their statements share.
 
 mod counts;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
+    allow(dead_code, reason = "nothing is connected to")
+)]
 mod fallback_limit;
 mod file;
 pub(crate) mod membership;
 mod pool_table;
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
+    allow(dead_code, reason = "nothing is connected to")
+)]
 mod replica_share;
 mod resignation;
 mod turns;

@@ -43,13 +43,40 @@ pub struct Config {
     pub(crate) balancer: Arc<dyn Balancer>,
     /// The zone of this process.
     pub(crate) zone: Option<String>,
+    #[cfg_attr(
+        not(any(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "assembly"
+        )),
+        allow(dead_code, reason = "nothing is connected to")
+    )]
     spill_ratio: u32,
     pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
     /// `None`: a share of the primary's connections.
     pub(crate) fallback_limit: Option<usize>,
+    #[cfg_attr(
+        not(any(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "assembly"
+        )),
+        allow(dead_code, reason = "nothing is connected to")
+    )]
     pub(crate) ejection: EjectionPolicy,
     /// The share of the reads that may leave the primary, 0 to 1.
+    #[cfg_attr(
+        not(any(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "assembly"
+        )),
+        allow(dead_code, reason = "nothing is connected to")
+    )]
     pub(crate) replica_share: f64,
     /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
@@ -346,6 +373,15 @@ impl Config {
     }
 
     /// `balancer`, preferring the replicas of our zone if it is known.
+    #[cfg_attr(
+        not(any(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "assembly"
+        )),
+        allow(dead_code, reason = "nothing is connected to")
+    )]
     pub(crate) fn local_first(&self, balancer: Arc<dyn Balancer>) -> Arc<dyn Balancer> {
         match &self.zone {
             None => balancer,

@@ -35,9 +35,11 @@ pub async fn looks(server: &Server, engine: Engine) -> anyhow::Result<i64> {
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
              AND query LIKE '%a long look%' AND pid <> pg_backend_pid()"
         }
+        // A thread still shows its statement for a moment after it has sent the answer.
         _ => {
             "SELECT count(*) FROM information_schema.processlist \
-             WHERE info LIKE '%a long look%' AND id <> connection_id()"
+             WHERE info LIKE '%a long look%' AND state IN ('Sending data', 'executing') \
+             AND id <> connection_id()"
         }
     };
     server.query_scalar(sql).await
