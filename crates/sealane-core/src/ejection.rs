@@ -106,6 +106,13 @@ struct Term {
     back_since: Moment,
 }
 
+impl Term {
+    /// Whether a trial is running that is not forgotten yet.
+    fn is_tried(&self, now: Moment) -> bool {
+        self.trial.is_some_and(|began| now < began + Ejections::TRIAL)
+    }
+}
+
 /// The weight of an attempt that failed or was overdue.
 const FAILED: u32 = 4;
 /// The weight of an attempt that a hedge outran. One in twenty is outrun by chance, a dozen in a
@@ -154,12 +161,18 @@ impl Ejections {
             return false;
         }
         let mut term = self.term(id);
-        let is_tried = term.trial.is_some_and(|began| now < began + Self::TRIAL);
-        let is_due = now >= term.until && !is_tried;
+        let is_due = now >= term.until && !term.is_tried(now);
         if is_due {
             term.trial = Some(now);
         }
         is_due
+    }
+
+    /// Whether [`begin_trial`](Self::begin_trial) would begin a trial of `id`.
+    #[must_use]
+    pub fn is_due(&self, id: EndpointId, now: Moment) -> bool {
+        let term = self.term(id);
+        self.is_ejected(id) && now >= term.until && !term.is_tried(now)
     }
 
     /// Ends the trial of `id` without a result, so that another one may begin.
@@ -170,7 +183,7 @@ impl Ejections {
     /// Readmits `id` if nobody has tried it for the longest back-off after its time was over.
     pub fn readmit_untried(&self, id: EndpointId, now: Moment) -> Option<EjectionChange> {
         let mut term = self.term(id);
-        let is_forgotten = now >= term.until + self.policy.back_off_cap && term.trial.is_none();
+        let is_forgotten = now >= term.until + self.policy.back_off_cap && !term.is_tried(now);
         (self.is_ejected(id) && is_forgotten).then(|| self.take_back(id, &mut term, now))
     }
 
@@ -254,6 +267,7 @@ impl Ejections {
             term.times = 0;
         }
         let most = (in_use.len() / 2).max(1);
+        term.trial = None;
         self.ejected
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |places| {
                 let others = EndpointSet::of_places(places & !bit(id)).and(in_use);
@@ -263,7 +277,7 @@ impl Ejections {
         let factor = 2_u32.saturating_pow(term.times);
         let time = self.policy.back_off.saturating_mul(factor).min(self.policy.back_off_cap);
         term.times = term.times.saturating_add(1);
-        (term.until, term.trial) = (now + time, None);
+        term.until = now + time;
         self.of(id).forget();
         Some(EjectionChange::Ejected(time))
     }
@@ -487,6 +501,9 @@ mod tests {
     #[test]
     fn an_endpoint_that_nobody_tries_comes_back_after_the_cap() {
         let it = ejected();
+        assert!(it.begin_trial(id(1), at(10_500)), "it is never heard of again");
+        assert_eq!(it.readmit_untried(id(1), at(11_000)), None);
+        it.release(id(1));
         assert_eq!(it.readmit_untried(id(1), at(10_999)), None);
         assert_eq!(it.readmit_untried(id(1), at(11_000)), Some(EjectionChange::Readmitted));
         assert_eq!((places(&it), it.readmit_untried(id(1), at(11_001))), (vec![], None));

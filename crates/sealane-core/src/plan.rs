@@ -177,6 +177,7 @@ impl Plan {
     pub fn only_primary(&mut self) {
         self.replicas = EndpointSet::EMPTY;
         self.ejected = EndpointSet::EMPTY;
+        self.may_leave = false;
     }
 
     /// Leaves only replicas, for a read that must not burden the primary.

@@ -80,8 +80,9 @@ impl Slowness {
             }
             false => sample,
         };
-        // Too little time for a difference: the time goes on to count from the last sample.
-        if new != old {
+        // Too little time to come down: the time goes on to count from the last sample.
+        let comes_down = old > sample;
+        if new != old || !comes_down {
             self.value.store(new, Ordering::Relaxed);
             self.at_us.store(now_us, Ordering::Relaxed);
         }
@@ -161,6 +162,15 @@ mod tests {
         assert!((990..1_000).contains(&value(&it, 2)), "{}", value(&it, 2));
         it.served(1_000, 1_000, at(10_002));
         assert_eq!(value(&it, 10_002), 549, "half of what was above the sample");
+    }
+
+    #[test]
+    fn what_fails_for_an_hour_stays_as_slow_as_it_was() {
+        let it = Slowness::default();
+        (0..36_000_u64)
+            .for_each(|number| it.failed(u32::try_from(number + 1).unwrap(), at(number * 100)));
+        assert_eq!(value(&it, 3_600_000), value(&it, 3_599_900));
+        assert!(value(&it, 3_600_000) > 10_000, "{}", value(&it, 3_600_000));
     }
 
     #[test]

@@ -273,6 +273,15 @@ fn a_read_that_only_the_primary_may_serve_does_not_fall_back_to_it() {
 }
 
 #[test]
+fn a_read_that_a_replica_sent_to_the_primary_does_not_fall_back_to_it() {
+    let request = read(Consistency::BoundedStaleness(Duration::from_millis(5)));
+    let mut plan = Plan::new(&topology(), &request);
+    assert_eq!(plan.primary_use(&request), PrimaryUse::Fallback);
+    plan.only_primary();
+    assert_eq!(plan.primary_use(&request), PrimaryUse::Asked);
+}
+
+#[test]
 fn ejected_replicas_serve_before_a_primary_that_does_not_answer() {
     let topology = Topology::new(vec![Endpoint::new("a", "a"), Endpoint::new("b", "b")]);
     let mut plan = Plan {

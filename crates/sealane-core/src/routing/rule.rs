@@ -270,6 +270,11 @@ impl Rule {
     /// # Errors
     /// The first rule that cannot be used.
     pub fn check_all(rules: &[Rule], endpoints: &[Endpoint]) -> Result<(), RuleError> {
+        Rule::check_names(rules)?;
+        rules.iter().try_for_each(|rule| rule.check(endpoints))
+    }
+
+    pub(super) fn check_names(rules: &[Rule]) -> Result<(), RuleError> {
         for (index, rule) in rules.iter().enumerate() {
             if !(1..=LONGEST_NAME).contains(&rule.name.chars().count()) {
                 return Err(RuleError::InvalidName { place: index + 1 });
@@ -277,12 +282,11 @@ impl Rule {
             if rules[..index].iter().any(|other| other.name == rule.name) {
                 return Err(RuleError::DuplicateName { rule: rule.name.to_string() });
             }
-            rule.check(endpoints)?;
         }
         Ok(())
     }
 
-    fn check(&self, endpoints: &[Endpoint]) -> Result<(), RuleError> {
+    pub(super) fn check(&self, endpoints: &[Endpoint]) -> Result<(), RuleError> {
         let rule = || self.name.to_string();
         let says_more = self.max_lag.is_some() || self.fallback.is_some() || self.sticky;
         match &self.target {
@@ -316,11 +320,13 @@ impl Rule {
 
     fn check_members(&self, members: &[&Endpoint]) -> Result<(), RuleError> {
         match members.iter().find(|it| it.is_subscriber()) {
-            // A read that asks for a group may run on its subscribers.
-            Some(subscriber) if !self.is_for_group() => Err(RuleError::Subscriber {
-                rule: self.name.to_string(),
-                replica: subscriber.name().to_owned(),
-            }),
+            // A read may run on the subscribers of the group that it asks for.
+            Some(subscriber) if self.group.as_deref() != subscriber.group() => {
+                Err(RuleError::Subscriber {
+                    rule: self.name.to_string(),
+                    replica: subscriber.name().to_owned(),
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -109,7 +109,10 @@ impl Rules {
         loop {
             let before = self.rules.load_full();
             let rules = change(before.iter().map(|it| it.rule.clone()).collect());
-            Rule::check_all(&rules, endpoints)?;
+            Rule::check_names(&rules)?;
+            // What an older rule names may have been removed in the meantime.
+            let is_new = |rule: &&Rule| before.iter().all(|it| it.rule != **rule);
+            rules.iter().filter(is_new).try_for_each(|rule| rule.check(endpoints))?;
             let after = Arc::new(self.numbered(rules, &before));
             let seen = self.rules.compare_and_swap(&before, after);
             if Arc::ptr_eq(&seen, &before) {
@@ -178,9 +181,10 @@ fn asks_for_group(read: &Routable<'_>, topology: &Topology) -> bool {
 }
 
 /// Sends the read to `members`, and among these to those with its tag if there are any. If all
-/// members were removed, the route stays: nobody wants all replicas to be idle.
+/// members were removed, or became the primary, the route stays: nobody wants all replicas to be
+/// idle.
 fn narrow(route: &mut Route, members: EndpointSet, read: &Routable<'_>, topology: &Topology) {
-    if members.is_empty() {
+    if members.without(topology.primary().into_iter().collect()).is_empty() {
         return;
     }
     let tagged = read.tag.map(|tag| topology.tagged(tag).and(members)).unwrap_or_default();
@@ -198,5 +202,37 @@ fn bound(route: &mut Route, max_lag: Duration) {
             route.max_lag = Some(route.max_lag.map_or(max_lag, |it| it.min(max_lag)));
         }
         Consistency::Strong => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints(names: &[&str]) -> Vec<Endpoint> {
+        names.iter().map(|name| Endpoint::new(*name, *name)).collect()
+    }
+
+    #[test]
+    fn a_rule_whose_replica_was_removed_keeps_no_other_rule_out() {
+        let rules = Rules::default();
+        let far = Rule::new("batch").to_replicas(["far"]);
+        assert!(rules.add(far.clone(), &endpoints(&["primary", "near"])).is_err(), "unknown");
+        rules.add(far, &endpoints(&["primary", "near", "far"])).unwrap();
+        let left = endpoints(&["primary", "near"]);
+        rules.add(Rule::new("other").to_replicas(["near"]), &left).unwrap();
+        assert_eq!(rules.list().len(), 2);
+    }
+
+    #[test]
+    fn a_rule_whose_only_replica_became_the_primary_leaves_the_reads_where_they_go_otherwise() {
+        // Before any probe, the first endpoint is the primary.
+        let endpoints = endpoints(&["promoted", "other"]);
+        let rules = Rules::default();
+        rules.add(Rule::new("batch").to_replicas(["promoted"]), &endpoints).unwrap();
+        let topology = Topology::new(endpoints);
+        let read = Routable::new(Consistency::Eventual, crate::FallbackPolicy::Primary);
+        let route = rules.route(&read, &topology);
+        assert_eq!(route.among, topology.ungrouped());
     }
 }

@@ -199,7 +199,9 @@ impl Attempt {
             // The opened connection is dropped, and returns to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             Ok(output) => {
-                let _ = self.opened.set(self.cluster.store().now());
+                if O::IS_FOLLOWED {
+                    let _ = self.opened.set(self.cluster.store().now());
+                }
                 Ok(output)
             }
             failed => failed,

@@ -9,7 +9,13 @@
 //! is cut off has to be closed. An endpoint whose attempts lose against their hedges again and again
 //! is ejected. Hedges never run on the primary, and have a budget of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use sea_orm::{DbErr, Statement};
@@ -52,7 +58,8 @@ impl Caller {
     ) -> Found<V::Output> {
         self.cluster().hedges.deposit();
         let statement = Arc::new(statement.clone());
-        let (first_at, sent) = watch::channel(None);
+        let (first_at, first_sent) = watch::channel(None);
+        let (is_sent, deadline) = (Arc::new(AtomicBool::new(false)), self.deadline());
         let first: BoxFuture<'static, _> = {
             let (caller, statement) = (self.clone(), Arc::clone(&statement));
             let route = route.clone();
@@ -63,17 +70,23 @@ impl Caller {
             })
         };
         let hedge: BoxFuture<'static, _> = {
-            let caller = self.clone();
-            Box::pin(async move { caller.hedge::<V>(route, &statement, sent, delay).await })
+            let (caller, is_sent) = (self.clone(), Arc::clone(&is_sent));
+            Box::pin(async move {
+                caller.hedge::<V>(route, &statement, first_sent, delay, &is_sent).await
+            })
         };
+        let is_sent = || is_sent.load(Ordering::Relaxed);
         match select(first, hedge).await {
             Either::Left((Ok(found), hedge)) => {
-                go_on(hedge);
+                if is_sent() {
+                    go_on(hedge);
+                }
                 Ok(found)
             }
             Either::Left((Err(error), hedge)) => match Error::of(&error) {
                 Some(Error::ReadTimeout { .. }) => Err(error),
-                _ => match hedge.await {
+                _ if !is_sent() => Err(error),
+                _ => match deadline.bound(async { Ok(hedge.await) }).await? {
                     Some(won) => Ok(Some(won.output)),
                     None => Err(error),
                 },
@@ -93,16 +106,25 @@ impl Caller {
         &self,
         route: ReadRoute,
         statement: &Statement,
-        mut sent: watch::Receiver<Option<EndpointId>>,
+        mut first_sent: watch::Receiver<Option<EndpointId>>,
         delay: Duration,
+        is_sent: &AtomicBool,
     ) -> Option<Won<V::Output>> {
-        let outran = (*sent.wait_for(Option::is_some).await.ok()?)?;
+        let outran = (*first_sent.wait_for(Option::is_some).await.ok()?)?;
         let (cluster, began) = (self.cluster(), self.cluster().store().now());
-        tokio::time::sleep(delay).await;
-        let read = ReadExecution::plan(self, beside(&route, outran)).await.ok()?;
-        if !read.has_replica() || !cluster.hedges.withdraw(cluster.store().now()) {
+        tokio::select! {
+            biased;
+            // The first attempt has ended, or moved.
+            _ = first_sent.changed() => return None,
+            () = tokio::time::sleep(delay) => {}
+        }
+        let mut read = ReadExecution::plan(self, beside(&route, outran)).await.ok()?;
+        let is_worth = read.has_replica() && first_sent.has_changed().is_ok();
+        if !is_worth || !cluster.hedges.withdraw(cluster.store().now()) {
             return None;
         }
+        is_sent.store(true, Ordering::Relaxed);
+        read.try_once();
         cluster.counts.hedged.add();
         let output = self.run_attempts::<V>(read, statement).await.ok()??;
         cluster.counts.hedges_won.add();

@@ -17,6 +17,9 @@ use crate::pool::{QueryOne, Verb};
 /// The first step of an attempt. Whatever its result, nothing was written.
 pub(crate) trait Opening: Sync {
     type Output: Send;
+    /// Whether a statement follows. Otherwise the opening itself is what an attempt is for, and its
+    /// time is the attempt's.
+    const IS_FOLLOWED: bool;
 
     fn on(&self, pool: &Pool) -> impl Future<Output = Result<Self::Output, DbErr>> + Send;
 
@@ -51,6 +54,7 @@ pub(crate) struct Begin(pub(crate) TransactionOptions);
 
 impl Opening for TakeLine {
     type Output = Line;
+    const IS_FOLLOWED: bool = true;
 
     async fn on(&self, pool: &Pool) -> Result<Line, DbErr> {
         Line::take(pool).await
@@ -64,6 +68,7 @@ impl Opening for TakeLine {
 
 impl Opening for TakePool {
     type Output = DatabaseConnection;
+    const IS_FOLLOWED: bool = false;
 
     async fn on(&self, pool: &Pool) -> Result<DatabaseConnection, DbErr> {
         // The connection returns at once: it only shows that the server answers.
@@ -79,6 +84,7 @@ impl Opening for TakePool {
 
 impl Opening for Begin {
     type Output = Begun;
+    const IS_FOLLOWED: bool = false;
 
     /// Begins the transaction, and finishes doing so even if the caller is cancelled.
     ///

@@ -78,14 +78,18 @@ pub(super) enum Exits {
     Primary,
 }
 
-/// When `attempt` at `statement` is overdue although its server answers; `None` for never.
-pub(super) fn limit(statement: Option<&Classification>, attempt: &Attempt) -> Option<Duration> {
+/// When an attempt at `statement` on `endpoint` is overdue although its server answers; `None` for never.
+pub(super) fn limit(
+    statement: Option<&Classification>,
+    cluster: &Cluster,
+    endpoint: EndpointId,
+) -> Option<Duration> {
     let statement = statement?;
     let Some(bound) = statement.pace.bound() else {
         return (statement.cost.class() == CostClass::Light).then_some(UNKNOWN_LIMIT);
     };
-    let topology = attempt.cluster().store().topology();
-    let least_probe = topology.get(attempt.endpoint()).and_then(|state| state.least_probe_time);
+    let topology = cluster.store().topology();
+    let least_probe = topology.get(endpoint).and_then(|state| state.least_probe_time);
     let far = least_probe.unwrap_or_default().saturating_mul(ROUND_TRIPS);
     Some(bound.saturating_mul(LIMIT_FACTOR).max(LEAST_LIMIT).max(far))
 }
@@ -104,7 +108,8 @@ impl Alarm {
             Exits::Replicas => 1,
             Exits::Primary => PRIMARY_FACTOR,
         };
-        let limit = limit(statement, attempt).map(|limit| limit.saturating_mul(factor));
+        let limit = limit(statement, attempt.cluster(), attempt.endpoint())
+            .map(|limit| limit.saturating_mul(factor));
         Alarm { look: look(statement), limit }
     }
 
@@ -171,10 +176,11 @@ impl Attempt {
     async fn leave(&self, outcome: AttemptOutcome) -> AttemptOutcome {
         self.tell(outcome);
         let (cluster, store) = (self.cluster(), self.cluster().store());
+        while !cluster.retries.withdraw(store.now()) {
+            sleep(LOOK_AGAIN).await;
+        }
         let goes_on = outcome != AttemptOutcome::Silent && cluster.engine == Engine::MySql;
-        while !cluster.retries.withdraw(store.now())
-            || (goes_on && !cluster.left_running.withdraw(store.now()))
-        {
+        while goes_on && !cluster.left_running.withdraw(store.now()) {
             sleep(LOOK_AGAIN).await;
         }
         cluster.counts.overdue.add();

@@ -74,6 +74,13 @@ pub(crate) enum Next {
     Write,
 }
 
+impl Caller {
+    /// The end of a read that begins now.
+    pub(super) fn deadline(&self) -> Deadline {
+        Deadline::of(self.own_read_timeout())
+    }
+}
+
 impl ReadExecution {
     /// Plans a read for `caller` on the current snapshot, or on a later one if waiting for it keeps
     /// the read off the primary.
@@ -82,7 +89,7 @@ impl ReadExecution {
     /// No replica is good enough, and the read must not run on the primary; or the read's time is
     /// over.
     pub(crate) async fn plan(caller: &Caller, route: ReadRoute) -> Result<ReadExecution, DbErr> {
-        let deadline = Deadline::of(caller.own_read_timeout());
+        let deadline = caller.deadline();
         deadline.bound(ReadExecution::plan_by(caller, route, deadline)).await
     }
 
@@ -187,6 +194,11 @@ impl ReadExecution {
         !self.plan.replicas().is_empty()
     }
 
+    /// Makes it end with the first connection that it loses: somebody else tries elsewhere.
+    pub(super) fn try_once(&mut self) {
+        self.lost_connection = true;
+    }
+
     /// Marks it as a stream of rows.
     pub(crate) fn of_stream(mut self) -> Self {
         self.is_stream = true;
@@ -207,7 +219,7 @@ impl ReadExecution {
 
     /// The time since `idle` does not count for the read's time limit: its caller asked for nothing.
     pub(crate) fn skip_since(&mut self, idle: Instant) {
-        self.wait.deadline = self.wait.deadline.skip_since(idle);
+        self.wait = PrimaryWait::until(self.wait.deadline.skip_since(idle));
     }
 
     /// Like [`served`](Self::served), for what a transaction shows after its beginning.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sea_orm::Statement;
 use sealane_core::{AttemptOutcome, EjectionChange, Ejections, EndpointId, Plan, Role, Topology};
-use sealane_monitor::Stage;
+use sealane_monitor::{Footing, Stage};
 
 use super::{
     attempt::{Attempt, Ended},
@@ -49,28 +49,31 @@ impl Caller {
         }
         let (topology, now) = (self.cluster().store().topology(), self.cluster().store().now());
         for id in topology.members(ejections.ejected().and(topology.replicas_in_use())) {
-            let Some((attempt, limit)) = self.trial(&topology, route, id) else { continue };
+            if !ejections.is_due(id, now) {
+                continue;
+            }
+            let Some((footing, limit)) = self.trial(&topology, route, id) else { continue };
             if ejections.begin_trial(id, now) {
+                let attempt = Attempt::begin(self.cluster(), footing, true);
                 tokio::spawn(run(attempt, statement.clone(), limit));
                 return;
             }
         }
     }
 
-    /// An attempt of the read on `id`, and how long it may take; `None` if it must not run there, or
-    /// if it would take too long.
+    /// What a trial of `id` with the read is based on, and how long it may take; `None` if it must
+    /// not run there, or if it would take too long.
     fn trial(
         &self,
         topology: &Topology,
         route: &ReadRoute,
         id: EndpointId,
-    ) -> Option<(Attempt, Duration)> {
+    ) -> Option<(Footing, Duration)> {
         let cluster = self.cluster();
+        let limit = overdue::limit(route.statement.as_deref(), cluster, id)?;
         Plan::suits(topology, id, &self.request(route)).ok()?;
         let footing = cluster.store().footing(topology, id, Role::Replica)?;
-        let attempt = Attempt::begin(cluster, footing, true);
-        let limit = overdue::limit(route.statement.as_deref(), &attempt)?;
-        (limit <= Ejections::TRIAL).then_some((attempt, limit))
+        (limit <= Ejections::TRIAL).then_some((footing, limit))
     }
 }
 

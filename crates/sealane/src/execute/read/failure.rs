@@ -115,6 +115,11 @@ impl ReadExecution {
             });
         }
         if attempt.role() == Role::Primary {
+            if !self.plan.ejected().is_empty() {
+                // They are better than waiting for a primary.
+                self.plan.prefer_ejected(attempt.endpoint());
+                return Ok(());
+            }
             return self.wait.unopened(attempt, ended).await;
         }
         let Ended::Failed(error) = ended else { return Ok(()) };

@@ -48,11 +48,18 @@ impl ReadExecution {
             && cluster.is_watched()
             && !cluster.monitor.is_stopped()
             && cluster.ejections.is_on();
-        let exits = match (self.plan.replicas().is_empty(), self.plan.primary()) {
-            (true, None) => return None,
-            _ if self.was_overdue || self.is_unknown_stream() => Exits::None,
-            (false, _) => Exits::Replicas,
-            (true, Some(_)) => Exits::Primary,
+        let is_primary_there =
+            || self.plan.primary().is_some() && cluster.store().topology().has_usable_primary();
+        let exits = match self.plan.replicas().is_empty() {
+            false => Exits::Replicas,
+            true if is_primary_there() => Exits::Primary,
+            // Better than a server that is silent.
+            true if !self.plan.ejected().is_empty() => Exits::None,
+            true => return None,
+        };
+        let exits = match self.was_overdue || self.is_unknown_stream() {
+            true => Exits::None,
+            false => exits,
         };
         is_worth.then(|| Alarm::of(self.route.statement.as_deref(), attempt, exits))
     }
