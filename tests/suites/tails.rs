@@ -39,8 +39,9 @@ const END: Duration = Duration::from_secs(10);
 const LEAST_READS: usize = 200;
 /// The longest read that may be.
 const LONGEST: Duration = Duration::from_millis(300);
-/// The most that the machine may delay anything.
-const NOISE: Duration = Duration::from_millis(1_200);
+/// On a machine that runs nine servers on two cores, anything may be delayed this long. It is less
+/// than a read waited for a server that is stopped before reads were watched: 1.7 s.
+const NOISE: Duration = Duration::from_millis(700);
 
 /// One after the other, because all need the same cluster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,15 +62,12 @@ async fn no_read_fails_and_none_waits_for_a_replica_that_does_not_answer() -> an
         }
     }
     ensure!(!table.is_empty(), "no fault was tried");
-    // What else delays reads on this machine, with three clusters on two cores.
-    let noise = table.iter().map(|figures| 2 * longest(&figures.quiet)).max();
-    let noise = noise.unwrap_or_default().min(NOISE);
     for figures in table {
         let Figures { fault, quiet, during, failures, .. } = &figures;
         ensure!(quiet.len() >= LEAST_READS, "too few reads before: {figures}");
         ensure!(during.len() >= LEAST_READS, "too few reads during: {figures}");
         ensure!(failures.is_empty(), "{figures}: {failures:?}");
-        ensure!(longest(during) <= LONGEST + noise, "{figures}; noise {noise:?}");
+        ensure!(longest(during) <= LONGEST + NOISE, "{figures}");
         ensure!((figures.hedges > 0) == figures.is_hedged, "{figures}");
         if *fault == Fault::Nothing {
             // One read in twenty is slower than 95 % of them.

@@ -56,12 +56,12 @@ impl Fault {
         )
     }
 
-    /// Whether the engine can suffer it: processes can be stopped, threads cannot; a standby of
-    /// PostgreSQL takes no lock that holds up reads.
+    /// Whether the engine can suffer it: processes can be stopped, threads cannot; neither a standby
+    /// of PostgreSQL nor a read-only server of MySQL takes a lock that holds up reads.
     pub fn is_for(self, engine: Engine) -> bool {
         match self {
             Fault::StopQueries => engine == Engine::Postgres,
-            Fault::Lock => engine != Engine::Postgres,
+            Fault::Lock => engine == Engine::Mariadb,
             _ => true,
         }
     }

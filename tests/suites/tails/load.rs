@@ -47,7 +47,7 @@ pub async fn looks(server: &Server, engine: Engine) -> anyhow::Result<i64> {
 
 /// Ends one of these reads on a server of MySQL or MariaDB, if there is one.
 pub async fn end_looks(server: &Server) -> anyhow::Result<()> {
-    let find = "SELECT COALESCE(MIN(id), 0) FROM information_schema.processlist \
+    let find = "SELECT CAST(COALESCE(MIN(id), 0) AS SIGNED) FROM information_schema.processlist \
                 WHERE info LIKE '%a long look%' AND id <> connection_id()";
     match server.query_scalar::<i64>(find).await? {
         0 => Ok(()),

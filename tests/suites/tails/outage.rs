@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use sealane::Error;
 use sealane_tests::{
     Cluster,
@@ -34,6 +34,7 @@ struct Outage {
     /// they are not sent to the primary.
     lost_twice: usize,
     others: Vec<String>,
+    writes: usize,
     quiet_p99: Duration,
     p99: Duration,
 }
@@ -41,18 +42,19 @@ struct Outage {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_all_replicas_does_not_become_one_of_the_primary() -> anyhow::Result<()> {
     for limit in [LIMIT, READERS] {
-        let Outage { most_fallbacks, reads, shed, lost_twice, others, quiet_p99, p99 } =
+        let Outage { most_fallbacks, reads, shed, lost_twice, others, writes, quiet_p99, p99 } =
             outage(limit).await?;
         println!(
             "limit {limit:>2}: at most {most_fallbacks:>2} fallback reads at a time; {reads} reads, \
-             {shed} of them shed, {lost_twice} lost on both replicas; p99 of writes {p99:.1?}, \
-             before it {quiet_p99:.1?}"
+             {shed} of them shed, {lost_twice} lost on both replicas; p99 of {writes} writes \
+             {p99:.1?}, before it {quiet_p99:.1?}"
         );
         ensure!(others.is_empty(), "{others:?}");
         ensure!(lost_twice <= READERS, "reads were sent to dead replicas again and again");
         ensure!(most_fallbacks > 0, "nothing fell back to the primary");
         if limit == LIMIT {
             ensure!(most_fallbacks <= LIMIT as i64, "{most_fallbacks} fallback reads");
+            ensure!(writes >= LEAST, "too few writes");
             ensure!(p99 <= 2 * quiet_p99 + NOISE, "writes took {p99:?}");
         } else {
             ensure!(most_fallbacks > LIMIT as i64, "the limit had nothing to do");
@@ -102,16 +104,20 @@ async fn outage(limit: usize) -> anyhow::Result<Outage> {
     let writes = |suits: &dyn Fn(&Done) -> bool| {
         let mut took: Vec<_> = writes.iter().filter(|it| suits(it)).map(Done::took).collect();
         took.sort();
-        (took.len() >= LEAST).then(|| quantile(&took, 0.99)).context("too few writes")
+        (took.len(), quantile(&took, 0.99))
     };
+    let ((quiet_writes, quiet_p99), (writes, p99)) =
+        (writes(&|write| write.ended < began), writes(&|write| write.began >= began));
+    ensure!(quiet_writes >= LEAST, "too few writes before");
     Ok(Outage {
         most_fallbacks,
         shed,
         lost_twice,
         others,
         reads: reads.iter().filter(|read| read.began >= began).count(),
-        quiet_p99: writes(&|write| write.ended < began)?,
-        p99: writes(&|write| write.began >= began)?,
+        writes,
+        quiet_p99,
+        p99,
     })
 }
 
