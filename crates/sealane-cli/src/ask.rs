@@ -17,6 +17,12 @@ pub(crate) use trouble::{Trouble, TroubleKind};
 /// Limit for one connection with all that is asked over it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The statement that shows what a server of MySQL or MariaDB follows: a row for each source.
+/// MariaDB's `SHOW REPLICA STATUS` shows the connection without a name only.
+pub(crate) fn replica_status(is_mariadb: bool) -> &'static str {
+    if is_mariadb { "SHOW ALL SLAVES STATUS" } else { "SHOW REPLICA STATUS" }
+}
+
 /// One connection.
 pub(crate) enum Line {
     Postgres(Box<PgConnection>),
@@ -73,5 +79,16 @@ impl fmt::Debug for Line {
             Line::Postgres(_) => "Postgres",
             Line::MySql(_) => "MySql",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mariadb_is_asked_for_all_of_its_connections() {
+        assert_eq!(replica_status(true), "SHOW ALL SLAVES STATUS");
+        assert_eq!(replica_status(false), "SHOW REPLICA STATUS");
     }
 }

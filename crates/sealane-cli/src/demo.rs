@@ -99,7 +99,7 @@ async fn tell(
         })?;
         before = now;
     }
-    Ok(load.end().await)
+    Ok(load.end().await?)
 }
 
 impl Achieved {

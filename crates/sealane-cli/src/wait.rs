@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane::{Condition, Config, Role, RoutedConnection, Status};
+use sealane::{Condition, Config, EndpointStatus, Role, RoutedConnection, Status};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -83,16 +83,45 @@ impl Waited {
     fn note(&mut self, db: &RoutedConnection) -> bool {
         let status = db.status();
         self.replicas = usable(&status);
+        let is_primary_ready = has_primary(&status);
         self.primary = status.primary;
-        self.is_ready = self.primary.is_some() && self.replicas >= self.replicas_wanted;
+        self.is_ready = is_primary_ready && self.replicas >= self.replicas_wanted;
         self.is_ready
     }
 }
 
+/// Whether the primary takes statements now. A primary that does not answer stays the primary until
+/// there is another one. An endpoint that is not probed serves.
+fn has_primary(status: &Status) -> bool {
+    let is_primary = |it: &&EndpointStatus| status.primary.as_ref() == Some(&it.name);
+    let primary = status.endpoints.iter().find(is_primary);
+    primary.is_some_and(|it| it.condition == Condition::Serving)
+}
+
 /// How many replicas serve, and are proved to be at some distance from the primary.
 fn usable(status: &Status) -> usize {
-    let is_usable = |it: &&sealane::EndpointStatus| {
-        it.role == Role::Replica && it.condition == Condition::Serving
-    };
+    let is_usable =
+        |it: &&EndpointStatus| it.role == Role::Replica && it.condition == Condition::Serving;
     status.endpoints.iter().filter(is_usable).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_primary_is_there_only_while_it_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::sqlite(folder.path().join("boats.db"));
+        let db = sealane::connect(config).await.unwrap();
+        let mut status = db.status();
+        assert!(has_primary(&status), "what is not probed serves");
+        for it in &mut status.endpoints {
+            it.condition = Condition::Down;
+        }
+        assert!(!has_primary(&status));
+        status.primary = None;
+        assert!(!has_primary(&status));
+        close(db).await;
+    }
 }

@@ -16,7 +16,7 @@
 //! | `sealane.endpoint.draining` | gauge, 1 while the endpoint is drained | |
 //! | `sealane.endpoint.stale_primary` | gauge, 1 while it claims to be primary and is not in charge | |
 //! | `sealane.endpoint.present` | gauge, 1 until the endpoint is removed | |
-//! | `sealane.reads.on_primary` | gauge, 1 while no replica takes reads; absent without replicas | |
+//! | `sealane.reads.on_primary` | gauge, 1 while no replica takes reads; absent or NaN without replicas | |
 //!
 //! All but `sealane.topology.changes` and `sealane.reads.on_primary` carry the label `endpoint` with
 //! the endpoint's name. An unknown value is NaN, never zero. The facade cannot withdraw a series:
@@ -101,8 +101,13 @@ pub(crate) fn observed(
     changes: &[Event],
     reads_on_primary: Option<bool>,
 ) {
-    if let Some(on_primary) = reads_on_primary {
-        gauge!("sealane.reads.on_primary").set(truth(on_primary));
+    match reads_on_primary {
+        Some(on_primary) => gauge!("sealane.reads.on_primary").set(truth(on_primary)),
+        // It may have been the last replica. The last value would stay for ever.
+        None if changes.iter().any(|change| matches!(change, Event::Removed { .. })) => {
+            gauge!("sealane.reads.on_primary").set(f64::NAN);
+        }
+        None => {}
     }
     for change in changes {
         if let Event::Removed { name, .. } = change {
@@ -285,6 +290,30 @@ mod tests {
             .collect();
         assert!(counted.contains(&"ejected".to_owned()), "{counted:?}");
         assert!(counted.contains(&"reads_on_primary".to_owned()), "{counted:?}");
+    }
+
+    #[test]
+    fn without_the_last_replica_reads_are_not_on_the_primary_for_ever() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+        let store = TopologyStore::new(Topology::always_current(names.to_vec()));
+        let endpoint = EndpointId::from_index(1).unwrap();
+        let gauge = || {
+            let found = snapshotter.snapshot().into_vec().into_iter();
+            let mut of_reads =
+                found.filter(|(key, ..)| key.key().name() == "sealane.reads.on_primary");
+            match of_reads.next() {
+                Some((.., DebugValue::Gauge(value))) => Some(value.0),
+                _ => None,
+            }
+        };
+        metrics::with_local_recorder(&recorder, || {
+            store.announce(Event::Ejected { endpoint, for_ms: 1_000 });
+            assert_eq!(gauge(), Some(1.0));
+            store.remove(endpoint);
+            assert!(gauge().is_some_and(f64::is_nan));
+        });
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl fmt::Display for Unready {
     }
 }
 
-fn no_primary(status: &Status) -> Option<Unready> {
+/// Why nothing can be written now; `None` if the primary takes statements.
+pub(crate) fn no_primary(status: &Status) -> Option<Unready> {
     let Some(name) = &status.primary else { return Some(Unready::NoPrimary {}) };
     let endpoint = status.endpoints.iter().find(|it| it.name == *name)?;
     let condition = endpoint.condition;

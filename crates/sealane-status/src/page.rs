@@ -15,6 +15,7 @@ use crate::{
     StatusBody,
     answer::answer,
     html::escaped,
+    needs::{Unready, no_primary},
     picture::{class, picture, time},
 };
 
@@ -87,8 +88,12 @@ fn live<'a>(status: &'a Status, events: &'a [TimedEvent]) -> impl fmt::Display +
 /// The one line that answers whether all is well.
 fn write_verdict(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     let unwell = status.endpoints.iter().filter(|it| class(it.condition) != "good").count();
-    let (class, text) = match (&status.primary, status.reads_on_primary, unwell) {
-        (None, _, _) => ("bad", "No endpoint may take writes.".to_owned()),
+    let (class, text) = match (no_primary(status), status.reads_on_primary, unwell) {
+        // As the check for readiness judges: a primary that does not answer is none.
+        (Some(Unready::PrimaryAway { endpoint, condition }), _, _) => {
+            ("bad", format!("The primary, {}, is {condition}.", escaped(&endpoint)))
+        }
+        (Some(_), _, _) => ("bad", "No endpoint may take writes.".to_owned()),
         (_, Some(true), _) => {
             ("fair", "All reads are on the primary: no replica takes any.".to_owned())
         }

@@ -104,6 +104,9 @@ pub(crate) struct Sending {
 pub(crate) struct Slot {
     pub(crate) name: String,
     pub(crate) is_active: bool,
+    /// Whether it holds back log. A slot that nobody has used yet, and that was made without a
+    /// reservation, holds back nothing: its `restart_lsn` is NULL.
+    pub(crate) holds_log: Option<bool>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub(crate) wal_status: Option<String>,
     /// How much of the log it holds back.
@@ -128,8 +131,9 @@ pub(crate) struct Receiving {
     pub(crate) apply_error: Option<String>,
     /// By how much it deliberately stays behind.
     pub(crate) delay: Option<Duration>,
-    /// Subscriptions in the database, by name, and whether each is enabled.
-    pub(crate) subscriptions: BTreeMap<String, bool>,
+    /// Subscriptions in the database, by name, and whether each is enabled. `None` if the server
+    /// does not tell.
+    pub(crate) subscriptions: Option<BTreeMap<String, bool>>,
     /// The subscriptions whose worker runs.
     pub(crate) running_subscriptions: Vec<String>,
 }
@@ -163,6 +167,25 @@ impl Settings {
 }
 
 impl Facts {
+    /// Decides about servers of MySQL that accept writes although they follow another server.
+    ///
+    /// The library goes by `read_only` alone, and a primary may follow a server of another cluster.
+    /// So a server that follows is only a replica that was left writable if another server, which
+    /// follows nobody, accepts writes.
+    pub(crate) fn settle_roles(&mut self) {
+        let follows = |server: &ServerFacts| server.receiving.follows == Some(true);
+        if self.engine != Engine::MySql
+            || !self.answered().any(|(_, server)| !server.is_replica && !follows(server))
+        {
+            return;
+        }
+        for endpoint in &mut self.endpoints {
+            if let Ok(server) = &mut endpoint.server {
+                server.is_replica |= follows(server);
+            }
+        }
+    }
+
     /// The endpoints that answered, with what they told.
     pub(crate) fn answered(&self) -> impl Iterator<Item = (&EndpointFacts, &ServerFacts)> {
         self.endpoints.iter().filter_map(|it| Some((it, &**it.server.as_ref().ok()?)))
@@ -177,7 +200,8 @@ impl Facts {
     /// primary may subscribe to something else.
     pub(crate) fn is_subscriber(&self, endpoint: &EndpointFacts, server: &ServerFacts) -> bool {
         let is_first = self.endpoints.first().is_some_and(|first| first.name == endpoint.name);
-        let subscribes = !server.is_replica && !server.receiving.subscriptions.is_empty();
+        let subscriptions = server.receiving.subscriptions.as_ref();
+        let subscribes = !server.is_replica && subscriptions.is_some_and(|it| !it.is_empty());
         endpoint.subscription.is_some() || (subscribes && !is_first)
     }
 

@@ -29,7 +29,9 @@ pub(super) async fn gather(config: &Config, targets: &[Target], processes: u32) 
             server,
             seen,
         });
-    Facts { engine, endpoints: endpoints.collect(), processes, start_error }
+    let mut facts = Facts { engine, endpoints: endpoints.collect(), processes, start_error };
+    facts.settle_roles();
+    facts
 }
 
 async fn ask(target: &Target) -> Result<Box<ServerFacts>, Trouble> {

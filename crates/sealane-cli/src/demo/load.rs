@@ -78,12 +78,19 @@ impl Load {
         }
     }
 
-    /// Ends all tasks and waits for them.
-    pub(super) async fn end(mut self) -> Counts {
+    /// Ends all tasks, waits for them, and returns what happened until now.
+    ///
+    /// # Errors
+    /// A task has failed: it stopped early, so the counts mean nothing. This is the first error.
+    pub(super) async fn end(mut self) -> Result<Counts, DbErr> {
         self.meter.is_over.store(true, Ordering::Relaxed);
         let counts = self.counts();
-        while self.tasks.join_next().await.is_some() {}
-        counts
+        let mut first = Ok(counts);
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.unwrap_or_else(|panic| Err(DbErr::Custom(panic.to_string())));
+            first = first.and_then(|counts| ended.map(|()| counts));
+        }
+        first
     }
 }
 
@@ -120,4 +127,22 @@ async fn write(db: RoutedConnection, meter: Arc<Meter>) -> Result<(), DbErr> {
         sleep(PAUSE).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(outcomes: [Result<(), DbErr>; 3]) -> Load {
+        let mut tasks = JoinSet::new();
+        outcomes.into_iter().for_each(|it| drop(tasks.spawn(async { it })));
+        Load { meter: Arc::default(), tasks }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_is_told() {
+        assert!(load([Ok(()), Ok(()), Ok(())]).end().await.is_ok());
+        let error = load([Ok(()), Err(DbErr::Custom("planted".into())), Ok(())]).end().await;
+        assert!(error.unwrap_err().to_string().contains("planted"));
+    }
 }

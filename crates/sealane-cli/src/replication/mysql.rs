@@ -1,18 +1,18 @@
-//! MySQL and MariaDB: `SHOW REPLICA STATUS`, `SHOW REPLICAS` and the binary log.
+//! MySQL and MariaDB: `SHOW REPLICA STATUS` (MariaDB: `SHOW ALL SLAVES STATUS`), `SHOW REPLICAS` and the binary log.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{Receiver, Sender, Told, rate};
-use crate::ask::{Line, TextRow};
+use crate::ask::{Line, TextRow, replica_status};
 
 /// MySQL since 8.2, MariaDB since 10.5, MySQL before.
 const LOG: [&str; 3] = ["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
 /// Needs the privilege REPLICATION SLAVE (MariaDB: REPLICATION MASTER ADMIN).
 const REPLICAS: &str = "SHOW REPLICA HOSTS";
 const NEW_REPLICAS: &str = "SHOW REPLICAS";
-const STATUS: &str = "SHOW REPLICA STATUS";
+const VERSION: &str = "SELECT VERSION() AS version";
 const POSITION: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
      ('gtid_executed', 'gtid_current_pos')";
 
@@ -23,7 +23,9 @@ pub(super) async fn ask(line: &mut Line, measure: Duration) -> Told {
         Some(rows) => Some(rows),
         None => line.told(REPLICAS).await,
     };
-    let receivers = line.told(STATUS).await;
+    let version = line.first(VERSION).await;
+    let is_mariadb = version.is_some_and(|row| is_mariadb(&row));
+    let receivers = line.told(replica_status(is_mariadb)).await;
     let mut told = Told {
         position: position
             .and_then(|row| row.text("Value").map(|text| text.replace('\n', "")))
@@ -41,6 +43,10 @@ pub(super) async fn ask(line: &mut Line, measure: Duration) -> Told {
         }
     }
     told
+}
+
+fn is_mariadb(row: &TextRow) -> bool {
+    row.text("version").is_some_and(|text| text.to_ascii_lowercase().contains("mariadb"))
 }
 
 /// The newest file of the binary log, and its length.
@@ -90,6 +96,12 @@ fn receiver(row: &TextRow) -> Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mariadb_is_known_by_its_version() {
+        assert!(is_mariadb(&TextRow::from([("version", "11.8.3-MariaDB-log")])));
+        assert!(!is_mariadb(&TextRow::from([("version", "9.4.0")])));
+    }
 
     #[test]
     fn both_spellings_are_read_and_only_real_errors_are_told() {

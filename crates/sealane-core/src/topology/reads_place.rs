@@ -15,6 +15,9 @@ pub struct ReadsPlace {
     /// Replicas to which statements alone have found a fault.
     ejected: EndpointSet,
     on_primary: Option<bool>,
+    /// Whether the last returned event is `ReadsOnPrimary`. It outlives `on_primary`: if the last
+    /// replica is removed, no replica takes reads again, and the first one that does is told.
+    told_on_primary: bool,
 }
 
 impl ReadsPlace {
@@ -32,11 +35,12 @@ impl ReadsPlace {
     /// Judges `topology`, and returns what has changed. While no primary
     /// answers, and before every endpoint was observed, nothing changes.
     pub fn judge(&mut self, topology: &Topology) -> Option<Event> {
-        let primary = topology.primary().filter(|_| topology.has_usable_primary())?;
+        // First: a replica may also be removed while no primary answers.
         if topology.len() < 2 {
             self.on_primary = None;
             return None;
         }
+        let primary = topology.primary().filter(|_| topology.has_usable_primary())?;
         let is_awaited = |state: &EndpointState| state.health == Health::Unknown;
         if topology.iter().any(|(_, state)| is_awaited(state)) {
             return None;
@@ -47,8 +51,8 @@ impl ReadsPlace {
         };
         let able = topology.replicas_in_use().without(self.ejected);
         let on_primary = !topology.members(able).any(takes_reads);
-        let before = self.on_primary.replace(on_primary);
-        match (before.unwrap_or(false), on_primary) {
+        self.on_primary = Some(on_primary);
+        match (std::mem::replace(&mut self.told_on_primary, on_primary), on_primary) {
             (false, true) => Some(Event::ReadsOnPrimary {}),
             (true, false) => Some(Event::ReadsOnReplicas {}),
             (false, false) | (true, true) => None,
@@ -170,6 +174,33 @@ mod tests {
     fn a_server_without_replicas_is_not_judged() {
         let mut fleet = Fleet::of(0);
         assert_eq!((fleet.answers(0), fleet.1.on_primary()), (None, None));
+    }
+
+    #[test]
+    fn without_its_last_replica_a_primary_is_not_judged_whether_it_answers_or_not() {
+        for is_primary_away in [false, true] {
+            let mut fleet = Fleet::of(1);
+            assert_eq!(fleet.fails(1), ON_PRIMARY);
+            if is_primary_away {
+                fleet.fails(0);
+            }
+            let removed = fleet.0.remove(id(1));
+            assert!(removed.iter().any(|it| matches!(it, Event::Removed { .. })), "{removed:?}");
+            let told: Vec<_> = removed.iter().filter_map(|event| fleet.note(event)).collect();
+            assert_eq!((told, fleet.1.on_primary()), (vec![], None));
+        }
+    }
+
+    #[test]
+    fn after_the_last_replica_was_removed_the_first_new_one_that_takes_reads_is_told() {
+        let mut fleet = Fleet::of(1);
+        assert_eq!(fleet.fails(1), ON_PRIMARY);
+        fleet.0.remove(id(1));
+        assert_eq!(fleet.judge(), None);
+        assert!(fleet.0.add(id(2), Endpoint::new("db-2", "here")).is_some());
+        assert_eq!(fleet.judge(), None);
+        let told = (0..100).find_map(|_| fleet.answers(2));
+        assert_eq!((told, fleet.1.on_primary()), (ON_REPLICAS, Some(false)));
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub(super) struct Listeners {
 struct Recent {
     number: u64,
     events: VecDeque<TimedEvent>,
-    /// When it was last logged where reads are.
-    reads_logged_at: Option<Moment>,
+    /// When it was last logged where reads are, and whether the line said that they are on the
+    /// primary.
+    reads_logged: Option<(Moment, bool)>,
     /// How many such lines were left out since.
     left_out: u32,
 }
@@ -76,15 +77,21 @@ impl Listeners {
 
 impl Recent {
     fn is_logged(&mut self, told: &TimedEvent) -> Option<u32> {
-        if !matches!(told.event, Event::ReadsOnPrimary {} | Event::ReadsOnReplicas {}) {
-            return Some(0);
-        }
-        let is_soon = |at| told.at.since(at) < READS_LOGGED_EVERY;
-        if self.reads_logged_at.is_some_and(is_soon) {
+        let on_primary = match told.event {
+            Event::ReadsOnPrimary {} => true,
+            Event::ReadsOnReplicas {} => false,
+            _ => return Some(0),
+        };
+        let is_needless = |(at, logged_on_primary): (Moment, bool)| {
+            // The bad news may be the last event for hours. The log must not end with the opposite.
+            let is_news = on_primary && !logged_on_primary;
+            told.at.since(at) < READS_LOGGED_EVERY && !is_news
+        };
+        if self.reads_logged.is_some_and(is_needless) {
             self.left_out += 1;
             return None;
         }
-        self.reads_logged_at = Some(told.at);
+        self.reads_logged = Some((told.at, on_primary));
         Some(std::mem::take(&mut self.left_out))
     }
 }
@@ -210,5 +217,8 @@ mod tests {
         assert_eq!(logged(109, ejected()), Some(0), "other events are always logged");
         assert_eq!(logged(110, Event::ReadsOnReplicas {}), Some(2));
         assert_eq!(logged(120, Event::ReadsOnPrimary {}), Some(0));
+        assert_eq!(logged(130, Event::ReadsOnReplicas {}), Some(0));
+        assert_eq!(logged(131, Event::ReadsOnPrimary {}), Some(0), "the log says the opposite");
+        assert_eq!(logged(132, Event::ReadsOnReplicas {}), None);
     }
 }

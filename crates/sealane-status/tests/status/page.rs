@@ -35,6 +35,18 @@ async fn it_shows_every_endpoint_and_the_last_events_without_javascript() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_primary_that_does_not_answer_is_bad() {
+    let fleet = Fleet::of(&["db-1", "db-2"]).await;
+    fleet.servers[0].fail("no route");
+    fleet.until(|it| it.endpoints[0].condition == Condition::Down).await;
+    let (_, html) = Client::of(StatusService::new(&fleet.db)).read("/fragment").await;
+    assert!(
+        html.contains("<p class=\"verdict bad\" role=\"status\">The primary, db-1, is down."),
+        "{html}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hostile_name_and_a_hostile_message_stay_text() {
     let fleet = Fleet::of(&["db-1", "db-2", HOSTILE]).await;
     fleet.servers[1].fail("<img src=x onerror=alert(2)>");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{clock, release};
 use crate::{
-    ask::{Line, TextRow},
+    ask::{Line, TextRow, replica_status},
     check::facts::{Receiving, ServerFacts, Settings},
 };
 
@@ -16,7 +16,7 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
      'replica_preserve_commit_order', 'slave_preserve_commit_order', \
      'replica_parallel_workers', 'slave_parallel_workers', 'binlog_expire_logs_seconds', \
      'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'performance_schema', \
-     'max_connections', 'aurora_version')";
+     'max_connections', 'aurora_version', 'innodb_read_only')";
 /// As the library's probe asks: whoever may read the table of all users sees everybody's
 /// privileges, so only the user's own count.
 const UNBOUND: &str = "SELECT COUNT(*) > 0 AS unbound FROM information_schema.user_privileges \
@@ -25,8 +25,6 @@ const UNBOUND: &str = "SELECT COUNT(*) > 0 AS unbound FROM information_schema.us
                           QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
 const ENCRYPTION: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT UNIX_TIMESTAMP(NOW(6)) AS now";
-/// MySQL since 8.0.22, MariaDB since 10.5.1; older MySQL is not supported.
-const STATUS: &str = "SHOW REPLICA STATUS";
 
 const MARK: &str = "SET @sealane_check = 'kept'";
 const MARKED: &str = "SELECT @sealane_check AS mark";
@@ -40,15 +38,15 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
     let version = text("version").unwrap_or_default();
     let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
     let settings = settings(line).await;
-    let is_read_only = settings.is_on("read_only") == Some(true);
-    let receiving = receiving(line).await;
+    let is_aurora = settings.text("aurora_version").is_some();
+    let receiving = receiving(line.told(replica_status(is_mariadb)).await);
     let product = if is_mariadb { "MariaDB" } else { "MySQL" };
     Ok(ServerFacts {
-        is_replica: is_read_only || receiving.follows == Some(true),
+        is_replica: is_read_only(&settings, is_aurora).unwrap_or(receiving.follows == Some(true)),
         release: release(&version),
         version: format!("{product} {}", version.split('-').next().unwrap_or_default()),
         is_mariadb,
-        is_aurora: settings.text("aurora_version").is_some(),
+        is_aurora,
         run: run(&settings),
         run_again: run(&self::settings(other).await),
         database: text("database"),
@@ -69,6 +67,14 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
 async fn settings(line: &mut Line) -> Settings {
     let rows = line.told(SETTINGS).await.unwrap_or_default();
     Settings::from_rows(&rows, "Variable_name", "Value")
+}
+
+/// Whether the server refuses writes, by the setting that the library goes by; `None` if it does
+/// not tell. MariaDB 12 has several kinds of read-only, such as `NO_LOCK`. On Aurora, `read_only`
+/// may be off on a reader.
+fn is_read_only(settings: &Settings, is_aurora: bool) -> Option<bool> {
+    let name = if is_aurora { "innodb_read_only" } else { "read_only" };
+    settings.text(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("OFF"))
 }
 
 /// What no other running server shares. MariaDB has no identity that a copy does not share, but two
@@ -99,8 +105,9 @@ async fn keeps_settings(line: &mut Line, other: &mut Line) -> Option<bool> {
     Some(ours? && !theirs?)
 }
 
-async fn receiving(line: &mut Line) -> Receiving {
-    let Some(rows) = line.told(STATUS).await else {
+/// `rows` is the status of all connections to sources, or `None` if it was refused.
+fn receiving(rows: Option<Vec<TextRow>>) -> Receiving {
+    let Some(rows) = rows else {
         return Receiving { is_visible: Some(false), ..Receiving::default() };
     };
     let visible = Receiving { is_visible: Some(true), ..Receiving::default() };
@@ -132,6 +139,8 @@ fn last_error(row: &TextRow, number: &str, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -141,6 +150,38 @@ mod tests {
         let row = TextRow::from([("Last_IO_Errno", "1236"), ("Last_IO_Error", "gone")]);
         let told = last_error(&row, "Last_IO_Errno", "Last_IO_Error");
         assert_eq!(told.as_deref(), Some("1236, gone"));
+    }
+
+    #[rstest]
+    #[case("ON", Some(true))]
+    #[case("1", Some(true))]
+    #[case("NO_LOCK", Some(true))]
+    #[case("NO_LOCK_NO_ADMIN", Some(true))]
+    #[case("OFF", Some(false))]
+    #[case("0", Some(false))]
+    fn every_kind_of_read_only_but_off_is_read_only(
+        #[case] text: &str,
+        #[case] wanted: Option<bool>,
+    ) {
+        let settings = |name: &str| Settings([(name.to_owned(), text.to_owned())].into());
+        assert_eq!(is_read_only(&settings("read_only"), false), wanted);
+        // A reader of Aurora is told by another setting.
+        assert_eq!(is_read_only(&settings("innodb_read_only"), true), wanted);
+        assert_eq!(is_read_only(&settings("read_only"), true), None);
+        assert_eq!(is_read_only(&Settings::default(), false), None);
+    }
+
+    #[test]
+    fn one_stopped_connection_of_several_is_told() {
+        let row = |runs| TextRow::from([("Slave_IO_Running", runs), ("Slave_SQL_Running", "Yes")]);
+        let told = receiving(Some(vec![row("Yes"), row("No")]));
+        assert_eq!(
+            (told.follows, told.receives, told.applies),
+            (Some(true), Some(false), Some(true))
+        );
+        assert_eq!(receiving(Some(vec![])).follows, Some(false));
+        let hidden = receiving(None);
+        assert_eq!((hidden.is_visible, hidden.follows), (Some(false), None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The facts of a PostgreSQL server.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{clock, release};
 use crate::{
@@ -34,6 +34,7 @@ const ENCRYPTION: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp()) AS now";
 const SENDERS: &str = "SELECT application_name AS name FROM pg_stat_replication";
 const SLOTS: &str = "SELECT slot_name AS name, active, wal_status, \
+     restart_lsn IS NOT NULL AS holds, \
      pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
                           ELSE pg_current_wal_lsn() END, restart_lsn)::bigint AS retained \
      FROM pg_replication_slots WHERE NOT temporary";
@@ -105,15 +106,17 @@ async fn sending(line: &mut Line) -> Sending {
     };
     let replicas = line.told(SENDERS).await.map(names);
     let slots = line.told(SLOTS).await.unwrap_or_default();
-    let slot = |row: &TextRow| {
-        Some(Slot {
-            name: row.text("name")?.to_owned(),
-            is_active: row.truth("active")?,
-            wal_status: row.text("wal_status").map(str::to_owned),
-            retained_bytes: row.number("retained"),
-        })
-    };
     Sending { replicas, slots: slots.iter().filter_map(slot).collect() }
+}
+
+fn slot(row: &TextRow) -> Option<Slot> {
+    Some(Slot {
+        name: row.text("name")?.to_owned(),
+        is_active: row.truth("active")?,
+        holds_log: row.truth("holds"),
+        wal_status: row.text("wal_status").map(str::to_owned),
+        retained_bytes: row.number("retained"),
+    })
 }
 
 async fn receiving(
@@ -124,15 +127,14 @@ async fn receiving(
 ) -> Receiving {
     let mut receiving = Receiving { is_visible: sees, ..Receiving::default() };
     if !is_replica {
-        for row in line.told(SUBSCRIPTIONS).await.unwrap_or_default() {
-            let Some(name) = row.text("name").map(str::to_owned) else { continue };
-            if row.truth("runs") == Some(true) {
-                receiving.running_subscriptions.push(name.clone());
-            }
-            receiving.subscriptions.insert(name, row.truth("enabled") == Some(true));
-        }
+        let rows = line.told(SUBSCRIPTIONS).await;
+        let rows = rows.as_deref();
+        receiving.subscriptions = rows.map(subscriptions);
+        receiving.running_subscriptions = rows.map(running).unwrap_or_default();
         return receiving;
     }
+    // A server in recovery runs none.
+    receiving.subscriptions = Some(BTreeMap::new());
     let delay = settings.number("recovery_min_apply_delay").and_then(|it| u64::try_from(it).ok());
     receiving.delay = delay.map(Duration::from_millis);
     receiving.applies =
@@ -144,4 +146,40 @@ async fn receiving(
         receiving.slot = row.and_then(|row| row.text("slot_name")).map(str::to_owned);
     }
     receiving
+}
+
+/// The subscriptions by name, and whether each is enabled.
+fn subscriptions(rows: &[TextRow]) -> BTreeMap<String, bool> {
+    let one =
+        |row: &TextRow| Some((row.text("name")?.to_owned(), row.truth("enabled") == Some(true)));
+    rows.iter().filter_map(one).collect()
+}
+
+/// The subscriptions whose worker runs.
+fn running(rows: &[TextRow]) -> Vec<String> {
+    let runs = |row: &&TextRow| row.truth("runs") == Some(true);
+    let name = |row: &TextRow| row.text("name").map(str::to_owned);
+    rows.iter().filter(runs).filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_are_those_of_the_answer() {
+        let rows = [
+            TextRow::from([("name", "one"), ("enabled", "t"), ("runs", "t")]),
+            TextRow::from([("name", "two"), ("enabled", "f"), ("runs", "f")]),
+        ];
+        let wanted = [("one".to_owned(), true), ("two".to_owned(), false)];
+        assert_eq!(subscriptions(&rows), wanted.into());
+        assert_eq!(running(&rows), ["one"]);
+    }
+
+    #[test]
+    fn a_slot_without_a_reservation_holds_back_nothing() {
+        let row = TextRow::from([("name", "one"), ("active", "f"), ("holds", "f")]);
+        assert_eq!(slot(&row).and_then(|slot| slot.holds_log), Some(false));
+    }
 }

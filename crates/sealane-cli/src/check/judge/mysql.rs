@@ -70,12 +70,20 @@ fn role(endpoint: &EndpointFacts, server: &ServerFacts, has_replicas: bool) -> V
     findings
 }
 
-/// The log that replicas need, on every server: each may become the primary.
+/// The log that replicas need, on every server: each may become the primary. A replica without it
+/// is no error: the library proves what the replica has by what it has replayed.
 fn log(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
     let settings = &server.settings;
     let at = |code, found: String, remedy: &str| Finding::at(code, &endpoint.name, found, remedy);
     let mut findings = Vec::new();
-    if settings.is_off("log_bin") {
+    let is_without = settings.is_off("log_bin");
+    if is_without && server.is_replica {
+        findings.push(at(
+            code::UPDATES_NOT_LOGGED,
+            "log_bin is off, so no other replica could follow it after its promotion".into(),
+            "set log_bin = binlog in its configuration, and restart",
+        ));
+    } else if is_without {
         findings.push(at(
             code::BINLOG_OFF,
             "log_bin is off: nobody can replicate from it, and its writes have no positions".into(),
@@ -102,7 +110,8 @@ fn log(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
         ));
     }
     let logs_updates = ["log_replica_updates", "log_slave_updates"].map(|it| settings.is_off(it));
-    if logs_updates.contains(&true) {
+    // Without a binary log, this setting is off by itself.
+    if logs_updates.contains(&true) && !is_without {
         findings.push(at(
             code::UPDATES_NOT_LOGGED,
             "it does not log what it replicates, so no other replica could follow it after its \

@@ -23,7 +23,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let has_replicas = facts.replicas().next().is_some();
     for (endpoint, server) in facts.answered() {
-        findings.extend(role(endpoint, server));
+        findings.extend(role(endpoint, server, facts));
         findings.extend(subscriber(endpoint, server, facts));
         if server.is_aurora {
             continue;
@@ -37,7 +37,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Our role on the server.
-fn role(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
+fn role(endpoint: &EndpointFacts, server: &ServerFacts, facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let user = server.user.as_deref().unwrap_or("the user");
     if server.is_superuser == Some(true) {
@@ -51,7 +51,9 @@ fn role(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
             ),
         ));
     }
-    if server.receiving.is_visible == Some(false) {
+    // A single server has no replication to see, and Aurora's shows nothing.
+    let is_of_interest = facts.endpoints.len() > 1 && !server.is_aurora;
+    if is_of_interest && server.receiving.is_visible == Some(false) {
         findings.push(Finding::at(
             code::STATISTICS_HIDDEN,
             &endpoint.name,
@@ -149,7 +151,7 @@ fn standby_names(text: &str) -> Vec<String> {
 fn slots(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let at = |code, found: String, remedy: String| Finding::at(code, &endpoint.name, found, remedy);
-    for Slot { name, is_active, wal_status, retained_bytes } in &server.sending.slots {
+    for Slot { name, is_active, holds_log, wal_status, retained_bytes } in &server.sending.slots {
         let retained = retained_bytes.map(|it| format!(" and holds back {}", bytes(it)));
         if wal_status.as_deref() == Some("lost") {
             findings.push(at(
@@ -160,7 +162,7 @@ fn slots(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
                      pg_drop_replication_slot('{name}'), and raise max_slot_wal_keep_size"
                 ),
             ));
-        } else if !is_active {
+        } else if !is_active && *holds_log != Some(false) {
             findings.push(at(
                 code::SLOT_INACTIVE,
                 format!("nobody uses the slot {name}{}", retained.unwrap_or_default()),
@@ -293,9 +295,10 @@ fn conflicts(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
 }
 
 fn subscriber(endpoint: &EndpointFacts, server: &ServerFacts, facts: &Facts) -> Vec<Finding> {
-    let subscriptions = &server.receiving.subscriptions;
-    let name = &*endpoint.name;
     let mut findings = Vec::new();
+    // What the server does not tell is unknown, not missing.
+    let Some(subscriptions) = &server.receiving.subscriptions else { return findings };
+    let name = &*endpoint.name;
     match &endpoint.subscription {
         Some(declared) => match subscriptions.get(declared) {
             None => {

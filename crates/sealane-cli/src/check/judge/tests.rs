@@ -67,6 +67,7 @@ fn good_postgres() -> Facts {
             slots: vec![Slot {
                 name: "one".into(),
                 is_active: true,
+                holds_log: Some(true),
                 wal_status: Some("reserved".into()),
                 retained_bytes: Some(100),
             }],
@@ -76,6 +77,7 @@ fn good_postgres() -> Facts {
             receives: (number > 1).then_some(true),
             applies: (number > 1).then_some(true),
             slot: (number > 1).then(|| "one".into()),
+            subscriptions: Some(BTreeMap::new()),
             ..Receiving::default()
         },
         ..general(number)
@@ -129,6 +131,12 @@ fn server(facts: &mut Facts, number: usize) -> &mut ServerFacts {
 
 fn set(facts: &mut Facts, number: usize, name: &str, value: &str) {
     server(facts, number).settings.0.insert(name.to_owned(), value.to_owned());
+}
+
+/// The third server has a subscription.
+fn subscribe(facts: &mut Facts, name: &str, is_enabled: bool) {
+    let subscriptions = &mut server(facts, 3).receiving.subscriptions;
+    subscriptions.get_or_insert_default().insert(name.to_owned(), is_enabled);
 }
 
 #[rstest]
@@ -186,7 +194,7 @@ const GENERAL: &[(&str, Option<&str>, &str, Plant)] = &[
         // One finding is enough.
         f.endpoints.iter_mut().take(2).for_each(|it| it.server.as_mut().unwrap().release = (0, 0));
         f.endpoints[2].subscription = Some("none".into());
-        server(f, 3).receiving.subscriptions.insert("none".into(), true);
+        subscribe(f, "none", true);
         server(f, 3).receiving.running_subscriptions.push("none".into());
         set(f, 1, "wal_level", "logical");
     }),
@@ -263,7 +271,7 @@ const POSTGRES: &[(&str, Option<&str>, &str, Plant)] = &[
         set(f, 1, "synchronous_standby_names", "FIRST 1 (three)");
     }),
     ("subscriber-not-declared", Some("db-3"), "subscription = \"sub\"", |f| {
-        server(f, 3).receiving.subscriptions.insert("sub".into(), true);
+        subscribe(f, "sub", true);
         server(f, 3).is_replica = false;
         server(f, 3).system = Some("8".into());
     }),
@@ -364,14 +372,76 @@ fn a_declared_subscription_must_run(#[case] enabled: Option<bool>, #[case] code:
     facts.endpoints[2].subscription = Some("sub".into());
     server(&mut facts, 3).is_replica = false;
     if let Some(enabled) = enabled {
-        server(&mut facts, 3).receiving.subscriptions.insert("sub".into(), enabled);
+        subscribe(&mut facts, "sub", enabled);
     }
     assert_eq!(codes(&facts), [code]);
-    server(&mut facts, 3).receiving.subscriptions.insert("sub".into(), true);
+    subscribe(&mut facts, "sub", true);
     server(&mut facts, 3).receiving.running_subscriptions.push("sub".into());
     assert_eq!(codes(&facts), [""; 0]);
     set(&mut facts, 1, "wal_level", "replica");
     assert_eq!(codes(&facts), ["wal-level"]);
+}
+
+#[test]
+fn subscriptions_that_are_not_told_are_not_missing() {
+    let mut facts = good_postgres();
+    set(&mut facts, 1, "wal_level", "logical");
+    facts.endpoints[2].subscription = Some("sub".into());
+    server(&mut facts, 3).is_replica = false;
+    server(&mut facts, 3).receiving.subscriptions = None;
+    assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[test]
+fn an_unused_slot_that_holds_back_no_log_is_no_finding() {
+    let mut facts = good_postgres();
+    let slot = &mut server(&mut facts, 1).sending.slots[0];
+    (slot.is_active, slot.holds_log) = (false, Some(false));
+    assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[test]
+fn statistics_matter_only_where_there_is_replication_to_see() {
+    let mut facts = good_postgres();
+    server(&mut facts, 1).receiving.is_visible = Some(false);
+    assert_eq!(codes(&facts), ["statistics-hidden"]);
+    server(&mut facts, 1).is_aurora = true;
+    assert_eq!(codes(&facts), [""; 0]);
+    server(&mut facts, 1).is_aurora = false;
+    facts.endpoints.truncate(1);
+    assert_eq!(codes(&facts), ["no-replicas"]);
+}
+
+#[test]
+fn the_only_writable_server_is_the_primary_whatever_it_follows() {
+    let mut facts = good_mysql();
+    let receiving = &mut server(&mut facts, 1).receiving;
+    (receiving.follows, receiving.receives) = (Some(true), Some(false));
+    receiving.delay = Some(Duration::from_secs(5));
+    facts.settle_roles();
+    assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[test]
+fn a_writable_server_that_follows_is_a_replica_if_another_one_is_the_primary() {
+    let mut facts = good_mysql();
+    server(&mut facts, 2).is_replica = false;
+    set(&mut facts, 2, "read_only", "OFF");
+    facts.settle_roles();
+    assert_eq!(codes(&facts), ["replica-writable"]);
+    // Each follows the other: it is not known which of them is the replica.
+    server(&mut facts, 2).is_replica = false;
+    server(&mut facts, 1).receiving.follows = Some(true);
+    facts.settle_roles();
+    assert_eq!(codes(&facts), ["two-primaries"]);
+}
+
+#[test]
+fn a_replica_without_a_binary_log_is_a_risk_and_no_error() {
+    let mut facts = good_mysql();
+    set(&mut facts, 2, "log_bin", "OFF");
+    set(&mut facts, 2, "log_replica_updates", "OFF");
+    assert_eq!(codes(&facts), ["replica-updates-not-logged"]);
 }
 
 #[test]
