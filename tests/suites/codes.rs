@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use sealane::{Config, Consistency, RoutedConnection};
+use sealane::{Config, Consistency, EjectionPolicy, RoundRobin, RoutedConnection};
 use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
@@ -78,7 +78,10 @@ fn config(cluster: &Cluster) -> Config {
         let url = fleet::url_as(&server.url, "coder");
         url.rsplit_once('/').map_or(url.clone(), |(server, _)| format!("{server}/code_db"))
     };
-    fleet::config_as(cluster, url)
+    // A read must reach the error of its server, also one that comes after a second.
+    let mut patient = EjectionPolicy::default();
+    patient.after = 0;
+    fleet::config_as(cluster, url).balancer(RoundRobin::default()).ejection(patient)
 }
 
 /// A connection of an administrator that nothing of is replicated.
@@ -134,7 +137,7 @@ async fn meets(
         sqlx::raw_sql("LOCK TABLES code_db.harbour WRITE").execute(&mut *admin).await?;
     }
     let mut events = db.events();
-    // The balancer sends every second one there, or leaves a replica that is out of use alone.
+    // Every second one begins there, unless the replica is out of use.
     for n in 0..12 {
         let found = eventual.query_one_raw(read()).await;
         ensure!(found.with_context(|| format!("read {n}"))?.is_some(), "no row");
