@@ -111,6 +111,11 @@ impl Term {
     fn is_tried(&self, now: Moment) -> bool {
         self.trial.is_some_and(|began| now < began + Ejections::TRIAL)
     }
+
+    /// Whether a trial is due.
+    fn is_due(&self, now: Moment) -> bool {
+        now >= self.until && !self.is_tried(now)
+    }
 }
 
 /// The weight of an attempt that failed or was overdue.
@@ -161,7 +166,7 @@ impl Ejections {
             return false;
         }
         let mut term = self.term(id);
-        let is_due = now >= term.until && !term.is_tried(now);
+        let is_due = term.is_due(now);
         if is_due {
             term.trial = Some(now);
         }
@@ -171,8 +176,7 @@ impl Ejections {
     /// Whether [`begin_trial`](Self::begin_trial) would begin a trial of `id`.
     #[must_use]
     pub fn is_due(&self, id: EndpointId, now: Moment) -> bool {
-        let term = self.term(id);
-        self.is_ejected(id) && now >= term.until && !term.is_tried(now)
+        self.is_ejected(id) && self.term(id).is_due(now)
     }
 
     /// Ends the trial of `id` without a result, so that another one may begin.

@@ -42,7 +42,7 @@ impl ReadExecution {
     ///
     /// # Errors
     /// No place became free in time.
-    pub(super) async fn enter_later(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+    async fn enter_later(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
         let cluster = Arc::clone(attempt.cluster());
         let end = self.wait.end(&cluster);
         let (caller, route, tried) = (&self.caller, &self.route, self.tried);

@@ -48,6 +48,9 @@ impl ReadExecution {
             && cluster.is_watched()
             && !cluster.monitor.is_stopped()
             && cluster.ejections.is_on();
+        if !is_worth {
+            return None;
+        }
         let is_primary_there =
             || self.plan.primary().is_some() && cluster.store().topology().has_usable_primary();
         let exits = match self.plan.replicas().is_empty() {
@@ -61,7 +64,7 @@ impl ReadExecution {
             true => Exits::None,
             false => exits,
         };
-        is_worth.then(|| Alarm::of(self.route.statement.as_deref(), attempt, exits))
+        Some(Alarm::of(self.route.statement.as_deref(), attempt, exits))
     }
 
     /// Whether nobody knows how long its first row takes.
