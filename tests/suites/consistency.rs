@@ -261,7 +261,8 @@ async fn replicas_serve_the_reads_of_a_mixed_load() -> anyhow::Result<()> {
     let share = 100.0 * on_replicas as f64 / (on_primary + on_replicas) as f64;
     println!(
         "{OPERATIONS} operations of {USERS} users, 90/10, in {elapsed:?}: {share:.2}% of reads on \
-         replicas ({on_primary} on the primary, which counted {counted}), {stale} stale"
+         replicas ({on_primary} on the primary, which counted {counted}), {stale} stale; {:?}",
+        db.status().reads
     );
     ensure!(stale == 0, "{BROKEN_PROMISE}: {stale} stale reads");
     ensure!(i64::try_from(on_primary)? == counted, "the primary counted {counted}");

@@ -80,7 +80,7 @@ impl Loads {
         self.of(id).in_flight.load(Ordering::SeqCst)
     }
 
-    /// How many proved reads have run on `id` so far.
+    /// How many proved reads were sent to `id` so far.
     #[must_use]
     pub fn reads(&self, id: EndpointId) -> u64 {
         self.of(id).reads.load(Ordering::Relaxed)
@@ -169,8 +169,9 @@ impl Loads {
     /// Counts a read on `id` as running until the guard is dropped.
     #[must_use]
     pub fn start_read(self: &Arc<Self>, id: EndpointId) -> InFlight {
-        self.of(id).reads.fetch_add(1, Ordering::Relaxed);
-        self.start(id)
+        let running = self.start(id);
+        running.count_read();
+        running
     }
 
     /// Counts a write on `id` as running until the guard is dropped.
@@ -180,7 +181,10 @@ impl Loads {
         self.start(id)
     }
 
-    fn start(self: &Arc<Self>, id: EndpointId) -> InFlight {
+    /// Counts a statement on `id` as running until the guard is dropped, and not yet as a read or a
+    /// write that was sent.
+    #[must_use]
+    pub fn start(self: &Arc<Self>, id: EndpointId) -> InFlight {
         // Sequentially consistent: a statement is counted before it checks whether its endpoint is
         // being drained, and draining looks for running statements only after it was published.
         self.of(id).in_flight.fetch_add(1, Ordering::SeqCst);
@@ -204,6 +208,11 @@ impl InFlight {
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
+    }
+
+    /// Counts it as a read that is being sent.
+    pub fn count_read(&self) {
+        self.loads.of(self.endpoint).reads.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -30,7 +30,6 @@ pub(crate) struct Attempt {
     /// The number of the file's schema, for files, where statements must not outlive the schema.
     schema: u64,
     cluster: Arc<Cluster>,
-    #[cfg(feature = "mysql")]
     is_read: bool,
     /// Whether the outcome was reported, or need not be reported.
     is_told: AtomicBool,
@@ -40,7 +39,7 @@ pub(crate) struct Attempt {
     pub(super) long_after: Duration,
     /// What it gets of the read's time; `None` for all of it.
     pub(super) share: Option<Duration>,
-    _running: InFlight,
+    running: InFlight,
     /// Its place among the reads that fall back to the primary.
     pub(super) fallback: Option<FallbackPermit>,
 }
@@ -71,7 +70,8 @@ impl Attempt {
         let loads = &cluster.loads;
         let began_ejected = is_read && cluster.ejections.is_ejected(footing.endpoint);
         let running = match is_read {
-            true => loads.start_read(footing.endpoint),
+            // Counted as a read when it has a connection: it may have to wait, and go elsewhere.
+            true => loads.start(footing.endpoint),
             false => loads.start_write(footing.endpoint),
         };
         let (started, schema) = (cluster.store().now(), cluster.file_schema());
@@ -83,13 +83,12 @@ impl Attempt {
             opened: OnceLock::new(),
             schema,
             cluster,
-            #[cfg(feature = "mysql")]
             is_read,
             is_told,
             began_ejected,
             long_after: Duration::MAX,
             share: None,
-            _running: running,
+            running,
             fallback: None,
         }
     }
@@ -199,6 +198,9 @@ impl Attempt {
             // The opened connection is dropped, and returns to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             Ok(output) => {
+                if self.is_read {
+                    self.running.count_read();
+                }
                 if O::IS_FOLLOWED {
                     let _ = self.opened.set(self.cluster.store().now());
                 }
