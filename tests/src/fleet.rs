@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
-use sealane::{Config, Replica, RoutedConnection};
+use sealane::{Config, EjectionPolicy, Replica, RoutedConnection};
 
 use crate::{Cluster, Engine, Server, eventually, watch};
 
@@ -99,6 +99,13 @@ pub fn config_of<U: Into<Replica>>(primary: U, replicas: impl IntoIterator<Item 
     (1..).zip(replicas).fold(config, |config, (number, replica)| {
         config.replica(replica.into().name(format!("replica-{number}")))
     })
+}
+
+/// No replica is ejected, and no read leaves one because it is slow, however busy this machine is.
+pub fn never_ejected() -> EjectionPolicy {
+    let mut policy = EjectionPolicy::default();
+    policy.after = 0;
+    policy
 }
 
 /// A healthy cluster with a fresh schema on all servers.

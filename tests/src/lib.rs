@@ -10,6 +10,7 @@
 pub mod ahead;
 mod cluster;
 mod connection;
+mod control;
 pub mod crew;
 mod docker;
 mod engine;
@@ -27,6 +28,7 @@ pub mod watch;
 
 pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;
+pub use control::Control;
 pub use engine::Engine;
 pub use marker::Markers;
 pub use pooler::{PgBouncer, Pooler, three};

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use sealane::{Config, Consistency, EjectionPolicy, RoundRobin, RoutedConnection};
+use sealane::{Config, Consistency, RoundRobin, RoutedConnection};
 use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
@@ -79,9 +79,7 @@ fn config(cluster: &Cluster) -> Config {
         url.rsplit_once('/').map_or(url.clone(), |(server, _)| format!("{server}/code_db"))
     };
     // A read must reach the error of its server, also one that comes after a second.
-    let mut patient = EjectionPolicy::default();
-    patient.after = 0;
-    fleet::config_as(cluster, url).balancer(RoundRobin::default()).ejection(patient)
+    fleet::config_as(cluster, url).balancer(RoundRobin::default()).ejection(fleet::never_ejected())
 }
 
 /// A connection of an administrator that nothing of is replicated.

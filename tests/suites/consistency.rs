@@ -90,7 +90,9 @@ async fn a_handle_shared_by_all_reads_its_writes_too() -> anyhow::Result<()> {
 /// That the tests above would find a stale read if there was one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eventual_reads_are_found_to_be_stale() -> anyhow::Result<()> {
-    let (cluster, db) = fleet::launch().await?;
+    let cluster = fleet::moor().await?;
+    let db = sealane::connect(fleet::config(&cluster).ejection(fleet::never_ejected())).await?;
+    fleet::ready(&db).await?;
     cluster.pause_replay().await?;
     let eventual = db.with_consistency(Consistency::Eventual);
     let stale = stale_reads((0..4).map(|_| eventual.session()).collect(), 25).await?;

@@ -23,8 +23,9 @@ use tokio::{
 /// What one server may be asked by all processes together: the default.
 const BUDGET_PER_S: f64 = 200.0;
 /// A machine that is busy with other things does not keep time exactly, and its processes count each
-/// other late: 224 of 200 were seen beside a compiler, 130 without it.
-const TOLERANCE: f64 = 1.2;
+/// other late: 224 of 200 were seen beside a compiler, 130 without it. Processes that did not share
+/// a budget would send 10,000.
+const TOLERANCE: f64 = 1.5;
 /// Until the members have counted each other, and have used up what they were given for a start.
 const SETTLED: Duration = Duration::from_secs(4);
 const COUNTED: Duration = Duration::from_secs(8);

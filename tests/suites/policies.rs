@@ -33,6 +33,7 @@ fn config(cluster: &Cluster, second: impl FnOnce(Replica) -> Replica) -> Config 
         Replica::new(&*cluster.primary().url),
         [Replica::new(one).zone("near"), second(Replica::new(two).zone("far"))],
     )
+    .ejection(fleet::never_ejected())
 }
 
 /// How many reads the primary and the replicas have served.

@@ -48,7 +48,7 @@ pub(crate) struct Itest {
     #[arg(long)]
     quick: bool,
     /// Run a suite that failed once more, alone, after the others. Broken promises are final, and
-    /// more than two such suites fail the run.
+    /// more than five such suites fail the run.
     #[arg(long)]
     again: bool,
     /// Print the output of every suite, not only of those that fail.
@@ -183,14 +183,14 @@ impl Itest {
                 report.set(&suite.name, Verdict::NoSuchTest);
                 continue;
             }
-            let verdict = self.take_turn(suite, suite.is_alone, &cluster, run)?;
+            let verdict = self.take_turn(suite, suite.is_alone, &cluster, run, report)?;
             report.set(&suite.name, verdict);
             let name = format!("{release}: {} {verdict}", suite.name);
             run.progress.say(&format!("{name}, {number} of {}", chosen.len()));
         }
         for suite in report.failed().into_iter().filter(|_| self.again) {
             run.progress.say(&format!("{release}: {} runs again, alone", suite.name));
-            let verdict = self.take_turn(&suite, true, &cluster, run)?;
+            let verdict = self.take_turn(&suite, true, &cluster, run, report)?;
             report.set(&suite.name, verdict.at_the_second_try());
             run.progress.say(&format!("{release}: {} {verdict}", suite.name));
         }
@@ -220,16 +220,23 @@ impl Itest {
         is_alone: bool,
         cluster: &Cluster,
         run: &Run,
+        report: &mut Report,
     ) -> anyhow::Result<Verdict> {
         let _alone = is_alone.then(|| run.machine.write());
         let _beside = (!is_alone).then(|| run.machine.read());
         interrupt::check()?;
-        let verdict = self.run_suite(suite, cluster, run)?;
+        let verdict = self.run_suite(suite, cluster, run, report)?;
         interrupt::check()?;
         Ok(verdict)
     }
 
-    fn run_suite(&self, suite: &Suite, cluster: &Cluster, run: &Run) -> anyhow::Result<Verdict> {
+    fn run_suite(
+        &self,
+        suite: &Suite,
+        cluster: &Cluster,
+        run: &Run,
+        report: &mut Report,
+    ) -> anyhow::Result<Verdict> {
         let mut command = run.programs.of(&suite.name)?.command();
         command
             .args(self.suite_args(self.filter_of(&suite.name)))
@@ -252,6 +259,9 @@ impl Itest {
             return Ok(Verdict::Passed(took));
         }
         let output = std::fs::read_to_string(&path)?;
+        if outcome.is_err() {
+            report.note_errors(&suite.name, &output);
+        }
         let _printing = lock(&run.printing);
         eprintln!("\n=== {} on {release}\n{}", suite.name, output.trim_end());
         Ok(match outcome {

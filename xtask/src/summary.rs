@@ -23,9 +23,14 @@ pub(crate) enum Verdict {
     NotReached,
 }
 
-/// So many suites of a run may need a second try. One of a hundred that fails on a busy machine is
-/// bad luck; more are a defect.
-const MAX_SECOND_TRIES: usize = 2;
+/// So many suites of a run may need a second try: five of a hundred that fail on a busy machine are
+/// bad luck, more are a defect. With three engines at a time on two cores that others use, too, nine
+/// failed.
+const MAX_SECOND_TRIES: usize = 5;
+
+/// So many errors of one failed suite are repeated in the summary, and so much of each.
+const MAX_ERRORS: usize = 3;
+const ERROR_LENGTH: usize = 300;
 
 impl Verdict {
     /// The same, when it was not the first run of the suite.
@@ -46,6 +51,8 @@ impl Verdict {
 pub(crate) struct Report {
     release: &'static Release,
     verdicts: Vec<(Suite, Verdict)>,
+    /// What the failed tests said, also of suites that passed later.
+    errors: Vec<String>,
     /// The error that kept suites from running.
     trouble: Option<String>,
 }
@@ -64,7 +71,7 @@ impl Report {
             false => Verdict::NotForIt,
         };
         let verdicts = suites.iter().map(|suite| (suite.clone(), verdict(suite))).collect();
-        Self { release, verdicts, trouble: None }
+        Self { release, verdicts, errors: Vec::new(), trouble: None }
     }
 
     /// The suites that should run but have not run yet.
@@ -86,6 +93,23 @@ impl Report {
         for (_, known) in self.verdicts.iter_mut().filter(|(known, _)| known.name == suite) {
             *known = verdict;
         }
+    }
+
+    /// Keeps the errors that are in the `output` of the failed `suite`, for the end of the summary.
+    pub(crate) fn note_errors(&mut self, suite: &str, output: &str) {
+        let lines: Vec<&str> = output.lines().collect();
+        let errors = lines.iter().enumerate().filter_map(|(number, line)| match line {
+            _ if line.starts_with("Error: ") => Some(*line),
+            // The message is on the next line.
+            _ if line.contains(" panicked at ") => lines.get(number + 1).copied(),
+            _ => None,
+        });
+        let release = self.release;
+        let tell = |error: &str| {
+            let error: String = error.chars().take(ERROR_LENGTH).collect();
+            format!("{release}, {suite}: {error}")
+        };
+        self.errors.extend(errors.take(MAX_ERRORS).map(tell));
     }
 
     pub(crate) fn trouble(&mut self, error: &anyhow::Error) {
@@ -153,7 +177,13 @@ impl fmt::Display for Report {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("=== summary")?;
-        self.reports.iter().try_for_each(|report| write!(f, "\n{report}"))
+        self.reports.iter().try_for_each(|report| write!(f, "\n{report}"))?;
+        let errors: Vec<_> = self.reports.iter().flat_map(|report| &report.errors).collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        f.write_str("\n=== errors of failed suites")?;
+        errors.iter().try_for_each(|error| write!(f, "\n{error}"))
     }
 }
 
@@ -171,6 +201,7 @@ mod tests {
                 (suite("smoke"), Verdict::NotReached),
                 (suite("faults"), Verdict::NotForIt),
             ],
+            errors: Vec::new(),
             trouble: None,
         }
     }
@@ -209,6 +240,18 @@ mod tests {
         broken.set("smoke", Verdict::BrokePromise(took));
         assert!(broken.failed().is_empty() && !broken.is_fine());
         assert_eq!(Verdict::Failed(took).at_the_second_try(), Verdict::Failed(took));
+    }
+
+    #[test]
+    fn the_summary_ends_with_what_failed_tests_said() {
+        let mut report = report();
+        report.note_errors(
+            "smoke",
+            "test a ... FAILED\nError: too slow: 1 s\nthread 'b' (7) panicked at b.rs:1:2:\nno row\n",
+        );
+        let text = Summary::from_iter([report]).to_string();
+        let end = "=== errors of failed suites\nmysql 9, smoke: Error: too slow: 1 s\nmysql 9, smoke: no row";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

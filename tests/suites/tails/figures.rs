@@ -28,6 +28,8 @@ pub struct Figures {
     /// Of those of them that began a second or more after it.
     pub later: Vec<Duration>,
     pub failures: Vec<String>,
+    /// The longest that the primary took to answer plain connections while it lasted.
+    pub control: Duration,
 }
 
 impl Figures {
@@ -43,6 +45,7 @@ impl Figures {
             hedges: 0,
             overdue: 0,
             was_ejected: false,
+            control: Duration::ZERO,
             quiet: took(&|it| it.ended < began),
             during: took(&|it| it.ended >= began && it.began < ended),
             later: took(&|it| it.began >= began + KNOWN && it.began < ended),

@@ -84,8 +84,8 @@ async fn outage(limit: usize) -> anyhow::Result<Outage> {
     for replica in cluster.replicas() {
         replica.kill().await?;
     }
-    let mut most_fallbacks = 0;
-    while began.elapsed() < EVENT {
+    let (mut most_fallbacks, all_dead) = (0, Instant::now());
+    while all_dead.elapsed() < EVENT {
         most_fallbacks = most_fallbacks.max(looks(cluster.primary(), cluster.engine()).await?);
         sleep(LOOK).await;
     }

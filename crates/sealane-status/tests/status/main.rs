@@ -181,10 +181,12 @@ async fn no_password_is_in_any_output() {
     }
 }
 
-/// The only test that installs a recorder for the whole process.
 #[tokio::test]
 async fn the_metrics_of_an_exporter_are_served() {
-    let handle = PrometheusBuilder::new().install_recorder().unwrap();
+    // Only for this thread: other tests have an endpoint of the same name.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
     let fleet = Fleet::of(&["db-1", "db-2"]).await;
     let bare = Client::of(StatusService::new(&fleet.db));
     assert_eq!(bare.read("/metrics").await.0, StatusCode::NOT_FOUND);
