@@ -1,5 +1,8 @@
-//! Nobody reads the past by accident: read-your-writes, monotonic reads,
-//! bounded staleness, and how much the replicas take over all the same.
+//! Nobody reads the past by accident: read-your-writes, monotonic reads, bounded staleness, and how
+//! much the replicas take over all the same.
+
+#[path = "consistency/pool.rs"]
+mod pool;
 
 use std::{
     sync::{
@@ -26,8 +29,7 @@ async fn sail(db: &RoutedConnection, id: i32, voyages: i64) -> Result<bool, DbEr
     Ok(read.is_none_or(|boat| boat.voyages < voyages))
 }
 
-/// `pairs` writes, each followed by a read, over `sessions` handles that sail
-/// at once; how many of the reads were stale.
+/// `pairs` writes, each followed by a read, over `sessions` handles at once; how many were stale.
 async fn stale_reads(handles: Vec<RoutedConnection>, pairs: i64) -> anyhow::Result<usize> {
     let mut sailing = JoinSet::new();
     for (n, db) in handles.into_iter().enumerate() {

@@ -275,7 +275,8 @@ impl Ejections {
         self.ejected
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |places| {
                 let others = EndpointSet::of_places(places & !bit(id)).and(in_use);
-                (others.len() < most).then_some(places | bit(id))
+                // Whoever failed its trial stays out, also if there are fewer replicas by now.
+                (!is_new || others.len() < most).then_some(places | bit(id))
             })
             .ok()?;
         let factor = 2_u32.saturating_pow(term.times);
@@ -401,6 +402,18 @@ mod tests {
         assert_eq!(places(&it), [0_usize; 0]);
         assert!(fail(&it, 1, 3, 0).is_some());
         assert_eq!(places(&it), [1]);
+    }
+
+    #[test]
+    fn a_failed_trial_extends_the_ejection_also_if_fewer_replicas_are_left() {
+        let it = ejected();
+        assert!(fail(&it, 2, 3, 0).is_some());
+        // Two of four are ejected; now one of the others goes away.
+        assert!(it.begin_trial(id(1), at(1_000)));
+        let three = || (0..3).map(id).collect();
+        let again = it.ended(id(1), AttemptOutcome::Failed, at(1_000), at(1_001), three);
+        assert_eq!(again, Some(EjectionChange::Ejected(MS * 2_000)));
+        assert!(!it.is_due(id(1), at(2_000)), "its next trial comes later");
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod hedge;
 mod opening;
 mod overdue;
 mod primary;
+mod race;
 mod read;
 mod trial;
 pub(crate) mod turn;

@@ -52,6 +52,11 @@ impl FallbackLimit {
         FallbackLimit::new(Semaphore::MAX_PERMITS)
     }
 
+    /// Whether a place is free now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.free.available_permits() > 0
+    }
+
     /// Takes a place if one is free.
     pub(crate) fn try_enter(&self) -> Option<FallbackPermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()

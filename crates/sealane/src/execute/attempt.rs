@@ -97,15 +97,30 @@ impl Attempt {
     /// `usual`ly takes, if that is known.
     pub(crate) fn tell_served(&self, usual: Option<Duration>) {
         let now = self.cluster.store().now();
-        self.tell_as(AttemptOutcome::Served(now.since(self.started)), usual, now);
+        let served = AttemptOutcome::Served(now.since(self.started));
+        self.tell_as(served, served, usual, now);
+    }
+
+    /// The same for an attempt that a hedge has outrun, which counts against its endpoint.
+    pub(crate) fn tell_outrun(&self, usual: Option<Duration>) {
+        let now = self.cluster.store().now();
+        let served = AttemptOutcome::Served(now.since(self.started));
+        self.tell_as(served, AttemptOutcome::Outrun, usual, now);
     }
 
     /// Tells the balancer, once, that the attempt did not succeed, and how it ended.
     pub(crate) fn tell(&self, outcome: AttemptOutcome) {
-        self.tell_as(outcome, None, self.cluster.store().now());
+        self.tell_as(outcome, outcome, None, self.cluster.store().now());
     }
 
-    fn tell_as(&self, outcome: AttemptOutcome, usual: Option<Duration>, now: Moment) {
+    /// `judged`: the outcome as far as ejections are concerned.
+    fn tell_as(
+        &self,
+        outcome: AttemptOutcome,
+        judged: AttemptOutcome,
+        usual: Option<Duration>,
+        now: Moment,
+    ) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let (cluster, endpoint) = (&self.cluster, self.footing.endpoint);
             let since_open = match outcome {
@@ -117,7 +132,7 @@ impl Attempt {
             cluster.loads.ended(endpoint, since_open, usual, now);
             cluster.balancer.ended(endpoint, outcome);
             if self.footing.role == Role::Replica && cluster.is_watched() {
-                cluster.judge_ejection(endpoint, outcome, self.started);
+                cluster.judge_ejection(endpoint, judged, self.started);
             }
         }
     }
@@ -144,6 +159,11 @@ impl Attempt {
     /// How long it has been running.
     pub(crate) fn age(&self) -> Duration {
         self.cluster.store().now().since(self.started)
+    }
+
+    /// How long it waited until it was open.
+    pub(super) fn waited(&self) -> Duration {
+        self.opened.get().map_or_else(|| self.age(), |opened| opened.since(self.started))
     }
 
     pub(crate) fn role(&self) -> Role {

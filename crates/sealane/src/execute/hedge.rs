@@ -6,34 +6,28 @@
 //! are attempts like any other, so everything that is checked of an answer is checked of either.
 //!
 //! The slower attempt goes on for a moment without its caller, because a connection whose statement
-//! is cut off has to be closed. An endpoint whose attempts lose against their hedges again and again
-//! is ejected. Hedges never run on the primary, and have a budget of their own.
+//! is cut off has to be closed. Nobody sees what it reads, so its session does not either. An
+//! endpoint whose attempts lose against their hedges again and again is ejected. Hedges never run on
+//! the primary, and have a budget of their own.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use sea_orm::{DbErr, Statement};
-use sealane_core::{AttemptOutcome, EndpointId, FallbackPolicy, Moment};
+use sealane_core::{EndpointId, ErrorCode, FallbackPolicy, RetryDecision, Role};
 use tokio::sync::watch;
 
-use super::read::ReadExecution;
+use super::{race::Race, read::ReadExecution};
 use crate::{
     BoxFuture, Error,
     caller::Caller,
     cluster::{Cluster, ReadRoute},
+    error,
     pool::Verb,
 };
 
 /// No read is hedged earlier: a timer is not more exact.
 const LEAST_DELAY: Duration = Duration::from_millis(1);
-/// For so long an attempt goes on that was outrun.
-const GOES_ON: Duration = Duration::from_secs(1);
 
 type Found<T> = Result<Option<T>, DbErr>;
 
@@ -59,42 +53,41 @@ impl Caller {
         self.cluster().hedges.deposit();
         let statement = Arc::new(statement.clone());
         let (first_at, first_sent) = watch::channel(None);
-        let (is_sent, deadline) = (Arc::new(AtomicBool::new(false)), self.deadline());
+        let (race, deadline) = (Arc::new(Race::default()), self.deadline());
         let first: BoxFuture<'static, _> = {
-            let (caller, statement) = (self.clone(), Arc::clone(&statement));
+            let (caller, statement, race) =
+                (self.clone(), Arc::clone(&statement), Arc::clone(&race));
             let route = route.clone();
             Box::pin(async move {
                 let mut read = ReadExecution::plan(&caller, route).await?;
-                read.tell_where(first_at);
+                read.is_first_of(race, first_at);
                 caller.run_attempts::<V>(read, &statement).await
             })
         };
         let hedge: BoxFuture<'static, _> = {
-            let (caller, is_sent) = (self.clone(), Arc::clone(&is_sent));
-            Box::pin(async move {
-                caller.hedge::<V>(route, &statement, first_sent, delay, &is_sent).await
-            })
+            let (caller, race) = (self.clone(), Arc::clone(&race));
+            Box::pin(
+                async move { caller.hedge::<V>(route, &statement, first_sent, delay, race).await },
+            )
         };
-        let is_sent = || is_sent.load(Ordering::Relaxed);
         match select(first, hedge).await {
             Either::Left((Ok(found), hedge)) => {
-                if is_sent() {
-                    go_on(hedge);
+                if race.is_hedged() {
+                    race.go_on(hedge);
                 }
                 Ok(found)
             }
             Either::Left((Err(error), hedge)) => match Error::of(&error) {
                 Some(Error::ReadTimeout { .. }) => Err(error),
-                _ if !is_sent() => Err(error),
+                _ if !race.is_hedged() => Err(error),
+                None if self.cluster().is_final(&error) => Err(error),
                 _ => match deadline.bound(async { Ok(hedge.await) }).await? {
-                    Some(won) => Ok(Some(won.output)),
+                    Some(output) => Ok(Some(output)),
                     None => Err(error),
                 },
             },
-            Either::Right((Some(won), first)) => {
-                let Won { output, outran, began } = won;
-                judge(self.cluster(), outran, began);
-                go_on(first);
+            Either::Right((Some(output), first)) => {
+                race.go_on(first);
                 Ok(Some(output))
             }
             Either::Right((None, first)) => first.await,
@@ -108,49 +101,37 @@ impl Caller {
         statement: &Statement,
         mut first_sent: watch::Receiver<Option<EndpointId>>,
         delay: Duration,
-        is_sent: &AtomicBool,
-    ) -> Option<Won<V::Output>> {
-        let outran = (*first_sent.wait_for(Option::is_some).await.ok()?)?;
-        let (cluster, began) = (self.cluster(), self.cluster().store().now());
+        race: Arc<Race>,
+    ) -> Option<V::Output> {
+        let first_at = (*first_sent.wait_for(Option::is_some).await.ok()?)?;
+        let cluster = self.cluster();
         tokio::select! {
             biased;
             // The first attempt has ended, or moved.
             _ = first_sent.changed() => return None,
             () = tokio::time::sleep(delay) => {}
         }
-        let mut read = ReadExecution::plan(self, beside(&route, outran)).await.ok()?;
+        let mut read = ReadExecution::plan(self, beside(&route, first_at)).await.ok()?;
         let is_worth = read.has_replica() && first_sent.has_changed().is_ok();
         if !is_worth || !cluster.hedges.withdraw(cluster.store().now()) {
             return None;
         }
-        is_sent.store(true, Ordering::Relaxed);
-        read.try_once();
+        race.hedged();
+        read.is_hedge_of(race);
         cluster.counts.hedged.add();
         let output = self.run_attempts::<V>(read, statement).await.ok()??;
         cluster.counts.hedges_won.add();
-        Some(Won { output, outran, began })
+        Some(output)
     }
 }
 
-/// The answer of a hedge.
-struct Won<T> {
-    output: T,
-    /// The endpoint of the first attempt, and when that began.
-    outran: EndpointId,
-    began: Moment,
-}
-
-fn judge(cluster: &Cluster, outran: EndpointId, began: Moment) {
-    if cluster.is_watched() {
-        cluster.judge_ejection(outran, AttemptOutcome::Outrun, began);
+impl Cluster {
+    /// Whether every replica would answer a read with this error.
+    fn is_final(&self, error: &DbErr) -> bool {
+        let decision =
+            |code: ErrorCode<'_>| RetryDecision::for_read(self.engine, Role::Replica, code);
+        error::with_code(error, decision) == RetryDecision::ReturnToCaller
     }
-}
-
-/// Lets what was outrun end by itself, or closes its connection.
-fn go_on<T: Send + 'static>(outrun: BoxFuture<'static, T>) {
-    tokio::spawn(async move {
-        let _ = tokio::time::timeout(GOES_ON, outrun).await;
-    });
 }
 
 /// The same route, on replicas only and without `avoid`.

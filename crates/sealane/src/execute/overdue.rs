@@ -15,7 +15,8 @@
 //! 4. A read with a time limit moves after half of what is left of it ([`Deadline`]), if it usually
 //!    takes less.
 //!
-//! Nothing moves if no other endpoint may serve the read, or if the retry budget is used up.
+//! Nothing moves if no other endpoint may serve the read, if only the primary may and has no place
+//! for it, or if the retry budget is used up.
 //!
 //! The connection of an abandoned statement is closed. PostgreSQL notices this within a quarter of a
 //! second and ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the
@@ -44,6 +45,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// How long a probe may take that a read waits for, or several times its usual time.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(75);
 const USUAL_PROBES: u32 = 4;
+/// Probes that take longer than usual extend that time up to this. The first one that a server which
+/// hangs leaves unanswered is no such probe.
+const MOST_WHEN_BUSY: Duration = Duration::from_millis(250);
 /// How often a read is looked into again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// No read is overdue earlier, even if its server answers probes.
@@ -68,6 +72,7 @@ pub(super) struct Alarm {
     look: Duration,
     /// When the attempt is overdue although its server answers; `None` for never.
     limit: Option<Duration>,
+    exits: Exits,
 }
 
 /// Where a read may go that leaves its replica although this replica's server answers.
@@ -104,13 +109,19 @@ impl Alarm {
     /// For `attempt` at `statement`, which is not on the primary. `exits`: where it may go.
     pub(super) fn of(statement: Option<&Classification>, attempt: &Attempt, exits: Exits) -> Self {
         let factor = match exits {
-            Exits::None => return Alarm { look: look(statement), limit: None },
+            Exits::None => return Alarm { look: look(statement), limit: None, exits },
             Exits::Replicas => 1,
             Exits::Primary => PRIMARY_FACTOR,
         };
         let limit = limit(statement, attempt.cluster(), attempt.endpoint())
             .map(|limit| limit.saturating_mul(factor));
-        Alarm { look: look(statement), limit }
+        Alarm { look: look(statement), limit, exits }
+    }
+
+    /// Whether somebody has room for the read. A replica that answers slowly is better than a place
+    /// in a queue.
+    fn has_room(self, attempt: &Attempt) -> bool {
+        self.exits != Exits::Primary || attempt.cluster().fallback_limit.has_room()
     }
 
     /// Completes when the attempt should be abandoned. Cancel safe.
@@ -129,10 +140,15 @@ impl Alarm {
         }
         loop {
             let waited = began.elapsed();
-            if was_ejected_meanwhile(attempt) || limit.is_some_and(|limit| waited >= limit) {
+            let has_passed = |end: Option<Duration>| end.is_some_and(|end| waited >= end);
+            if !self.has_room(attempt) {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            if was_ejected_meanwhile(attempt) || has_passed(limit) {
                 return attempt.leave(AttemptOutcome::Overdue).await;
             }
-            if share.is_some_and(|share| waited >= share) {
+            if has_passed(share) {
                 // The caller may have asked for the impossible.
                 return attempt.leave(AttemptOutcome::Outrun).await;
             }
@@ -152,8 +168,15 @@ fn was_ejected_meanwhile(attempt: &Attempt) -> bool {
 async fn answers(attempt: &Attempt) -> bool {
     let (cluster, endpoint) = (attempt.cluster(), attempt.endpoint());
     let store = cluster.store();
-    let least = store.topology().get(endpoint).and_then(|state| state.least_probe_time);
-    let usual = least.unwrap_or_default().saturating_mul(USUAL_PROBES).max(ANSWERS_WITHIN);
+    let usual = {
+        let topology = store.topology();
+        let times = topology.get(endpoint).map(|state| (state.least_probe_time, state.probe_time));
+        let (least, last) = times.unwrap_or_default();
+        let several =
+            |time: Option<Duration>| time.unwrap_or_default().saturating_mul(USUAL_PROBES);
+        // Where all servers are busy, all probes take long.
+        several(least).max(several(last).min(MOST_WHEN_BUSY)).max(ANSWERS_WITHIN)
+    };
     // The probe may have to wait for its turn.
     let limit = usual + cluster.quick;
     for _ in 0..STALLS {

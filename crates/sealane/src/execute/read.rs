@@ -15,10 +15,12 @@ mod failure;
 mod patience;
 mod watching;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role};
+use sealane_core::{
+    AttemptOutcome, Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role,
+};
 use sealane_monitor::Stage;
 use tokio::time::Instant;
 
@@ -30,11 +32,16 @@ use super::{
     opening::Opening,
     overdue,
     primary::PrimaryWait,
+    race::Race,
     turn,
 };
 use crate::{Error, caller::Caller, cluster::ReadRoute, observe::explain};
 
 pub(super) use failure::{decision, outcome};
+
+/// A free connection of a pool takes less time than this. For so long a replica that was found fresh
+/// enough need not be judged again.
+const NO_WAIT: Duration = Duration::from_millis(1);
 
 /// A read, and its remaining attempts.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub(crate) struct ReadExecution {
     is_stream: bool,
     /// A hedge wants to know where the read runs.
     whereabouts: Option<Whereabouts>,
+    /// It is hedged, or is a hedge.
+    race: Option<Arc<Race>>,
 }
 
 /// What follows an attempt that was sent and failed.
@@ -120,6 +129,7 @@ impl ReadExecution {
             tried: EndpointSet::EMPTY,
             is_stream: false,
             whereabouts: None,
+            race: None,
         };
         if let Some(patience) = read.patience() {
             read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
@@ -139,6 +149,9 @@ impl ReadExecution {
         sql: &str,
     ) -> Result<(Attempt, O::Output), DbErr> {
         loop {
+            if self.is_outrun() {
+                return Err(Error::NoReplica.into());
+            }
             let Some(mut attempt) = self.next() else {
                 self.plan_again().await?;
                 continue;
@@ -160,6 +173,7 @@ impl ReadExecution {
                 _ => self.watched(&attempt, Stage::Unsent, attempt.open(opening)).await,
             };
             match opened {
+                Ok(_) if !self.is_still_fresh(&attempt) => attempt.tell(AttemptOutcome::Abandoned),
                 Ok(opened) => return Ok((attempt, opened)),
                 Err(ended) => self.unopened(&attempt, ended).await?,
             }
@@ -175,6 +189,14 @@ impl ReadExecution {
         }
         // The pace of this attempt is recorded afterwards.
         let usual = self.route.statement.as_ref().and_then(|statement| statement.pace.mean());
+        if self.is_outrun() {
+            // Nobody sees what was read. A hedge began later, so losing says nothing about it.
+            match self.is_hedge() {
+                true => attempt.tell_served(usual),
+                false => attempt.tell_outrun(usual),
+            }
+            return true;
+        }
         attempt.tell_served(usual);
         // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
@@ -194,9 +216,24 @@ impl ReadExecution {
         !self.plan.replicas().is_empty()
     }
 
-    /// Makes it end with the first connection that it loses: somebody else tries elsewhere.
-    pub(super) fn try_once(&mut self) {
-        self.lost_connection = true;
+    /// Makes it the hedge of a read. It ends with the first connection that it loses: the other one
+    /// tries elsewhere.
+    pub(super) fn is_hedge_of(&mut self, race: Arc<Race>) {
+        (self.lost_connection, self.race) = (true, Some(race));
+    }
+
+    /// Makes it a read that may be hedged, and tells the hedge where it runs.
+    pub(super) fn is_first_of(&mut self, race: Arc<Race>, whereabouts: Whereabouts) {
+        (self.race, self.whereabouts) = (Some(race), Some(whereabouts));
+    }
+
+    fn is_hedge(&self) -> bool {
+        self.whereabouts.is_none()
+    }
+
+    /// Whether the caller has another attempt's answer already.
+    fn is_outrun(&self) -> bool {
+        self.race.as_ref().is_some_and(|race| race.is_over())
     }
 
     /// Marks it as a stream of rows.
@@ -210,11 +247,6 @@ impl ReadExecution {
         if let (Some(whereabouts), Role::Replica) = (&self.whereabouts, attempt.role()) {
             whereabouts.send_replace(Some(attempt.endpoint()));
         }
-    }
-
-    /// Lets a hedge know where the read runs.
-    pub(super) fn tell_where(&mut self, whereabouts: Whereabouts) {
-        self.whereabouts = Some(whereabouts);
     }
 
     /// The time since `idle` does not count for the read's time limit: its caller asked for nothing.
@@ -233,6 +265,17 @@ impl ReadExecution {
     pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
         let session = self.caller.session_ref();
         session.lend(attempt.server(), attempt.role() == Role::Primary)
+    }
+
+    /// Whether an attempt that has just been opened is fresh enough for its read. It was judged
+    /// before it waited for its connection, and its server may have fallen behind since then.
+    fn is_still_fresh(&mut self, attempt: &Attempt) -> bool {
+        if attempt.role() == Role::Primary || attempt.waited() < NO_WAIT {
+            return true;
+        }
+        let store = attempt.cluster().store();
+        self.request.now = store.now();
+        Plan::suits(&store.topology(), attempt.endpoint(), &self.request).is_ok()
     }
 
     /// Whether the opened attempt may still be sent now, some time after it was planned.

@@ -53,7 +53,11 @@ impl ReadExecution {
         let place = cluster.fallback_limit.enter(end, cluster.primary_wait);
         tokio::select! {
             biased;
-            permit = self.wait.deadline.bound(place) => attempt.fallback = Some(permit?),
+            // The wait for a place ends with the read's time, too.
+            permit = self.wait.deadline.bound(place) => {
+                let permit = permit.map_err(|shed| self.wait.deadline.passed().unwrap_or(shed));
+                attempt.fallback = Some(permit?);
+            }
             () = cluster.store().until(serves) => {}
         }
         Ok(attempt.fallback.is_some())

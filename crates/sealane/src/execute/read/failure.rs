@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 use sealane_core::{AttemptOutcome, Engine, ErrorCode, RetryDecision, Role};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Next, ReadExecution};
 use crate::{
@@ -75,7 +76,7 @@ impl ReadExecution {
                     // for a probe first, because other connections of the pool may be dead as well.
                     let store = attempt.cluster().store();
                     let heard = store.heard_after(attempt.endpoint(), store.now());
-                    let _ = tokio::time::timeout(SIGN_OF_LIFE, heard).await;
+                    let _ = timeout_at(self.sign_of_life(), heard).await;
                     self.plan.retry_primary(attempt.endpoint());
                 }
             }
@@ -155,7 +156,12 @@ impl ReadExecution {
         }
         // Earlier probes say nothing: the server may be shutting down.
         let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
-        matches!(tokio::time::timeout(SIGN_OF_LIFE, heard).await, Ok(Ok(())))
+        matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
+    }
+
+    /// Until when a server that has cut a connection may answer a probe.
+    fn sign_of_life(&self) -> Instant {
+        self.wait.deadline.before(Instant::now() + SIGN_OF_LIFE)
     }
 }
 
