@@ -139,7 +139,11 @@ impl Attempt {
 
     /// The time since `idle` does not count: its caller asked for nothing.
     pub(crate) fn skip_since(&mut self, idle: Moment) {
-        self.started = self.started + self.cluster.store().now().since(idle);
+        let idle = self.cluster.store().now().since(idle);
+        self.started = self.started + idle;
+        if let Some(opened) = self.opened.get_mut() {
+            *opened = *opened + idle;
+        }
     }
 
     pub(crate) fn endpoint(&self) -> EndpointId {
@@ -161,9 +165,19 @@ impl Attempt {
         self.cluster.store().now().since(self.started)
     }
 
+    /// Whether its connection was open, as far as that is known for its way of opening.
+    pub(super) fn was_opened(&self) -> bool {
+        self.opened.get().is_some()
+    }
+
     /// How long it waited until it was open.
     pub(super) fn waited(&self) -> Duration {
         self.opened.get().map_or_else(|| self.age(), |opened| opened.since(self.started))
+    }
+
+    /// It has a connection, and will be sent: it counts as a read of its endpoint.
+    pub(super) fn count_read(&self) {
+        self.running.count_read();
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -218,9 +232,6 @@ impl Attempt {
             // The opened connection is dropped, and returns to its pool.
             _ if !self.holds(Stage::Unsent) => Err(Ended::Moved),
             Ok(output) => {
-                if self.is_read {
-                    self.running.count_read();
-                }
                 if O::IS_FOLLOWED {
                     let _ = self.opened.set(self.cluster.store().now());
                 }

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::{Either, select};
 use sea_orm::{DbErr, Statement};
 use sealane_core::{EndpointId, ErrorCode, FallbackPolicy, RetryDecision, Role};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{race::Race, read::ReadExecution};
 use crate::{
@@ -53,7 +53,7 @@ impl Caller {
         self.cluster().hedges.deposit();
         let statement = Arc::new(statement.clone());
         let (first_at, first_sent) = watch::channel(None);
-        let (race, deadline) = (Arc::new(Race::default()), self.deadline());
+        let (race, deadline) = (Arc::new(Race::new(delay)), self.deadline());
         let first: BoxFuture<'static, _> = {
             let (caller, statement, race) =
                 (self.clone(), Arc::clone(&statement), Arc::clone(&race));
@@ -66,9 +66,7 @@ impl Caller {
         };
         let hedge: BoxFuture<'static, _> = {
             let (caller, race) = (self.clone(), Arc::clone(&race));
-            Box::pin(
-                async move { caller.hedge::<V>(route, &statement, first_sent, delay, race).await },
-            )
+            Box::pin(async move { caller.hedge::<V>(route, &statement, first_sent, race).await })
         };
         match select(first, hedge).await {
             Either::Left((Ok(found), hedge)) => {
@@ -81,9 +79,13 @@ impl Caller {
                 Some(Error::ReadTimeout { .. }) => Err(error),
                 _ if !race.is_hedged() => Err(error),
                 None if self.cluster().is_final(&error) => Err(error),
-                _ => match deadline.bound(async { Ok(hedge.await) }).await? {
-                    Some(output) => Ok(Some(output)),
-                    None => Err(error),
+                // The hedge has no time limit of its own.
+                _ => match deadline
+                    .bound(async { Ok(timeout(race.long_after(), hedge).await) })
+                    .await?
+                {
+                    Ok(Some(output)) => Ok(Some(output)),
+                    Ok(None) | Err(_) => Err(error),
                 },
             },
             Either::Right((Some(output), first)) => {
@@ -100,7 +102,6 @@ impl Caller {
         route: ReadRoute,
         statement: &Statement,
         mut first_sent: watch::Receiver<Option<EndpointId>>,
-        delay: Duration,
         race: Arc<Race>,
     ) -> Option<V::Output> {
         let first_at = (*first_sent.wait_for(Option::is_some).await.ok()?)?;
@@ -109,7 +110,7 @@ impl Caller {
             biased;
             // The first attempt has ended, or moved.
             _ = first_sent.changed() => return None,
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep(race.delay) => {}
         }
         let mut read = ReadExecution::plan(self, beside(&route, first_at)).await.ok()?;
         let is_worth = read.has_replica() && first_sent.has_changed().is_ok();
@@ -117,10 +118,12 @@ impl Caller {
             return None;
         }
         race.hedged();
-        read.is_hedge_of(race);
+        read.is_hedge_of(Arc::clone(&race));
         cluster.counts.hedged.add();
         let output = self.run_attempts::<V>(read, statement).await.ok()??;
-        cluster.counts.hedges_won.add();
+        if !race.is_over() {
+            cluster.counts.hedges_won.add();
+        }
         Some(output)
     }
 }

@@ -33,9 +33,9 @@ use sealane_monitor::Stage;
 use sealane_sql::Classification;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::Attempt;
 #[cfg(doc)]
 use super::deadline::Deadline;
+use super::{attempt::Attempt, race::Race};
 use crate::cluster::Cluster;
 
 /// No read is looked into earlier: a busy machine delays many reads for this long.
@@ -50,6 +50,8 @@ const USUAL_PROBES: u32 = 4;
 const MOST_WHEN_BUSY: Duration = Duration::from_millis(250);
 /// How often a read is looked into again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A timer is not more exact.
+const LEAST_SLEEP: Duration = Duration::from_millis(1);
 /// No read is overdue earlier, even if its server answers probes.
 const LEAST_LIMIT: Duration = Duration::from_millis(200);
 /// After this many times the longest usual time, a read is overdue.
@@ -67,7 +69,10 @@ const UNKNOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Watches over one attempt.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Alarm {
+pub(super) struct Alarm<'a> {
+    attempt: &'a Attempt,
+    /// Its read is one of two that run at the same time.
+    race: Option<&'a Race>,
     /// When to look first.
     look: Duration,
     /// When the attempt is overdue although its server answers; `None` for never.
@@ -105,57 +110,99 @@ pub(super) fn look(statement: Option<&Classification>) -> Duration {
     bound.map_or(FIRST_LOOK, |bound| bound.saturating_mul(2).max(LEAST_LOOK))
 }
 
-impl Alarm {
+impl<'a> Alarm<'a> {
     /// For `attempt` at `statement`, which is not on the primary. `exits`: where it may go.
-    pub(super) fn of(statement: Option<&Classification>, attempt: &Attempt, exits: Exits) -> Self {
-        let factor = match exits {
-            Exits::None => return Alarm { look: look(statement), limit: None, exits },
-            Exits::Replicas => 1,
-            Exits::Primary => PRIMARY_FACTOR,
+    pub(super) fn of(
+        statement: Option<&Classification>,
+        attempt: &'a Attempt,
+        race: Option<&'a Race>,
+        exits: Exits,
+    ) -> Self {
+        let limit = limit(statement, attempt.cluster(), attempt.endpoint());
+        let limit = match exits {
+            Exits::None => None,
+            Exits::Replicas => limit,
+            Exits::Primary => limit.map(|limit| limit.saturating_mul(PRIMARY_FACTOR)),
         };
-        let limit = limit(statement, attempt.cluster(), attempt.endpoint())
-            .map(|limit| limit.saturating_mul(factor));
-        Alarm { look: look(statement), limit, exits }
+        Alarm { attempt, race, look: look(statement), limit, exits }
     }
 
-    /// Whether somebody has room for the read. A replica that answers slowly is better than a place
-    /// in a queue.
-    fn has_room(self, attempt: &Attempt) -> bool {
-        self.exits != Exits::Primary || attempt.cluster().fallback_limit.has_room()
+    /// The same, but however long the attempt takes, this is no fault.
+    pub(super) fn without_limit(self) -> Self {
+        Alarm { limit: None, ..self }
     }
 
     /// Completes when the attempt should be abandoned. Cancel safe.
-    pub(super) async fn rings(self, attempt: &Attempt, stage: Stage) -> AttemptOutcome {
-        let look = match stage {
-            Stage::Unsent => FIRST_LOOK,
-            Stage::Sent => self.look,
-        };
-        let limit = self.limit.filter(|_| stage == Stage::Sent);
+    pub(super) async fn rings(self, stage: Stage) -> AttemptOutcome {
         // Moments count the time for which the machine was suspended.
-        let began = Instant::now();
+        let (attempt, began) = (self.attempt, Instant::now());
+        let (look, limit) = match stage {
+            Stage::Unsent => (FIRST_LOOK, None),
+            Stage::Sent => (self.look, self.limit),
+        };
         let share = attempt.share.map(|share| share.saturating_sub(attempt.age()));
         sleep(share.map_or(look, |share| share.min(look))).await;
-        if !was_ejected_meanwhile(attempt) && !answers(attempt).await {
-            return attempt.leave(AttemptOutcome::Silent).await;
+        let is_known_as_slow = was_ejected_meanwhile(attempt) && self.has_room();
+        if !is_known_as_slow && !answers(attempt).await {
+            return self.leaves(AttemptOutcome::Silent, began).await;
         }
         loop {
             let waited = began.elapsed();
             let has_passed = |end: Option<Duration>| end.is_some_and(|end| waited >= end);
-            if !self.has_room(attempt) {
-                sleep(LOOK_AGAIN).await;
-                continue;
-            }
-            if was_ejected_meanwhile(attempt) || has_passed(limit) {
-                return attempt.leave(AttemptOutcome::Overdue).await;
-            }
-            if has_passed(share) {
-                // The caller may have asked for the impossible.
-                return attempt.leave(AttemptOutcome::Outrun).await;
+            if self.may_leave(waited) {
+                if was_ejected_meanwhile(attempt) || has_passed(limit) {
+                    return self.leaves(AttemptOutcome::Overdue, began).await;
+                }
+                if has_passed(share) {
+                    // The caller may have asked for the impossible.
+                    return self.leaves(AttemptOutcome::Outrun, began).await;
+                }
             }
             let ends = [limit, share].into_iter().flatten().min();
             let rest = ends.map_or(LOOK_AGAIN, |end| end.saturating_sub(waited));
-            sleep(rest.clamp(Duration::from_millis(1), LOOK_AGAIN)).await;
+            sleep(rest.clamp(LEAST_SLEEP, LOOK_AGAIN)).await;
         }
+    }
+
+    /// Whether the read may leave its replica, which answers, after it has `waited`. A slow answer is
+    /// better than a place in a queue; but the replica may owe the answer for ever.
+    fn may_leave(self, waited: Duration) -> bool {
+        let cluster = self.attempt.cluster();
+        let is_long = || waited >= self.limit.unwrap_or_default() + cluster.primary_wait;
+        self.has_room() || is_long() && cluster.store().topology().has_usable_primary()
+    }
+
+    /// Whether the read can run elsewhere at once.
+    fn has_room(self) -> bool {
+        let cluster = self.attempt.cluster();
+        self.exits != Exits::Primary
+            || cluster.fallback_limit.has_room() && cluster.store().topology().has_usable_primary()
+    }
+
+    /// Records `outcome`, takes a retry from the budget and returns `outcome`. Without a retry, the
+    /// attempt goes on.
+    async fn leaves(self, outcome: AttemptOutcome, began: Instant) -> AttemptOutcome {
+        let attempt = self.attempt;
+        attempt.tell(outcome);
+        let (cluster, store) = (attempt.cluster(), attempt.cluster().store());
+        let answers = outcome != AttemptOutcome::Silent;
+        let is_stuck = || {
+            // Nobody waits for the attempt.
+            self.race.is_some_and(Race::is_over) || answers && !self.may_leave(began.elapsed())
+        };
+        while is_stuck() || !cluster.retries.withdraw(store.now()) {
+            sleep(LOOK_AGAIN).await;
+        }
+        let goes_on = answers && cluster.engine == Engine::MySql;
+        while goes_on && !cluster.left_running.withdraw(store.now()) {
+            sleep(LOOK_AGAIN).await;
+        }
+        cluster.counts.overdue.add();
+        tracing::debug!(
+            target: "sealane::route", endpoint = attempt.place(), ?outcome, age = ?attempt.age(),
+            "read abandoned"
+        );
+        outcome
     }
 }
 
@@ -191,28 +238,6 @@ async fn answers(attempt: &Attempt) -> bool {
         }
     }
     true
-}
-
-impl Attempt {
-    /// Records `outcome`, takes a retry from the budget and returns `outcome`. Without a retry, the
-    /// attempt goes on.
-    async fn leave(&self, outcome: AttemptOutcome) -> AttemptOutcome {
-        self.tell(outcome);
-        let (cluster, store) = (self.cluster(), self.cluster().store());
-        while !cluster.retries.withdraw(store.now()) {
-            sleep(LOOK_AGAIN).await;
-        }
-        let goes_on = outcome != AttemptOutcome::Silent && cluster.engine == Engine::MySql;
-        while goes_on && !cluster.left_running.withdraw(store.now()) {
-            sleep(LOOK_AGAIN).await;
-        }
-        cluster.counts.overdue.add();
-        tracing::debug!(
-            target: "sealane::route", endpoint = self.place(), ?outcome, age = ?self.age(),
-            "read abandoned"
-        );
-        outcome
-    }
 }
 
 impl Cluster {

@@ -13,8 +13,10 @@ use crate::BoxFuture;
 const GOES_ON: Duration = Duration::from_secs(1);
 
 /// What a read and its hedge know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Race {
+    /// After this time without an answer the read is hedged.
+    pub(super) delay: Duration,
     /// Whether the hedge was sent.
     is_hedged: AtomicBool,
     /// Whether one of them has answered.
@@ -22,6 +24,10 @@ pub(super) struct Race {
 }
 
 impl Race {
+    pub(super) fn new(delay: Duration) -> Self {
+        Race { delay, is_hedged: AtomicBool::new(false), is_over: AtomicBool::new(false) }
+    }
+
     /// The hedge is sent.
     pub(super) fn hedged(&self) {
         self.is_hedged.store(true, Ordering::Relaxed);
@@ -34,6 +40,11 @@ impl Race {
     /// Whether the caller has its answer, so that nobody waits for the other one.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// An attempt that runs for longer was outrun, and has gone on for long enough.
+    pub(super) fn long_after(&self) -> Duration {
+        self.delay + GOES_ON
     }
 
     /// The caller has its answer. Lets what was outrun end by itself, or closes its connection.

@@ -12,15 +12,15 @@
 
 mod entry;
 mod failure;
+mod freshness;
 mod patience;
+mod racing;
 mod watching;
 
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{
-    AttemptOutcome, Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role,
-};
+use sealane_core::{Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role};
 use sealane_monitor::Stage;
 use tokio::time::Instant;
 
@@ -38,10 +38,6 @@ use super::{
 use crate::{Error, caller::Caller, cluster::ReadRoute, observe::explain};
 
 pub(super) use failure::{decision, outcome};
-
-/// A free connection of a pool takes less time than this. For so long a replica that was found fresh
-/// enough need not be judged again.
-const NO_WAIT: Duration = Duration::from_millis(1);
 
 /// A read, and its remaining attempts.
 #[derive(Debug)]
@@ -62,6 +58,8 @@ pub(crate) struct ReadExecution {
     /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
     /// around.
     was_overdue: bool,
+    /// It was planned anew because its replica fell behind while it waited for a connection.
+    began_anew: bool,
     /// The replicas that were tried already.
     tried: EndpointSet,
     /// Whether it is a stream of rows, of which only the first is waited for here.
@@ -126,6 +124,7 @@ impl ReadExecution {
             lost_connection: false,
             renewed: 0,
             was_overdue: false,
+            began_anew: false,
             tried: EndpointSet::EMPTY,
             is_stream: false,
             whereabouts: None,
@@ -149,9 +148,7 @@ impl ReadExecution {
         sql: &str,
     ) -> Result<(Attempt, O::Output), DbErr> {
         loop {
-            if self.is_outrun() {
-                return Err(Error::NoReplica.into());
-            }
+            self.unless_outrun()?;
             let Some(mut attempt) = self.next() else {
                 self.plan_again().await?;
                 continue;
@@ -166,6 +163,7 @@ impl ReadExecution {
                     Ok(())
                 };
                 self.wait.deadline.bound(overtaken).await?;
+                self.unless_outrun()?;
             }
             explain::trace(&self.caller, attempt.endpoint(), sql);
             let opened = match attempt.role() {
@@ -173,8 +171,16 @@ impl ReadExecution {
                 _ => self.watched(&attempt, Stage::Unsent, attempt.open(opening)).await,
             };
             match opened {
-                Ok(_) if !self.is_still_fresh(&attempt) => attempt.tell(AttemptOutcome::Abandoned),
-                Ok(opened) => return Ok((attempt, opened)),
+                Ok(opened) if self.is_still_fresh(&attempt) => {
+                    self.unless_outrun()?;
+                    attempt.count_read();
+                    return Ok((attempt, opened));
+                }
+                Ok(opened) => {
+                    drop(opened);
+                    let deadline = self.wait.deadline;
+                    deadline.bound(self.begin_anew(attempt)).await?;
+                }
                 Err(ended) => self.unopened(&attempt, ended).await?,
             }
         }
@@ -190,11 +196,8 @@ impl ReadExecution {
         // The pace of this attempt is recorded afterwards.
         let usual = self.route.statement.as_ref().and_then(|statement| statement.pace.mean());
         if self.is_outrun() {
-            // Nobody sees what was read. A hedge began later, so losing says nothing about it.
-            match self.is_hedge() {
-                true => attempt.tell_served(usual),
-                false => attempt.tell_outrun(usual),
-            }
+            // Nobody sees what was read.
+            self.lost_race(attempt, usual);
             return true;
         }
         attempt.tell_served(usual);
@@ -216,37 +219,10 @@ impl ReadExecution {
         !self.plan.replicas().is_empty()
     }
 
-    /// Makes it the hedge of a read. It ends with the first connection that it loses: the other one
-    /// tries elsewhere.
-    pub(super) fn is_hedge_of(&mut self, race: Arc<Race>) {
-        (self.lost_connection, self.race) = (true, Some(race));
-    }
-
-    /// Makes it a read that may be hedged, and tells the hedge where it runs.
-    pub(super) fn is_first_of(&mut self, race: Arc<Race>, whereabouts: Whereabouts) {
-        (self.race, self.whereabouts) = (Some(race), Some(whereabouts));
-    }
-
-    fn is_hedge(&self) -> bool {
-        self.whereabouts.is_none()
-    }
-
-    /// Whether the caller has another attempt's answer already.
-    fn is_outrun(&self) -> bool {
-        self.race.as_ref().is_some_and(|race| race.is_over())
-    }
-
     /// Marks it as a stream of rows.
     pub(crate) fn of_stream(mut self) -> Self {
         self.is_stream = true;
         self
-    }
-
-    /// The statement is being sent: a hedge counts its time from now on.
-    pub(super) fn note_sent(&self, attempt: &Attempt) {
-        if let (Some(whereabouts), Role::Replica) = (&self.whereabouts, attempt.role()) {
-            whereabouts.send_replace(Some(attempt.endpoint()));
-        }
     }
 
     /// The time since `idle` does not count for the read's time limit: its caller asked for nothing.
@@ -265,17 +241,6 @@ impl ReadExecution {
     pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
         let session = self.caller.session_ref();
         session.lend(attempt.server(), attempt.role() == Role::Primary)
-    }
-
-    /// Whether an attempt that has just been opened is fresh enough for its read. It was judged
-    /// before it waited for its connection, and its server may have fallen behind since then.
-    fn is_still_fresh(&mut self, attempt: &Attempt) -> bool {
-        if attempt.role() == Role::Primary || attempt.waited() < NO_WAIT {
-            return true;
-        }
-        let store = attempt.cluster().store();
-        self.request.now = store.now();
-        Plan::suits(&store.topology(), attempt.endpoint(), &self.request).is_ok()
     }
 
     /// Whether the opened attempt may still be sent now, some time after it was planned.
@@ -319,7 +284,8 @@ impl ReadExecution {
                 self.tried.insert(id);
                 let statement = self.route.statement.as_deref();
                 if !self.is_stream {
-                    attempt.long_after = overdue::look(statement);
+                    let look = overdue::look(statement);
+                    attempt.long_after = self.long_after().map_or(look, |it| it.min(look));
                 }
                 let usual = statement.and_then(|statement| statement.pace.bound());
                 // What never ran may take all of the time.

@@ -81,6 +81,8 @@ impl Caller {
 async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
     let outcome = match tokio::time::timeout(Ejections::TRIAL, took(&attempt, &statement)).await {
         Ok(Ok(took)) if took <= limit => AttemptOutcome::Served(took),
+        // The pool was full of other statements.
+        Err(_) if !attempt.was_opened() => AttemptOutcome::Abandoned,
         Ok(Ok(_)) | Err(_) => AttemptOutcome::Overdue,
         Ok(Err(Ended::Moved)) => AttemptOutcome::Abandoned,
         Ok(Err(Ended::Failed(error))) => {

@@ -23,7 +23,7 @@ impl ReadExecution {
         let alarm = self.alarm(attempt);
         let alarm = async {
             match alarm {
-                Some(alarm) => alarm.rings(attempt, stage).await,
+                Some(alarm) => alarm.rings(stage).await,
                 None => pending().await,
             }
         };
@@ -42,7 +42,7 @@ impl ReadExecution {
     }
 
     /// What watches over `attempt`; `None` if nobody else could serve the read.
-    fn alarm(&self, attempt: &Attempt) -> Option<Alarm> {
+    fn alarm<'a>(&'a self, attempt: &'a Attempt) -> Option<Alarm<'a>> {
         let cluster = attempt.cluster();
         let is_worth = attempt.role() == Role::Replica
             && cluster.is_watched()
@@ -60,11 +60,10 @@ impl ReadExecution {
             true if !self.plan.ejected().is_empty() => Exits::None,
             true => return None,
         };
-        let exits = match self.was_overdue || self.is_unknown_stream() {
-            true => Exits::None,
-            false => exits,
-        };
-        Some(Alarm::of(self.route.statement.as_deref(), attempt, exits))
+        let alarm =
+            Alarm::of(self.route.statement.as_deref(), attempt, self.race.as_deref(), exits);
+        let may_be_slow = self.was_overdue || self.is_unknown_stream();
+        Some(if may_be_slow { alarm.without_limit() } else { alarm })
     }
 
     /// Whether nobody knows how long its first row takes.
