@@ -40,7 +40,12 @@ struct Stage {
 }
 
 impl Stage {
+    /// A terminal of this size, and the command on it with a file of its own.
     fn set(columns: u16, rows: u16) -> Self {
+        Stage::with(columns, rows, None)
+    }
+
+    fn with(columns: u16, rows: u16, url: Option<&str>) -> Self {
         // A program that inherits the person's side would keep its terminal alive.
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let person = openpt(flags).unwrap();
@@ -54,7 +59,8 @@ impl Stage {
         let modes = modes(&terminal);
 
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("shop.db").display());
+        let file = format!("sqlite://{}?mode=rwc", folder.path().join("shop.db").display());
+        let url = url.unwrap_or(&file);
         let mut command = Command::new(env!("CARGO_BIN_EXE_sealane"));
         command.arg("watch").env("DATABASE_URL", url).env("TERM", "xterm");
         for variable in ["DATABASE_REPLICA_URLS", "DATABASE_REPLICA_URL", "NO_COLOR"] {
@@ -161,6 +167,18 @@ fn a_signal_ends_the_picture_and_gives_the_terminal_back(#[case] signal: Signal)
     stage.send(signal);
     assert_eq!(stage.ends(), Some(1));
     stage.is_given_back();
+}
+
+#[test]
+fn a_primary_that_is_away_is_waited_for_and_no_password_is_shown() {
+    let mut stage = Stage::with(80, 24, Some("postgres://app:tidewater@127.0.0.1:1/shop"));
+    for text in ["connecting", "connection yet", "127.0.0.1:1"] {
+        stage.sees(text);
+    }
+    stage.press("q");
+    assert_eq!(stage.ends(), Some(0));
+    stage.is_given_back();
+    assert!(!stage.seen.contains("tidewater"));
 }
 
 #[test]

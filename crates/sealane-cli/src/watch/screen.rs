@@ -6,7 +6,7 @@ use std::{
 };
 
 use ratatui::{
-    Terminal,
+    Frame, Terminal,
     backend::CrosstermBackend,
     crossterm::{
         cursor::Show,
@@ -16,10 +16,8 @@ use ratatui::{
 };
 
 use super::{
-    draw::draw,
     hold::Hold,
     keys::{Keys, Wish},
-    picture::Picture,
 };
 use crate::CommandError;
 
@@ -52,11 +50,11 @@ impl Screen {
     ///
     /// # Errors
     /// The terminal is gone, or a panic somewhere has given it back.
-    pub(super) fn draw(&mut self, picture: &Picture<'_>) -> io::Result<()> {
+    pub(super) fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
         if self.hold.is_lost() {
             return Err(io::Error::other("the picture ended with a panic, which is a defect"));
         }
-        self.terminal.draw(|frame| draw(frame, picture))?;
+        self.terminal.draw(picture)?;
         Ok(())
     }
 

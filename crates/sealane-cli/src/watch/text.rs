@@ -42,7 +42,7 @@ pub(super) fn fitted(text: &str, cells: usize) -> String {
 }
 
 /// Replaces control characters, and those that change the direction of writing.
-fn harmless(character: char) -> char {
+pub(super) fn harmless(character: char) -> char {
     let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if turns || character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
 }
