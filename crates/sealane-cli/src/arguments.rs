@@ -53,6 +53,12 @@ pub enum Command {
     /// Wait until the servers can be used, for scripts and containers.
     #[command(after_help = EXIT_CODES)]
     Wait(Wait),
+    /// Show the topology, the lags and the last events on the terminal, as they change.
+    ///
+    /// The picture needs a terminal, and ends with q, Esc or Ctrl-C. With --json, each moment is a
+    /// line that holds the whole state.
+    #[command(after_help = EXIT_CODES)]
+    Watch(Watch),
     /// Show how far the replicas are behind.
     #[command(after_help = EXIT_CODES)]
     Lag(Lag),
@@ -126,6 +132,15 @@ pub struct Wait {
     pub replicas: Option<usize>,
 }
 
+/// Arguments of `watch`.
+#[derive(Args, Debug)]
+#[non_exhaustive]
+pub struct Watch {
+    /// The time between pictures, or between lines of JSON; at least 50ms. This asks no server.
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = period)]
+    pub every: Duration,
+}
+
 /// Arguments of `lag`.
 #[derive(Args, Debug)]
 #[non_exhaustive]
@@ -181,6 +196,18 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not between 0 and 24h"))
 }
 
+/// A [`duration`] that leaves time for other things.
+fn period(text: &str) -> Result<Duration, String> {
+    let period = duration(text)?;
+    match period >= LEAST_PERIOD {
+        true => Ok(period),
+        false => Err(format!("`{text}` is shorter than 50ms")),
+    }
+}
+
+/// Eyes see no more, and programs would only burn the processor.
+const LEAST_PERIOD: Duration = Duration::from_millis(50);
+
 /// Nobody waits longer.
 const MOST: Duration = Duration::from_secs(24 * 3_600);
 
@@ -217,9 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn a_period_is_never_so_short_that_nothing_else_has_time() {
+        assert_eq!(period("50ms"), Ok(LEAST_PERIOD));
+        for short in ["0s", "49ms"] {
+            assert!(period(short).is_err(), "{short}");
+        }
+    }
+
+    #[test]
     fn exit_codes_are_in_every_help_that_needs_them() {
         let mut command = Arguments::command();
-        for name in ["check", "status", "explain", "wait", "lag", "replication", "demo"] {
+        for name in ["check", "status", "explain", "wait", "watch", "lag", "replication", "demo"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
             assert!(help.contains("Exit codes:"), "{name}");
         }

@@ -26,6 +26,11 @@ pub enum CommandError {
     /// The demonstration's own file failed.
     #[error("{0}")]
     Demo(#[from] DbErr),
+    /// The picture needs a terminal, and there is none.
+    #[error(
+        "the picture needs a terminal; `sealane watch --json` prints the state as lines of JSON instead"
+    )]
+    NoTerminal,
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
@@ -36,7 +41,9 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            CommandError::Configuration(_) | CommandError::Statement { .. } => 2,
+            CommandError::Configuration(_)
+            | CommandError::Statement { .. }
+            | CommandError::NoTerminal => 2,
             CommandError::Connect(_) | CommandError::Demo(_) | CommandError::Output(_) => 1,
         }
     }

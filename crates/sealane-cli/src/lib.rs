@@ -3,6 +3,7 @@
 //! - `sealane check` asks every server of a configuration and tells what is wrong or risky, each
 //!   with the setting or statement that remedies it.
 //! - `sealane status`, `lag` and `replication` show the servers as the library sees them.
+//! - `sealane watch` shows them as a picture that moves.
 //! - `sealane explain` tells where a statement would run, and why.
 //! - `sealane wait` waits until the servers can be used.
 //! - `sealane demo` shows on a file of its own what splitting reads from writes does.
@@ -25,6 +26,7 @@ mod replication;
 mod status;
 mod style;
 mod wait;
+mod watch;
 
 use std::io::Write;
 
@@ -63,6 +65,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write) -> Result<bool, Comm
         Command::Explain(wanted) if wanted.offline => explain::offline(&wanted, &mut output),
         Command::Explain(wanted) => explain::run(configured()?, &wanted, &mut output).await,
         Command::Wait(wanted) => wait::run(configured()?, &wanted, &mut output).await,
+        Command::Watch(wanted) => watch::run(configured()?, &wanted, &mut output).await,
         Command::Lag(wanted) => lag::run(configured()?, &wanted, &mut output).await,
         Command::Replication(wanted) => {
             replication::run(&configured()?, &wanted, &mut output).await

@@ -15,6 +15,11 @@ impl<'o> Output<'o> {
         Output { out, is_json }
     }
 
+    /// Whether programs read it.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// Shows a result: as one JSON value, or as `text` writes it.
     pub(crate) fn show(
         &mut self,

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -45,6 +46,7 @@ fn database(path: &Path, version: u8) -> String {
 #[case::no_time(&["wait", "--for", "soon"])]
 #[case::two_statements(&["explain", "SELECT 1", "--file", "a.sql"])]
 #[case::dialect_of_a_server(&["explain", "SELECT 1", "--dialect", "mysql"])]
+#[case::no_time_for_anything_else(&["watch", "--json", "--every", "1ms"])]
 #[case::no_configuration(&["check"])]
 #[case::no_file(&["status", "--config", "no-such-file.toml"])]
 #[case::no_statement(&["explain", "--offline", "--file", "no-such-file.sql"])]
@@ -96,6 +98,7 @@ fn servers_that_are_away_are_told_without_their_passwords() {
         &["status"],
         &["lag"],
         &["replication"],
+        &["watch", "--json"],
         &["wait", "--for", "200ms"],
         &["explain", "SELECT 1"],
     ] {
@@ -124,6 +127,7 @@ fn a_configuration_that_cannot_be_meant_is_told_without_its_passwords() {
 #[case(&["explain", "--offline", "--dialect", "mysql", "SELECT 1 FOR UPDATE"], "on the primary")]
 #[case(&["explain", "--offline", "--json", "DELETE FROM boat"], "\"intent\": \"write\"")]
 #[case(&["completions", "bash"], "_sealane")]
+#[case(&["completions", "bash"], "watch")]
 #[case(&["completions", "zsh"], "#compdef sealane")]
 fn what_needs_no_server_works_without_one(#[case] arguments: &[&str], #[case] told: &str) {
     let (code, text) = run(&mut sealane(arguments));
@@ -155,6 +159,36 @@ fn a_file_of_one_s_own_has_a_status() {
         assert_eq!(code, 0, "{arguments:?}: {text}");
         assert!(!text.is_empty());
     }
+}
+
+#[test]
+fn a_picture_without_a_terminal_points_to_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", folder.path().join("shop.db").display());
+    let (code, text) = run(sealane(&["watch"]).env("DATABASE_URL", url));
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("needs a terminal") && text.contains("watch --json"), "{text}");
+    assert!(!text.contains('\u{1b}'), "a terminal was drawn on: {text}");
+}
+
+#[test]
+fn a_watching_program_gets_a_status_per_line_until_it_has_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", folder.path().join("shop.db").display());
+    let mut command = sealane(&["watch", "--json", "--every", "50ms"]);
+    let command = command.env("DATABASE_URL", url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        // A line that were not flushed would never come: the program does not end by itself.
+        let line = lines.next().unwrap().unwrap();
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(status["endpoints"].as_array().unwrap().len(), 2, "{line}");
+        assert!(status["primary"].is_string(), "{line}");
+    }
+    drop(lines);
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), &*stderr), (Some(0), &[][..]), "a closed pipe is no error");
 }
 
 #[test]
