@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{clock, release};
 use crate::{
-    ask::{Line, TextRow, replica_status},
+    ask::{Line, TextRow, last_error, replica_status},
     check::facts::{Receiving, ServerFacts, Settings},
 };
 
@@ -131,12 +131,6 @@ fn receiving(rows: Option<Vec<TextRow>>) -> Receiving {
     }
 }
 
-/// The last error of a thread with its number; `None` if the number is 0.
-fn last_error(row: &TextRow, number: &str, text: &str) -> Option<String> {
-    let code: u32 = row.number(number)?;
-    (code != 0).then(|| format!("{code}, {}", row.text(text).unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -144,12 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_has_the_number_zero() {
-        let row = TextRow::from([("Last_IO_Errno", "0"), ("Last_IO_Error", "")]);
-        assert_eq!(last_error(&row, "Last_IO_Errno", "Last_IO_Error"), None);
-        let row = TextRow::from([("Last_IO_Errno", "1236"), ("Last_IO_Error", "gone")]);
-        let told = last_error(&row, "Last_IO_Errno", "Last_IO_Error");
-        assert_eq!(told.as_deref(), Some("1236, gone"));
+    fn the_error_of_a_stopped_thread_is_told_without_its_statement() {
+        let row = TextRow::from([
+            ("Replica_SQL_Running", "No"),
+            ("Last_SQL_Errno", "1396"),
+            ("Last_SQL_Error", "failed on query. Query: 'CREATE USER a IDENTIFIED BY 'tidewater''"),
+        ]);
+        let told = receiving(Some(vec![row])).apply_error;
+        assert_eq!(told.as_deref(), Some("1396, failed on query."));
     }
 
     #[rstest]
