@@ -29,6 +29,8 @@ pub(crate) async fn run(config: Config, output: &mut Output<'_>) -> Result<bool,
 
 /// Connects, and waits until the lag of every serving endpoint is known, or a moment.
 pub(crate) async fn open(config: Config) -> Result<RoutedConnection, CommandError> {
+    // What the user must correct is told apart from servers that cannot be used.
+    config.targets().map_err(CommandError::Configuration)?;
     let db = sealane::connect(config).await.map_err(CommandError::Connect)?;
     let until = Instant::now() + SETTLED;
     while !is_known(&db.status()) && Instant::now() < until {

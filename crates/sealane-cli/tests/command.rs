@@ -114,9 +114,13 @@ fn a_configuration_that_cannot_be_meant_is_told_without_its_passwords() {
     let path = folder.path().join("sealane.toml");
     fs::write(&path, format!("[primary]\nurl = \"postgres://app:{PASSWORD}/1@db-1/shop\""))
         .unwrap();
-    let (code, text) = run(&mut sealane(&["check", "--config", path.to_str().unwrap()]));
-    assert_eq!(code, 2, "{text}");
-    assert!(text.contains("percent-encoded") && !text.contains(PASSWORD), "{text}");
+    for command in ["check", "status", "lag", "replication", "wait", "explain"] {
+        let mut arguments = vec![command, "--config", path.to_str().unwrap()];
+        arguments.extend(Some("SELECT 1").filter(|_| command == "explain"));
+        let (code, text) = run(&mut sealane(&arguments));
+        assert_eq!(code, 2, "{command}: {text}");
+        assert!(text.contains("percent-encoded") && !text.contains(PASSWORD), "{text}");
+    }
 }
 
 #[rstest]
