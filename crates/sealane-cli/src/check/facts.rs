@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Distance, Engine, ReadOnly};
 
 use crate::ask::{TextRow, Trouble};
 
@@ -40,6 +40,12 @@ pub(crate) struct EndpointFacts {
 pub(crate) struct Seen {
     pub(crate) condition: Condition,
     pub(crate) lag: Option<Duration>,
+    /// If a serving replica does not get to where the primary was: how long this was watched.
+    pub(crate) unproved_for: Option<Duration>,
+    /// How much it still has to replay.
+    pub(crate) behind: Option<Distance>,
+    /// How far behind it believes itself to be, by the servers' clocks.
+    pub(crate) reported_lag: Option<Duration>,
     pub(crate) read_only_guard: Option<ReadOnly>,
     pub(crate) group: Option<String>,
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Engine, HealthPolicy, ReadOnly};
 
 use crate::{
     ask::{Trouble, TroubleKind},
     check::{
         code,
-        facts::{Clock, EndpointFacts, Facts, ServerFacts},
+        facts::{Clock, EndpointFacts, Facts, Seen, ServerFacts},
         finding::{Finding, Severity},
     },
 };
@@ -332,6 +332,32 @@ fn delay(endpoint: &EndpointFacts, server: &ServerFacts) -> Option<Finding> {
     ))
 }
 
+/// How far a replica is behind, if it is far behind.
+///
+/// The library measures the lag from what it has seen of the primary, and a check is too short for
+/// the lag to grow above the library's limit. A replica that was far behind before shows itself by
+/// not getting to where the primary was at the start of the check.
+fn lag(seen: &Seen) -> Option<String> {
+    let limit = HealthPolicy::default().lagging_above;
+    let reported = seen.reported_lag.filter(|lag| *lag > limit);
+    let says = |lag| format!("it says that it is {lag:.1?} behind the primary");
+    match (seen.condition, seen.lag, seen.unproved_for) {
+        (Condition::Lagging, Some(lag), _) => Some(format!("it is {lag:.1?} behind the primary")),
+        (Condition::Lagging, None, None) => Some("it is far behind the primary".to_owned()),
+        (_, None, Some(unproved)) => {
+            let behind = seen.behind.map(|it| format!("; it lacks {it}")).unwrap_or_default();
+            let says = seen.reported_lag.map(|it| format!("; {}", says(it))).unwrap_or_default();
+            Some(format!(
+                "it did not get within {unproved:.1?} to where the primary was before{behind}{says}"
+            ))
+        }
+        // Nothing is proved here of any replica.
+        (_, None, None) => reported.map(says),
+        // What is proved counts more than what the servers' clocks say.
+        (_, Some(_), _) => None,
+    }
+}
+
 /// What the library found by probing, where the server's own words do not tell it.
 fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
     let Some(seen) = &endpoint.seen else { return Vec::new() };
@@ -352,15 +378,14 @@ fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
         Condition::Copying => {
             Some(at(code::COPYING, "not all of its tables are copied yet", "wait"))
         }
-        Condition::Lagging => {
-            let lag = seen.lag.map_or_else(|| "far".to_owned(), |lag| format!("{lag:.1?}"));
-            Some(at(
+        Condition::Lagging | Condition::Serving => lag(seen).map(|found| {
+            at(
                 code::LAGGING,
-                &format!("it is {lag} behind the primary"),
+                &found,
                 "look for long transactions, heavy writes or a slow disk; on MySQL raise \
                  replica_parallel_workers",
-            ))
-        }
+            )
+        }),
         _ => None,
     });
     if seen.read_only_guard == Some(ReadOnly::Server) {

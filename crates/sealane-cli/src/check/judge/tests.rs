@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rstest::rstest;
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Distance, Engine, ReadOnly};
 
 use super::*;
 use crate::{
@@ -17,8 +17,15 @@ fn settings(pairs: &[(&str, &str)]) -> Settings {
 }
 
 fn endpoint(number: usize, server: ServerFacts) -> EndpointFacts {
-    let seen =
-        Seen { condition: Condition::Serving, lag: None, read_only_guard: None, group: None };
+    let seen = Seen {
+        condition: Condition::Serving,
+        lag: Some(Duration::from_millis(3)),
+        unproved_for: None,
+        behind: None,
+        reported_lag: None,
+        read_only_guard: None,
+        group: None,
+    };
     EndpointFacts {
         name: format!("db-{number}"),
         address: format!("db-{number}:1"),
@@ -352,6 +359,43 @@ fn a_primary_that_was_left_read_only_is_told_as_such() {
     set(&mut facts, 1, "read_only", "ON");
     let codes = codes(&facts);
     assert!(codes.contains(&"primary-read-only") && codes.contains(&"no-primary"), "{codes:?}");
+}
+
+#[rstest]
+#[case::hours_behind(
+    None,
+    Some(4),
+    Some(7_200),
+    Some("did not get within 4.0s to where the primary was before; it lacks 9 bytes")
+)]
+#[case::silent(
+    None,
+    Some(4),
+    None,
+    Some("did not get within 4.0s to where the primary was before; it lacks 9 bytes")
+)]
+#[case::aurora(None, None, Some(0), None)]
+#[case::aurora_far_behind(None, None, Some(31), Some("it says that it is 31.0s behind"))]
+#[case::proved(Some(1), None, Some(7_200), None)]
+#[case::unknown(None, None, None, None)]
+fn a_replica_that_serves_and_is_far_behind_is_found(
+    #[case] lag: Option<u64>,
+    #[case] unproved_for: Option<u64>,
+    #[case] reported: Option<u64>,
+    #[case] found: Option<&str>,
+) {
+    let mut facts = good_postgres();
+    let seen = facts.endpoints[1].seen.as_mut().unwrap();
+    seen.lag = lag.map(Duration::from_secs);
+    seen.unproved_for = unproved_for.map(Duration::from_secs);
+    seen.behind = Some(Distance::Bytes(9));
+    seen.reported_lag = reported.map(Duration::from_secs);
+    let findings = judge(&facts);
+    assert_eq!(findings.len(), usize::from(found.is_some()), "{findings:#?}");
+    for (finding, found) in findings.iter().zip(found) {
+        assert_eq!(finding.code.name, "lagging");
+        assert!(finding.found.contains(found), "{}", finding.found);
+    }
 }
 
 #[test]
