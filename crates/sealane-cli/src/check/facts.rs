@@ -72,8 +72,11 @@ pub(crate) struct ServerFacts {
     pub(crate) database: Option<String>,
     /// Our user on the server.
     pub(crate) user: Option<String>,
-    /// Whether our user may do everything.
+    /// Whether our user may do everything (PostgreSQL).
     pub(crate) is_superuser: Option<bool>,
+    /// The privileges by which our user may write where `read_only` is on (MySQL), as statements
+    /// name them.
+    pub(crate) unbound_by: Vec<String>,
     /// How far the server's clock is ahead of ours, and how much of this may be the network.
     pub(crate) clock: Option<Clock>,
     /// Whether our connection is encrypted.

@@ -288,7 +288,14 @@ const MYSQL: &[(&str, Option<&str>, &str, Plant)] = &[
     ("not-applying", Some("db-2"), "START REPLICA", |f| {
         server(f, 2).receiving.applies = Some(false);
     }),
-    ("not-bound-by-read-only", Some("db-1"), "REVOKE", |f| server(f, 1).is_superuser = Some(true)),
+    (
+        "not-bound-by-read-only",
+        Some("db-1"),
+        "REVOKE CONNECTION_ADMIN, SUPER ON *.* FROM app;",
+        |f| {
+            server(f, 1).unbound_by = vec!["CONNECTION_ADMIN".into(), "SUPER".into()];
+        },
+    ),
     ("replication-status-hidden", Some("db-2"), "GRANT REPLICATION CLIENT", |f| {
         server(f, 2).receiving.is_visible = Some(false);
     }),
