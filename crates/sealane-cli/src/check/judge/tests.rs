@@ -545,6 +545,37 @@ fn the_network_is_no_clock() {
 }
 
 #[test]
+fn behind_a_lender_its_own_connections_are_not_judged() {
+    let mut facts = good_postgres();
+    facts.endpoints[1].pool = 1_000;
+    server(&mut facts, 2).is_encrypted = Some(false);
+    assert_eq!(codes(&facts), ["pool-too-large", "plaintext-to-remote"]);
+    server(&mut facts, 2).keeps_settings = Some(false);
+    assert_eq!(codes(&facts), ["session-settings-lost"]);
+}
+
+#[test]
+fn a_lender_that_passes_the_guard_on_is_only_noted() {
+    let mut facts = good_postgres();
+    let guard = |facts: &mut Facts, number: usize, guard| {
+        facts.endpoints[number - 1].seen.as_mut().unwrap().read_only_guard = Some(guard);
+    };
+    for number in 1..=3 {
+        server(&mut facts, number).keeps_settings = Some(false);
+    }
+    // The primary has no guard: nothing keeps a session there from writing.
+    guard(&mut facts, 2, ReadOnly::Session);
+    guard(&mut facts, 3, ReadOnly::Session);
+    let findings = judge(&facts);
+    assert_eq!(codes(&facts), ["session-settings-lost"; 3]);
+    assert!(findings.iter().all(|it| it.severity == Severity::Note), "{findings:#?}");
+    assert!(findings[0].remedy.contains("temporary tables"), "{}", findings[0].remedy);
+    guard(&mut facts, 3, ReadOnly::Server);
+    let findings = judge(&facts);
+    assert!(findings.iter().all(|it| it.severity == Severity::Warning), "{findings:#?}");
+}
+
+#[test]
 fn processes_multiply_what_pools_need() {
     let mut facts = good_postgres();
     facts.processes = 8;
