@@ -112,12 +112,16 @@ pub(crate) struct Sending {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) name: String,
+    /// Whether a logical subscriber (or another consumer of changes) uses it, not a replica.
+    pub(crate) is_logical: bool,
     pub(crate) is_active: bool,
     /// Whether it holds back log. A slot that nobody has used yet, and that was made without a
     /// reservation, holds back nothing: its `restart_lsn` is NULL.
     pub(crate) holds_log: Option<bool>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub(crate) wal_status: Option<String>,
+    /// Why it cannot be used any more, such as `wal_removed` (since PostgreSQL 17).
+    pub(crate) invalidation: Option<String>,
     /// How much of the log it holds back.
     pub(crate) retained_bytes: Option<u64>,
 }
@@ -145,6 +149,13 @@ pub(crate) struct Receiving {
     pub(crate) subscriptions: Option<BTreeMap<String, bool>>,
     /// The subscriptions whose worker runs.
     pub(crate) running_subscriptions: Vec<String>,
+}
+
+impl Slot {
+    /// Whether it cannot be used any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some()
+    }
 }
 
 impl Settings {

@@ -77,6 +77,7 @@ fn good_postgres() -> Facts {
                 holds_log: Some(true),
                 wal_status: Some("reserved".into()),
                 retained_bytes: Some(100),
+                ..Slot::default()
             }],
         },
         receiving: Receiving {
@@ -431,6 +432,60 @@ fn a_declared_subscription_must_run(#[case] enabled: Option<bool>, #[case] code:
     assert_eq!(codes(&facts), [""; 0]);
     set(&mut facts, 1, "wal_level", "replica");
     assert_eq!(codes(&facts), ["wal-level"]);
+}
+
+#[test]
+fn a_declared_subscriber_is_not_judged_as_a_primary() {
+    let mut facts = good_postgres();
+    set(&mut facts, 1, "wal_level", "logical");
+    facts.endpoints[2].subscription = Some("sub".into());
+    subscribe(&mut facts, "sub", true);
+    let subscriber = server(&mut facts, 3);
+    subscriber.is_replica = false;
+    subscriber.receiving.running_subscriptions.push("sub".into());
+    subscriber.sending.slots[0].is_active = false;
+    for (name, value) in [
+        ("fsync", "off"),
+        ("default_transaction_read_only", "on"),
+        ("synchronous_standby_names", "nobody"),
+        ("max_slot_wal_keep_size", "-1"),
+        ("wal_level", "minimal"),
+    ] {
+        set(&mut facts, 3, name, value);
+    }
+    assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[rstest]
+#[case(false, None, "(pg_basebackup); raise max_slot_wal_keep_size")]
+#[case(true, None, "create the subscription anew")]
+#[case(true, Some("wal_removed"), "; raise max_slot_wal_keep_size")]
+#[case(false, Some("idle_timeout"), "(pg_basebackup); raise idle_replication_slot_timeout")]
+#[case(true, Some("rows_removed"), "hot_standby_feedback = on")]
+#[case(true, Some("wal_level_insufficient"), "wal_level = logical")]
+fn a_lost_slot_is_replaced_as_its_kind_wants_it(
+    #[case] is_logical: bool,
+    #[case] invalidation: Option<&str>,
+    #[case] remedy: &str,
+) {
+    let mut facts = good_postgres();
+    let slot = &mut server(&mut facts, 1).sending.slots[0];
+    slot.is_logical = is_logical;
+    slot.wal_status = Some("lost".to_owned()).filter(|_| invalidation.is_none());
+    slot.invalidation = invalidation.map(str::to_owned);
+    let findings = judge(&facts);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].code.name, "slot-lost");
+    assert!(findings[0].remedy.contains(remedy), "{}", findings[0].remedy);
+    assert_eq!(findings[0].remedy.contains("pg_basebackup"), !is_logical);
+}
+
+#[test]
+fn the_subscriber_of_an_unused_logical_slot_is_what_to_bring_back() {
+    let mut facts = good_postgres();
+    let slot = &mut server(&mut facts, 1).sending.slots[0];
+    (slot.is_active, slot.is_logical) = (false, true);
+    assert!(judge(&facts)[0].remedy.starts_with("bring its subscriber back"));
 }
 
 #[test]
