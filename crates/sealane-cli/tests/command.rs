@@ -79,12 +79,27 @@ fn a_file_without_wal_is_told_with_its_remedy_and_one() {
 fn a_file_that_is_not_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
-    let url = format!("sqlite://{}", path.display());
-    let (code, text) = run(sealane(&["check", "--json"]).env("DATABASE_URL", url));
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((code, &report["findings"][0]["code"]), (1, &"no-such-file".into()));
-    assert_eq!(report["worst"], "warning");
-    assert!(!path.exists());
+    // Without `mode=rwc` the application does not start.
+    for (mode, worst, status) in [("", "error", 1), ("?mode=rwc", "warning", 0)] {
+        let url = format!("sqlite://{}{mode}", path.display());
+        let (code, text) = run(sealane(&["check", "--json"]).env("DATABASE_URL", &url));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &report["findings"][0]["code"]), (1, &"no-such-file".into()));
+        assert_eq!(report["worst"], worst, "{text}");
+        assert!(!path.exists());
+        // What the check says is what the application does.
+        let (code, text) = run(sealane(&["status"]).env("DATABASE_URL", &url));
+        assert_eq!(code, status, "{text}");
+    }
+}
+
+#[test]
+fn a_folder_is_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().display());
+    let (code, text) = run(sealane(&["check"]).env("DATABASE_URL", url));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("error file-unreadable"), "{text}");
 }
 
 #[test]
