@@ -3,6 +3,7 @@
 //! Everything is read as text over the simple protocols: they need no prepared statements, which a
 //! pooler may lose, and the two engines then differ only in their statements.
 
+mod last_error;
 mod text_row;
 mod trouble;
 
@@ -11,6 +12,7 @@ use std::{fmt, time::Duration};
 use sealane::{Engine, Target};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, PgConnection};
 
+pub(crate) use last_error::last_error;
 pub(crate) use text_row::{TextRow, truth};
 pub(crate) use trouble::{Trouble, TroubleKind};
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use sealane_core::printable;
 use serde::Serialize;
 
 /// The output of one command.
@@ -68,8 +69,9 @@ impl Table {
         Table { rows: vec![heading.iter().map(|it| (*it).to_uppercase()).collect()] }
     }
 
+    /// Adds a row. Servers name things as they like, so what a terminal would obey is escaped.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| printable(cell).to_string()).collect());
     }
 
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -124,13 +126,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_and_has_no_blanks_at_its_ends() {
+    fn a_table_is_aligned_and_a_terminal_obeys_nothing_in_it() {
         let mut table = Table::new(&["name", "lag"]);
         table.row(vec!["replica-1".into(), "5 ms".into()]);
-        table.row(vec!["db".into(), String::new()]);
+        table.row(vec!["\u{1b}[2J".into(), String::new()]);
         let mut out = anstream::StripStream::new(Vec::new());
         table.write(&mut out).unwrap();
         let text = String::from_utf8(out.into_inner()).unwrap();
-        assert_eq!(text, "NAME       LAG\nreplica-1  5 ms\ndb\n");
+        assert_eq!(text, "NAME       LAG\nreplica-1  5 ms\n\\u{1b}[2J\n");
     }
 }

@@ -117,7 +117,7 @@ async fn ask(target: &Target, measure: Duration) -> Server {
         let mut line = Line::open(target).await?;
         let told = match target.engine {
             Engine::MySql => mysql::ask(&mut line, measure).await,
-            _ => postgres::ask(&mut line, measure).await,
+            _ => postgres::ask(&mut line, target.subscription.as_deref(), measure).await,
         };
         line.close().await;
         Ok(told)

@@ -16,6 +16,9 @@ use crate::{
 
 /// The longest wait for the lags: two idle probes and some.
 const SETTLED: Duration = Duration::from_secs(4);
+/// The pace of probes while a command looks: an application may be content with a slower one, but
+/// [`SETTLED`] must contain several probes.
+pub(crate) const PACE: Duration = Duration::from_secs(1);
 /// How often the state is looked at meanwhile. This asks no server.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -29,6 +32,9 @@ pub(crate) async fn run(config: Config, output: &mut Output<'_>) -> Result<bool,
 
 /// Connects, and waits until the lag of every serving endpoint is known, or a moment.
 pub(crate) async fn open(config: Config) -> Result<RoutedConnection, CommandError> {
+    // What the user must correct is told apart from servers that cannot be used.
+    config.targets().map_err(CommandError::Configuration)?;
+    let config = config.probe_interval(PACE);
     let db = sealane::connect(config).await.map_err(CommandError::Connect)?;
     let until = Instant::now() + SETTLED;
     while !is_known(&db.status()) && Instant::now() < until {
@@ -51,10 +57,18 @@ fn is_known(status: &Status) -> bool {
         })
 }
 
-/// Whether there is a primary, and every endpoint serves.
+/// Whether there is a primary, and every endpoint serves and keeps up.
 pub(crate) fn is_well(status: &Status) -> bool {
-    let serves = |it: &EndpointStatus| it.condition == Condition::Serving;
-    status.primary.is_some() && (status.endpoints.len() < 2 || status.endpoints.iter().all(serves))
+    let is_well = |it: &EndpointStatus| it.condition == Condition::Serving && keeps_up(it);
+    status.primary.is_some() && (status.endpoints.len() < 2 || status.endpoints.iter().all(is_well))
+}
+
+/// Whether an endpoint is proved to have what the primary had at some moment since the connection
+/// was made. A replica that was far behind before proves nothing for a long time, so its lag is
+/// unknown. Where positions do not compare (Aurora, MySQL without GTIDs), nothing is proved of any
+/// replica, and its lag says nothing.
+pub(crate) fn keeps_up(endpoint: &EndpointStatus) -> bool {
+    endpoint.lag_ms.is_some() || endpoint.behind.is_none()
 }
 
 /// The version without what the packager added.
@@ -86,13 +100,51 @@ fn write(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         if let sealane::Health::Down { failure } = &it.health {
             let style = style::WRONG;
             writeln!(out, "{style}{}{style:#}", failure.told_of(&it.name))?;
+        } else if let Some(behind) = it.behind.filter(|_| !keeps_up(it)) {
+            let (style, name) = (style::RISKY, &it.name);
+            writeln!(
+                out,
+                "{style}{name} is {behind} behind, and has not got to where the primary was at the \
+                 start of this command{style:#}"
+            )?;
         }
     }
     match &status.primary {
         Some(_) if is_well(status) => {
             writeln!(out, "{0}all serve{0:#}", style::FINE)
         }
-        Some(_) => writeln!(out, "{0}not all serve; `sealane check` says more{0:#}", style::RISKY),
+        Some(_) => writeln!(
+            out,
+            "{0}not all serve and keep up; `sealane check` says more{0:#}",
+            style::RISKY
+        ),
         None => writeln!(out, "{0}there is no primary{0:#}", style::WRONG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealane::Distance;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replica_that_proves_nothing_is_not_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(Config::sqlite(folder.path().join("boats.db"))).await.unwrap();
+        let mut status = db.status();
+        close(db).await;
+        assert!(is_well(&status) && is_known(&status));
+        // The readers of a file are a replica that is never behind.
+        let replica = &mut status.endpoints[1];
+        (replica.lag_ms, replica.behind) = (None, Some(Distance::Bytes(1 << 30)));
+        assert!(!is_well(&status));
+        let mut text = Vec::new();
+        write(&status, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("readers is 1073741824 bytes behind, and has not got"), "{text}");
+        // Aurora: positions do not compare, so nothing is proved of any replica.
+        status.endpoints[1].behind = None;
+        assert!(is_well(&status));
     }
 }

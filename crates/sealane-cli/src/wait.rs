@@ -6,7 +6,9 @@ use sealane::{Condition, Config, EndpointStatus, Role, RoutedConnection, Status}
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{CommandError, arguments::Wait, output::Output, status::close, style};
+use crate::{
+    CommandError, arguments::Wait, output::Output, status::close, status::keeps_up, style,
+};
 
 /// How often the state is looked at. This asks no server.
 const LOOK: Duration = Duration::from_millis(50);
@@ -98,15 +100,19 @@ fn has_primary(status: &Status) -> bool {
     primary.is_some_and(|it| it.condition == Condition::Serving)
 }
 
-/// How many replicas serve, and are proved to be at some distance from the primary.
+/// How many replicas serve, and are proved to be at some distance from the primary where this can be
+/// proved: others get no reads of sessions that wrote.
 fn usable(status: &Status) -> usize {
-    let is_usable =
-        |it: &&EndpointStatus| it.role == Role::Replica && it.condition == Condition::Serving;
+    let is_usable = |it: &&EndpointStatus| {
+        it.role == Role::Replica && it.condition == Condition::Serving && keeps_up(it)
+    };
     status.endpoints.iter().filter(is_usable).count()
 }
 
 #[cfg(test)]
 mod tests {
+    use sealane::Distance;
+
     use super::*;
 
     #[tokio::test]
@@ -123,5 +129,20 @@ mod tests {
         status.primary = None;
         assert!(!has_primary(&status));
         close(db).await;
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_proves_nothing_is_not_usable() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = sealane::connect(Config::sqlite(folder.path().join("boats.db"))).await.unwrap();
+        let mut status = db.status();
+        close(db).await;
+        assert_eq!(usable(&status), 1, "the readers of a file");
+        let replica = &mut status.endpoints[1];
+        (replica.lag_ms, replica.behind) = (None, Some(Distance::Bytes(1 << 30)));
+        assert_eq!(usable(&status), 0);
+        // Aurora: positions do not compare.
+        status.endpoints[1].behind = None;
+        assert_eq!(usable(&status), 1);
     }
 }

@@ -81,12 +81,27 @@ fn a_file_without_wal_is_told_with_its_remedy_and_one() {
 fn a_file_that_is_not_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
-    let url = format!("sqlite://{}", path.display());
-    let (code, text) = run(sealane(&["check", "--json"]).env("DATABASE_URL", url));
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((code, &report["findings"][0]["code"]), (1, &"no-such-file".into()));
-    assert_eq!(report["worst"], "warning");
-    assert!(!path.exists());
+    // Without `mode=rwc` the application does not start.
+    for (mode, worst, status) in [("", "error", 1), ("?mode=rwc", "warning", 0)] {
+        let url = format!("sqlite://{}{mode}", path.display());
+        let (code, text) = run(sealane(&["check", "--json"]).env("DATABASE_URL", &url));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &report["findings"][0]["code"]), (1, &"no-such-file".into()));
+        assert_eq!(report["worst"], worst, "{text}");
+        assert!(!path.exists());
+        // What the check says is what the application does.
+        let (code, text) = run(sealane(&["status"]).env("DATABASE_URL", &url));
+        assert_eq!(code, status, "{text}");
+    }
+}
+
+#[test]
+fn a_folder_is_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().display());
+    let (code, text) = run(sealane(&["check"]).env("DATABASE_URL", url));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("error file-unreadable"), "{text}");
 }
 
 #[test]
@@ -117,9 +132,13 @@ fn a_configuration_that_cannot_be_meant_is_told_without_its_passwords() {
     let path = folder.path().join("sealane.toml");
     fs::write(&path, format!("[primary]\nurl = \"postgres://app:{PASSWORD}/1@db-1/shop\""))
         .unwrap();
-    let (code, text) = run(&mut sealane(&["check", "--config", path.to_str().unwrap()]));
-    assert_eq!(code, 2, "{text}");
-    assert!(text.contains("percent-encoded") && !text.contains(PASSWORD), "{text}");
+    for command in ["check", "status", "lag", "replication", "wait", "explain"] {
+        let mut arguments = vec![command, "--config", path.to_str().unwrap()];
+        arguments.extend(Some("SELECT 1").filter(|_| command == "explain"));
+        let (code, text) = run(&mut sealane(&arguments));
+        assert_eq!(code, 2, "{command}: {text}");
+        assert!(text.contains("percent-encoded") && !text.contains(PASSWORD), "{text}");
+    }
 }
 
 #[rstest]

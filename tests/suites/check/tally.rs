@@ -157,6 +157,18 @@ impl<'g> Tally<'g> {
         Ok(())
     }
 
+    /// A replica that was behind before the check began, and receives and applies all the same.
+    pub(crate) async fn late(&mut self) -> anyhow::Result<()> {
+        let (primary, replica) = (self.server("primary"), self.server("replica-2"));
+        make_late(primary, replica).await?;
+        let late = Wanted("lagging", Some("replica-2"), "long transactions");
+        let expected = self.expect(late, &self.config(), 1).await;
+        make_prompt(primary, replica).await?;
+        let finding = expected?;
+        ensure!(finding.found.contains("it did not get within"), "{}", finding.found);
+        Ok(())
+    }
+
     pub(crate) async fn clock_and_promotion(&mut self) -> anyhow::Result<()> {
         let (one, two) = (self.server("replica-1"), self.server("replica-2"));
         one.skew_clock(300).await?;
@@ -168,6 +180,18 @@ impl<'g> Tally<'g> {
         self.expect(both, &self.config(), 1).await?;
         self.good.cluster.heal().await
     }
+}
+
+/// Makes `replica` apply everything an hour late, and writes what it then lacks.
+pub(crate) async fn make_late(primary: &Server, replica: &Server) -> anyhow::Result<()> {
+    replica.delay_replay(Duration::from_secs(3_600)).await?;
+    primary.sql("INSERT INTO boat (harbour_id, name, voyages) VALUES (1, 'Late', 0)").await
+}
+
+/// Undoes [`make_late`].
+pub(crate) async fn make_prompt(primary: &Server, replica: &Server) -> anyhow::Result<()> {
+    replica.delay_replay(Duration::ZERO).await?;
+    fleet::replayed_by(primary, replica).await
 }
 
 impl fmt::Display for Tally<'_> {

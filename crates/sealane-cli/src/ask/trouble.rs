@@ -1,9 +1,11 @@
 //! Why a server could not be asked.
 
 use sealane::Engine;
+use sealane_core::printable;
 
 /// Why a server could not be asked, in the server's or the driver's words. They contain no
-/// password: drivers quote the user, the database and the address only.
+/// password: drivers quote the user, the database and the address only. Characters that a terminal
+/// would obey are escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) kind: TroubleKind,
@@ -38,7 +40,7 @@ impl Trouble {
     }
 
     pub(crate) fn of(engine: Engine, error: &sqlx::Error) -> Self {
-        let text = error.to_string();
+        let text = printable(&error.to_string()).to_string();
         let kind = match error {
             sqlx::Error::Io(_) => TroubleKind::Unreachable,
             sqlx::Error::Tls(_) => TroubleKind::Tls,
@@ -81,6 +83,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_terminal_does_not_obey_a_server() {
+        let error = sqlx::Error::Protocol("no\u{1b}[2J".to_owned());
+        let Trouble { kind, text } = Trouble::of(Engine::Postgres, &error);
+        assert_eq!(kind, TroubleKind::Unavailable);
+        assert!(text.ends_with("no\\u{1b}[2J"), "{text}");
+    }
 
     #[rstest]
     #[case(Engine::Postgres, "28P01", TroubleKind::Refused)]

@@ -91,6 +91,7 @@ pub(super) const NOT_BOUND: Code = warning("not-bound-by-read-only");
 
 // SQLite.
 pub(super) const NO_FILE: Code = warning("no-such-file");
+pub(super) const FILE_UNREADABLE: Code = error("file-unreadable");
 pub(super) const NO_DATABASE_FILE: Code = error("not-a-database-file");
 pub(super) const NOT_WAL: Code = warning("journal-not-wal");
 pub(super) const IN_MEMORY: Code = note("in-memory");

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Distance, Engine, ReadOnly};
 
 use crate::ask::{TextRow, Trouble};
 
@@ -40,6 +40,12 @@ pub(crate) struct EndpointFacts {
 pub(crate) struct Seen {
     pub(crate) condition: Condition,
     pub(crate) lag: Option<Duration>,
+    /// If a serving replica does not get to where the primary was: how long this was watched.
+    pub(crate) unproved_for: Option<Duration>,
+    /// How much it still has to replay.
+    pub(crate) behind: Option<Distance>,
+    /// How far behind it believes itself to be, by the servers' clocks.
+    pub(crate) reported_lag: Option<Duration>,
     pub(crate) read_only_guard: Option<ReadOnly>,
     pub(crate) group: Option<String>,
 }
@@ -66,8 +72,11 @@ pub(crate) struct ServerFacts {
     pub(crate) database: Option<String>,
     /// Our user on the server.
     pub(crate) user: Option<String>,
-    /// Whether our user may do everything.
+    /// Whether our user may do everything (PostgreSQL).
     pub(crate) is_superuser: Option<bool>,
+    /// The privileges by which our user may write where `read_only` is on (MySQL), as statements
+    /// name them.
+    pub(crate) unbound_by: Vec<String>,
     /// How far the server's clock is ahead of ours, and how much of this may be the network.
     pub(crate) clock: Option<Clock>,
     /// Whether our connection is encrypted.
@@ -103,12 +112,16 @@ pub(crate) struct Sending {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) name: String,
+    /// Whether a logical subscriber (or another consumer of changes) uses it, not a replica.
+    pub(crate) is_logical: bool,
     pub(crate) is_active: bool,
     /// Whether it holds back log. A slot that nobody has used yet, and that was made without a
     /// reservation, holds back nothing: its `restart_lsn` is NULL.
     pub(crate) holds_log: Option<bool>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub(crate) wal_status: Option<String>,
+    /// Why it cannot be used any more, such as `wal_removed` (since PostgreSQL 17).
+    pub(crate) invalidation: Option<String>,
     /// How much of the log it holds back.
     pub(crate) retained_bytes: Option<u64>,
 }
@@ -136,6 +149,13 @@ pub(crate) struct Receiving {
     pub(crate) subscriptions: Option<BTreeMap<String, bool>>,
     /// The subscriptions whose worker runs.
     pub(crate) running_subscriptions: Vec<String>,
+}
+
+impl Slot {
+    /// Whether it cannot be used any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost") || self.invalidation.is_some()
+    }
 }
 
 impl Settings {

@@ -1,5 +1,6 @@
 //! From facts to findings: pure, so that every finding is tested with planted facts.
 
+mod connection;
 mod general;
 mod mysql;
 mod postgres;

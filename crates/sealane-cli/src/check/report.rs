@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 use sealane::Target;
+use sealane_core::printable;
 use serde::Serialize;
 
 use super::{
@@ -82,8 +83,8 @@ impl Report {
             let place =
                 if places.is_empty() { String::new() } else { format!(" {}", places.join(", ")) };
             writeln!(out, "{style}{severity}{style:#} {}{place}", finding.code.name)?;
-            writeln!(out, "  found:  {}", finding.found)?;
-            writeln!(out, "  remedy: {}", finding.remedy)?;
+            writeln!(out, "  found:  {}", printable(&finding.found))?;
+            writeln!(out, "  remedy: {}", printable(&finding.remedy))?;
         }
         writeln!(out, "{}", self.summary())
     }
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_is_the_same_at_several_endpoints_is_told_once() {
-        let at = |name| Finding::at(code::SUPERUSER, name, "app is a superuser", "revoke it");
+        let at =
+            |name| Finding::at(code::SUPERUSER, name, "a\u{1b}[2J is a superuser", "revoke it");
         let line = |name: &str, address: &str| Line {
             name: name.to_owned(),
             address: address.to_owned(),
@@ -157,7 +159,7 @@ mod tests {
         let mut out = anstream::StripStream::new(Vec::new());
         Report::new(vec![at("db-1"), at("near")], endpoints).write(&mut out).unwrap();
         let text = String::from_utf8(out.into_inner()).unwrap();
-        let expected = "warning superuser db-1:5432, near (db-2:5432)\n  found:  app is a superuser\n  \
+        let expected = "warning superuser db-1:5432, near (db-2:5432)\n  found:  a\\u{1b}[2J is a superuser\n  \
                         remedy: revoke it\n2 warnings at 2 endpoints\n";
         assert_eq!(text, expected);
     }

@@ -3,11 +3,18 @@
 //!
 //! The format: <https://sqlite.org/fileformat2.html#the_database_header>.
 
-use std::{fs::File, io::Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use sealane::Target;
 
-use super::{code, finding::Finding};
+use super::{
+    code,
+    finding::{Finding, Severity},
+};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The version of the format for reading, when the journal is a write-ahead log.
@@ -15,9 +22,11 @@ const WAL: u8 = 2;
 const READ_VERSION: usize = 19;
 
 /// What the beginning of a file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Header {
     Missing,
+    /// It is there, and this is why it cannot be read.
+    Unreadable(String),
     /// Nothing was written yet.
     Empty,
     Wal,
@@ -26,7 +35,7 @@ enum Header {
 }
 
 pub(super) fn judge(target: &Target) -> Vec<Finding> {
-    let path = target.address.split('?').next().unwrap_or_default();
+    let path = &*target.address;
     if path.is_empty()
         || path.contains(":memory:")
         || target.options.get_url().contains("mode=memory")
@@ -35,14 +44,23 @@ pub(super) fn judge(target: &Target) -> Vec<Finding> {
         let remedy = "give the path of a file to have reads beside the writer";
         return vec![Finding::at(code::IN_MEMORY, &target.name, found, remedy)];
     }
-    finding(&target.name, path, read(path)).into_iter().collect()
+    let may_create = may_create(target.options.get_url());
+    finding(&target.name, path, &read(path), may_create).into_iter().collect()
+}
+
+/// Whether the driver makes a file that is not there. Its default is not to.
+fn may_create(url: &str) -> bool {
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    parameters.split('&').any(|parameter| parameter == "mode=rwc")
 }
 
 fn read(path: &str) -> Header {
     let mut header = Vec::with_capacity(100);
-    match File::open(path).map(|file| file.take(100).read_to_end(&mut header)) {
-        Err(_) => Header::Missing,
+    // A folder can be opened, but not read.
+    match File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
         Ok(_) => of(&header),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Header::Missing,
+        Err(error) => Header::Unreadable(error.to_string()),
     }
 }
 
@@ -57,15 +75,16 @@ fn of(header: &[u8]) -> Header {
     }
 }
 
-fn finding(name: &str, path: &str, header: Header) -> Option<Finding> {
+fn finding(name: &str, path: &str, header: &Header, may_create: bool) -> Option<Finding> {
     Some(match header {
         Header::Wal | Header::Empty => return None,
-        Header::Missing => Finding::at(
-            code::NO_FILE,
+        Header::Missing => missing(name, path, may_create),
+        Header::Unreadable(cause) => Finding::at(
+            code::FILE_UNREADABLE,
             name,
-            format!("{path} does not exist or cannot be read; the application would create it"),
-            "correct the path (it is relative to the directory of the process), or let the \
-             application create it",
+            format!("{path} cannot be read: {cause}"),
+            "correct the path (it is relative to the directory of the process), or the rights of \
+             the file and its folder",
         ),
         Header::Rollback => Finding::at(
             code::NOT_WAL,
@@ -80,6 +99,30 @@ fn finding(name: &str, path: &str, header: Header) -> Option<Finding> {
             "correct the path",
         ),
     })
+}
+
+/// A file that does not exist, and whether the application makes it.
+fn missing(name: &str, path: &str, may_create: bool) -> Finding {
+    let folder = Path::new(path).parent().filter(|it| !it.as_os_str().is_empty());
+    let (found, remedy) = match folder.filter(|it| !it.is_dir()) {
+        Some(folder) => (
+            format!("{path} does not exist, nor does the folder {}", folder.display()),
+            "correct the path (it is relative to the directory of the process), or make the folder",
+        ),
+        None if !may_create => (
+            format!("{path} does not exist, and without mode=rwc in the URL nobody makes it"),
+            "correct the path (it is relative to the directory of the process), or add ?mode=rwc \
+             to the URL",
+        ),
+        None => {
+            let found = format!("{path} does not exist; the application would create it");
+            let remedy = "correct the path (it is relative to the directory of the process), or \
+                          let the application create it";
+            return Finding::at(code::NO_FILE, name, found, remedy);
+        }
+    };
+    // The application does not start.
+    Finding { severity: Severity::Error, ..Finding::at(code::NO_FILE, name, found, remedy) }
 }
 
 #[cfg(test)]
@@ -106,10 +149,48 @@ mod tests {
 
     #[rstest]
     #[case(Header::Missing, Some("no-such-file"))]
+    #[case(Header::Unreadable("denied".into()), Some("file-unreadable"))]
     #[case(Header::Rollback, Some("journal-not-wal"))]
     #[case(Header::Other, Some("not-a-database-file"))]
     #[case(Header::Wal, None)]
     fn a_file_is_judged(#[case] header: Header, #[case] code: Option<&str>) {
-        assert_eq!(finding("file", "shop.db", header).map(|it| it.code.name), code);
+        let found = finding("file", "shop.db", &header, true);
+        assert_eq!(found.map(|it| it.code.name), code);
+    }
+
+    #[rstest]
+    #[case::made("shop.db", true, Severity::Warning, "let the application create it")]
+    #[case::not_made("shop.db", false, Severity::Error, "?mode=rwc")]
+    #[case::no_folder("no-such-folder/shop.db", true, Severity::Error, "make the folder")]
+    #[case::neither("no-such-folder/shop.db", false, Severity::Error, "make the folder")]
+    fn a_file_that_nobody_makes_is_an_error(
+        #[case] path: &str,
+        #[case] may_create: bool,
+        #[case] severity: Severity,
+        #[case] remedy: &str,
+    ) {
+        let found = finding("file", path, &Header::Missing, may_create).unwrap();
+        assert_eq!((found.code.name, found.severity), ("no-such-file", severity));
+        assert!(found.remedy.contains(remedy), "{}", found.remedy);
+    }
+
+    #[rstest]
+    #[case("sqlite://shop.db?mode=rwc", true)]
+    #[case("sqlite://shop.db?cache=shared&mode=rwc", true)]
+    #[case("sqlite://shop.db?mode=rw", false)]
+    #[case("sqlite://shop.db", false)]
+    fn the_url_says_whether_a_file_is_made(#[case] url: &str, #[case] may: bool) {
+        assert_eq!(may_create(url), may);
+    }
+
+    #[test]
+    fn a_folder_is_no_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        assert!(matches!(read(path), Header::Unreadable(_)), "{:?}", read(path));
+        let below = format!("{path}/shop.db");
+        assert_eq!(read(&below), Header::Missing);
+        std::fs::write(&below, "").unwrap();
+        assert_eq!(read(&below), Header::Empty);
     }
 }

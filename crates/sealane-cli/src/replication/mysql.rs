@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Receiver, Sender, Told, rate};
-use crate::ask::{Line, TextRow, replica_status};
+use crate::ask::{Line, TextRow, last_error, replica_status};
 
 /// MySQL since 8.2, MariaDB since 10.5, MySQL before.
 const LOG: [&str; 3] = ["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
@@ -70,10 +70,6 @@ fn receiver(row: &TextRow) -> Receiver {
     let runs = |columns: &[&str]| row.any(columns).map(|text| text == "Yes");
     let place =
         |file: &[&str], position: &[&str]| Some(format!("{}:{}", any(file)?, any(position)?));
-    let error = |number: &str, text: &str| {
-        let code = row.number::<u32>(number).filter(|code| *code != 0)?;
-        Some(format!("{code}, {}", row.text(text).unwrap_or_default()))
-    };
     let lag = any(&["Seconds_Behind_Source", "Seconds_Behind_Master"]);
     Receiver {
         source: any(&["Source_Host", "Master_Host"]),
@@ -88,8 +84,8 @@ fn receiver(row: &TextRow) -> Receiver {
             &["Exec_Source_Log_Pos", "Exec_Master_Log_Pos"],
         ),
         reported_lag_s: lag.and_then(|text| text.parse().ok()),
-        receive_error: error("Last_IO_Errno", "Last_IO_Error"),
-        apply_error: error("Last_SQL_Errno", "Last_SQL_Error"),
+        receive_error: last_error(row, "Last_IO_Errno", "Last_IO_Error"),
+        apply_error: last_error(row, "Last_SQL_Errno", "Last_SQL_Error"),
     }
 }
 
@@ -112,14 +108,14 @@ mod tests {
             ("Master_Log_File", "binlog.2"),
             ("Read_Master_Log_Pos", "70"),
             ("Last_IO_Errno", "1236"),
-            ("Last_IO_Error", "gone"),
+            ("Last_IO_Error", "gone. Query: 'SET PASSWORD = 'tidewater''"),
             ("Last_SQL_Errno", "0"),
             ("Last_SQL_Error", ""),
         ]);
         let told = receiver(&old);
         assert_eq!((told.receives, told.applies), (Some(false), Some(true)));
         assert_eq!(told.received.as_deref(), Some("binlog.2:70"));
-        assert_eq!(told.receive_error.as_deref(), Some("1236, gone"));
+        assert_eq!(told.receive_error.as_deref(), Some("1236, gone."));
         assert_eq!((told.apply_error, told.applied), (None, None));
         let new = TextRow::from([("Replica_SQL_Running", "No"), ("Source_Host", "primary")]);
         assert_eq!(receiver(&new).applies, Some(false));

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use sealane_core::printable;
+
 use super::{Receiver, Sender, Server, Slot};
 use crate::{
     output::{Table, UNKNOWN, bytes, millis, named},
@@ -42,7 +44,7 @@ pub(super) fn write(servers: &[Server], out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn receiver(it: &Receiver, out: &mut dyn Write) -> io::Result<()> {
-    let source = it.source.as_deref().unwrap_or(UNKNOWN);
+    let source = printable(it.source.as_deref().unwrap_or(UNKNOWN));
     write!(out, "  from {source}: ")?;
     for (word, runs) in [("receives", it.receives), ("applies", it.applies)] {
         match runs {
@@ -73,7 +75,7 @@ fn senders(all: &[Sender], out: &mut dyn Write) -> io::Result<()> {
     if all.iter().all(|it| it.state.is_none() && it.sent.is_none()) {
         // MySQL and MariaDB know no more of them, and PostgreSQL tells no more to some users.
         let names: Vec<_> = all.iter().map(|it| it.name.as_str()).collect();
-        return writeln!(out, "  sends to {}", names.join(", "));
+        return writeln!(out, "  sends to {}", printable(&names.join(", ")));
     }
     let heading =
         ["  sends to", "state", "sync", "sent", "written", "flushed", "replayed", "behind", "lag"];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{clock, release};
 use crate::{
-    ask::{Line, TextRow, replica_status},
+    ask::{Line, TextRow, last_error, replica_status},
     check::facts::{Receiving, ServerFacts, Settings},
 };
 
@@ -19,9 +19,8 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
      'max_connections', 'aurora_version', 'innodb_read_only')";
 /// As the library's probe asks: whoever may read the table of all users sees everybody's
 /// privileges, so only the user's own count.
-const UNBOUND: &str = "SELECT COUNT(*) > 0 AS unbound FROM information_schema.user_privileges \
-     WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN') \
-     AND grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
+const PRIVILEGES: &str = "SELECT privilege_type AS name FROM information_schema.user_privileges \
+     WHERE grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
                           QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
 const ENCRYPTION: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT UNIX_TIMESTAMP(NOW(6)) AS now";
@@ -51,7 +50,10 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
         run_again: run(&self::settings(other).await),
         database: text("database"),
         user: text("user").map(|user| quoted(&user)),
-        is_superuser: line.first(UNBOUND).await.and_then(|row| row.truth("unbound")),
+        unbound_by: match line.told(PRIVILEGES).await {
+            Some(rows) => unbound_by(&rows, is_mariadb, release(&version)),
+            None => Vec::new(),
+        },
         clock: clock(line, CLOCK).await,
         is_encrypted: line
             .first(ENCRYPTION)
@@ -75,6 +77,20 @@ async fn settings(line: &mut Line) -> Settings {
 fn is_read_only(settings: &Settings, is_aurora: bool) -> Option<bool> {
     let name = if is_aurora { "innodb_read_only" } else { "read_only" };
     settings.text(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("OFF"))
+}
+
+/// Those of our user's privileges by which it may write where `read_only` is on.
+///
+/// MariaDB took the permission out of SUPER in 10.11.0 (MDEV-29596), and an upgrade grants it to
+/// users with SUPER as a privilege of its own.
+fn unbound_by(rows: &[TextRow], is_mariadb: bool, release: (u32, u32)) -> Vec<String> {
+    let unbinding: &[&str] = match is_mariadb {
+        true if release >= (10, 11) => &["READ_ONLY ADMIN", "READ ONLY ADMIN"],
+        true => &["SUPER", "READ_ONLY ADMIN", "READ ONLY ADMIN"],
+        false => &["SUPER", "CONNECTION_ADMIN"],
+    };
+    let ours = rows.iter().filter_map(|row| row.text("name"));
+    ours.filter(|name| unbinding.contains(name)).map(str::to_owned).collect()
 }
 
 /// What no other running server shares. MariaDB has no identity that a copy does not share, but two
@@ -131,12 +147,6 @@ fn receiving(rows: Option<Vec<TextRow>>) -> Receiving {
     }
 }
 
-/// The last error of a thread with its number; `None` if the number is 0.
-fn last_error(row: &TextRow, number: &str, text: &str) -> Option<String> {
-    let code: u32 = row.number(number)?;
-    (code != 0).then(|| format!("{code}, {}", row.text(text).unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -144,12 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_has_the_number_zero() {
-        let row = TextRow::from([("Last_IO_Errno", "0"), ("Last_IO_Error", "")]);
-        assert_eq!(last_error(&row, "Last_IO_Errno", "Last_IO_Error"), None);
-        let row = TextRow::from([("Last_IO_Errno", "1236"), ("Last_IO_Error", "gone")]);
-        let told = last_error(&row, "Last_IO_Errno", "Last_IO_Error");
-        assert_eq!(told.as_deref(), Some("1236, gone"));
+    fn the_error_of_a_stopped_thread_is_told_without_its_statement() {
+        let row = TextRow::from([
+            ("Replica_SQL_Running", "No"),
+            ("Last_SQL_Errno", "1396"),
+            ("Last_SQL_Error", "failed on query. Query: 'CREATE USER a IDENTIFIED BY 'tidewater''"),
+        ]);
+        let told = receiving(Some(vec![row])).apply_error;
+        assert_eq!(told.as_deref(), Some("1396, failed on query."));
     }
 
     #[rstest]
@@ -182,6 +194,24 @@ mod tests {
         assert_eq!(receiving(Some(vec![])).follows, Some(false));
         let hidden = receiving(None);
         assert_eq!((hidden.is_visible, hidden.follows), (Some(false), None));
+    }
+
+    #[rstest]
+    #[case::mariadb(true, (10, 11), &["READ_ONLY ADMIN"])]
+    #[case::newer(true, (11, 8), &["READ_ONLY ADMIN"])]
+    #[case::older(true, (10, 6), &["SUPER", "READ_ONLY ADMIN"])]
+    #[case::mysql(false, (8, 4), &["SUPER", "CONNECTION_ADMIN"])]
+    fn a_privilege_counts_where_read_only_does_not_bind_it(
+        #[case] is_mariadb: bool,
+        #[case] release: (u32, u32),
+        #[case] wanted: &[&str],
+    ) {
+        let all = ["SELECT", "SUPER", "CONNECTION_ADMIN", "READ_ONLY ADMIN", "CONNECTION ADMIN"];
+        let rows = all.map(|name| TextRow::from([("name", name)]));
+        assert_eq!(unbound_by(&rows, is_mariadb, release), wanted);
+        let super_only = [TextRow::from([("name", "SUPER")])];
+        let counts = !unbound_by(&super_only, is_mariadb, release).is_empty();
+        assert_eq!(counts, wanted.contains(&"SUPER"));
     }
 
     #[test]

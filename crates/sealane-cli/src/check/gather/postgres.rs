@@ -33,11 +33,13 @@ const SETTINGS: &str = "SELECT name, CASE WHEN name = 'idle_replication_slot_tim
 const ENCRYPTION: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp()) AS now";
 const SENDERS: &str = "SELECT application_name AS name FROM pg_stat_replication";
-const SLOTS: &str = "SELECT slot_name AS name, active, wal_status, \
+/// `invalidation_reason` is there since version 17.
+const SLOTS: &str = "SELECT slot_name AS name, slot_type AS kind, active, wal_status, \
+     to_jsonb(slot) ->> 'invalidation_reason' AS invalidation, \
      restart_lsn IS NOT NULL AS holds, \
      pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
                           ELSE pg_current_wal_lsn() END, restart_lsn)::bigint AS retained \
-     FROM pg_replication_slots WHERE NOT temporary";
+     FROM pg_replication_slots AS slot WHERE NOT temporary";
 const RECEIVER: &str = "SELECT pid, status, slot_name FROM pg_stat_wal_receiver";
 const PAUSED: &str = "SELECT pg_is_wal_replay_paused() AS paused";
 const SUBSCRIPTIONS: &str = "SELECT s.subname AS name, s.subenabled AS enabled, \
@@ -112,9 +114,11 @@ async fn sending(line: &mut Line) -> Sending {
 fn slot(row: &TextRow) -> Option<Slot> {
     Some(Slot {
         name: row.text("name")?.to_owned(),
+        is_logical: row.text("kind") == Some("logical"),
         is_active: row.truth("active")?,
         holds_log: row.truth("holds"),
         wal_status: row.text("wal_status").map(str::to_owned),
+        invalidation: row.text("invalidation").map(str::to_owned),
         retained_bytes: row.number("retained"),
     })
 }
@@ -175,6 +179,19 @@ mod tests {
         let wanted = [("one".to_owned(), true), ("two".to_owned(), false)];
         assert_eq!(subscriptions(&rows), wanted.into());
         assert_eq!(running(&rows), ["one"]);
+    }
+
+    #[test]
+    fn a_logical_slot_is_told_apart_and_why_it_was_lost() {
+        let row = TextRow::from([
+            ("name", "one"),
+            ("kind", "logical"),
+            ("active", "f"),
+            ("invalidation", "rows_removed"),
+        ]);
+        let slot = slot(&row).unwrap();
+        assert!(slot.is_logical && slot.is_lost());
+        assert_eq!(slot.invalidation.as_deref(), Some("rows_removed"));
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! What does not depend on the engine: reaching servers, who is who, pools, clocks.
+//! What does not depend on the engine: reaching servers, who is who, clocks, lags.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Engine, HealthPolicy, ReadOnly};
 
+use super::connection;
 use crate::{
     ask::{Trouble, TroubleKind},
     check::{
         code,
-        facts::{Clock, EndpointFacts, Facts, ServerFacts},
+        facts::{Clock, EndpointFacts, Facts, Seen, ServerFacts},
         finding::{Finding, Severity},
     },
 };
@@ -23,8 +24,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(versions(facts));
     findings.extend(clocks(facts));
     for (endpoint, server) in facts.answered() {
-        findings.extend(pool(endpoint, server, facts.processes));
-        findings.extend(between(endpoint, server, facts.engine));
+        findings.extend(connection::judge(endpoint, server, facts));
         findings.extend(database(endpoint, server, facts));
         findings.extend(delay(endpoint, server));
         findings.extend(seen(endpoint, server));
@@ -232,67 +232,6 @@ fn clocks(facts: &Facts) -> Vec<Finding> {
     facts.answered().filter_map(|(it, server)| differs(it, clock(server)?)).collect()
 }
 
-/// The connections that this configuration may open, against those that the server allows.
-fn pool(endpoint: &EndpointFacts, server: &ServerFacts, processes: u32) -> Option<Finding> {
-    let allowed = server.settings.number("max_connections")?;
-    let reserved = ["superuser_reserved_connections", "reserved_connections"]
-        .iter()
-        .filter_map(|name| server.settings.number(name))
-        .sum::<i64>();
-    let left = allowed - reserved;
-    // One connection more for the monitor.
-    let needed = (i64::from(endpoint.pool) + 1) * i64::from(processes);
-    (needed > left).then(|| {
-        let found = format!(
-            "{processes} process(es) with up to {} connections and one of the monitor need \
-             {needed}; the server allows {left} (max_connections = {allowed}, {reserved} reserved)",
-            endpoint.pool
-        );
-        let remedy = format!(
-            "set pool.max_connections to {} or less, raise max_connections of the server, or put a \
-             pooler in between",
-            (left / i64::from(processes.max(1)) - 1).max(1)
-        );
-        Finding::at(code::POOL_TOO_LARGE, &endpoint.name, found, remedy)
-    })
-}
-
-/// What is between us and the server: the network, a pooler, a balancer.
-fn between(endpoint: &EndpointFacts, server: &ServerFacts, engine: Engine) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let name = &*endpoint.name;
-    if let (Some(one), Some(other)) = (&server.run, &server.run_again)
-        && one != other
-    {
-        findings.push(Finding::at(
-            code::SEVERAL_SERVERS,
-            name,
-            "two connections to its URL led to two different servers",
-            "give each server's own URL: behind a balancer nothing can be proved of the server \
-             that answers",
-        ));
-    }
-    if server.keeps_settings == Some(false) {
-        findings.push(Finding::at(
-            code::SETTINGS_LOST,
-            name,
-            "a session's setting was gone at its next statement: a pooler lends connections for a \
-             transaction only",
-            "use pool_mode = session for this database, or see the chapter on poolers for what a \
-             transaction pooler must be told (max_prepared_statements, track_extra_parameters)",
-        ));
-    }
-    if server.is_encrypted == Some(false) && !endpoint.is_local() {
-        let remedy = match engine {
-            Engine::MySql => "add ?ssl-mode=VERIFY_CA (or REQUIRED) to the URL",
-            _ => "add ?sslmode=verify-full (or require) to the URL",
-        };
-        let found = format!("the connection to {} is not encrypted", endpoint.address);
-        findings.push(Finding::at(code::PLAINTEXT, name, found, remedy));
-    }
-    findings
-}
-
 fn database(endpoint: &EndpointFacts, server: &ServerFacts, facts: &Facts) -> Option<Finding> {
     let (first, reference) = facts.reference()?;
     if facts.is_subscriber(endpoint, server) || endpoint.name == first.name {
@@ -332,6 +271,32 @@ fn delay(endpoint: &EndpointFacts, server: &ServerFacts) -> Option<Finding> {
     ))
 }
 
+/// How far a replica is behind, if it is far behind.
+///
+/// The library measures the lag from what it has seen of the primary, and a check is too short for
+/// the lag to grow above the library's limit. A replica that was far behind before shows itself by
+/// not getting to where the primary was at the start of the check.
+fn lag(seen: &Seen) -> Option<String> {
+    let limit = HealthPolicy::default().lagging_above;
+    let reported = seen.reported_lag.filter(|lag| *lag > limit);
+    let says = |lag| format!("it says that it is {lag:.1?} behind the primary");
+    match (seen.condition, seen.lag, seen.unproved_for) {
+        (Condition::Lagging, Some(lag), _) => Some(format!("it is {lag:.1?} behind the primary")),
+        (Condition::Lagging, None, None) => Some("it is far behind the primary".to_owned()),
+        (_, None, Some(unproved)) => {
+            let behind = seen.behind.map(|it| format!("; it lacks {it}")).unwrap_or_default();
+            let says = seen.reported_lag.map(|it| format!("; {}", says(it))).unwrap_or_default();
+            Some(format!(
+                "it did not get within {unproved:.1?} to where the primary was before{behind}{says}"
+            ))
+        }
+        // Nothing is proved here of any replica.
+        (_, None, None) => reported.map(says),
+        // What is proved counts more than what the servers' clocks say.
+        (_, Some(_), _) => None,
+    }
+}
+
 /// What the library found by probing, where the server's own words do not tell it.
 fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
     let Some(seen) = &endpoint.seen else { return Vec::new() };
@@ -352,15 +317,14 @@ fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
         Condition::Copying => {
             Some(at(code::COPYING, "not all of its tables are copied yet", "wait"))
         }
-        Condition::Lagging => {
-            let lag = seen.lag.map_or_else(|| "far".to_owned(), |lag| format!("{lag:.1?}"));
-            Some(at(
+        Condition::Lagging | Condition::Serving => lag(seen).map(|found| {
+            at(
                 code::LAGGING,
-                &format!("it is {lag} behind the primary"),
+                &found,
                 "look for long transactions, heavy writes or a slow disk; on MySQL raise \
                  replica_parallel_workers",
-            ))
-        }
+            )
+        }),
         _ => None,
     });
     if seen.read_only_guard == Some(ReadOnly::Server) {

@@ -36,15 +36,16 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 fn role(endpoint: &EndpointFacts, server: &ServerFacts, has_replicas: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let user = server.user.as_deref().unwrap_or("the user");
-    if server.is_superuser == Some(true) {
+    if !server.unbound_by.is_empty() {
+        let privileges = server.unbound_by.join(", ");
         findings.push(Finding::at(
             code::NOT_BOUND,
             &endpoint.name,
-            format!("{user} may write where read_only is on (READ_ONLY ADMIN, CONNECTION_ADMIN or SUPER)"),
             format!(
-                "connect as a user without it: REVOKE READ_ONLY ADMIN ON *.* FROM {user} (MySQL 8: \
-                 REVOKE SUPER, CONNECTION_ADMIN): a demoted primary must refuse our writes"
+                "{user} may write where read_only is on ({privileges}): a demoted primary does not \
+                 refuse its writes"
             ),
+            format!("REVOKE {privileges} ON *.* FROM {user}; or connect as a user without them"),
         ));
     }
     if has_replicas && server.receiving.is_visible == Some(false) {

@@ -30,6 +30,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         }
         match server.is_replica {
             true => findings.extend(replica(endpoint, server, facts)),
+            // How a subscriber is set up for replicas of its own concerns nobody here.
+            false if facts.is_subscriber(endpoint, server) => {}
             false => findings.extend(primary(endpoint, server, facts, has_replicas)),
         }
     }
@@ -89,9 +91,7 @@ fn primary(
     }
     let is_logical = facts.endpoints.iter().any(|it| it.subscription.is_some());
     let wanted = if is_logical { "logical" } else { "replica" };
-    // What a subscriber logs concerns nobody here.
-    let level = settings.text("wal_level").filter(|_| !facts.is_subscriber(endpoint, server));
-    match level {
+    match settings.text("wal_level") {
         Some("logical") | None => {}
         Some(level) if is_logical || level == "minimal" => findings.push(at(
             code::WAL_LEVEL,
@@ -148,26 +148,48 @@ fn standby_names(text: &str) -> Vec<String> {
     names.filter(|name| !name.is_empty()).collect()
 }
 
+/// How a slot that is lost is replaced, and what keeps the next one from being lost.
+///
+/// The reasons: <https://www.postgresql.org/docs/current/view-pg-replication-slots.html>.
+fn lost_slot_remedy(slot: &Slot) -> String {
+    let name = &slot.name;
+    let anew = match slot.is_logical {
+        true => {
+            "empty the subscriber's tables, and create the subscription anew, which copies the \
+                 data (another consumer: create its slot anew, and copy the data)"
+        }
+        false => "make the replica anew (pg_basebackup)",
+    };
+    let setting = match slot.invalidation.as_deref() {
+        Some("idle_timeout") => "raise idle_replication_slot_timeout",
+        Some("rows_removed") => "set hot_standby_feedback = on on this standby",
+        Some("wal_level_insufficient") => "set wal_level = logical on the primary",
+        _ => "raise max_slot_wal_keep_size",
+    };
+    format!("SELECT pg_drop_replication_slot('{name}'); {anew}; {setting}")
+}
+
 fn slots(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let at = |code, found: String, remedy: String| Finding::at(code, &endpoint.name, found, remedy);
-    for Slot { name, is_active, holds_log, wal_status, retained_bytes } in &server.sending.slots {
-        let retained = retained_bytes.map(|it| format!(" and holds back {}", bytes(it)));
-        if wal_status.as_deref() == Some("lost") {
+    for slot in &server.sending.slots {
+        let name = &slot.name;
+        let user = if slot.is_logical { "subscriber" } else { "replica" };
+        if slot.is_lost() {
+            let found = format!("the slot {name} cannot serve its {user} any more");
+            let reason = slot.invalidation.as_ref().map(|it| format!(" ({it})"));
             findings.push(at(
                 code::SLOT_LOST,
-                format!("the slot {name} has lost log that its replica needs"),
-                format!(
-                    "make the replica anew (pg_basebackup), SELECT \
-                     pg_drop_replication_slot('{name}'), and raise max_slot_wal_keep_size"
-                ),
+                found + &reason.unwrap_or_default(),
+                lost_slot_remedy(slot),
             ));
-        } else if !is_active && *holds_log != Some(false) {
+        } else if !slot.is_active && slot.holds_log != Some(false) {
+            let retained = slot.retained_bytes.map(|it| format!(" and holds back {}", bytes(it)));
             findings.push(at(
                 code::SLOT_INACTIVE,
                 format!("nobody uses the slot {name}{}", retained.unwrap_or_default()),
                 format!(
-                    "bring its replica back, or SELECT pg_drop_replication_slot('{name}'); the log \
+                    "bring its {user} back, or SELECT pg_drop_replication_slot('{name}'); the log \
                      that it holds back fills the disk"
                 ),
             ));

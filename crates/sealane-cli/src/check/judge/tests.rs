@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rstest::rstest;
-use sealane::{Condition, Engine, ReadOnly};
+use sealane::{Condition, Distance, Engine, ReadOnly};
 
 use super::*;
 use crate::{
@@ -17,8 +17,15 @@ fn settings(pairs: &[(&str, &str)]) -> Settings {
 }
 
 fn endpoint(number: usize, server: ServerFacts) -> EndpointFacts {
-    let seen =
-        Seen { condition: Condition::Serving, lag: None, read_only_guard: None, group: None };
+    let seen = Seen {
+        condition: Condition::Serving,
+        lag: Some(Duration::from_millis(3)),
+        unproved_for: None,
+        behind: None,
+        reported_lag: None,
+        read_only_guard: None,
+        group: None,
+    };
     EndpointFacts {
         name: format!("db-{number}"),
         address: format!("db-{number}:1"),
@@ -70,6 +77,7 @@ fn good_postgres() -> Facts {
                 holds_log: Some(true),
                 wal_status: Some("reserved".into()),
                 retained_bytes: Some(100),
+                ..Slot::default()
             }],
         },
         receiving: Receiving {
@@ -281,7 +289,14 @@ const MYSQL: &[(&str, Option<&str>, &str, Plant)] = &[
     ("not-applying", Some("db-2"), "START REPLICA", |f| {
         server(f, 2).receiving.applies = Some(false);
     }),
-    ("not-bound-by-read-only", Some("db-1"), "REVOKE", |f| server(f, 1).is_superuser = Some(true)),
+    (
+        "not-bound-by-read-only",
+        Some("db-1"),
+        "REVOKE CONNECTION_ADMIN, SUPER ON *.* FROM app;",
+        |f| {
+            server(f, 1).unbound_by = vec!["CONNECTION_ADMIN".into(), "SUPER".into()];
+        },
+    ),
     ("replication-status-hidden", Some("db-2"), "GRANT REPLICATION CLIENT", |f| {
         server(f, 2).receiving.is_visible = Some(false);
     }),
@@ -354,6 +369,43 @@ fn a_primary_that_was_left_read_only_is_told_as_such() {
     assert!(codes.contains(&"primary-read-only") && codes.contains(&"no-primary"), "{codes:?}");
 }
 
+#[rstest]
+#[case::hours_behind(
+    None,
+    Some(4),
+    Some(7_200),
+    Some("did not get within 4.0s to where the primary was before; it lacks 9 bytes")
+)]
+#[case::silent(
+    None,
+    Some(4),
+    None,
+    Some("did not get within 4.0s to where the primary was before; it lacks 9 bytes")
+)]
+#[case::aurora(None, None, Some(0), None)]
+#[case::aurora_far_behind(None, None, Some(31), Some("it says that it is 31.0s behind"))]
+#[case::proved(Some(1), None, Some(7_200), None)]
+#[case::unknown(None, None, None, None)]
+fn a_replica_that_serves_and_is_far_behind_is_found(
+    #[case] lag: Option<u64>,
+    #[case] unproved_for: Option<u64>,
+    #[case] reported: Option<u64>,
+    #[case] found: Option<&str>,
+) {
+    let mut facts = good_postgres();
+    let seen = facts.endpoints[1].seen.as_mut().unwrap();
+    seen.lag = lag.map(Duration::from_secs);
+    seen.unproved_for = unproved_for.map(Duration::from_secs);
+    seen.behind = Some(Distance::Bytes(9));
+    seen.reported_lag = reported.map(Duration::from_secs);
+    let findings = judge(&facts);
+    assert_eq!(findings.len(), usize::from(found.is_some()), "{findings:#?}");
+    for (finding, found) in findings.iter().zip(found) {
+        assert_eq!(finding.code.name, "lagging");
+        assert!(finding.found.contains(found), "{}", finding.found);
+    }
+}
+
 #[test]
 fn a_short_delay_harms_only_without_feedback() {
     let mut facts = good_postgres();
@@ -380,6 +432,60 @@ fn a_declared_subscription_must_run(#[case] enabled: Option<bool>, #[case] code:
     assert_eq!(codes(&facts), [""; 0]);
     set(&mut facts, 1, "wal_level", "replica");
     assert_eq!(codes(&facts), ["wal-level"]);
+}
+
+#[test]
+fn a_declared_subscriber_is_not_judged_as_a_primary() {
+    let mut facts = good_postgres();
+    set(&mut facts, 1, "wal_level", "logical");
+    facts.endpoints[2].subscription = Some("sub".into());
+    subscribe(&mut facts, "sub", true);
+    let subscriber = server(&mut facts, 3);
+    subscriber.is_replica = false;
+    subscriber.receiving.running_subscriptions.push("sub".into());
+    subscriber.sending.slots[0].is_active = false;
+    for (name, value) in [
+        ("fsync", "off"),
+        ("default_transaction_read_only", "on"),
+        ("synchronous_standby_names", "nobody"),
+        ("max_slot_wal_keep_size", "-1"),
+        ("wal_level", "minimal"),
+    ] {
+        set(&mut facts, 3, name, value);
+    }
+    assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[rstest]
+#[case(false, None, "(pg_basebackup); raise max_slot_wal_keep_size")]
+#[case(true, None, "create the subscription anew")]
+#[case(true, Some("wal_removed"), "; raise max_slot_wal_keep_size")]
+#[case(false, Some("idle_timeout"), "(pg_basebackup); raise idle_replication_slot_timeout")]
+#[case(true, Some("rows_removed"), "hot_standby_feedback = on")]
+#[case(true, Some("wal_level_insufficient"), "wal_level = logical")]
+fn a_lost_slot_is_replaced_as_its_kind_wants_it(
+    #[case] is_logical: bool,
+    #[case] invalidation: Option<&str>,
+    #[case] remedy: &str,
+) {
+    let mut facts = good_postgres();
+    let slot = &mut server(&mut facts, 1).sending.slots[0];
+    slot.is_logical = is_logical;
+    slot.wal_status = Some("lost".to_owned()).filter(|_| invalidation.is_none());
+    slot.invalidation = invalidation.map(str::to_owned);
+    let findings = judge(&facts);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].code.name, "slot-lost");
+    assert!(findings[0].remedy.contains(remedy), "{}", findings[0].remedy);
+    assert_eq!(findings[0].remedy.contains("pg_basebackup"), !is_logical);
+}
+
+#[test]
+fn the_subscriber_of_an_unused_logical_slot_is_what_to_bring_back() {
+    let mut facts = good_postgres();
+    let slot = &mut server(&mut facts, 1).sending.slots[0];
+    (slot.is_active, slot.is_logical) = (false, true);
+    assert!(judge(&facts)[0].remedy.starts_with("bring its subscriber back"));
 }
 
 #[test]
@@ -491,6 +597,37 @@ fn the_network_is_no_clock() {
     let mut facts = good_postgres();
     server(&mut facts, 3).clock = Some(Clock { ahead_ms: 1_900, error_ms: 1_000 });
     assert_eq!(codes(&facts), [""; 0]);
+}
+
+#[test]
+fn behind_a_lender_its_own_connections_are_not_judged() {
+    let mut facts = good_postgres();
+    facts.endpoints[1].pool = 1_000;
+    server(&mut facts, 2).is_encrypted = Some(false);
+    assert_eq!(codes(&facts), ["pool-too-large", "plaintext-to-remote"]);
+    server(&mut facts, 2).keeps_settings = Some(false);
+    assert_eq!(codes(&facts), ["session-settings-lost"]);
+}
+
+#[test]
+fn a_lender_that_passes_the_guard_on_is_only_noted() {
+    let mut facts = good_postgres();
+    let guard = |facts: &mut Facts, number: usize, guard| {
+        facts.endpoints[number - 1].seen.as_mut().unwrap().read_only_guard = Some(guard);
+    };
+    for number in 1..=3 {
+        server(&mut facts, number).keeps_settings = Some(false);
+    }
+    // The primary has no guard: nothing keeps a session there from writing.
+    guard(&mut facts, 2, ReadOnly::Session);
+    guard(&mut facts, 3, ReadOnly::Session);
+    let findings = judge(&facts);
+    assert_eq!(codes(&facts), ["session-settings-lost"; 3]);
+    assert!(findings.iter().all(|it| it.severity == Severity::Note), "{findings:#?}");
+    assert!(findings[0].remedy.contains("temporary tables"), "{}", findings[0].remedy);
+    guard(&mut facts, 3, ReadOnly::Server);
+    let findings = judge(&facts);
+    assert!(findings.iter().all(|it| it.severity == Severity::Warning), "{findings:#?}");
 }
 
 #[test]
