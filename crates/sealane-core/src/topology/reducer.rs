@@ -185,6 +185,8 @@ impl TopologyReducer {
         events
     }
 
+    /// A failure that the policy tolerates removes the endpoint's proofs, but does not take it out of
+    /// use.
     fn take_failure(
         &mut self,
         observation: &Observation,
@@ -192,13 +194,18 @@ impl TopologyReducer {
         events: &mut Vec<Event>,
     ) {
         let id = observation.endpoint;
-        let policy = self.policy;
+        let (policy, is_primary) = (self.policy, self.topology.primary == Some(id));
         let Some((state, watched)) = self.both_mut(id) else { return };
         watched.failed_at = Some(observation.finished);
         watched.feeds.clear();
         watched.course.fail();
-        let down = watched.standing.failed(observation.finished, &policy);
-        fail(id, state, failure, down, events);
+        if watched.standing.failed(observation.finished, &policy) {
+            go_down(state, failure, is_primary, events);
+        }
+        // The server may come back in another run with less data, so nothing is proved any more.
+        state.position = None;
+        state.received = None;
+        state.info = state.info.last_known();
     }
 
     fn take_answer(&mut self, observation: &Observation, report: &Report, events: &mut Vec<Event>) {
@@ -339,25 +346,28 @@ impl TopologyReducer {
     }
 }
 
-/// A failure that the policy tolerates removes the endpoint's proofs, but does not take it out of
-/// use.
-fn fail(
-    id: EndpointId,
+/// Takes an endpoint out of use. Each outage is told once. Only the loss of the primary is told
+/// again when a probe confirms what a statement has shown, because a statement alone may have lost
+/// no more than its connection. What a probe has found is not replaced by what a statement finds.
+fn go_down(
     state: &mut EndpointState,
     failure: &Failure,
-    down: bool,
+    is_primary: bool,
     events: &mut Vec<Event>,
 ) {
-    if down {
-        if !matches!(state.health, Health::Down { .. }) {
-            events.push(Event::Down { endpoint: id, failure: failure.clone() });
+    let is_statement = |failure: &Failure| matches!(failure, Failure::Statement(_));
+    let is_news = match &state.health {
+        Health::Down { failure: before } if is_statement(before) => {
+            is_primary && !is_statement(failure)
         }
-        state.health = Health::Down { failure: failure.clone() };
+        Health::Down { .. } if is_statement(failure) => return,
+        Health::Down { .. } => false,
+        Health::Unknown | Health::Up | Health::Probation => true,
+    };
+    if is_news {
+        events.push(Event::Down { endpoint: state.id, failure: failure.clone() });
     }
-    // The server may come back in another run with less data, so nothing is proved any more.
-    state.position = None;
-    state.received = None;
-    state.info = state.info.last_known();
+    state.health = Health::Down { failure: failure.clone() };
 }
 
 fn answer(
