@@ -4,6 +4,7 @@
 
 mod events;
 mod kit;
+mod metrics;
 mod page;
 
 use std::time::Duration;
@@ -13,7 +14,6 @@ use axum::{
     http::{Request, StatusCode, header},
 };
 use kit::{Client, Fleet, PASSWORD, text};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::{Condition, Config, EndpointId, Failure, Health, RoutedConnection};
 use sealane_status::{Needs, StatusService};
@@ -215,26 +215,5 @@ async fn no_password_is_in_any_output() {
     for path in PATHS {
         let (_, told) = client.read(path).await;
         assert!(!told.contains(PASSWORD), "{path}: {told}");
-    }
-}
-
-#[tokio::test]
-async fn the_metrics_of_an_exporter_are_served() {
-    // Only for this thread: other tests have an endpoint of the same name.
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
-    let fleet = Fleet::of(&["db-1", "db-2"]).await;
-    let bare = Client::of(StatusService::new(&fleet.db));
-    assert_eq!(bare.read("/metrics").await.0, StatusCode::NOT_FOUND);
-    let client = Client::of(StatusService::new(&fleet.db).metrics(move || handle.render()));
-    let response = client.get("/metrics").await;
-    assert_eq!(
-        response.headers()[header::CONTENT_TYPE],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
-    let (_, told) = text(response).await;
-    for wanted in ["sealane_endpoint_up{endpoint=\"db-1\"} 1", "sealane_reads_on_primary 0"] {
-        assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
 }
