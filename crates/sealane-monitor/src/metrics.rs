@@ -21,7 +21,7 @@ use sealane_core::{
 
 use crate::span;
 use description::{
-    CHANGES, DRAINING, LAG, PRESENT, PRIMARY, PROBE_DURATION, PROBE_FAILURES, PROBES,
+    CHANGES, DRAINING, LAG, LEAST_LAG, PRESENT, PRIMARY, PROBE_DURATION, PROBE_FAILURES, PROBES,
     READS_ON_PRIMARY, SERVING, STALE_PRIMARY, STALENESS, SUSPICIONS, UP, describe,
 };
 
@@ -127,6 +127,7 @@ fn standing(topology: &Topology, id: EndpointId, at: Moment) {
         (PRIMARY, truth(topology.primary() == Some(id))),
         (STALE_PRIMARY, truth(condition == Condition::StalePrimary)),
         (LAG, seconds(topology.lag(id))),
+        (LEAST_LAG, seconds(topology.least_lag(id))),
         (STALENESS, seconds(topology.staleness(id, at))),
     ];
     for (gauge, value) in gauges {
@@ -150,6 +151,7 @@ fn removed(name: &str) {
         (PRIMARY, 0.0),
         (STALE_PRIMARY, 0.0),
         (LAG, f64::NAN),
+        (LEAST_LAG, f64::NAN),
         (STALENESS, f64::NAN),
     ];
     for (gauge, value) in nothing {

@@ -283,14 +283,14 @@ impl TopologyReducer {
     /// Derives what each endpoint's last position proves.
     fn prove(&mut self) {
         let sampled_at = self.topology.sampled.as_ref().map(|sample| sample.at);
-        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
+        for state in &mut self.topology.endpoints {
             if state.position == Some(Position::Current) {
                 continue;
             }
             let position = state.position.as_ref().filter(|_| !state.foreign);
             let proof = position.and_then(|position| self.history.proof(position));
-            watched.unproved_since = match (position, proof) {
-                (Some(_), None) => watched.unproved_since.or(sampled_at),
+            state.unproved_since = match (position, proof) {
+                (Some(_), None) => state.unproved_since.or(sampled_at),
                 (None, _) | (_, Some(_)) => None,
             };
             state.covered = proof.map_or(WriteStamp::NONE, |proof| proof.stamp);
@@ -305,14 +305,14 @@ impl TopologyReducer {
             return;
         };
         let primary = self.topology.primary;
-        for (state, watched) in self.topology.endpoints.iter_mut().zip(&self.watched) {
+        for state in &mut self.topology.endpoints {
             let endpoint = state.id;
             if state.role != Role::Replica || primary == Some(endpoint) {
                 state.lagging = false;
                 continue;
             }
             let proved = state.fresh_at.map(|at| sampled_at.since(at));
-            let at_least = proved.or(watched.unproved_since.map(|at| sampled_at.since(at)));
+            let at_least = proved.or(state.unproved_since.map(|at| sampled_at.since(at)));
             let policy = &self.policy;
             if let Some(lag) = at_least.filter(|lag| !state.lagging && *lag > policy.lagging_above)
             {

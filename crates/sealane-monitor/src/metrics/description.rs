@@ -13,6 +13,7 @@ pub(super) const STALE_PRIMARY: &str = "sealane.endpoint.stale_primary";
 pub(super) const DRAINING: &str = "sealane.endpoint.draining";
 pub(super) const PRESENT: &str = "sealane.endpoint.present";
 pub(super) const LAG: &str = "sealane.endpoint.lag_seconds";
+pub(super) const LEAST_LAG: &str = "sealane.endpoint.least_lag_seconds";
 pub(super) const STALENESS: &str = "sealane.endpoint.staleness_seconds";
 pub(super) const SUSPICIONS: &str = "sealane.endpoint.suspicions_total";
 pub(super) const PROBES: &str = "sealane.probes_total";
@@ -36,6 +37,7 @@ pub(super) fn describe() {
     }
     for (name, help) in [
         (LAG, "how far the endpoint is behind the primary's newest sample; NaN while unknown"),
+        (LEAST_LAG, "the lag, or the least that it can be while it is unknown"),
         (STALENESS, "the most that a read on the endpoint may miss; NaN while unknown"),
     ] {
         describe_gauge!(name, Unit::Seconds, help);

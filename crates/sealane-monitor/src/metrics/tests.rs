@@ -1,7 +1,7 @@
 //! What a recorder receives.
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use sealane_core::{Endpoint, Failure, WriteStamp};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use sealane_core::{Endpoint, Failure, Incarnation, Lsn, Position, Report, Role, WriteStamp};
 
 use crate::TopologyStore;
 
@@ -16,6 +16,11 @@ fn found(deal: impl FnOnce(&TopologyStore)) -> Vec<String> {
             TopologyStore::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
         deal(&store);
     });
+    lines(&snapshotter)
+}
+
+/// What was received, one line for each series.
+fn lines(snapshotter: &Snapshotter) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let labels: Vec<String> =
@@ -50,6 +55,45 @@ fn a_failed_probe_is_counted_and_its_endpoint_no_longer_serves() {
         "sealane.probes_total{endpoint=db-1} 1",
         "sealane.probe.failures_total{endpoint=db-1,error.type=timeout} 1",
         "sealane.topology.changes_total{event=down} 1",
+    ] {
+        assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
+    }
+}
+
+/// Replicas that were far behind before this process started have no known lag.
+#[test]
+fn a_lag_that_nothing_proves_is_published_by_what_it_is_at_least() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+    metrics::with_local_recorder(&recorder, || {
+        let store = TopologyStore::new(Topology::new(names.to_vec()));
+        for (seconds, place, role, bytes) in [
+            (1, 0, Role::Primary, 500),
+            (2, 1, Role::Replica, 100),
+            (61, 0, Role::Primary, 600),
+            (62, 1, Role::Replica, 200),
+        ] {
+            let at = Moment::from_origin(Duration::from_secs(seconds));
+            let lsn = Lsn::from_bytes(bytes);
+            let report = Report {
+                position: Some(Position::Wal { system: 1, timeline: 1, lsn }),
+                ..Report::new(role, Incarnation::new("first"))
+            };
+            store.apply(&Observation {
+                endpoint: EndpointId::from_index(place).unwrap(),
+                started: at,
+                finished: at,
+                stamp: WriteStamp::NONE,
+                outcome: Outcome::Answered(report),
+            });
+        }
+    });
+    let found = lines(&snapshotter);
+    for wanted in [
+        "sealane.endpoint.lag_seconds{endpoint=db-2} NaN",
+        "sealane.endpoint.least_lag_seconds{endpoint=db-2} 60",
+        "sealane.endpoint.least_lag_seconds{endpoint=db-1} 0",
     ] {
         assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
     }
@@ -151,7 +195,7 @@ fn a_drained_endpoint_is_told_and_a_removed_one_leaves_nothing_that_looks_alive(
     });
     let gauges: Vec<_> =
         removed.iter().filter(|line| line.starts_with("sealane.endpoint.")).collect();
-    assert_eq!(gauges.len(), 9, "{removed:#?}");
+    assert_eq!(gauges.len(), 10, "{removed:#?}");
     let is_nothing = |line: &&String| line.ends_with(" 0") || line.ends_with(" NaN");
     assert!(gauges.iter().all(is_nothing), "{removed:#?}");
     assert!(removed.iter().any(|line| line == "sealane.topology.changes_total{event=removed} 1"));
