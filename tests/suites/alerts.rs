@@ -68,14 +68,15 @@ fn hurried() -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// All expressions of the dashboard, for every job and instance, as Grafana fills them in.
+/// All expressions of the dashboard, for every job, instance and database, as Grafana fills them in.
 fn expressions() -> anyhow::Result<Vec<String>> {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD)?;
     let panels = dashboard["panels"].as_array().context("no panels")?;
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     let expressions = targets.filter_map(|target| target["expr"].as_str());
     let filled = |it: &str| {
-        let it = it.replace("$job", ".*").replace("$instance", ".*");
+        let variables = ["$job", "$instance", "$database"];
+        let it = variables.iter().fold(it.to_owned(), |it, name| it.replace(name, ".*"));
         // Grafana's is four intervals between scrapes, at least.
         it.replace("$__rate_interval", "1m")
     };

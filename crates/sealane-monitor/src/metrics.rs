@@ -1,8 +1,9 @@
 //! Publishes the monitor's knowledge as gauges, counters and histograms of the `metrics` facade. An
 //! application that installs a recorder (Prometheus, OpenTelemetry, …) gets them.
 //!
-//! `description.rs` has their names, kinds and units. All but `sealane.topology.changes_total` and
-//! `sealane.reads.on_primary` carry the label `endpoint` with the endpoint's name.
+//! `description.rs` has their names, kinds and units. All carry the label `database`, so that
+//! databases of one process have series of their own, and all but `sealane.topology.changes_total`
+//! and `sealane.reads.on_primary` the label `endpoint` with the endpoint's name.
 //!
 //! An unknown value is NaN, never zero. The facade cannot withdraw a series: after an endpoint was
 //! removed, its gauges stay at 0 and NaN. A counter is there with 0 before it first counts: a
@@ -12,7 +13,7 @@ mod description;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{SharedString, counter, gauge, histogram};
 use sealane_core::{
@@ -54,109 +55,138 @@ const EVENTS: [&str; 25] = [
     "reads_on_replicas",
 ];
 
-/// Describes all metrics, and makes the counters of changes, with 0.
-pub(crate) fn begin() {
-    describe();
-    for event in EVENTS {
-        counter!(CHANGES, "event" => event).increment(0);
-    }
+/// Publishes what is known of one database.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// The label `database` of all series. It is shared, so a measurement only counts a reference.
+    database: SharedString,
 }
 
-/// Counts a probe.
-pub(crate) fn probed(topology: &Topology, observation: &Observation) {
-    let Some(name) = topology.get(observation.endpoint).map(name) else { return };
-    counter!(PROBES, "endpoint" => name.clone()).increment(1);
-    match &observation.outcome {
-        Outcome::Answered(_) => {
-            let took = observation.finished.since(observation.started);
-            histogram!(PROBE_DURATION, "endpoint" => name).record(took);
-        }
-        Outcome::Failed(failure) => {
-            let kind = span::kind(failure);
-            counter!(PROBE_FAILURES, "endpoint" => name, "error.type" => kind).increment(1);
-        }
+impl Metrics {
+    /// Describes all metrics, and makes the counters of changes, with 0.
+    pub(crate) fn begin(database: &str) -> Self {
+        describe();
+        let metrics = Metrics { database: SharedString::from_shared(Arc::from(database)) };
+        EVENTS.into_iter().for_each(|event| metrics.changed(event, 0));
+        metrics
     }
-}
 
-/// Counts a statement whose failure makes its endpoint suspect.
-pub(crate) fn suspected(topology: &Topology, id: EndpointId) {
-    if let Some(name) = topology.get(id).map(name) {
-        counter!(SUSPICIONS, "endpoint" => name).increment(1);
-    }
-}
-
-/// Updates the gauges and counters after one observation.
-pub(crate) fn observed(
-    topology: &Topology,
-    endpoint: EndpointId,
-    at: Moment,
-    changes: &[Event],
-    reads_on_primary: Option<bool>,
-) {
-    match reads_on_primary {
-        Some(on_primary) => gauge!(READS_ON_PRIMARY).set(truth(on_primary)),
-        // It may have been the last replica. The last value would stay for ever.
-        None if changes.iter().any(|change| matches!(change, Event::Removed { .. })) => {
-            gauge!(READS_ON_PRIMARY).set(f64::NAN);
+    /// Counts a probe.
+    pub(crate) fn probed(&self, topology: &Topology, observation: &Observation) {
+        let Some(endpoint) = topology.get(observation.endpoint).map(name) else { return };
+        let database = || self.database.clone();
+        counter!(PROBES, "database" => database(), "endpoint" => endpoint.clone()).increment(1);
+        match &observation.outcome {
+            Outcome::Answered(_) => {
+                let took = observation.finished.since(observation.started);
+                histogram!(PROBE_DURATION, "database" => database(), "endpoint" => endpoint)
+                    .record(took);
+            }
+            Outcome::Failed(failure) => {
+                let kind = span::kind(failure);
+                counter!(
+                    PROBE_FAILURES,
+                    "database" => database(), "endpoint" => endpoint, "error.type" => kind
+                )
+                .increment(1);
+            }
         }
-        None => {}
     }
-    for change in changes {
-        if let Event::Removed { name, .. } = change {
-            removed(name);
-        }
-        counter!(CHANGES, "event" => event(change)).increment(1);
-    }
-    if changes.is_empty() {
-        standing(topology, endpoint, at);
-    } else {
-        // The change may concern another endpoint: a new primary replaces the old one.
-        topology.iter().for_each(|(id, _)| standing(topology, id, at));
-    }
-}
 
-fn standing(topology: &Topology, id: EndpointId, at: Moment) {
-    let Some(state) = topology.get(id) else { return };
-    let (name, condition) = (name(state), topology.condition(id));
-    let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
-    let gauges = [
-        (UP, truth(state.health == Health::Up)),
-        (SERVING, truth(condition == Condition::Serving)),
-        (DRAINING, truth(state.draining)),
-        (PRESENT, 1.0),
-        (PRIMARY, truth(topology.primary() == Some(id))),
-        (STALE_PRIMARY, truth(condition == Condition::StalePrimary)),
-        (LAG, seconds(topology.lag(id))),
-        (LEAST_LAG, seconds(topology.least_lag(id))),
-        (STALENESS, seconds(topology.staleness(id, at))),
-    ];
-    for (gauge, value) in gauges {
-        gauge!(gauge, "endpoint" => name.clone()).set(value);
+    /// Counts a statement whose failure makes its endpoint suspect.
+    pub(crate) fn suspected(&self, topology: &Topology, id: EndpointId) {
+        if let Some(name) = topology.get(id).map(name) {
+            self.suspicions(name, 1);
+        }
     }
-    counter!(SUSPICIONS, "endpoint" => name).increment(0);
+
+    /// Updates the gauges and counters after one observation.
+    pub(crate) fn observed(
+        &self,
+        topology: &Topology,
+        endpoint: EndpointId,
+        at: Moment,
+        changes: &[Event],
+        reads_on_primary: Option<bool>,
+    ) {
+        let reads = || gauge!(READS_ON_PRIMARY, "database" => self.database.clone());
+        match reads_on_primary {
+            Some(on_primary) => reads().set(truth(on_primary)),
+            // It may have been the last replica. The last value would stay for ever.
+            None if changes.iter().any(|change| matches!(change, Event::Removed { .. })) => {
+                reads().set(f64::NAN);
+            }
+            None => {}
+        }
+        for change in changes {
+            if let Event::Removed { name, .. } = change {
+                self.removed(name);
+            }
+            self.changed(event(change), 1);
+        }
+        if changes.is_empty() {
+            self.standing(topology, endpoint, at);
+        } else {
+            // The change may concern another endpoint: a new primary replaces the old one.
+            topology.iter().for_each(|(id, _)| self.standing(topology, id, at));
+        }
+    }
+
+    fn standing(&self, topology: &Topology, id: EndpointId, at: Moment) {
+        let Some(state) = topology.get(id) else { return };
+        let (name, condition) = (name(state), topology.condition(id));
+        let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
+        let gauges = [
+            (UP, truth(state.health == Health::Up)),
+            (SERVING, truth(condition == Condition::Serving)),
+            (DRAINING, truth(state.draining)),
+            (PRESENT, 1.0),
+            (PRIMARY, truth(topology.primary() == Some(id))),
+            (STALE_PRIMARY, truth(condition == Condition::StalePrimary)),
+            (LAG, seconds(topology.lag(id))),
+            (LEAST_LAG, seconds(topology.least_lag(id))),
+            (STALENESS, seconds(topology.staleness(id, at))),
+        ];
+        self.set(&name, gauges);
+        self.suspicions(name, 0);
+    }
+
+    /// Resets all gauges of a removed endpoint, so that they report nothing.
+    fn removed(&self, name: &str) {
+        let nothing = [
+            (UP, 0.0),
+            (SERVING, 0.0),
+            (DRAINING, 0.0),
+            (PRESENT, 0.0),
+            (PRIMARY, 0.0),
+            (STALE_PRIMARY, 0.0),
+            (LAG, f64::NAN),
+            (LEAST_LAG, f64::NAN),
+            (STALENESS, f64::NAN),
+        ];
+        self.set(&SharedString::from(name.to_owned()), nothing);
+    }
+
+    fn set<const N: usize>(&self, endpoint: &SharedString, gauges: [(&'static str, f64); N]) {
+        for (name, value) in gauges {
+            let (database, endpoint) = (self.database.clone(), endpoint.clone());
+            gauge!(name, "database" => database, "endpoint" => endpoint).set(value);
+        }
+    }
+
+    fn suspicions(&self, endpoint: SharedString, more: u64) {
+        let database = self.database.clone();
+        counter!(SUSPICIONS, "database" => database, "endpoint" => endpoint).increment(more);
+    }
+
+    fn changed(&self, event: &'static str, times: u64) {
+        let database = self.database.clone();
+        counter!(CHANGES, "database" => database, "event" => event).increment(times);
+    }
 }
 
 fn truth(holds: bool) -> f64 {
     if holds { 1.0 } else { 0.0 }
-}
-
-/// Resets all gauges of a removed endpoint, so that they report nothing.
-fn removed(name: &str) {
-    let name = SharedString::from(name.to_owned());
-    let nothing = [
-        (UP, 0.0),
-        (SERVING, 0.0),
-        (DRAINING, 0.0),
-        (PRESENT, 0.0),
-        (PRIMARY, 0.0),
-        (STALE_PRIMARY, 0.0),
-        (LAG, f64::NAN),
-        (LEAST_LAG, f64::NAN),
-        (STALENESS, f64::NAN),
-    ];
-    for (gauge, value) in nothing {
-        gauge!(gauge, "endpoint" => name.clone()).set(value);
-    }
 }
 
 fn name(state: &EndpointState) -> SharedString {

@@ -1,7 +1,9 @@
 //! What a recorder receives.
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use sealane_core::{Endpoint, Failure, Incarnation, Lsn, Position, Report, Role, WriteStamp};
+use sealane_core::{
+    Endpoint, Failure, HealthPolicy, Incarnation, Lsn, Position, Report, Role, WriteStamp,
+};
 
 use crate::TopologyStore;
 
@@ -12,9 +14,8 @@ fn found(deal: impl FnOnce(&TopologyStore)) -> Vec<String> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
-        let store =
-            TopologyStore::new(Topology::always_current(vec![Endpoint::new("db-1", "here")]));
-        deal(&store);
+        let topology = Topology::always_current(vec![Endpoint::new("db-1", "here")]);
+        deal(&TopologyStore::of_database("shop", topology, HealthPolicy::default()));
     });
     lines(&snapshotter)
 }
@@ -48,13 +49,13 @@ fn a_failed_probe_is_counted_and_its_endpoint_no_longer_serves() {
         });
     });
     for wanted in [
-        "sealane.endpoint.up{endpoint=db-1} 0",
-        "sealane.endpoint.serving{endpoint=db-1} 0",
-        "sealane.endpoint.staleness_seconds{endpoint=db-1} NaN",
-        "sealane.endpoint.lag_seconds{endpoint=db-1} NaN",
-        "sealane.probes_total{endpoint=db-1} 1",
-        "sealane.probe.failures_total{endpoint=db-1,error.type=timeout} 1",
-        "sealane.topology.changes_total{event=down} 1",
+        "sealane.endpoint.up{database=shop,endpoint=db-1} 0",
+        "sealane.endpoint.serving{database=shop,endpoint=db-1} 0",
+        "sealane.endpoint.staleness_seconds{database=shop,endpoint=db-1} NaN",
+        "sealane.endpoint.lag_seconds{database=shop,endpoint=db-1} NaN",
+        "sealane.probes_total{database=shop,endpoint=db-1} 1",
+        "sealane.probe.failures_total{database=shop,endpoint=db-1,error.type=timeout} 1",
+        "sealane.topology.changes_total{database=shop,event=down} 1",
     ] {
         assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
     }
@@ -67,7 +68,8 @@ fn a_lag_that_nothing_proves_is_published_by_what_it_is_at_least() {
     let snapshotter = recorder.snapshotter();
     let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
     metrics::with_local_recorder(&recorder, || {
-        let store = TopologyStore::new(Topology::new(names.to_vec()));
+        let topology = Topology::new(names.to_vec());
+        let store = TopologyStore::of_database("shop", topology, HealthPolicy::default());
         for (seconds, place, role, bytes) in [
             (1, 0, Role::Primary, 500),
             (2, 1, Role::Replica, 100),
@@ -91,9 +93,9 @@ fn a_lag_that_nothing_proves_is_published_by_what_it_is_at_least() {
     });
     let found = lines(&snapshotter);
     for wanted in [
-        "sealane.endpoint.lag_seconds{endpoint=db-2} NaN",
-        "sealane.endpoint.least_lag_seconds{endpoint=db-2} 60",
-        "sealane.endpoint.least_lag_seconds{endpoint=db-1} 0",
+        "sealane.endpoint.lag_seconds{database=shop,endpoint=db-2} NaN",
+        "sealane.endpoint.least_lag_seconds{database=shop,endpoint=db-2} 60",
+        "sealane.endpoint.least_lag_seconds{database=shop,endpoint=db-1} 0",
     ] {
         assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
     }
@@ -152,11 +154,41 @@ fn without_the_last_replica_reads_are_not_on_the_primary_for_ever() {
     });
 }
 
+/// A service may use several databases, also on the same servers.
+#[test]
+fn databases_of_one_process_do_not_overwrite_each_other() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let [shop, blog] = ["shop", "blog"].map(|database| {
+            let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+            let topology = Topology::always_current(names.to_vec());
+            TopologyStore::of_database(database, topology, HealthPolicy::default())
+        });
+        let failure = Failure::Connection("reset".to_owned());
+        shop.suspect(EndpointId::FIRST, Moment::default(), failure);
+        let endpoint = EndpointId::from_index(1).unwrap();
+        blog.announce(Event::Ejected { endpoint, for_ms: 1_000 });
+    });
+    let found = lines(&snapshotter);
+    for wanted in [
+        "sealane.endpoint.up{database=shop,endpoint=db-1} 0",
+        "sealane.endpoint.suspicions_total{database=shop,endpoint=db-1} 1",
+        "sealane.endpoint.suspicions_total{database=blog,endpoint=db-1} 0",
+        "sealane.reads.on_primary{database=blog} 1",
+        "sealane.topology.changes_total{database=blog,event=ejected} 1",
+        "sealane.topology.changes_total{database=shop,event=ejected} 0",
+    ] {
+        assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
+    }
+    assert!(!found.iter().any(|line| line == "sealane.reads.on_primary{database=shop} 1"));
+}
+
 #[test]
 fn every_event_is_counted_from_zero_on() {
     let found = found(|_| {});
     for name in EVENTS {
-        let wanted = format!("sealane.topology.changes_total{{event={name}}} 0");
+        let wanted = format!("sealane.topology.changes_total{{database=shop,event={name}}} 0");
         assert!(found.contains(&wanted), "{wanted} is not in {found:#?}");
     }
     let endpoint = EndpointId::FIRST;
@@ -173,8 +205,8 @@ fn a_failed_statement_is_no_failed_probe() {
         store.suspect(EndpointId::FIRST, Moment::default(), failure);
     });
     for wanted in [
-        "sealane.endpoint.up{endpoint=db-1} 0",
-        "sealane.endpoint.suspicions_total{endpoint=db-1} 1",
+        "sealane.endpoint.up{database=shop,endpoint=db-1} 0",
+        "sealane.endpoint.suspicions_total{database=shop,endpoint=db-1} 1",
     ] {
         assert!(found.iter().any(|line| line == wanted), "{wanted} is not in {found:#?}");
     }
@@ -184,9 +216,10 @@ fn a_failed_statement_is_no_failed_probe() {
 #[test]
 fn a_drained_endpoint_is_told_and_a_removed_one_leaves_nothing_that_looks_alive() {
     let drained = found(|store| store.set_draining(EndpointId::FIRST, true));
-    for wanted in
-        ["sealane.endpoint.draining{endpoint=db-1} 1", "sealane.endpoint.serving{endpoint=db-1} 0"]
-    {
+    for wanted in [
+        "sealane.endpoint.draining{database=shop,endpoint=db-1} 1",
+        "sealane.endpoint.serving{database=shop,endpoint=db-1} 0",
+    ] {
         assert!(drained.iter().any(|line| line == wanted), "{wanted} is not in {drained:#?}");
     }
     let removed = found(|store| {
@@ -198,7 +231,11 @@ fn a_drained_endpoint_is_told_and_a_removed_one_leaves_nothing_that_looks_alive(
     assert_eq!(gauges.len(), 10, "{removed:#?}");
     let is_nothing = |line: &&String| line.ends_with(" 0") || line.ends_with(" NaN");
     assert!(gauges.iter().all(is_nothing), "{removed:#?}");
-    assert!(removed.iter().any(|line| line == "sealane.topology.changes_total{event=removed} 1"));
+    assert!(
+        removed
+            .iter()
+            .any(|line| line == "sealane.topology.changes_total{database=shop,event=removed} 1")
+    );
 }
 
 /// A recorder that reads the store whenever it records something.

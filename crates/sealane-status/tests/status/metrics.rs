@@ -99,7 +99,10 @@ async fn the_metrics_of_an_exporter_are_served() {
         "text/plain; version=0.0.4; charset=utf-8"
     );
     let (_, told) = text(response).await;
-    for wanted in ["sealane_endpoint_up{endpoint=\"db-1\"} 1", "sealane_reads_on_primary 0"] {
+    for wanted in [
+        "sealane_endpoint_up{database=\"shop\",endpoint=\"db-1\"} 1",
+        "sealane_reads_on_primary{database=\"shop\"} 0",
+    ] {
         assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
 }
