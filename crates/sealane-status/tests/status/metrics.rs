@@ -51,17 +51,23 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
+/// The series that an alert or a panel is about.
+fn asked(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("sealane_")).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn alerts_and_dashboard_ask_for_what_is_exported() {
     let rendered = rendered(PrometheusBuilder::new()).await;
     let exported = series(&rendered);
     for path in ["prometheus/alerts.yml", "grafana/dashboard.json"] {
         let text = read(path);
-        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
-        let asked: BTreeSet<_> = words.filter(|word| word.starts_with("sealane_")).collect();
+        let asked = asked(&text);
         assert!(asked.len() >= 5, "{path}: {asked:?}");
         assert!(asked.is_subset(&exported), "{path}: {:?}", asked.difference(&exported));
     }
+    assert!(!asked("sealane_no_such_metric == 1").is_subset(&exported), "a planted name is found");
 }
 
 /// Two samples of a series are needed, and Prometheus asks once a minute unless told otherwise.
