@@ -372,6 +372,16 @@ impl Topology {
         self.lag_of(self.get(id)?)
     }
 
+    /// The least that the lag of `id` can be: the lag itself if it is known; otherwise for how long
+    /// no sample of the primary has proved the endpoint's position. An endpoint that is farther
+    /// behind than everything that was sampled has such a bound only. `None` if its position is
+    /// unknown, too.
+    #[must_use]
+    pub fn least_lag(&self, id: EndpointId) -> Option<Duration> {
+        let (state, sample) = (self.get(id)?, self.sampled.as_ref());
+        self.lag_of(state).or_else(|| Some(sample?.at.since(state.unproved_since?)))
+    }
+
     /// Like [`lag`](Self::lag), for an endpoint of this topology.
     pub(crate) fn lag_of(&self, state: &EndpointState) -> Option<Duration> {
         match (&state.position, &self.sampled) {

@@ -129,6 +129,7 @@ mod tests {
         let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
         let (topology, clock) = (Topology::new(names.to_vec()), Clock::with(|| AHEAD.get()));
         let store = TopologyStore::assemble(
+            "",
             topology,
             HealthPolicy::default(),
             clock,

@@ -37,6 +37,8 @@ pub struct TopologyStore {
     /// The one writer of `topology`, behind a lock; readers never take this lock.
     reducer: Mutex<TopologyReducer>,
     telling: Telling,
+    #[cfg(feature = "metrics")]
+    metrics: crate::metrics::Metrics,
     listeners: Listeners,
     published: Notify,
     awaited: AtomicU64,
@@ -99,29 +101,29 @@ impl TopologyStore {
     /// A store that starts with `topology`.
     #[must_use]
     pub fn new(topology: Topology) -> Arc<Self> {
-        Self::with_policy(topology, HealthPolicy::default())
+        Self::with_entropy(topology, HealthPolicy::default(), Entropy::default())
     }
 
-    /// The same, with other thresholds for health.
+    /// The same, with other thresholds for health, for a database that metrics call `database`.
     #[must_use]
-    pub fn with_policy(topology: Topology, policy: HealthPolicy) -> Arc<Self> {
-        Self::with_entropy(topology, policy, Entropy::default())
+    pub fn of_database(database: &str, topology: Topology, policy: HealthPolicy) -> Arc<Self> {
+        Self::assemble(database, topology, policy, Clock::new(), Entropy::default())
     }
 
-    /// The same, with another source of randomness.
+    /// The same, with other thresholds for health and another source of randomness.
     #[must_use]
     pub fn with_entropy(topology: Topology, policy: HealthPolicy, entropy: Entropy) -> Arc<Self> {
-        Self::assemble(topology, policy, Clock::new(), entropy)
+        Self::assemble("", topology, policy, Clock::new(), entropy)
     }
 
+    #[cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "for metrics"))]
     pub(crate) fn assemble(
+        database: &str,
         topology: Topology,
         policy: HealthPolicy,
         time: Clock,
         entropy: Entropy,
     ) -> Arc<Self> {
-        #[cfg(feature = "metrics")]
-        crate::metrics::begin();
         let watches = Box::new(std::array::from_fn(|_| WatchSignals::default()));
         Arc::new(TopologyStore {
             time,
@@ -130,6 +132,8 @@ impl TopologyStore {
             topology: ArcSwap::from_pointee(topology.clone()),
             reducer: Mutex::new(TopologyReducer::with_policy(topology, policy)),
             telling: Telling::default(),
+            #[cfg(feature = "metrics")]
+            metrics: crate::metrics::Metrics::begin(database),
             listeners: Listeners::default(),
             published: Notify::new(),
             awaited: AtomicU64::new(0),
@@ -216,7 +220,7 @@ impl TopologyStore {
             outcome: Outcome::Failed(failure),
         });
         #[cfg(feature = "metrics")]
-        crate::metrics::suspected(&self.topology(), endpoint);
+        self.metrics.suspected(&self.topology(), endpoint);
         self.probe_anew(endpoint);
     }
 
@@ -252,7 +256,7 @@ impl TopologyStore {
         self.note_heard(observation);
         self.take_in(observation);
         #[cfg(feature = "metrics")]
-        crate::metrics::probed(&self.topology(), observation);
+        self.metrics.probed(&self.topology(), observation);
     }
 
     fn take_in(&self, observation: &Observation) {

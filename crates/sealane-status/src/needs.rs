@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use sealane::{Condition, EndpointStatus, Role, Status};
+use sealane::{Condition, EndpointStatus, Failure, Health, Role, Status};
 use serde::Serialize;
 
 /// What a service needs to be ready.
@@ -22,6 +22,10 @@ pub struct Needs {
 
 impl Needs {
     /// A primary that takes statements. This is the default.
+    ///
+    /// A primary that only a failed statement has made suspect still counts: one connection may have
+    /// been cut, and the probe that is under way tells within its time limit. Otherwise one
+    /// terminated connection would take every instance out of service that sees it.
     #[must_use]
     pub fn primary() -> Self {
         Needs { primary: true, ..Needs::nothing() }
@@ -33,7 +37,7 @@ impl Needs {
         Needs { primary: false, replicas: 0, fresh: None }
     }
 
-    /// So many replicas with nothing wrong.
+    /// So many replicas with nothing wrong. One that is ejected does not count: it gets no reads.
     #[must_use]
     pub fn replicas(self, replicas: usize) -> Self {
         Needs { replicas, ..self }
@@ -72,7 +76,8 @@ impl Needs {
             // Unknown is not fresh.
             endpoint.staleness_ms.is_some_and(|staleness_ms| staleness_ms <= millis(most))
         });
-        is_replica && endpoint.condition == Condition::Serving && is_fresh
+        let serves = endpoint.condition == Condition::Serving && !endpoint.ejected;
+        is_replica && serves && is_fresh
     }
 }
 
@@ -127,8 +132,14 @@ pub(crate) fn no_primary(status: &Status) -> Option<Unready> {
     let Some(name) = &status.primary else { return Some(Unready::NoPrimary {}) };
     let endpoint = status.endpoints.iter().find(|it| it.name == *name)?;
     let condition = endpoint.condition;
-    (condition != Condition::Serving)
-        .then(|| Unready::PrimaryAway { endpoint: name.clone(), condition })
+    let is_away = condition != Condition::Serving && !is_suspect_only(endpoint);
+    is_away.then(|| Unready::PrimaryAway { endpoint: name.clone(), condition })
+}
+
+/// Whether the endpoint is down only because a statement failed there, which no probe has confirmed.
+fn is_suspect_only(endpoint: &EndpointStatus) -> bool {
+    // `Down` hides that it is drained.
+    matches!(endpoint.health, Health::Down { failure: Failure::Statement(_) }) && !endpoint.draining
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -16,7 +16,7 @@ use crate::{
     answer::answer,
     html::escaped,
     needs::{Unready, no_primary},
-    picture::{class, picture, time},
+    picture::{class, is_ejected, picture, time},
 };
 
 const HTML: &str = include_str!("page/page.html");
@@ -87,7 +87,7 @@ fn live<'a>(status: &'a Status, events: &'a [TimedEvent]) -> impl fmt::Display +
 
 /// The one line that answers whether all is well.
 fn write_verdict(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
-    let unwell = status.endpoints.iter().filter(|it| class(it.condition) != "good").count();
+    let unwell = status.endpoints.iter().filter(|it| class(status, it) != "good").count();
     let (class, text) = match (no_primary(status), status.reads_on_primary, unwell) {
         // As the check for readiness judges: a primary that does not answer is none.
         (Some(Unready::PrimaryAway { endpoint, condition }), _, _) => {
@@ -118,7 +118,7 @@ fn write_endpoints(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     )?;
     let total: u64 = status.endpoints.iter().map(|it| it.reads).sum();
     for endpoint in &status.endpoints {
-        write_endpoint(f, endpoint, status.primary.as_ref() == Some(&endpoint.name), total)?;
+        write_endpoint(f, endpoint, status, total)?;
     }
     f.write_str("</tbody></table></div>")
 }
@@ -126,9 +126,10 @@ fn write_endpoints(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 fn write_endpoint(
     f: &mut fmt::Formatter<'_>,
     it: &EndpointStatus,
-    is_primary: bool,
+    status: &Status,
     total: u64,
 ) -> fmt::Result {
+    let is_primary = status.primary.as_ref() == Some(&it.name);
     let role = format!("{:?}", it.role).to_lowercase();
     let role = match (it.role, is_primary) {
         (Role::Primary, false) => "primary, not in charge",
@@ -145,14 +146,15 @@ fn write_endpoint(
     let address = if it.address == it.name { "" } else { &it.address };
     write!(
         f,
-        "<tr class=\"{class}\"><th>{name}</th><td>{role}</td><td>{condition}{why}</td>\
+        "<tr class=\"{class}\"><th>{name}</th><td>{role}</td><td>{condition}{ejected}{why}</td>\
          <td class=\"n\">{lag}</td><td class=\"n\">{p95}</td><td class=\"n\">{staleness}</td>\
          <td class=\"n\">{running}</td><td class=\"n\">{reads}</td>\
          <td><progress max=\"{most}\" value=\"{reads}\"></progress></td><td class=\"n\">{writes}</td>\
          <td>{address} {version}</td></tr>",
-        class = class(it.condition),
+        class = class(status, it),
         name = escaped(&it.name),
         condition = it.condition,
+        ejected = if is_ejected(status, it) { ", ejected" } else { "" },
         why = why(it),
         running = it.in_flight,
         reads = it.reads,
@@ -227,6 +229,35 @@ mod tests {
         }
         // These would end the elements that the parts are in.
         assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
+    }
+
+    /// A writer and its readers.
+    async fn status() -> Status {
+        let folder = tempfile::tempdir().unwrap();
+        let config = sealane::Config::sqlite(folder.path().join("harbour.db"));
+        sealane::connect(config).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_reads_avoid_does_not_serve() {
+        let mut status = status().await;
+        let html = live(&status, &[]).to_string();
+        assert!(html.contains("All endpoints serve.") && !html.contains("ejected"), "{html}");
+        status.endpoints[1].ejected = true;
+        let html = live(&status, &[]).to_string();
+        assert!(html.contains("verdict fair") && html.contains("1 endpoint does not"), "{html}");
+        assert!(html.contains("<tr class=\"fair\"><th>readers</th>"), "{html}");
+        assert!(html.contains("<td>serving, ejected</td>"), "{html}");
+        assert!(html.contains(" · serving, ejected</text>"), "{html}");
+    }
+
+    /// It was ejected as a replica, and promoted since.
+    #[tokio::test]
+    async fn a_primary_serves_whatever_reads_found_there() {
+        let mut status = status().await;
+        status.endpoints[0].ejected = true;
+        let html = live(&status, &[]).to_string();
+        assert!(html.contains("All endpoints serve.") && !html.contains("ejected"), "{html}");
     }
 
     #[test]

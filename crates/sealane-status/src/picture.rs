@@ -18,9 +18,15 @@ const RIGHT: usize = WIDTH - BOX_WIDTH;
 /// What of a name fits into a box.
 const NAME: usize = 26;
 
+/// Whether reads avoid the endpoint although it answers probes. A primary serves what it has to.
+pub(crate) fn is_ejected(status: &Status, endpoint: &EndpointStatus) -> bool {
+    endpoint.ejected && status.primary.as_ref() != Some(&endpoint.name)
+}
+
 /// How an endpoint looks.
-pub(crate) fn class(condition: Condition) -> &'static str {
-    match condition {
+pub(crate) fn class(status: &Status, endpoint: &EndpointStatus) -> &'static str {
+    match endpoint.condition {
+        Condition::Serving if is_ejected(status, endpoint) => "fair",
         Condition::Serving => "good",
         Condition::Unobserved
         | Condition::Probation
@@ -49,22 +55,23 @@ pub(crate) fn picture(status: &Status) -> impl fmt::Display + '_ {
         for (row, other) in others.iter().enumerate() {
             let y = row * ROW + ROW / 2;
             if primary.is_some() {
-                write_arrow(f, other, middle, y)?;
+                write_arrow(f, class(status, other), other, middle, y)?;
             }
-            write_box(f, RIGHT, y, Some(other))?;
+            write_box(f, RIGHT, y, status, Some(other))?;
         }
-        write_box(f, 0, middle, primary)?;
+        write_box(f, 0, middle, status, primary)?;
         f.write_str("</svg>")
     })
 }
 
 fn write_arrow(
     f: &mut fmt::Formatter<'_>,
+    class: &str,
     to: &EndpointStatus,
     from_y: usize,
     to_y: usize,
 ) -> fmt::Result {
-    let (from_x, tip, class) = (BOX_WIDTH, RIGHT - 2, class(to.condition));
+    let (from_x, tip) = (BOX_WIDTH, RIGHT - 2);
     let (head, up, down) = (tip - 10, to_y - 5, to_y + 5);
     // The lag stands near the replica, where arrows are apart.
     let (x, y) = (RIGHT - 20, to_y - 8);
@@ -83,13 +90,16 @@ fn write_box(
     f: &mut fmt::Formatter<'_>,
     x: usize,
     middle: usize,
+    status: &Status,
     endpoint: Option<&EndpointStatus>,
 ) -> fmt::Result {
     let (y, text_x) = (middle - BOX_HEIGHT / 2, x + 12);
     let (class, name, below) = match endpoint {
         Some(it) => {
             let below = format!("{:?} · {} running", it.role, it.in_flight).to_lowercase();
-            (class(it.condition), it.name.as_str(), format!("{below} · {}", it.condition))
+            let ejected = if is_ejected(status, it) { ", ejected" } else { "" };
+            let below = format!("{below} · {}{ejected}", it.condition);
+            (class(status, it), it.name.as_str(), below)
         }
         None => ("bad", "no primary", "no endpoint may take writes".to_owned()),
     };

@@ -41,6 +41,8 @@ pub struct Config {
     pub(crate) routing: Arc<dyn RoutingPolicy>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) balancer: Arc<dyn Balancer>,
+    /// What metrics call the database; `None`: as the primary's URL does.
+    pub(crate) name: Option<String>,
     /// The zone of this process.
     pub(crate) zone: Option<String>,
     #[cfg_attr(
@@ -116,6 +118,7 @@ impl Config {
             // Spreads evenly without knowing the load of other processes, and never sends all reads
             // to one.
             balancer: Arc::new(TwoChoices),
+            name: None,
             zone: None,
             // All connections of a pool of the driver's default size, before a read leaves the zone.
             spill_ratio: LocalFirst::<TwoChoices>::DEFAULT_SPILL_RATIO,
@@ -353,6 +356,14 @@ impl Config {
     pub fn heavy_reads(self, group: impl Into<Box<str>>) -> Self {
         let rule = Rule::new("heavy-reads").cost(CostClass::Heavy).to_group(group);
         self.rule(rule.priority(i32::MIN))
+    }
+
+    /// What this database is called in metrics, as the label `database`. Default: the database's name
+    /// in the primary's URL. If a process uses several databases of one name, such as shards, give
+    /// each a name of its own; otherwise they share their series.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Config { name: Some(name.into()), ..self }
     }
 
     /// The zone or region that this process runs in. Reads stay with the replicas of this zone

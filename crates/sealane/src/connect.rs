@@ -105,6 +105,9 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
             return Err(ConnectError::PrimaryApart);
         }
     }
+    if config.name.as_ref().is_some_and(|name| !is_name(name)) {
+        return Err(ConnectError::InvalidName { place: 1, what: "name of the database" });
+    }
     check_schedule(config.schedule)?;
     check_wait("primary_wait", config.primary_wait)?;
     config.signer.check()?;

@@ -110,6 +110,10 @@ async fn a_name_that_is_none_is_refused_and_not_told(#[case] name: &str) {
     let error = sealane::connect(config).await.unwrap_err().to_string();
     assert!(error.contains("the name of the endpoint at place 2"), "{error}");
     assert!(!error.contains("ebb") && !error.contains('\u{1b}'), "{error}");
+    let config = Config::new("postgres://a/shop").name(name);
+    let error = sealane::connect(config).await.unwrap_err().to_string();
+    assert!(error.contains("the name of the database"), "{error}");
+    assert!(!error.contains("ebb") && !error.contains('\u{1b}'), "{error}");
 }
 
 #[cfg(feature = "sqlite")]

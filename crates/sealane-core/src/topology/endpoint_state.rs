@@ -63,6 +63,9 @@ pub struct EndpointState {
     /// The endpoint's data contains everything that the primary had committed at this moment.
     /// `None` if nothing is proved.
     pub fresh_at: Option<Moment>,
+    /// The time of the primary's newest sample when the endpoint first had a position that no
+    /// sample proves. The endpoint has lagged at least since then.
+    pub(crate) unproved_since: Option<Moment>,
 }
 
 impl EndpointState {
@@ -91,6 +94,7 @@ impl EndpointState {
             least_probe_time: None,
             covered: WriteStamp::NONE,
             fresh_at: None,
+            unproved_since: None,
         }
     }
 

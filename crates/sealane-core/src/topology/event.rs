@@ -44,7 +44,8 @@ pub enum Event {
         /// The endpoint.
         endpoint: EndpointId,
     },
-    /// An endpoint does not answer. It gets no statements until it answers again.
+    /// An endpoint does not answer. It gets no statements until it answers again. Sent again for the
+    /// primary if at first only a statement failed there, and then a probe as well.
     Down {
         /// The endpoint.
         endpoint: EndpointId,
@@ -190,7 +191,8 @@ impl Event {
         fmt::from_fn(move |f| self.tell(f, name))
     }
 
-    /// How much the event matters to the person on call.
+    /// How much the event matters to the person on call, whoever its endpoint is. See
+    /// [`severity_in`](Self::severity_in).
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
@@ -221,6 +223,21 @@ impl Event {
             | Event::Readmitted { .. }
             | Event::Recovered { .. }
             | Event::ReadsOnReplicas {} => Severity::Info,
+        }
+    }
+
+    /// How much the event matters in `topology`, to which it led: without the primary, writes stop.
+    ///
+    /// A failed statement alone is no error: somebody may have cut one connection. A probe follows
+    /// at once, and if it fails as well, [`Event::Down`] is sent again.
+    #[must_use]
+    pub fn severity_in(&self, topology: &Topology) -> Severity {
+        match self {
+            Event::Down { failure: Failure::Statement(_), .. } => self.severity(),
+            Event::Down { endpoint, .. } if topology.primary() == Some(*endpoint) => {
+                Severity::Error
+            }
+            _ => self.severity(),
         }
     }
 

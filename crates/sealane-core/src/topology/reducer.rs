@@ -185,6 +185,8 @@ impl TopologyReducer {
         events
     }
 
+    /// A failure that the policy tolerates removes the endpoint's proofs, but does not take it out of
+    /// use.
     fn take_failure(
         &mut self,
         observation: &Observation,
@@ -192,13 +194,18 @@ impl TopologyReducer {
         events: &mut Vec<Event>,
     ) {
         let id = observation.endpoint;
-        let policy = self.policy;
+        let (policy, is_primary) = (self.policy, self.topology.primary == Some(id));
         let Some((state, watched)) = self.both_mut(id) else { return };
         watched.failed_at = Some(observation.finished);
         watched.feeds.clear();
         watched.course.fail();
-        let down = watched.standing.failed(observation.finished, &policy);
-        fail(id, state, failure, down, events);
+        if watched.standing.failed(observation.finished, &policy) {
+            go_down(state, failure, is_primary, events);
+        }
+        // The server may come back in another run with less data, so nothing is proved any more.
+        state.position = None;
+        state.received = None;
+        state.info = state.info.last_known();
     }
 
     fn take_answer(&mut self, observation: &Observation, report: &Report, events: &mut Vec<Event>) {
@@ -276,14 +283,14 @@ impl TopologyReducer {
     /// Derives what each endpoint's last position proves.
     fn prove(&mut self) {
         let sampled_at = self.topology.sampled.as_ref().map(|sample| sample.at);
-        for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
+        for state in &mut self.topology.endpoints {
             if state.position == Some(Position::Current) {
                 continue;
             }
             let position = state.position.as_ref().filter(|_| !state.foreign);
             let proof = position.and_then(|position| self.history.proof(position));
-            watched.unproved_since = match (position, proof) {
-                (Some(_), None) => watched.unproved_since.or(sampled_at),
+            state.unproved_since = match (position, proof) {
+                (Some(_), None) => state.unproved_since.or(sampled_at),
                 (None, _) | (_, Some(_)) => None,
             };
             state.covered = proof.map_or(WriteStamp::NONE, |proof| proof.stamp);
@@ -298,14 +305,14 @@ impl TopologyReducer {
             return;
         };
         let primary = self.topology.primary;
-        for (state, watched) in self.topology.endpoints.iter_mut().zip(&self.watched) {
+        for state in &mut self.topology.endpoints {
             let endpoint = state.id;
             if state.role != Role::Replica || primary == Some(endpoint) {
                 state.lagging = false;
                 continue;
             }
             let proved = state.fresh_at.map(|at| sampled_at.since(at));
-            let at_least = proved.or(watched.unproved_since.map(|at| sampled_at.since(at)));
+            let at_least = proved.or(state.unproved_since.map(|at| sampled_at.since(at)));
             let policy = &self.policy;
             if let Some(lag) = at_least.filter(|lag| !state.lagging && *lag > policy.lagging_above)
             {
@@ -339,25 +346,28 @@ impl TopologyReducer {
     }
 }
 
-/// A failure that the policy tolerates removes the endpoint's proofs, but does not take it out of
-/// use.
-fn fail(
-    id: EndpointId,
+/// Takes an endpoint out of use. Each outage is told once. Only the loss of the primary is told
+/// again when a probe confirms what a statement has shown, because a statement alone may have lost
+/// no more than its connection. What a probe has found is not replaced by what a statement finds.
+fn go_down(
     state: &mut EndpointState,
     failure: &Failure,
-    down: bool,
+    is_primary: bool,
     events: &mut Vec<Event>,
 ) {
-    if down {
-        if !matches!(state.health, Health::Down { .. }) {
-            events.push(Event::Down { endpoint: id, failure: failure.clone() });
+    let is_statement = |failure: &Failure| matches!(failure, Failure::Statement(_));
+    let is_news = match &state.health {
+        Health::Down { failure: before } if is_statement(before) => {
+            is_primary && !is_statement(failure)
         }
-        state.health = Health::Down { failure: failure.clone() };
+        Health::Down { .. } if is_statement(failure) => return,
+        Health::Down { .. } => false,
+        Health::Unknown | Health::Up | Health::Probation => true,
+    };
+    if is_news {
+        events.push(Event::Down { endpoint: state.id, failure: failure.clone() });
     }
-    // The server may come back in another run with less data, so nothing is proved any more.
-    state.position = None;
-    state.received = None;
-    state.info = state.info.last_known();
+    state.health = Health::Down { failure: failure.clone() };
 }
 
 fn answer(

@@ -42,8 +42,8 @@ impl TimedEvent {
     ) -> Self {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let text = event.named(topology).to_string();
-        TimedEvent { number, unix_ms, at, severity: event.severity(), text, event }
+        let (text, severity) = (event.named(topology).to_string(), event.severity_in(topology));
+        TimedEvent { number, unix_ms, at, severity, text, event }
     }
 
     /// When it was told, by the clock of this machine.
@@ -55,7 +55,7 @@ impl TimedEvent {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Endpoint, EndpointId};
+    use crate::{Endpoint, EndpointId, Failure};
 
     use super::*;
 
@@ -73,5 +73,22 @@ mod tests {
             "event": "primary_changed", "from": 0, "to": null,
         });
         assert_eq!(json, wanted);
+    }
+
+    #[test]
+    fn the_loss_of_the_primary_is_an_error_and_one_failed_statement_is_none() {
+        let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
+        let topology = Topology::always_current(names.to_vec());
+        let second = EndpointId::from_index(1).unwrap();
+        assert_eq!(topology.primary(), Some(EndpointId::FIRST));
+        let severity = |endpoint, failure| {
+            let down = Event::Down { endpoint, failure };
+            let time = SystemTime::UNIX_EPOCH;
+            TimedEvent::new(1, time, Moment::ZERO, down, &topology).severity
+        };
+        let cut = || Failure::Statement("cut".to_owned());
+        assert_eq!(severity(EndpointId::FIRST, Failure::Timeout), Severity::Error);
+        assert_eq!(severity(EndpointId::FIRST, cut()), Severity::Warning);
+        assert_eq!(severity(second, Failure::Timeout), Severity::Warning);
     }
 }

@@ -316,6 +316,7 @@ impl Step {
 
 fn failure(kind: &str) -> Failure {
     match kind {
+        "statement" => Failure::Statement("cut".into()),
         "timeout" => Failure::Timeout,
         "connection" => Failure::Connection("reset".into()),
         "misconfigured" => Failure::Misconfigured("no such user".into()),

@@ -36,6 +36,8 @@ pub struct Expect {
     pub staleness: BTreeMap<String, Value>,
     #[serde(default)]
     pub lag: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub least_lag: BTreeMap<String, Value>,
     /// As text, or "unknown".
     #[serde(default)]
     pub distance: BTreeMap<String, String>,
@@ -91,6 +93,10 @@ impl Expect {
         for (key, expected) in &self.lag {
             let found = Value::millis(topology.lag(id(index(key))));
             differ(&mut faults, &format!("lag of {key}"), &found, expected);
+        }
+        for (key, expected) in &self.least_lag {
+            let found = Value::millis(topology.least_lag(id(index(key))));
+            differ(&mut faults, &format!("least lag of {key}"), &found, expected);
         }
         for (key, expected) in &self.distance {
             let found = topology.distance(id(index(key)));

@@ -136,7 +136,7 @@ impl TopologyStore {
         #[cfg(feature = "metrics")]
         {
             let reads = self.reads_on_primary();
-            crate::metrics::observed(&told.topology, told.endpoint, told.at, &told.events, reads);
+            self.metrics.observed(&told.topology, told.endpoint, told.at, &told.events, reads);
         }
         for event in told.events {
             let (event, logged) = self.listeners.keep(told.at, event, &told.topology);

@@ -18,7 +18,8 @@ use sealane::{
     assembly::{self, Connection, Lender, OpenLenders, Parts},
 };
 use sealane_core::{
-    Endpoint, Engine, Failure, Incarnation, Lsn, Position, Replication, Report, Role, Topology,
+    Endpoint, Engine, Failure, HealthPolicy, Incarnation, Lsn, Position, Replication, Report, Role,
+    Topology,
 };
 use sealane_monitor::{BoxProbe, Probe, TopologyStore};
 use sealane_sql::Dialect;
@@ -103,7 +104,8 @@ impl Fleet {
     /// The first is the primary.
     pub async fn of(names: &[&str]) -> Self {
         let endpoints = names.iter().map(|name| Endpoint::new(*name, "here:5432")).collect();
-        let store = TopologyStore::new(Topology::new(endpoints));
+        let (topology, policy) = (Topology::new(endpoints), HealthPolicy::default());
+        let store = TopologyStore::of_database("shop", topology, policy);
         let servers: Vec<_> = names.iter().map(|_| Server::default()).collect();
         let probe = |(place, server): (usize, &Server)| {
             let role = if place == 0 { Role::Primary } else { Role::Replica };

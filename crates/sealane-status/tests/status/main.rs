@@ -4,6 +4,7 @@
 
 mod events;
 mod kit;
+mod metrics;
 mod page;
 
 use std::time::Duration;
@@ -13,9 +14,8 @@ use axum::{
     http::{Request, StatusCode, header},
 };
 use kit::{Client, Fleet, PASSWORD, text};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use sealane::{Condition, Config, RoutedConnection};
+use sealane::{Condition, Config, EndpointId, Failure, Health, RoutedConnection};
 use sealane_status::{Needs, StatusService};
 
 /// All paths that answer a GET at once.
@@ -117,6 +117,43 @@ async fn what_counts_as_ready_is_the_services_choice() {
     assert_eq!(told["text"], "1 replicas are needed, 0 serve and are at most 5000 ms behind");
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_cut_connection_makes_no_service_unready() {
+    let fleet = Fleet::of(&["db-1", "db-2"]).await;
+    let client = Client::of(StatusService::new(&fleet.db));
+    let (first, cut) = (EndpointId::FIRST, || Failure::Statement("terminated".to_owned()));
+    fleet.store.suspect(first, fleet.store.now(), cut());
+    // No probe has run since: nothing has waited.
+    assert_eq!(fleet.db.status().endpoints[0].condition, Condition::Down);
+    assert!(Needs::primary().missing(&fleet.db.status()).is_empty());
+    let (_, html) = client.read("/fragment").await;
+    assert!(html.contains("1 endpoint does not serve."), "{html}");
+
+    fleet.servers[0].fail("refused");
+    let is_refused = |failure: &Failure| matches!(failure, Failure::Connection(_));
+    let is_confirmed =
+        |health: &Health| matches!(health, Health::Down { failure } if is_refused(failure));
+    fleet.until(|it| is_confirmed(&it.endpoints[0].health)).await;
+    assert_eq!(Needs::primary().missing(&fleet.db.status()).len(), 1);
+    assert_eq!(client.read("/readyz").await.0, 503, "a probe has confirmed it");
+
+    fleet.servers[0].answer();
+    fleet.until(|it| it.endpoints[0].condition == Condition::Serving).await;
+    fleet.store.set_draining(first, true);
+    fleet.store.suspect(first, fleet.store.now(), cut());
+    assert_eq!(Needs::primary().missing(&fleet.db.status()).len(), 1, "it is drained as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_replica_does_not_count() {
+    let fleet = Fleet::of(&["db-1", "db-2", "db-3"]).await;
+    let mut status = fleet.db.status();
+    assert!(Needs::nothing().replicas(2).missing(&status).is_empty());
+    status.endpoints[1].ejected = true;
+    assert!(Needs::nothing().replicas(1).missing(&status).is_empty());
+    assert_eq!(Needs::nothing().replicas(2).missing(&status).len(), 1);
+}
+
 #[tokio::test]
 async fn a_statement_is_explained_and_not_executed() {
     let (_folder, db) = harbour().await;
@@ -178,26 +215,5 @@ async fn no_password_is_in_any_output() {
     for path in PATHS {
         let (_, told) = client.read(path).await;
         assert!(!told.contains(PASSWORD), "{path}: {told}");
-    }
-}
-
-#[tokio::test]
-async fn the_metrics_of_an_exporter_are_served() {
-    // Only for this thread: other tests have an endpoint of the same name.
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
-    let fleet = Fleet::of(&["db-1", "db-2"]).await;
-    let bare = Client::of(StatusService::new(&fleet.db));
-    assert_eq!(bare.read("/metrics").await.0, StatusCode::NOT_FOUND);
-    let client = Client::of(StatusService::new(&fleet.db).metrics(move || handle.render()));
-    let response = client.get("/metrics").await;
-    assert_eq!(
-        response.headers()[header::CONTENT_TYPE],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
-    let (_, told) = text(response).await;
-    for wanted in ["sealane_endpoint_up{endpoint=\"db-1\"} 1", "sealane_reads_on_primary 0"] {
-        assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
 }

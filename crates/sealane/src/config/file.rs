@@ -19,6 +19,7 @@ use rule::FileRule;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    name: Option<String>,
     primary: Endpoint,
     #[serde(default)]
     replicas: Vec<Endpoint>,
@@ -182,7 +183,7 @@ fn parse_with(
     let when_ahead = file.routing.when_ahead().map_err(|text| invalid(text.to_owned()))?;
 
     let mut config = Config::new(file.primary.replica()).when_ahead(when_ahead);
-    config.strict = file.strict;
+    (config.name, config.strict) = (file.name, file.strict);
     config.required_replicas = file.require_replicas.unwrap_or_default();
     config = file.replicas.iter().map(Endpoint::replica).fold(config, Config::replica);
     config = file.tokens.apply(config.consistency(consistency).fallback(fallback));
@@ -679,6 +680,12 @@ mod tests {
         let text = "primary.url = 'a'\n[[rules]]\nname = 'a'\nto_primary = true\nto_group = 'b'";
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains("one of to_primary, to_group and to_replicas"), "{error}");
+    }
+
+    #[test]
+    fn the_database_may_have_a_name() {
+        let config = parse("name = 'shop-eu'\nprimary.url = 'a'").unwrap();
+        assert_eq!(config.name.as_deref(), Some("shop-eu"));
     }
 
     #[test]

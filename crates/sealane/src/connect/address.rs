@@ -1,11 +1,15 @@
 //! What a URL says about its endpoint: the engine, and the address without credentials.
 
 use percent_encoding::percent_decode_str;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use sealane_core::Endpoint;
 use sealane_core::Engine;
 use url::Url;
 
 #[cfg(feature = "sqlite")]
 use crate::error::looks_like_url;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use crate::{Config, error::is_name};
 use crate::{ConnectError, config::Replica};
 
 /// Schemes that may be quoted: those of products that somebody may expect to be supported. Anything
@@ -138,6 +142,23 @@ fn of_server(url: &Url, port: u16) -> String {
     format!("{host}:{}", given.or(url.port()).unwrap_or(port))
 }
 
+/// What metrics call the database of `config`: the chosen name, or otherwise the database's name in
+/// the primary's URL; the address if the URL has none. It is made of what is known before any server
+/// answers, so that it is the same in every process and never changes.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(super) fn database(config: &Config, primary: &Endpoint) -> String {
+    let named = || {
+        let url = Url::parse(config.primary.options.get_url()).ok()?;
+        // PostgreSQL's driver takes the last one.
+        let options = url.query_pairs().filter(|(key, _)| key == "dbname");
+        let option = options.last().filter(|_| url.scheme() != "mysql").map(|(_, it)| it.into());
+        let path = percent_decode_str(url.path().trim_start_matches('/'));
+        Some(option.unwrap_or_else(|| path.decode_utf8_lossy().into_owned()))
+    };
+    let name = config.name.clone().or_else(named).filter(|name| is_name(name));
+    name.unwrap_or_else(|| primary.address().to_owned())
+}
+
 /// The names of the endpoints at `addresses`: the `chosen` name, or otherwise the host; the whole
 /// address if another endpoint has the host as its name, too; with a number if even the address
 /// occurs twice. Roles move between servers, so a role as a name would be wrong after a failover.
@@ -201,6 +222,21 @@ mod tests {
     #[case("mysql://app@localhost/shop?socket=/run/mysqld/mysqld.sock", "/run/mysqld/mysqld.sock")]
     fn an_address_is_where_the_driver_connects_to(#[case] url: &str, #[case] address: &str) {
         assert_eq!(read(&Replica::new(url).name("primary")).unwrap().1, address);
+    }
+
+    #[rstest]
+    #[case::path("postgres://app:tide@db-1/shop", "shop")]
+    #[case::encoded("mysql://app@db-1/sh%2Fop?socket=/run/it", "sh/op")]
+    #[case::option("postgres://app@db-1/shop?dbname=blog", "blog")]
+    #[case::another_option("mysql://app@db-1/shop?dbname=blog", "shop")]
+    #[case::nothing("postgres://app@db-1", "db-1:5432")]
+    #[case::slash("postgres://app@db-1:6432/", "db-1:6432")]
+    fn metrics_call_a_database_as_its_url_does(#[case] url: &str, #[case] called: &str) {
+        let config = Config::new(url);
+        let address = read(&config.primary).unwrap().1;
+        let primary = Endpoint::new("db-1", address);
+        assert_eq!(database(&config, &primary), called);
+        assert_eq!(database(&config.name("shard-7"), &primary), "shard-7");
     }
 
     #[rstest]

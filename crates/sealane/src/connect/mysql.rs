@@ -10,7 +10,7 @@ use sealane_monitor::{
 };
 use sealane_sql::{Catalog, CatalogFacts, Classifier, Dialect};
 
-use super::{Addresses, primary_answers};
+use super::{Addresses, address, primary_answers};
 use crate::{
     BoxFuture, Config, ConnectError, Replica,
     cluster::{
@@ -51,8 +51,9 @@ pub(super) async fn replicated(
     config: &Config,
     addresses: &Addresses,
 ) -> Result<Cluster, ConnectError> {
-    let store =
-        TopologyStore::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
+    let topology = Topology::new(addresses.endpoints.clone());
+    let database = address::database(config, addresses.first());
+    let store = TopologyStore::of_database(&database, topology, config.health);
     let sources = Arc::new(MySqlCatalog::new(Arc::clone(&store)));
     let opener = Box::new(Opener { store: Arc::clone(&store), catalog: Arc::clone(&sources) });
     let cluster = super::replicated(config, addresses, Arc::clone(&store), opener).await?;

@@ -13,7 +13,7 @@ use sealane_monitor::{
 };
 use sealane_sql::{Classifier, Dialect};
 
-use super::{Addresses, primary_answers};
+use super::{Addresses, address, primary_answers};
 use crate::{
     BoxFuture, Config, ConnectError, Replica,
     cluster::{
@@ -78,8 +78,9 @@ pub(super) async fn replicated(
     config: &Config,
     addresses: &Addresses,
 ) -> Result<Cluster, ConnectError> {
-    let store =
-        TopologyStore::with_policy(Topology::new(addresses.endpoints.clone()), config.health);
+    let topology = Topology::new(addresses.endpoints.clone());
+    let database = address::database(config, addresses.first());
+    let store = TopologyStore::of_database(&database, topology, config.health);
     let has_subscribers = config.replicas.iter().any(|replica| replica.subscription.is_some());
     let sources = Arc::<PostgresCatalog>::default();
     let opener = Box::new(Opener {

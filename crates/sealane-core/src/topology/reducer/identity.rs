@@ -206,6 +206,7 @@ impl TopologyReducer {
         self.departed.clear();
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             state.old_timeline = false;
+            state.unproved_since = None;
             watched.begin_anew(state.position.as_ref());
         }
     }

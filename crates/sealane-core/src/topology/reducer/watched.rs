@@ -10,9 +10,6 @@ use crate::{EndpointId, Feed, LagHistory, Moment, Position, topology::health::St
 pub(super) struct Watched {
     pub(super) standing: Standing,
     pub(super) lags: LagHistory,
-    /// The time of the newest sample when the endpoint first had a position that no sample proves.
-    /// The endpoint has lagged at least since then.
-    pub(super) unproved_since: Option<Moment>,
     /// When the endpoint last failed. An answer to an older probe does not bring it back.
     pub(super) failed_at: Option<Moment>,
     /// When the last answered probe was sent. The failure of an older statement says nothing new.
@@ -61,7 +58,6 @@ impl Watched {
 
     /// Another system is served from now on, and this endpoint is at `position` in it.
     pub(super) fn begin_anew(&mut self, position: Option<&Position>) {
-        self.unproved_since = None;
         self.timeline = position.map_or(0, Position::timeline);
         self.claim = self.claim.take().map(Claim::begin_anew);
         (self.told_fenced, self.told_old) = (false, false);

@@ -1,0 +1,114 @@
+//! The metrics as Prometheus's exporter renders them, and what `ops/` makes of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use axum::http::{StatusCode, header};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use sealane::Condition;
+use sealane_status::StatusService;
+
+use crate::kit::{Client, Fleet, text};
+
+/// What the exporter renders once every metric has a value.
+async fn rendered(exporter: PrometheusBuilder) -> String {
+    let recorder = exporter.build_recorder();
+    // Only for this thread: other tests have endpoints of the same names.
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let fleet = Fleet::of(&["db-1", "db-2"]).await;
+    fleet.servers[1].fail("refused");
+    fleet.until(|it| it.endpoints[1].condition == Condition::Down).await;
+    recorder.handle().render()
+}
+
+/// The names of all series in a text of Prometheus.
+fn series(rendered: &str) -> BTreeSet<&str> {
+    let samples = rendered.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    samples.filter_map(|line| line.split(['{', ' ']).next()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_follow_prometheus_whatever_the_exporter_adds() {
+    let plain = rendered(PrometheusBuilder::new()).await;
+    let kinds: BTreeMap<_, _> = plain
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ").and_then(|it| it.split_once(' ')))
+        .collect();
+    assert!(kinds.len() >= 14, "{kinds:?}");
+    for (name, kind) in &kinds {
+        assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert!(plain.contains(&format!("# HELP {name} ")), "{name} is not described");
+    }
+    assert_eq!(kinds["sealane_probe_duration_seconds"], "summary");
+    let with_endings = rendered(PrometheusBuilder::new().with_recommended_naming(true)).await;
+    assert_eq!(series(&plain), series(&with_endings));
+}
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops");
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// The series that an alert or a panel is about.
+fn asked(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("sealane_")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_and_dashboard_ask_for_what_is_exported() {
+    let rendered = rendered(PrometheusBuilder::new()).await;
+    let exported = series(&rendered);
+    for path in ["prometheus/alerts.yml", "grafana/dashboard.json"] {
+        let text = read(path);
+        let asked = asked(&text);
+        assert!(asked.len() >= 5, "{path}: {asked:?}");
+        assert!(asked.is_subset(&exported), "{path}: {:?}", asked.difference(&exported));
+    }
+    assert!(!asked("sealane_no_such_metric == 1").is_subset(&exported), "a planted name is found");
+}
+
+/// Two samples of a series are needed, and Prometheus asks once a minute unless told otherwise.
+#[test]
+fn no_panel_is_empty_at_the_default_scrape_interval() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("grafana/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ranges = 0;
+    for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let expression = target["expr"].as_str().unwrap();
+        for range in expression.split('[').skip(1).map(|it| it.split(']').next().unwrap()) {
+            let minutes = range.strip_suffix('m').and_then(|it| it.parse::<u32>().ok());
+            let is_enough = range == "$__rate_interval" || minutes.is_some_and(|it| it >= 4);
+            assert!(is_enough, "{range} in {expression}");
+            ranges += 1;
+        }
+    }
+    assert!(ranges >= 6, "{ranges} ranges");
+}
+
+#[tokio::test]
+async fn the_metrics_of_an_exporter_are_served() {
+    // Only for this thread: other tests have an endpoint of the same name.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let fleet = Fleet::of(&["db-1", "db-2"]).await;
+    let bare = Client::of(StatusService::new(&fleet.db));
+    assert_eq!(bare.read("/metrics").await.0, StatusCode::NOT_FOUND);
+    let client = Client::of(StatusService::new(&fleet.db).metrics(move || handle.render()));
+    let response = client.get("/metrics").await;
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let (_, told) = text(response).await;
+    for wanted in [
+        "sealane_endpoint_up{database=\"shop\",endpoint=\"db-1\"} 1",
+        "sealane_reads_on_primary{database=\"shop\"} 0",
+    ] {
+        assert!(told.contains(wanted), "{wanted} is not in {told}");
+    }
+}
