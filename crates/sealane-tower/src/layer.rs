@@ -31,7 +31,8 @@ impl SessionLayer {
         let max_age = db.token_max_age().ok_or(SessionLayerError::NoTokenKey)?;
         let carrier = Carrier::Cookie(TokenCookie::default());
         db.warn_of_strays();
-        let settings = Arc::new(Settings { max_age, carrier, limit: None });
+        let settings =
+            Arc::new(Settings { max_age, carrier, limit: None, unsafe_on_primary: false });
         Ok(SessionLayer { db: db.clone(), settings })
     }
 
@@ -63,6 +64,20 @@ impl SessionLayer {
     #[must_use]
     pub fn answer_within(self, limit: Duration) -> Self {
         self.with(|settings| settings.limit = Some(limit))
+    }
+
+    /// Requests whose method is not [safe](http::Method::is_safe) (POST, PUT, PATCH, DELETE, …) read
+    /// on the primary, as Rails does it. Default: they read on replicas that have replayed what
+    /// their session has written and seen.
+    ///
+    /// Use it for handlers that read something in order to change it and must not miss what other
+    /// users have written meanwhile, or while you move an application over. A handle with a
+    /// consistency of its own
+    /// ([`with_consistency`](RoutedConnection::with_consistency)) keeps it. Not for gRPC and GraphQL, where
+    /// all requests are POST.
+    #[must_use]
+    pub fn unsafe_methods_on_primary(self) -> Self {
+        self.with(|settings| settings.unsafe_on_primary = true)
     }
 
     fn with(self, change: impl FnOnce(&mut Settings)) -> Self {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use sealane::RoutedConnection;
+use sealane::{Consistency, RoutedConnection};
 use tower_service::Service;
 
 use crate::{SessionBody, carrier::Carrier};
@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) max_age: Duration,
     pub(crate) carrier: Carrier,
     pub(crate) limit: Option<Duration>,
+    /// Whether requests that may change something read on the primary.
+    pub(crate) unsafe_on_primary: bool,
 }
 
 impl<S> SessionService<S> {
@@ -74,6 +76,10 @@ where
         let settings = Arc::clone(&self.settings);
         // This sends nothing to any server; only using the session does.
         let session = self.db.resume_all(settings.carrier.tokens(request.headers())).session;
+        let session = match settings.unsafe_on_primary && !request.method().is_safe() {
+            true => session.with_consistency(Consistency::Strong),
+            false => session,
+        };
         let before = session.progress();
         Box::pin(async move {
             // `call` also runs inside the scope: a service may start its work before its future is

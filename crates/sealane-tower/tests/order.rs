@@ -8,14 +8,14 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{Request, Response, StatusCode, header},
+    http::{Method, Request, Response, StatusCode, header},
     response::IntoResponse,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use futures_util::stream;
 use http_body_util::BodyExt;
 use sea_orm::ConnectionTrait;
-use sealane::{Config, CurrentScope, RoutedConnection};
+use sealane::{Config, Consistency, CurrentScope, RoutedConnection};
 use sealane_tower::SessionLayer;
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -56,6 +56,32 @@ fn token<B>(response: &Response<B>) -> Option<&str> {
 fn request(path: &str) -> Request<Body> {
     let request = Request::post(path).header(header::ACCEPT_ENCODING, "gzip");
     request.body(Body::empty()).unwrap()
+}
+
+async fn consistency(State(db): State<RoutedConnection>) -> String {
+    let of = |db: &RoutedConnection| db.explain("SELECT name FROM boat").consistency;
+    let own = db.with_consistency(Consistency::Eventual);
+    format!("{:?} {:?}", of(&db), of(&own))
+}
+
+#[tokio::test]
+async fn requests_that_may_change_something_read_on_the_primary_if_the_layer_is_told_so() {
+    let (db, layer, _folder) = harbour().await;
+    let app = Router::new().route("/", any(consistency)).with_state(db);
+    let told = layer.clone().unsafe_methods_on_primary();
+    for (method, layer, wanted) in [
+        (Method::POST, &layer, "ReadYourWrites Eventual"),
+        (Method::GET, &told, "ReadYourWrites Eventual"),
+        (Method::HEAD, &told, ""),
+        (Method::POST, &told, "Strong Eventual"),
+        (Method::PATCH, &told, "Strong Eventual"),
+        (Method::DELETE, &told, "Strong Eventual"),
+    ] {
+        let request = Request::builder().method(&method).uri("/").body(Body::empty()).unwrap();
+        let response = app.clone().layer(layer.clone()).oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, wanted, "{method}");
+    }
 }
 
 const SOON: Duration = Duration::from_millis(100);

@@ -30,6 +30,7 @@ pub(crate) struct Attempt {
     /// The number of the file's schema, for files, where statements must not outlive the schema.
     schema: u64,
     cluster: Arc<Cluster>,
+    #[cfg(feature = "mysql")]
     is_read: bool,
     /// Whether the outcome was reported, or need not be reported.
     is_told: AtomicBool,
@@ -83,6 +84,7 @@ impl Attempt {
             opened: OnceLock::new(),
             schema,
             cluster,
+            #[cfg(feature = "mysql")]
             is_read,
             is_told,
             began_ejected,

@@ -119,7 +119,7 @@ async fn events_come_with_time_and_severity_and_the_newest_first() {
     let shown: Vec<_> = text.lines().skip(from + 1).take(3).collect();
     let wanted = [
         "00:03:00  error    no endpoint may take writes",
-        "00:02:00  warning  db-1 is down: no connection: connection refused",
+        "00:02:00  error    db-1 is down: no connection: connection refused",
         "00:01:00  info     db-1 answers",
     ];
     assert_eq!(shown, wanted);
