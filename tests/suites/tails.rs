@@ -24,6 +24,7 @@ use sea_orm::entity::prelude::*;
 use sealane_tests::{
     Cluster, Control, Relay,
     crew::Crew,
+    eventually,
     fleet::{self, boat},
 };
 use tokio::time::sleep;
@@ -42,6 +43,8 @@ const LONGEST: Duration = Duration::from_millis(300);
 /// On a machine that runs nine servers on two cores, anything may be delayed this long. It is less
 /// than a read waited for a server that is stopped before reads were watched: 1.7 s.
 const NOISE: Duration = Duration::from_millis(700);
+/// More than an ejection lasts without a read that could be its trial.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One after the other, because all need the same cluster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,4 +136,24 @@ async fn under(fault: Fault, is_hedged: bool) -> anyhow::Result<Figures> {
         control,
         ..Figures::of(fault, &done, began, ended)
     })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ejection_ends_although_nobody_reads() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let replica = cluster.server("replica-1");
+    let relay = Relay::to(replica).await?;
+    let urls = [relay.url().to_owned()];
+    let db = sealane::connect(fleet::config_of(cluster.primary().url.clone(), urls)).await?;
+    fleet::ready(&db).await?;
+    let is_ejected = || db.status().endpoints.iter().any(|it| it.ejected);
+    let struck = Struck::by(Fault::Delay, replica, &relay).await?;
+    eventually(PATIENCE, "the replica is ejected", async || {
+        boat::Entity::find().one(&db).await?;
+        Ok(is_ejected())
+    })
+    .await?;
+    struck.end(replica, &relay).await?;
+    eventually(PATIENCE, "a service that asks for it is ready again", async || Ok(!is_ejected()))
+        .await
 }

@@ -25,10 +25,16 @@ const MAX_COPIED_CHAIN: usize = 150;
 /// Up to this nesting and chain length, a text is [`Shape::Flat`].
 const FLAT_NESTING: usize = 6;
 const FLAT_CHAIN: usize = 150;
+/// Up to this number of joins, too.
+const FLAT_JOINS: usize = 6;
+/// Most joins in one statement. The parser takes `a JOIN b JOIN …` for nested joins, and needs far
+/// more stack for each than for an operator: up to 100 KiB in a debug build. (MySQL joins at most 61
+/// tables, SQLite 64.)
+const MAX_JOINS: usize = 100;
 /// Enough stack for a flat text in a debug build; half of what tokio gives its threads.
 const FLAT_STACK_BYTES: usize = 1024 * 1024;
 /// Enough stack for a text that reaches all limits at once in a debug build; tests prove it.
-const DEEP_STACK_BYTES: usize = 16 * 1024 * 1024;
+const DEEP_STACK_BYTES: usize = 32 * 1024 * 1024;
 /// Most `EXPLAIN`s and `PREPARE`s in one text: each contains another statement.
 const MAX_EXPLAINS: usize = 8;
 /// Most statements in one text.
@@ -79,7 +85,7 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
     }
     let mut shape = Shape::Flat;
     let mut levels = vec![Level::default()];
-    let mut statements = 1;
+    let (mut statements, mut joins) = (1, 0);
     let max_chain = if tokens.iter().any(copies) { MAX_COPIED_CHAIN } else { MAX_CHAIN };
     // Sum over all open levels: at this token, the tree is at most this deep.
     let mut depth = 0_usize;
@@ -98,7 +104,7 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
             }
             Token::SemiColon => {
                 statements += 1;
-                depth = 0;
+                (depth, joins) = (0, 0);
                 levels = vec![Level::default()];
             }
             // The elements of a list do not nest in each other.
@@ -122,10 +128,14 @@ pub(crate) fn measure(tokens: &[TokenWithSpan]) -> Result<Shape, Reason> {
         if depth > max_chain {
             return Err(Reason::TooComplex("chain of operators"));
         }
+        joins += usize::from(is_join(&token.token));
+        if joins > MAX_JOINS {
+            return Err(Reason::TooComplex("number of joins"));
+        }
         if statements > MAX_STATEMENTS {
             return Err(Reason::TooComplex("number of statements"));
         }
-        if levels.len() > FLAT_NESTING || depth > FLAT_CHAIN {
+        if levels.len() > FLAT_NESTING || depth > FLAT_CHAIN || joins > FLAT_JOINS {
             shape = Shape::Deep;
         }
     }
@@ -193,6 +203,10 @@ fn nests_past_commas(keyword: Keyword) -> bool {
             | Keyword::BEGIN
             | Keyword::IF
     )
+}
+
+fn is_join(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if matches!(word.keyword, Keyword::JOIN | Keyword::STRAIGHT_JOIN))
 }
 
 /// Operators of MySQL and SQLite whose left operand the parser copies.

@@ -7,13 +7,22 @@ use sealane_sql::{Dialect, Intent, classify};
 
 const DIALECTS: [Dialect; 3] = [Dialect::PostgreSql, Dialect::MySql, Dialect::Sqlite];
 
-/// Smaller than the stack that any runtime gives its threads.
+/// Smaller than the stack that any runtime gives its threads, so that all texts get a stack of their
+/// own.
 const STACK_BYTES: usize = 1024 * 1024;
+/// Just enough for a flat text to be parsed on the thread's own stack.
+const ENOUGH_IF_FLAT_BYTES: usize = STACK_BYTES + 64 * 1024;
 
 fn on_small_stack(sql: String) -> Vec<Intent> {
+    let answers = [STACK_BYTES, ENOUGH_IF_FLAT_BYTES].map(|bytes| on_stack(bytes, sql.clone()));
+    assert_eq!(answers[0], answers[1]);
+    answers[0].to_vec()
+}
+
+fn on_stack(bytes: usize, sql: String) -> [Intent; 3] {
     std::thread::Builder::new()
-        .stack_size(STACK_BYTES)
-        .spawn(move || DIALECTS.map(|dialect| classify(&sql, dialect).intent).to_vec())
+        .stack_size(bytes)
+        .spawn(move || DIALECTS.map(|dialect| classify(&sql, dialect).intent))
         .expect("a thread")
         .join()
         .expect("no panic")
@@ -131,6 +140,46 @@ fn every_length_up_to_the_bounds_is_answered(#[case] unit: &str, #[case] rest: &
         on_small_stack(format!("{sql}{}", ")".repeat(open)));
         assert!(started.elapsed().as_secs() < 5, "{count} times {unit:?} took too long");
     }
+}
+
+/// The parser takes a join without a condition for the beginning of a nested one.
+#[rstest]
+#[case::join("a JOIN ")]
+#[case::quoted("`a` JOIN ")]
+#[case::inner("a INNER JOIN ")]
+#[case::left("a LEFT JOIN ")]
+#[case::full("a FULL OUTER JOIN ")]
+#[case::cross("a CROSS JOIN ")]
+#[case::natural("a NATURAL JOIN ")]
+#[case::straight("a STRAIGHT_JOIN ")]
+#[case::named_like_it("JOIN ")]
+#[case::subquery("(SELECT 1) AS a JOIN ")]
+fn joins_without_conditions_are_answered(#[case] unit: &str) {
+    for count in
+        [1, 5, 10, 20, 30, 40, 60, 80, 100, 120, 149, 150, 151, 300, 500, 999, 1_100, 20_000]
+    {
+        for (before, after) in [
+            ("SELECT 1 FROM ", "a"),
+            ("DELETE FROM ", "a"),
+            ("SELECT 1 FROM ((((((", "a"),
+            ("SELECT (SELECT (SELECT (SELECT 1 FROM ", "a"),
+        ] {
+            let joins = format!("{before}{}{after}", unit.repeat(count));
+            let closed = ")".repeat(before.matches('(').count());
+            let started = std::time::Instant::now();
+            on_small_stack(format!("{joins}{}{closed}", " ON true".repeat(count)));
+            on_small_stack(format!("{joins}{closed}"));
+            assert!(started.elapsed().as_secs() < 10, "{count} times {unit:?} took too long");
+        }
+    }
+}
+
+#[test]
+fn as_many_joins_as_servers_take_are_a_read() {
+    let sql = format!("SELECT 1 FROM a{}", " LEFT JOIN b ON b.id = a.id".repeat(60));
+    assert_eq!(on_small_stack(sql), [Intent::Read; 3]);
+    let sql = format!("SELECT 1 FROM a{}", " LEFT JOIN b ON b.id = a.id".repeat(2_000));
+    assert_eq!(on_small_stack(sql), [Intent::Unknown; 3]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use rstest::rstest;
 use sea_orm::{AccessMode, ConnectOptions, DbErr, TransactionTrait, entity::prelude::*};
 use sealane::{Consistency, FallbackPolicy, RoutedConnection, RoutedTransaction};
 use sealane_tests::{
@@ -18,7 +19,15 @@ const HELD: Duration = Duration::from_millis(1_500);
 /// More than that.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A read with a bound on staleness that waits for its replica's only connection.
+/// What limits the age of what is read.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Staleness,
+    /// `max_lag`, for a session without a past.
+    Lag,
+}
+
+/// A read with a bound that waits for its replica's only connection.
 struct Waiting {
     db: RoutedConnection,
     holder: RoutedTransaction,
@@ -26,7 +35,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn on(cluster: &Cluster) -> anyhow::Result<Waiting> {
+    async fn on(cluster: &Cluster, limit: Limit) -> anyhow::Result<Waiting> {
         let one_connection = |url: &str| {
             let mut options = ConnectOptions::new(url.to_owned());
             options.max_connections(1).acquire_timeout(PATIENCE);
@@ -36,6 +45,10 @@ impl Waiting {
         let primary = ConnectOptions::new(cluster.primary().url.clone());
         // Only the bound may take the read off its replica, and nothing else.
         let config = fleet::config_of(primary, [replica]).ejection(fleet::never_ejected());
+        let (consistency, config) = match limit {
+            Limit::Staleness => (Consistency::BoundedStaleness(BOUND), config),
+            Limit::Lag => (Consistency::ReadYourWrites, config.max_lag(BOUND)),
+        };
         let db = sealane::connect(config).await?;
         fleet::ready(&db).await?;
         let id = fleet::boat("Ida").insert(&db).await?.id;
@@ -46,10 +59,8 @@ impl Waiting {
         boat::Entity::find().count(&holder).await?;
         let in_flight = || db.status().endpoints[1].in_flight;
         let before = in_flight();
-        let bounded = db
-            .session()
-            .with_consistency(Consistency::BoundedStaleness(BOUND))
-            .fallback(FallbackPolicy::Wait(PATIENCE));
+        let bounded =
+            db.session().with_consistency(consistency).fallback(FallbackPolicy::Wait(PATIENCE));
         let read = tokio::spawn(async move { boat::Entity::find_by_id(id).one(&bounded).await });
         eventually(PATIENCE, "the read waits on the replica", async || Ok(in_flight() > before))
             .await?;
@@ -64,10 +75,15 @@ impl Waiting {
     }
 }
 
+#[rstest]
+#[case::staleness(Limit::Staleness)]
+#[case::lag(Limit::Lag)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bound_holds_for_a_read_that_waited_for_its_connection() -> anyhow::Result<()> {
+async fn a_bound_holds_for_a_read_that_waited_for_its_connection(
+    #[case] limit: Limit,
+) -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let waiting = Waiting::on(&cluster).await?;
+    let waiting = Waiting::on(&cluster, limit).await?;
     cluster.pause_replay().await?;
     cluster.primary().sql("UPDATE boat SET voyages = 7").await?;
     let resumed = async {
@@ -86,7 +102,7 @@ async fn a_bound_holds_for_a_read_that_waited_for_its_connection() -> anyhow::Re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn such_a_read_is_proved_anew_and_stays_on_its_replica() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let waiting = Waiting::on(&cluster).await?;
+    let waiting = Waiting::on(&cluster, Limit::Staleness).await?;
     let db = waiting.db.clone();
     // The insert was read back on the primary.
     let on_primary =

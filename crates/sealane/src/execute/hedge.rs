@@ -68,6 +68,8 @@ impl Caller {
             let (caller, race) = (self.clone(), Arc::clone(&race));
             Box::pin(async move { caller.hedge::<V>(route, &statement, first_sent, race).await })
         };
+        // A hedge has no time limit of its own.
+        let patience = race.long_after().max(race.delay + self.cluster().primary_wait);
         match select(first, hedge).await {
             Either::Left((Ok(found), hedge)) => {
                 if race.is_hedged() {
@@ -79,11 +81,7 @@ impl Caller {
                 Some(Error::ReadTimeout { .. }) => Err(error),
                 _ if !race.is_hedged() => Err(error),
                 None if self.cluster().is_final(&error) => Err(error),
-                // The hedge has no time limit of its own.
-                _ => match deadline
-                    .bound(async { Ok(timeout(race.long_after(), hedge).await) })
-                    .await?
-                {
+                _ => match deadline.bound(async { Ok(timeout(patience, hedge).await) }).await? {
                     Ok(Some(output)) => Ok(Some(output)),
                     Ok(None) | Err(_) => Err(error),
                 },

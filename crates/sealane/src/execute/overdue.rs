@@ -168,7 +168,10 @@ impl<'a> Alarm<'a> {
     /// better than a place in a queue; but the replica may owe the answer for ever.
     fn may_leave(self, waited: Duration) -> bool {
         let cluster = self.attempt.cluster();
-        let is_long = || waited >= self.limit.unwrap_or_default() + cluster.primary_wait;
+        let is_long = || {
+            let limit = self.limit.filter(|_| !cluster.primary_wait.is_zero());
+            limit.is_some_and(|limit| waited >= limit + cluster.primary_wait)
+        };
         self.has_room() || is_long() && cluster.store().topology().has_usable_primary()
     }
 

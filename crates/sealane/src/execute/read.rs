@@ -20,7 +20,9 @@ mod watching;
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role};
+use sealane_core::{
+    AttemptOutcome, Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role,
+};
 use sealane_monitor::Stage;
 use tokio::time::Instant;
 
@@ -172,7 +174,9 @@ impl ReadExecution {
             };
             match opened {
                 Ok(opened) if self.is_still_fresh(&attempt) => {
-                    self.unless_outrun()?;
+                    // Waiting for a connection is no slowness of the server.
+                    self.unless_outrun()
+                        .inspect_err(|_| attempt.tell(AttemptOutcome::Abandoned))?;
                     attempt.count_read();
                     return Ok((attempt, opened));
                 }

@@ -25,8 +25,9 @@ use crate::{
 };
 
 impl Cluster {
-    /// Forgets ejections that are over without a trial.
-    pub(super) fn settle_ejections(&self) {
+    /// Forgets ejections that are over without a trial. Each read does this first; and so does
+    /// whoever asks for the state, because an application that is not ready gets no reads.
+    pub(crate) fn settle_ejections(&self) {
         if self.ejections.ejected().is_empty() {
             return;
         }

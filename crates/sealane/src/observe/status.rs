@@ -166,6 +166,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl Status {
     pub(crate) fn of(cluster: &Cluster) -> Status {
+        cluster.settle_ejections();
         let store = cluster.store();
         let (topology, now) = (store.topology(), store.now());
         let endpoints: Vec<_> = topology

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use sealane_core::{AttemptOutcome, Consistency, Plan, Role};
+use sealane_core::{AttemptOutcome, Consistency, Plan, Refusal, Role};
 
 use super::{ReadExecution, plan_now};
 use crate::execute::Attempt;
@@ -14,17 +14,25 @@ const NO_WAIT: Duration = Duration::from_millis(1);
 
 impl ReadExecution {
     /// Whether an attempt that has just been opened is fresh enough for its read. It was judged
-    /// before it waited for its connection, and its server may have fallen behind since then. What
-    /// a replica has replayed, it keeps; so only bounds in time are judged again.
+    /// before it waited for its connection, and since then its server may have fallen behind, or
+    /// may have missed a promotion.
     pub(super) fn is_still_fresh(&mut self, attempt: &Attempt) -> bool {
-        let is_bounded = matches!(self.request.consistency, Consistency::BoundedStaleness(_))
-            || self.request.policy.is_some();
-        if !is_bounded || attempt.role() == Role::Primary || attempt.waited() < NO_WAIT {
+        let (consistency, has_policy) = (self.request.consistency, self.request.policy.is_some());
+        let may_be_old = consistency == Consistency::Eventual && !has_policy;
+        if may_be_old || attempt.role() == Role::Primary || attempt.waited() < NO_WAIT {
             return true;
         }
         let store = attempt.cluster().store();
         self.request.now = store.now();
-        Plan::suits(&store.topology(), attempt.endpoint(), &self.request).is_ok()
+        match Plan::suits(&store.topology(), attempt.endpoint(), &self.request) {
+            Ok(()) => true,
+            // Another statement failed there. This connection is open, and what the replica has
+            // replayed, it keeps; only how old that is by now is not known.
+            Err(Refusal::Down | Refusal::Probation) => {
+                consistency == Consistency::ReadYourWrites && !has_policy
+            }
+            Err(_) => false,
+        }
     }
 
     /// Plans anew, once, because `attempt` fell behind before it had its connection.
@@ -44,6 +52,6 @@ impl ReadExecution {
         }
         self.tried.remove(endpoint);
         self.plan.leave_out(self.tried);
-        self.keep_from_primary()
+        self.keep_from_primary().map_err(|none| self.last_error.take().unwrap_or(none))
     }
 }
