@@ -14,13 +14,14 @@ use crate::{
     style,
 };
 
-/// The longest wait for the lags: two idle probes and some.
-const SETTLED: Duration = Duration::from_secs(4);
+/// The longest wait for the lags: two idle probes and some. After them a lag is known if there is
+/// one to know.
+pub(crate) const SETTLED: Duration = Duration::from_secs(4);
 /// The pace of probes while a command looks: an application may be content with a slower one, but
 /// [`SETTLED`] must contain several probes.
 pub(crate) const PACE: Duration = Duration::from_secs(1);
 /// How often the state is looked at meanwhile. This asks no server.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(config: Config, output: &mut Output<'_>) -> Result<bool, CommandError> {
     let db = open(config).await?;
@@ -48,7 +49,8 @@ pub(crate) async fn close(db: RoutedConnection) {
     let _ = db.close().await;
 }
 
-fn is_known(status: &Status) -> bool {
+/// Whether every endpoint has been observed, and the lag of every serving one is known.
+pub(crate) fn is_known(status: &Status) -> bool {
     status.endpoints.len() < 2
         || status.endpoints.iter().all(|it| match it.condition {
             Condition::Serving => it.lag_ms.is_some(),

@@ -7,11 +7,13 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    CommandError, arguments::Wait, output::Output, status::close, status::keeps_up, style,
+    CommandError,
+    arguments::Wait,
+    output::Output,
+    status::{LOOK, close, keeps_up},
+    style,
 };
 
-/// How often the state is looked at. This asks no server.
-const LOOK: Duration = Duration::from_millis(50);
 /// The time between two starts while there is no primary.
 const AGAIN: Duration = Duration::from_millis(250);
 

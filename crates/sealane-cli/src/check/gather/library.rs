@@ -7,18 +7,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     check::facts::Seen,
-    status::{PACE, keeps_up},
+    status::{LOOK, PACE, SETTLED, close, is_known, keeps_up},
 };
 
-/// Two idle probes and some: after them a lag is known if there is one to know.
-const PROBES: Duration = Duration::from_secs(4);
 /// The longest start.
 const START: Duration = Duration::from_secs(20);
 /// A replica that answers so often without having got to where the primary was before is behind by
 /// more than the time between two probes.
 const ANSWERS: usize = 2;
-/// How often the state is looked at meanwhile. This asks no server.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Starts the library with `config` and looks for a moment. Returns what it has seen of each
 /// target, and why it did not start.
@@ -39,12 +35,11 @@ pub(super) async fn observe(
     };
     if targets.len() < 2 {
         // A single server is not probed.
-        let _ = db.close().await;
+        close(db).await;
         return (nothing, None);
     }
     let (status, unproved) = settled(&db).await;
-    // What goes wrong while the pools end is of no interest to anybody.
-    let _ = db.close().await;
+    close(db).await;
     let seen = status.endpoints.into_iter().zip(unproved).map(|(endpoint, unproved_for)| {
         Some(Seen {
             condition: endpoint.condition,
@@ -62,7 +57,7 @@ pub(super) async fn observe(
 /// The state once the lag of every serving endpoint is known, or after a while; and for how long
 /// each endpoint has not got to where the primary was before.
 async fn settled(db: &RoutedConnection) -> (Status, Vec<Option<Duration>>) {
-    let until = Instant::now() + PROBES;
+    let until = Instant::now() + SETTLED;
     let mut unproved = Vec::new();
     loop {
         let (status, now) = (db.status(), Instant::now());
@@ -70,12 +65,7 @@ async fn settled(db: &RoutedConnection) -> (Status, Vec<Option<Duration>>) {
         for (endpoint, unproved) in status.endpoints.iter().zip(&mut unproved) {
             Unproved::note(unproved, endpoint, now);
         }
-        let is_known = status.endpoints.iter().all(|endpoint| match endpoint.condition {
-            Condition::Serving => endpoint.lag_ms.is_some(),
-            Condition::Unobserved | Condition::Probation => false,
-            _ => true,
-        });
-        if is_known || now > until {
+        if is_known(&status) || now > until {
             let times = status.endpoints.iter().zip(unproved);
             let times = times.map(|(endpoint, unproved)| unproved?.time(answers(endpoint), now));
             let times = times.collect();
