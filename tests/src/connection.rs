@@ -41,6 +41,11 @@ impl Line {
         Self::new(server.engine.driver(), &server.admin_url)
     }
 
+    /// A connection with the rights of the application.
+    pub(crate) fn of_application(server: &Server) -> Self {
+        Self::new(server.engine.driver(), &server.url)
+    }
+
     fn new(driver: Driver, url: &str) -> Self {
         Self { driver, url: url.to_owned(), kept: None }
     }

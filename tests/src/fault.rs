@@ -1,7 +1,10 @@
 //! The faults that a test can inflict on a server, and how to undo them.
 
+mod connections;
 mod network;
 mod tail;
+
+pub use connections::Occupation;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

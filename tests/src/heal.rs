@@ -87,6 +87,9 @@ impl Server {
         if self.is_blackholed().await {
             self.unblackhole().await?;
         }
+        if self.loses_packets().await {
+            self.lose_no_packets().await?;
+        }
         if self.engine == Engine::Postgres {
             self.continue_queries().await?;
         }

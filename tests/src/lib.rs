@@ -30,6 +30,7 @@ pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;
 pub use control::Control;
 pub use engine::Engine;
+pub use fault::Occupation;
 pub use marker::Markers;
 pub use pooler::{PgBouncer, Pooler, three};
 pub use relay::Relay;

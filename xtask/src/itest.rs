@@ -57,7 +57,7 @@ pub(crate) struct Itest {
     /// How many engines run at once. The suites mostly wait for their servers.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
-    /// Number of replicas.
+    /// Number of replicas. A suite that needs more gets a cluster of its own.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=8))]
     replicas: u8,
     /// Arguments for the test programs, such as `--nocapture`.
@@ -173,7 +173,7 @@ impl Itest {
         run: &Run,
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        let cluster = self.start(release, run)?;
+        let cluster = self.start(release, self.replicas, run)?;
         let mut chosen = report.left();
         // Suites that run alone come last, so that as few other suites as possible wait for them.
         chosen.sort_by_key(|suite| suite.is_alone);
@@ -183,14 +183,18 @@ impl Itest {
                 report.set(&suite.name, Verdict::NoSuchTest);
                 continue;
             }
-            let verdict = self.take_turn(suite, suite.is_alone, &cluster, run, report)?;
+            let own = self.own_cluster(suite, release, run)?;
+            let cluster = own.as_ref().unwrap_or(&cluster);
+            let verdict = self.take_turn(suite, suite.is_alone, cluster, run, report)?;
             report.set(&suite.name, verdict);
             let name = format!("{release}: {} {verdict}", suite.name);
             run.progress.say(&format!("{name}, {number} of {}", chosen.len()));
         }
         for suite in report.failed().into_iter().filter(|_| self.again) {
             run.progress.say(&format!("{release}: {} runs again, alone", suite.name));
-            let verdict = self.take_turn(&suite, true, &cluster, run, report)?;
+            let own = self.own_cluster(&suite, release, run)?;
+            let cluster = own.as_ref().unwrap_or(&cluster);
+            let verdict = self.take_turn(&suite, true, cluster, run, report)?;
             report.set(&suite.name, verdict.at_the_second_try());
             run.progress.say(&format!("{release}: {} {verdict}", suite.name));
         }
@@ -205,11 +209,22 @@ impl Itest {
         Ok(())
     }
 
-    fn start(&self, release: &'static Release, run: &Run) -> anyhow::Result<Cluster> {
+    /// The cluster for a suite that needs more replicas than the others.
+    fn own_cluster(
+        &self,
+        suite: &Suite,
+        release: &'static Release,
+        run: &Run,
+    ) -> anyhow::Result<Option<Cluster>> {
+        let needs = (suite.replicas > self.replicas).then_some(suite.replicas);
+        needs.map(|replicas| self.start(release, replicas, run)).transpose()
+    }
+
+    fn start(&self, release: &'static Release, replicas: u8, run: &Run) -> anyhow::Result<Cluster> {
         let _starting = lock(&run.starting);
         interrupt::check()?;
         let image = Image::ensure(release, run.progress)?;
-        let cluster = Cluster::start(&image, self.replicas, self.keep, run.progress)?;
+        let cluster = Cluster::start(&image, replicas, self.keep, run.progress)?;
         run.progress.say(&format!("{release}: the cluster is up"));
         Ok(cluster)
     }

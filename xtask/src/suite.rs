@@ -27,6 +27,8 @@ pub(crate) struct Suite {
     pub(crate) is_alone: bool,
     /// The suite is one of the few that `--quick` runs.
     pub(crate) is_quick: bool,
+    /// At least so many replicas; more than the run has means a cluster of its own.
+    pub(crate) replicas: u8,
 }
 
 /// The part of `cargo metadata` that is read here.
@@ -56,6 +58,8 @@ struct Metadata {
     alone: BTreeSet<String>,
     #[serde(default)]
     quick: BTreeSet<String>,
+    #[serde(default)]
+    replicas: BTreeMap<String, u8>,
 }
 
 impl Suite {
@@ -72,7 +76,8 @@ impl Suite {
     /// A suite with this name for no engine.
     #[cfg(test)]
     pub(crate) fn for_tests(name: &str) -> Self {
-        Self { name: name.to_owned(), engines: Vec::new(), is_alone: false, is_quick: false }
+        let (name, engines) = (name.to_owned(), Vec::new());
+        Self { name, engines, is_alone: false, is_quick: false, replicas: 0 }
     }
 
     pub(crate) fn is_for(&self, engine: &Engine) -> bool {
@@ -85,7 +90,7 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
         serde_json::from_str(json).context("cannot read `cargo metadata`")?;
     let package = workspace.packages.into_iter().find(|package| package.name == PACKAGE);
     let package = package.with_context(|| format!("the workspace has no package {PACKAGE}"))?;
-    let Metadata { suites: mut listed, mut alone, mut quick } =
+    let Metadata { suites: mut listed, mut alone, mut quick, mut replicas } =
         package.metadata.unwrap_or_default();
     let mut suites = Vec::new();
     for Target { name, kind } in package.targets {
@@ -102,9 +107,11 @@ fn read(json: &str) -> anyhow::Result<Vec<Suite>> {
             );
         }
         let (is_alone, is_quick) = (alone.remove(&name), quick.remove(&name));
-        suites.push(Suite { name, engines, is_alone, is_quick });
+        let replicas = replicas.remove(&name).unwrap_or_default();
+        suites.push(Suite { name, engines, is_alone, is_quick, replicas });
     }
-    let unknown: Vec<String> = listed.into_keys().chain(alone).chain(quick).collect();
+    let sets = alone.into_iter().chain(quick);
+    let unknown: Vec<String> = listed.into_keys().chain(sets).chain(replicas.into_keys()).collect();
     ensure!(
         unknown.is_empty(),
         "[package.metadata] in tests/Cargo.toml lists unknown suites: {}",
@@ -131,7 +138,7 @@ mod tests {
     fn a_suite_is_for_the_engines_that_the_manifest_names() {
         let json = workspace(
             r#"{"suites":{"smoke":["postgres","mysql"],"faults":["postgres"]},
-                "alone":["faults"],"quick":["smoke"]}"#,
+                "alone":["faults"],"quick":["smoke"],"replicas":{"faults":3}}"#,
         );
         let suites = read(&json).unwrap();
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
@@ -140,6 +147,7 @@ mod tests {
         assert!(!suites[0].is_for(&engine::MARIADB) && !suites[1].is_for(&engine::MYSQL));
         assert!(!suites[0].is_alone && suites[1].is_alone);
         assert!(suites[0].is_quick && !suites[1].is_quick);
+        assert_eq!((suites[0].replicas, suites[1].replicas), (0, 3));
     }
 
     #[test]
@@ -148,8 +156,9 @@ mod tests {
         assert!(forgotten.to_string().contains("does not list `faults`"), "{forgotten}");
         let all = r#"{"suites":{"smoke":[],"faults":[],"gone":[]}}"#;
         assert!(read(&workspace(all)).unwrap_err().to_string().contains("gone"));
-        let alone = r#"{"suites":{"smoke":[],"faults":[]},"alone":["left"],"quick":["off"]}"#;
-        assert!(read(&workspace(alone)).unwrap_err().to_string().ends_with("left, off"));
+        let alone = r#"{"suites":{"smoke":[],"faults":[]},"alone":["left"],"quick":["off"],
+            "replicas":{"lost":3}}"#;
+        assert!(read(&workspace(alone)).unwrap_err().to_string().ends_with("left, off, lost"));
         let unknown = r#"{"suites":{"smoke":["oracle"],"faults":[]}}"#;
         assert!(read(&workspace(unknown)).unwrap_err().to_string().contains("oracle"));
     }

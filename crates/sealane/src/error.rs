@@ -44,8 +44,8 @@ pub enum Error {
     /// No replica serves this read, and as many such reads run on the primary as
     /// [`fallback_limit`](crate::Config::fallback_limit) allows. Nothing was executed.
     #[error(
-        "no replica serves this read, and {limit} such reads run on the primary already; waited \
-         {waited:?} for one of them to end"
+        "no replica serves this read, and only {limit} such reads may run on the primary at a time; \
+         waited {waited:?}"
     )]
     Shed {
         /// How many may run there.

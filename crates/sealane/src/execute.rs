@@ -154,7 +154,6 @@ impl Caller {
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
             let sent = self.cluster().store().now();
-            read.note_sent(&attempt);
             let running = attempt.race(Stage::Sent, V::send(&mut line, statement));
             match read.watched(&attempt, Stage::Sent, running).await {
                 Ok(value) if read.served(&attempt) => {

@@ -7,6 +7,8 @@ use crate::docker::{docker, run};
 
 /// The firewall rules that drop all packets, except those within the container.
 const RULES: &str = "inet sealane_blackhole";
+/// The rules that lose some of the packets.
+const LOSSES: &str = "inet sealane_loss";
 
 impl Server {
     /// Disconnects the server from its clients and from the other servers.
@@ -53,6 +55,35 @@ impl Server {
     /// When the rules do not exist.
     pub async fn unblackhole(&self) -> anyhow::Result<()> {
         self.filter(&format!("delete table {RULES}")).await
+    }
+
+    /// Silently drops so many of a hundred packets to and from the server. The rules end with the
+    /// container.
+    ///
+    /// # Errors
+    /// As [`Server::blackhole`].
+    pub async fn lose_packets(&self, percent: u32) -> anyhow::Result<()> {
+        let chain = |way, device| {
+            let hook = format!("type filter hook {way} priority -200; policy accept;");
+            let rule = format!("numgen random mod 100 < {percent} drop");
+            format!("chain {way} {{ {hook} {device} lo accept; {rule}; }};")
+        };
+        let rules =
+            format!("table {LOSSES} {{ {} {} }}", chain("input", "iif"), chain("output", "oif"));
+        self.filter(&rules).await
+    }
+
+    /// Undoes [`Server::lose_packets`].
+    ///
+    /// # Errors
+    /// When the rules do not exist.
+    pub async fn lose_no_packets(&self) -> anyhow::Result<()> {
+        self.filter(&format!("delete table {LOSSES}")).await
+    }
+
+    /// Whether [`Server::lose_packets`] is in effect.
+    pub(crate) async fn loses_packets(&self) -> bool {
+        self.filter(&format!("list table {LOSSES}")).await.is_ok()
     }
 
     /// Whether [`Server::blackhole`] is in effect. Also false if this machine has no firewall

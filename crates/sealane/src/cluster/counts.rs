@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sea_orm::DbErr;
+#[cfg(doc)]
+use sealane_core::PrimaryReads;
 use serde::Serialize;
 
 use crate::Error;
@@ -26,6 +28,7 @@ impl Count {
 pub(crate) struct Counts {
     pub(crate) asked: Count,
     pub(crate) pinned: Count,
+    pub(crate) shared: Count,
     pub(crate) fell_back: Count,
     pub(crate) shed: Count,
     pub(crate) retried: Count,
@@ -44,6 +47,8 @@ pub struct ReadCounts {
     pub asked_for_primary: u64,
     /// Ran on the primary because no replica had replayed what their session wrote or saw.
     pub pinned_to_primary: u64,
+    /// Ran on the primary in its turn among the replicas ([`PrimaryReads::Always`]).
+    pub shared_with_primary: u64,
     /// Ran on the primary because no replica was usable or fresh enough.
     pub fell_back_to_primary: u64,
     /// Failed because [`Config::fallback_limit`](crate::Config::fallback_limit) reads were running
@@ -75,6 +80,7 @@ impl Counts {
         let Counts {
             asked,
             pinned,
+            shared,
             fell_back,
             shed,
             retried,
@@ -86,6 +92,7 @@ impl Counts {
         ReadCounts {
             asked_for_primary: asked.get(),
             pinned_to_primary: pinned.get(),
+            shared_with_primary: shared.get(),
             fell_back_to_primary: fell_back.get(),
             shed: shed.get(),
             retried: retried.get(),

@@ -52,7 +52,7 @@ impl Caller {
     ) -> Found<V::Output> {
         self.cluster().hedges.deposit();
         let statement = Arc::new(statement.clone());
-        let (first_at, first_sent) = watch::channel(None);
+        let (first_at, first_begun) = watch::channel(None);
         let (race, deadline) = (Arc::new(Race::new(delay)), self.deadline());
         let first: BoxFuture<'static, _> = {
             let (caller, statement, race) =
@@ -66,7 +66,7 @@ impl Caller {
         };
         let hedge: BoxFuture<'static, _> = {
             let (caller, race) = (self.clone(), Arc::clone(&race));
-            Box::pin(async move { caller.hedge::<V>(route, &statement, first_sent, race).await })
+            Box::pin(async move { caller.hedge::<V>(route, &statement, first_begun, race).await })
         };
         // A hedge has no time limit of its own.
         let patience = race.long_after().max(race.delay + self.cluster().primary_wait);
@@ -99,19 +99,19 @@ impl Caller {
         &self,
         route: ReadRoute,
         statement: &Statement,
-        mut first_sent: watch::Receiver<Option<EndpointId>>,
+        mut first_begun: watch::Receiver<Option<EndpointId>>,
         race: Arc<Race>,
     ) -> Option<V::Output> {
-        let first_at = (*first_sent.wait_for(Option::is_some).await.ok()?)?;
+        let first_at = (*first_begun.wait_for(Option::is_some).await.ok()?)?;
         let cluster = self.cluster();
         tokio::select! {
             biased;
             // The first attempt has ended, or moved.
-            _ = first_sent.changed() => return None,
+            _ = first_begun.changed() => return None,
             () = tokio::time::sleep(race.delay) => {}
         }
         let mut read = ReadExecution::plan(self, beside(&route, first_at)).await.ok()?;
-        let is_worth = read.has_replica() && first_sent.has_changed().is_ok();
+        let is_worth = read.has_replica() && first_begun.has_changed().is_ok();
         if !is_worth || !cluster.hedges.withdraw(cluster.store().now()) {
             return None;
         }

@@ -39,11 +39,11 @@ use super::{attempt::Attempt, race::Race};
 use crate::cluster::Cluster;
 
 /// No read is looked into earlier: a busy machine delays many reads for this long.
-const LEAST_LOOK: Duration = Duration::from_millis(50);
-/// A statement that never ran is looked into after this time, and so is a wait for a connection.
+const LEAST_LOOK: Duration = Duration::from_millis(35);
+/// A statement that never ran is looked into after this time.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// How long a probe may take that a read waits for, or several times its usual time.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(75);
+const ANSWERS_WITHIN: Duration = Duration::from_millis(50);
 const USUAL_PROBES: u32 = 4;
 /// Probes that take longer than usual extend that time up to this. The first one that a server which
 /// hangs leaves unanswered is no such probe.
@@ -137,7 +137,7 @@ impl<'a> Alarm<'a> {
         // Moments count the time for which the machine was suspended.
         let (attempt, began) = (self.attempt, Instant::now());
         let (look, limit) = match stage {
-            Stage::Unsent => (FIRST_LOOK, None),
+            Stage::Unsent => (LEAST_LOOK, None),
             Stage::Sent => (self.look, self.limit),
         };
         let share = attempt.share.map(|share| share.saturating_sub(attempt.age()));

@@ -168,6 +168,7 @@ impl ReadExecution {
                 self.unless_outrun()?;
             }
             explain::trace(&self.caller, attempt.endpoint(), sql);
+            self.note_begun(&attempt);
             let opened = match attempt.role() {
                 Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,
                 _ => self.watched(&attempt, Stage::Unsent, attempt.open(opening)).await,

@@ -20,6 +20,7 @@ impl ReadExecution {
         match self.plan.primary_use(&self.request) {
             PrimaryUse::Asked => cluster.counts.asked.add(),
             PrimaryUse::Pinned => cluster.counts.pinned.add(),
+            PrimaryUse::Shared => cluster.counts.shared.add(),
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
                 if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {

@@ -38,8 +38,9 @@ impl ReadExecution {
         if self.is_outrun() { Err(Error::NoReplica.into()) } else { Ok(()) }
     }
 
-    /// The statement is being sent: a hedge counts its time from now on.
-    pub(in crate::execute) fn note_sent(&self, attempt: &Attempt) {
+    /// `attempt` begins: a hedge counts its time from now on. The time for which it waits for a
+    /// connection counts, too: a replica that hangs soon holds all of them.
+    pub(super) fn note_begun(&self, attempt: &Attempt) {
         if let (Some(whereabouts), Role::Replica) = (&self.whereabouts, attempt.role()) {
             whereabouts.send_replace(Some(attempt.endpoint()));
         }
@@ -53,7 +54,9 @@ impl ReadExecution {
     /// Records that `attempt` was served after the other one. A hedge may well lose, and so may an
     /// attempt that began later than the hedge.
     pub(super) fn lost_race(&self, attempt: &Attempt, usual: Option<Duration>) {
-        let is_slow = |race: &Race| !self.is_hedge() && attempt.age() >= race.delay;
+        // Waiting for a connection is no slowness of the server.
+        let took = attempt.age().saturating_sub(attempt.waited());
+        let is_slow = |race: &Race| !self.is_hedge() && took >= race.delay;
         match self.race.as_deref().is_some_and(is_slow) {
             true => attempt.tell_outrun(usual),
             false => attempt.tell_served(usual),
