@@ -1,151 +1,17 @@
 //! Every finding follows from facts that are planted here, and none from good ones.
 
-use std::{collections::BTreeMap, time::Duration};
+mod cluster;
+mod plant;
 
+use std::time::Duration;
+
+use cluster::{facts, good_mysql, good_postgres, server, set, subscribe};
+use plant::{GENERAL, MYSQL, POSTGRES, Plant};
 use rstest::rstest;
-use sealane::{Condition, Distance, Engine, ReadOnly};
+use sealane::{Distance, Engine, ReadOnly};
 
 use super::*;
-use crate::{
-    ask::{Trouble, TroubleKind},
-    check::facts::{Clock, EndpointFacts, Receiving, Seen, Sending, ServerFacts, Settings, Slot},
-};
-
-fn settings(pairs: &[(&str, &str)]) -> Settings {
-    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Settings(pairs.collect::<BTreeMap<_, _>>())
-}
-
-fn endpoint(number: usize, server: ServerFacts) -> EndpointFacts {
-    let seen = Seen {
-        condition: Condition::Serving,
-        lag: Some(Duration::from_millis(3)),
-        unproved_for: None,
-        behind: None,
-        reported_lag: None,
-        read_only_guard: None,
-        group: None,
-    };
-    EndpointFacts {
-        name: format!("db-{number}"),
-        address: format!("db-{number}:1"),
-        pool: 10,
-        subscription: None,
-        server: Ok(Box::new(server)),
-        seen: Some(seen),
-    }
-}
-
-fn general(number: usize) -> ServerFacts {
-    ServerFacts {
-        is_replica: number > 1,
-        run: Some(format!("run {number}")),
-        run_again: Some(format!("run {number}")),
-        database: Some("shop".into()),
-        user: Some("app".into()),
-        is_superuser: Some(false),
-        clock: Some(Clock { ahead_ms: 3, error_ms: 1 }),
-        is_encrypted: Some(true),
-        keeps_settings: Some(true),
-        ..ServerFacts::default()
-    }
-}
-
-/// A primary and two replicas of PostgreSQL, as they should be.
-fn good_postgres() -> Facts {
-    let server = |number: usize| ServerFacts {
-        version: "PostgreSQL 17.5".into(),
-        release: (17, 5),
-        system: Some("7".into()),
-        settings: settings(&[
-            ("wal_level", "replica"),
-            ("hot_standby_feedback", "on"),
-            ("max_standby_streaming_delay", "30000"),
-            ("wal_keep_size", "0"),
-            ("max_slot_wal_keep_size", "10240"),
-            ("default_transaction_read_only", "off"),
-            ("synchronous_standby_names", "ANY 1 (one, \"two\")"),
-            ("max_connections", "100"),
-            ("superuser_reserved_connections", "3"),
-            ("fsync", "on"),
-        ]),
-        sending: Sending {
-            replicas: Some(vec!["one".into()]),
-            slots: vec![Slot {
-                name: "one".into(),
-                is_active: true,
-                holds_log: Some(true),
-                wal_status: Some("reserved".into()),
-                retained_bytes: Some(100),
-                ..Slot::default()
-            }],
-        },
-        receiving: Receiving {
-            is_visible: Some(true),
-            receives: (number > 1).then_some(true),
-            applies: (number > 1).then_some(true),
-            slot: (number > 1).then(|| "one".into()),
-            subscriptions: Some(BTreeMap::new()),
-            ..Receiving::default()
-        },
-        ..general(number)
-    };
-    facts(Engine::Postgres, server)
-}
-
-/// The same of MySQL.
-fn good_mysql() -> Facts {
-    let server = |number: usize| ServerFacts {
-        version: "MySQL 9.4.0".into(),
-        release: (9, 4),
-        settings: settings(&[
-            ("server_id", &number.to_string()),
-            ("gtid_mode", "ON"),
-            ("enforce_gtid_consistency", "ON"),
-            ("log_bin", "ON"),
-            ("log_replica_updates", "ON"),
-            ("read_only", if number > 1 { "ON" } else { "OFF" }),
-            ("super_read_only", if number > 1 { "ON" } else { "OFF" }),
-            ("replica_preserve_commit_order", "ON"),
-            ("replica_parallel_workers", "4"),
-            ("binlog_expire_logs_seconds", "2592000"),
-            ("binlog_format", "ROW"),
-            ("sync_binlog", "1"),
-            ("innodb_flush_log_at_trx_commit", "1"),
-            ("performance_schema", "ON"),
-            ("max_connections", "151"),
-        ]),
-        receiving: Receiving {
-            is_visible: Some(true),
-            follows: Some(number > 1),
-            receives: (number > 1).then_some(true),
-            applies: (number > 1).then_some(true),
-            ..Receiving::default()
-        },
-        ..general(number)
-    };
-    facts(Engine::MySql, server)
-}
-
-fn facts(engine: Engine, server: impl Fn(usize) -> ServerFacts) -> Facts {
-    let endpoints = (1..=3).map(|number| endpoint(number, server(number))).collect();
-    Facts { engine, endpoints, processes: 1, start_error: None }
-}
-
-/// What the facts of the endpoint with this number are.
-fn server(facts: &mut Facts, number: usize) -> &mut ServerFacts {
-    facts.endpoints[number - 1].server.as_mut().unwrap()
-}
-
-fn set(facts: &mut Facts, number: usize, name: &str, value: &str) {
-    server(facts, number).settings.0.insert(name.to_owned(), value.to_owned());
-}
-
-/// The third server has a subscription.
-fn subscribe(facts: &mut Facts, name: &str, is_enabled: bool) {
-    let subscriptions = &mut server(facts, 3).receiving.subscriptions;
-    subscriptions.get_or_insert_default().insert(name.to_owned(), is_enabled);
-}
+use crate::check::facts::{Clock, ServerFacts};
 
 #[rstest]
 #[case(good_postgres())]
@@ -161,179 +27,6 @@ fn what_is_unknown_is_no_finding() {
         assert_eq!(judge(&facts(engine, nothing)), []);
     }
 }
-
-type Plant = fn(&mut Facts);
-
-fn trouble(facts: &mut Facts, kind: TroubleKind) {
-    facts.endpoints[2].server = Err(Trouble { kind, text: "as it said".into() });
-}
-
-fn see(facts: &mut Facts, condition: Condition) {
-    facts.endpoints[1].seen.as_mut().unwrap().condition = condition;
-}
-
-/// Plants in facts of any engine: the code, the endpoint, a part of the remedy.
-const GENERAL: &[(&str, Option<&str>, &str, Plant)] = &[
-    ("unreachable", Some("db-3"), "start the server", |f| trouble(f, TroubleKind::Unreachable)),
-    ("login-refused", Some("db-3"), "password", |f| trouble(f, TroubleKind::Refused)),
-    ("tls-refused", Some("db-3"), "sslmode", |f| trouble(f, TroubleKind::Tls)),
-    ("no-database", Some("db-3"), "end of the URL", |f| trouble(f, TroubleKind::NoDatabase)),
-    ("connections-used-up", Some("db-3"), "max_connections", |f| trouble(f, TroubleKind::Full)),
-    ("unavailable", Some("db-3"), "log", |f| trouble(f, TroubleKind::Unavailable)),
-    ("no-primary", None, "primary's URL", |f| drop(f.endpoints.remove(0))),
-    ("two-primaries", None, "replicas again", |f| server(f, 3).is_replica = false),
-    ("first-url-is-replica", Some("db-2"), "first", |f| f.endpoints.swap(0, 1)),
-    ("no-replicas", None, "DATABASE_REPLICA_URLS", |f| f.endpoints.truncate(1)),
-    ("same-server", Some("db-3"), "once", |f| {
-        let (run, id) =
-            (server(f, 2).run.clone(), server(f, 2).settings.text("server_id").map(str::to_owned));
-        server(f, 3).run.clone_from(&run);
-        server(f, 3).run_again = run;
-        if let Some(id) = id {
-            set(f, 3, "server_id", &id);
-        }
-    }),
-    ("other-database", Some("db-3"), "/shop", |f| server(f, 3).database = Some("till".into())),
-    ("versions-differ", Some("db-3"), "same version", |f| server(f, 3).release.0 += 1),
-    ("version-unsupported", Some("db-3"), "upgrade", |f| {
-        for number in 1..=3 {
-            server(f, number).release = (5, 7);
-        }
-        // One finding is enough.
-        f.endpoints.iter_mut().take(2).for_each(|it| it.server.as_mut().unwrap().release = (0, 0));
-        f.endpoints[2].subscription = Some("none".into());
-        subscribe(f, "none", true);
-        server(f, 3).receiving.running_subscriptions.push("none".into());
-        set(f, 1, "wal_level", "logical");
-    }),
-    ("several-servers-behind-url", Some("db-2"), "balancer", |f| {
-        server(f, 2).run_again = Some("run 9".into());
-    }),
-    ("session-settings-lost", Some("db-2"), "pool_mode", |f| {
-        server(f, 2).keeps_settings = Some(false);
-    }),
-    ("plaintext-to-remote", Some("db-2"), "ssl", |f| server(f, 2).is_encrypted = Some(false)),
-    ("read-only-guard-dropped", Some("db-2"), "pooler", |f| {
-        f.endpoints[1].seen.as_mut().unwrap().read_only_guard = Some(ReadOnly::Server);
-    }),
-    ("group-of-primaries", Some("db-2"), "one primary", |f| {
-        f.endpoints[1].seen.as_mut().unwrap().group = Some("Galera: Synced".into());
-    }),
-    ("clocks-differ", Some("db-3"), "NTP", |f| {
-        server(f, 3).clock = Some(Clock { ahead_ms: -1_100, error_ms: 10 });
-    }),
-    ("pool-too-large", Some("db-1"), "pool.max_connections", |f| f.endpoints[0].pool = 1_000),
-    ("does-not-start", None, "does not start", |f| f.start_error = Some("it is strict".into())),
-    ("other-system", Some("db-2"), "URL", |f| {
-        server(f, 2).system = None;
-        see(f, Condition::Foreign);
-    }),
-    ("old-timeline", Some("db-2"), "pg_rewind", |f| see(f, Condition::OldTimeline)),
-    ("copying", Some("db-2"), "wait", |f| see(f, Condition::Copying)),
-    ("lagging", Some("db-2"), "long transactions", |f| see(f, Condition::Lagging)),
-    ("replay-delayed", Some("db-2"), "recovery_min_apply_delay", |f| {
-        server(f, 2).receiving.delay = Some(Duration::from_secs(5));
-    }),
-    ("not-receiving", Some("db-2"), "log", |f| server(f, 2).receiving.receives = Some(false)),
-];
-
-const POSTGRES: &[(&str, Option<&str>, &str, Plant)] = &[
-    ("not-applying", Some("db-2"), "pg_wal_replay_resume()", |f| {
-        server(f, 2).receiving.applies = Some(false);
-    }),
-    ("other-system", Some("db-3"), "pg_basebackup", |f| server(f, 3).system = Some("8".into())),
-    ("superuser", Some("db-1"), "NOSUPERUSER", |f| server(f, 1).is_superuser = Some(true)),
-    ("statistics-hidden", Some("db-2"), "GRANT pg_monitor", |f| {
-        server(f, 2).receiving.is_visible = Some(false);
-    }),
-    ("primary-read-only", Some("db-1"), "RESET default_transaction_read_only", |f| {
-        set(f, 1, "default_transaction_read_only", "on");
-    }),
-    ("wal-level", Some("db-1"), "wal_level = replica", |f| set(f, 1, "wal_level", "minimal")),
-    ("fsync-off", Some("db-1"), "fsync = on", |f| set(f, 1, "fsync", "off")),
-    ("hot-standby-feedback-off", Some("db-2"), "hot_standby_feedback = on", |f| {
-        set(f, 2, "hot_standby_feedback", "off");
-    }),
-    ("standby-delay-unbounded", Some("db-2"), "max_standby_streaming_delay = '30s'", |f| {
-        set(f, 2, "max_standby_streaming_delay", "-1");
-    }),
-    ("standby-delay-long", Some("db-2"), "max_standby_streaming_delay", |f| {
-        set(f, 2, "max_standby_streaming_delay", "600000");
-    }),
-    ("replica-without-slot", Some("db-2"), "primary_slot_name = 'db_2'", |f| {
-        server(f, 2).receiving.slot = None;
-    }),
-    ("slot-inactive", Some("db-1"), "pg_drop_replication_slot('one')", |f| {
-        server(f, 1).sending.slots[0].is_active = false;
-    }),
-    ("slot-lost", Some("db-1"), "pg_basebackup", |f| {
-        server(f, 1).sending.slots[0].wal_status = Some("lost".into());
-    }),
-    ("slots-unbounded", Some("db-1"), "max_slot_wal_keep_size", |f| {
-        set(f, 1, "max_slot_wal_keep_size", "-1");
-    }),
-    ("slot-timeout-short", Some("db-1"), "1h", |f| {
-        set(f, 1, "idle_replication_slot_timeout", "60");
-    }),
-    ("synchronous-standby-missing", Some("db-1"), "cluster_name", |f| {
-        set(f, 1, "synchronous_standby_names", "FIRST 1 (three)");
-    }),
-    ("subscriber-not-declared", Some("db-3"), "subscription = \"sub\"", |f| {
-        subscribe(f, "sub", true);
-        server(f, 3).is_replica = false;
-        server(f, 3).system = Some("8".into());
-    }),
-];
-
-const MYSQL: &[(&str, Option<&str>, &str, Plant)] = &[
-    ("not-applying", Some("db-2"), "START REPLICA", |f| {
-        server(f, 2).receiving.applies = Some(false);
-    }),
-    (
-        "not-bound-by-read-only",
-        Some("db-1"),
-        "REVOKE CONNECTION_ADMIN, SUPER ON *.* FROM app;",
-        |f| {
-            server(f, 1).unbound_by = vec!["CONNECTION_ADMIN".into(), "SUPER".into()];
-        },
-    ),
-    ("replication-status-hidden", Some("db-2"), "GRANT REPLICATION CLIENT", |f| {
-        server(f, 2).receiving.is_visible = Some(false);
-    }),
-    ("gtid-off", Some("db-1"), "gtid_mode", |f| set(f, 1, "gtid_mode", "OFF")),
-    ("gtid-not-enforced", Some("db-1"), "enforce_gtid_consistency = ON", |f| {
-        set(f, 1, "enforce_gtid_consistency", "WARN");
-    }),
-    ("binlog-off", Some("db-1"), "log_bin", |f| set(f, 1, "log_bin", "OFF")),
-    ("replica-updates-not-logged", Some("db-2"), "log_replica_updates = ON", |f| {
-        set(f, 2, "log_replica_updates", "OFF");
-    }),
-    ("replica-writable", Some("db-2"), "read_only = ON", |f| set(f, 2, "read_only", "OFF")),
-    ("super-read-only-off", Some("db-2"), "super_read_only = ON", |f| {
-        set(f, 2, "super_read_only", "OFF");
-    }),
-    ("commit-order-not-kept", Some("db-2"), "replica_preserve_commit_order = ON", |f| {
-        set(f, 2, "replica_preserve_commit_order", "OFF");
-    }),
-    ("binlog-expires-early", Some("db-1"), "binlog_expire_logs_seconds = ", |f| {
-        set(f, 1, "binlog_expire_logs_seconds", "3600");
-    }),
-    ("binlog-format-statement", Some("db-1"), "binlog_format = ROW", |f| {
-        set(f, 1, "binlog_format", "STATEMENT");
-    }),
-    ("binlog-not-synced", Some("db-1"), "sync_binlog = 1", |f| set(f, 1, "sync_binlog", "0")),
-    ("commits-not-flushed", Some("db-1"), "innodb_flush_log_at_trx_commit = 1", |f| {
-        set(f, 1, "innodb_flush_log_at_trx_commit", "2");
-    }),
-    ("same-server-id", Some("db-3"), "server_id", |f| set(f, 3, "server_id", "2")),
-    ("performance-schema-off", Some("db-1"), "performance_schema = ON", |f| {
-        set(f, 1, "performance_schema", "OFF");
-    }),
-    ("mixed-engines", Some("db-3"), "either MySQL or MariaDB", |f| server(f, 3).is_mariadb = true),
-    ("not-receiving", Some("db-2"), "CHANGE REPLICATION SOURCE", |f| {
-        server(f, 2).receiving.follows = Some(false);
-    }),
-];
 
 /// Checks that a plant is found, with its remedy and at its place, and nothing else.
 fn expect(good: &Facts, (code, at, remedy, plant): &(&str, Option<&str>, &str, Plant)) {
@@ -652,12 +345,12 @@ fn every_code_is_planted_here_and_explained_in_the_book() {
     let source = include_str!("../code.rs");
     let names: Vec<_> = source.split("(\"").skip(1).filter_map(|it| it.split('"').next()).collect();
     assert!(names.len() > 60, "{names:?}");
-    let here = include_str!("tests.rs");
-    let file = include_str!("../sqlite.rs");
+    let sources =
+        [include_str!("tests.rs"), include_str!("tests/plant.rs"), include_str!("../sqlite.rs")];
     let book = include_str!("../../../../../docs/src/command.md");
     for name in names {
         let quoted = format!("\"{name}\"");
-        let is_planted = here.contains(&quoted) || file.contains(&quoted) || name == "in-memory";
+        let is_planted = sources.iter().any(|it| it.contains(&quoted)) || name == "in-memory";
         assert!(is_planted, "{name} is not planted");
         assert!(book.contains(&format!("| `{name}` |")), "{name} is not in docs/src/command.md");
     }
