@@ -17,7 +17,7 @@ use std::{
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use sealane::{
-    Choice, Config, RoutedConnection,
+    Choice, Config, PrimaryReads, RoutedConnection,
     assembly::{OpenLenders, Parts, assemble},
 };
 use sealane_core::{
@@ -87,7 +87,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
 }
 
 async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
-    let Scenario { servers, processes, seed, .. } = *scenario;
+    let Scenario { servers, processes, .. } = *scenario;
     let world = World::new(scenario);
     for server in 1..servers {
         tokio::spawn(follow(Arc::clone(&world), server));
@@ -98,10 +98,13 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
     let lent = Arc::new(Semaphore::new(0));
     let mut handles = Vec::new();
     for process in 0..processes {
-        handles.push(process_of(&world, process, seed, &lent).await);
+        handles.push(process_of(scenario, &world, process, &lent).await);
     }
     busy(scenario, &world, &handles).await;
     check_calm(scenario, &world, &handles).await;
+    // Attempts that were outrun end by themselves.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    count_reads(&world, &handles);
     check_rest(&world, &handles, &lent);
     drop(handles);
     // Pings before connections go back, goodbyes.
@@ -117,9 +120,9 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
 
 /// The product, in one process.
 async fn process_of(
+    scenario: &Scenario,
     world: &Arc<World>,
     process: usize,
-    seed: u64,
     lent: &Arc<Semaphore>,
 ) -> RoutedConnection {
     let (count, kind) = {
@@ -132,7 +135,7 @@ async fn process_of(
     };
     let names = (0..count).map(|n| format!("server-{n}"));
     let endpoints = names.clone().map(|name| Address::new(name.clone(), name)).collect();
-    let draw = Mutex::new(Draw::new(seed ^ (process as u64 + 1)));
+    let draw = Mutex::new(Draw::new(scenario.seed ^ (process as u64 + 1)));
     let entropy = Entropy::new(move || draw.lock().unwrap_or_else(PoisonError::into_inner).word());
     let topology = Topology::new(endpoints);
     let store = TopologyStore::with_entropy(topology, HealthPolicy::default(), entropy);
@@ -144,6 +147,8 @@ async fn process_of(
     });
     let config = Config::new("postgres://app@server-0/shop")
         .token_key([7_u8; 32])
+        .hedged_reads(scenario.is_hedged)
+        .primary_reads(scenario.primary_reads)
         .primary_wait(Duration::from_secs(5));
     let events = (store.events(), Arc::downgrade(&store));
     tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
@@ -244,7 +249,9 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
     for (process, db) in handles.iter().enumerate() {
         let session = db.session();
         let mut on_replicas = 0;
-        for _ in 0..6 {
+        // Where the primary takes its turn, some reads more show that replicas do, too.
+        let reads = if scenario.primary_reads == PrimaryReads::Always { 60 } else { 6 };
+        for _ in 0..reads {
             tokio::time::sleep(Duration::from_millis(50)).await;
             match session.query_one_raw(select()).await.and_then(|row| place(row.as_ref())) {
                 Ok(shown) => {
@@ -292,6 +299,25 @@ fn is_known_limit(scenario: &Scenario, choices: &[Choice]) -> bool {
 fn place(row: Option<&QueryResult>) -> Result<usize, DbErr> {
     let shown: i64 = row.ok_or_else(|| DbErr::Custom("no row".to_owned()))?.try_get("", "shown")?;
     usize::try_from(shown).map_err(|_| DbErr::Custom("no snapshot".to_owned()))
+}
+
+/// Counts what became of reads that did not simply run on a replica.
+fn count_reads(world: &World, handles: &[RoutedConnection]) {
+    for reads in handles.iter().map(|db| db.status().reads) {
+        let counts = [
+            ("reads: hedged", reads.hedged),
+            ("reads: won by a hedge", reads.hedges_won),
+            ("reads: shared with the primary", reads.shared_with_primary),
+            ("reads: fell back to the primary", reads.fell_back_to_primary),
+            ("reads: shed", reads.shed),
+            ("reads: overdue", reads.overdue),
+            ("reads: retried", reads.retried),
+        ];
+        let mut state = world.lock();
+        for (what, count) in counts {
+            (0..count).for_each(|_| state.count(what));
+        }
+    }
 }
 
 /// When nothing runs, nothing is held.

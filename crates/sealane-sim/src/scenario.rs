@@ -4,6 +4,7 @@
 //! the scenario stays what it was.
 
 use clap::ValueEnum;
+use sealane::PrimaryReads;
 
 use crate::{draw::Draw, plant::Plant};
 
@@ -30,6 +31,10 @@ pub struct Scenario {
     pub servers: usize,
     /// How many processes use them.
     pub processes: usize,
+    /// Whether slow reads are sent twice.
+    pub is_hedged: bool,
+    /// Which reads the primary serves.
+    pub primary_reads: PrimaryReads,
     /// What each user does.
     pub users: Vec<User>,
     /// What goes wrong, and when, in milliseconds.
@@ -156,7 +161,9 @@ impl Scenario {
             (false, true) => Kind::GtidLists,
             (false, false) => Kind::Timelines,
         };
-        Scenario { seed, kind, servers, processes, users, faults, plant: Plant::Nothing }
+        let (is_hedged, primary_reads) = (draw.percent(25), primary_reads(draw));
+        let plant = Plant::Nothing;
+        Scenario { seed, kind, servers, processes, is_hedged, primary_reads, users, faults, plant }
     }
 
     /// How much it is, for telling which of two is smaller.
@@ -164,6 +171,14 @@ impl Scenario {
     pub fn size(&self) -> usize {
         let steps: usize = self.users.iter().map(|user| user.steps.len()).sum();
         self.servers + self.processes + self.faults.len() + steps
+    }
+}
+
+fn primary_reads(draw: &mut Draw) -> PrimaryReads {
+    match draw.below(10) {
+        0 => PrimaryReads::Intended,
+        1..=2 => PrimaryReads::Always,
+        _ => PrimaryReads::Fallback,
     }
 }
 

@@ -15,8 +15,9 @@ impl Balancer for RoundRobin {
     }
 
     fn pick(&self, candidates: &Candidates<'_>, _random: u64) -> Option<EndpointId> {
-        if candidates.is_empty() {
-            return None;
+        // Who is alone takes nobody's turn.
+        if candidates.len() < 2 {
+            return candidates.nth(0);
         }
         let turn = self.0.fetch_add(1, Ordering::Relaxed);
         candidates.nth(turn % candidates.len())
@@ -40,5 +41,18 @@ mod tests {
             turns[balancer.pick(&candidates, 0).unwrap().place()] += 1;
         }
         assert_eq!(turns, [0, 100, 0, 0, 100, 0, 0, 0, 0, 100]);
+    }
+
+    #[test]
+    fn who_is_alone_takes_no_turn() {
+        let topology = Topology::new(["a", "b"].map(|name| Endpoint::new(name, name)).to_vec());
+        let (balancer, loads) = (RoundRobin::default(), Loads::new());
+        let among = |places: &[usize]| {
+            let set = places.iter().filter_map(|it| EndpointId::from_index(*it)).collect();
+            let candidates = Candidates::new(set, &topology, &loads, Moment::ZERO);
+            balancer.pick(&candidates, 0).map(EndpointId::place)
+        };
+        let picked = [among(&[0, 1]), among(&[1]), among(&[0, 1]), among(&[])];
+        assert_eq!(picked, [Some(0), Some(1), Some(1), None]);
     }
 }
