@@ -177,6 +177,14 @@ pub enum Event {
     ReadsOnPrimary {},
     /// A replica takes reads again.
     ReadsOnReplicas {},
+    /// In shadow mode, a replica gave another answer than the primary to a read that would have run
+    /// on the replica. Sent at most once a minute for each statement.
+    ShadowDiffered {
+        /// The replica.
+        endpoint: EndpointId,
+        /// The statement, without literals.
+        statement: String,
+    },
 }
 
 impl Event {
@@ -209,6 +217,7 @@ impl Event {
             | Event::OldTimeline { .. }
             | Event::Lagging { .. }
             | Event::ReadsOnPrimary {}
+            | Event::ShadowDiffered { .. }
             | Event::ReplicationChanged { to: Replication::Stopped, .. } => Severity::Warning,
             Event::ReplicationChanged { .. }
             | Event::Added { .. }
@@ -365,6 +374,12 @@ impl Event {
                 f.write_str("no replica takes reads: all of them are on the primary")
             }
             Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
+            Event::ShadowDiffered { endpoint, statement } => write!(
+                f,
+                "{} gave another answer than the primary in shadow mode to {}",
+                name(*endpoint),
+                printable(statement)
+            ),
         }
     }
 }

@@ -12,7 +12,7 @@ use sealane_core::{
 };
 use serde::Deserialize;
 
-use super::{Config, Replica};
+use super::{Config, Replica, Shadow};
 use crate::ConnectError;
 use rule::FileRule;
 
@@ -70,6 +70,8 @@ struct Routing {
     read_timeout_ms: Option<u64>,
     hedged_reads: Option<bool>,
     replica_share: Option<f64>,
+    shadow: Option<ShadowMode>,
+    shadow_share: Option<f64>,
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
@@ -88,6 +90,14 @@ enum Level {
     BoundedStaleness,
     ReadYourWrites,
     Strong,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ShadowMode {
+    Off,
+    Record,
+    Compare,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -309,6 +319,20 @@ impl Routing {
 }
 
 impl Routing {
+    fn shadow(&self) -> Result<Shadow, &'static str> {
+        match (self.shadow, self.shadow_share) {
+            (Some(ShadowMode::Compare), share) => {
+                let share = share.unwrap_or(1.0);
+                let is_share = (0.0..=1.0).contains(&share);
+                let refused = "routing.shadow_share must be between 0 and 1";
+                is_share.then_some(Shadow::Compare { share }).ok_or(refused)
+            }
+            (_, Some(_)) => Err("routing.shadow_share needs shadow = \"compare\""),
+            (Some(ShadowMode::Record), None) => Ok(Shadow::Record),
+            (Some(ShadowMode::Off) | None, None) => Ok(Shadow::Off),
+        }
+    }
+
     /// The settings that stand for themselves.
     fn apply(&self, mut config: Config) -> Result<Config, &'static str> {
         if let Some(tracking) = self.write_tracking {
@@ -335,6 +359,7 @@ impl Routing {
             }
             config = config.replica_share(ratio);
         }
+        config = config.shadow(self.shadow()?);
         if let Some(max_lag) = self.max_lag_ms.map(Duration::from_millis) {
             config = config.max_lag(max_lag);
         }
@@ -490,6 +515,8 @@ mod tests {
             read_timeout_ms = 1500
             hedged_reads = true
             replica_share = 0.5
+            shadow = "compare"
+            shadow_share = 0.125
             balancer = "round-robin"
             zone = "eu-1"
             spill_ratio = 5
@@ -579,6 +606,7 @@ mod tests {
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
         assert!((config.replica_share - 0.5).abs() < 1e-9);
+        assert_eq!(config.shadow, Shadow::Compare { share: 0.125 });
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));
         assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
         assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));
@@ -660,6 +688,26 @@ mod tests {
                 error.to_string().contains(&format!("{key} must be between 0 and 1")),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_shadow_has_a_share_only_if_it_compares() {
+        let shadow = |routing: &str| parse(&format!("primary.url = 'a'\n[routing]\n{routing}"));
+        for (routing, expected) in [
+            ("shadow = 'off'", Shadow::Off),
+            ("shadow = 'record'", Shadow::Record),
+            ("shadow = 'compare'", Shadow::COMPARE_ALL),
+        ] {
+            assert_eq!(shadow(routing).unwrap().shadow, expected);
+        }
+        for (routing, says) in [
+            ("shadow = 'compare'\nshadow_share = 7.0", "shadow_share must be between 0 and 1"),
+            ("shadow = 'record'\nshadow_share = 0.5", "shadow_share needs shadow"),
+            ("shadow = 'tide'", "`shadow` must be one of"),
+        ] {
+            let error = shadow(routing).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("tide"), "{error}");
         }
     }
 
