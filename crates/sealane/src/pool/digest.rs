@@ -71,6 +71,14 @@ impl RowDigest {
         if let Some(row) = row.try_as_sqlite_row() {
             return RowDigest::of_columns(row);
         }
+        #[cfg(feature = "assembly")]
+        if let Some(row) = row.try_as_mock_row() {
+            let mut digest = RowDigest::default();
+            for (name, value) in row.clone().into_column_value_tuples() {
+                digest.add(&name, Some(format!("{value:?}").as_bytes()));
+            }
+            return Some(digest);
+        }
         let _ = row;
         None
     }
@@ -91,7 +99,13 @@ impl RowDigest {
         Some(digest)
     }
 
-    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", test))]
+    #[cfg(any(
+        feature = "mysql",
+        feature = "postgres",
+        feature = "sqlite",
+        feature = "assembly",
+        test
+    ))]
     fn add(&mut self, column: &str, value: Option<&[u8]>) {
         // The length comes first, so that no two rows have the same bytes. NULL has none.
         let length = value.map_or(u64::MAX, |value| value.len() as u64);
