@@ -164,7 +164,7 @@ impl RoutedConnection {
     /// would have differed. It prints as a table.
     #[must_use]
     pub fn shadow_report(&self) -> ShadowReport {
-        self.cluster().ledger.report(&self.cluster().roll_out)
+        self.cluster().ledger.report(self.cluster().roll_out.shadow())
     }
 
     /// The same session with all reads on the primary.

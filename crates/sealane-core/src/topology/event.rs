@@ -305,6 +305,27 @@ impl Event {
         }
     }
 
+    /// Writes an event about reads.
+    fn tell_reads<N: fmt::Display>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        name: impl Fn(EndpointId) -> N,
+    ) -> fmt::Result {
+        match self {
+            Event::ReadsOnPrimary {} => {
+                f.write_str("no replica takes reads: all of them are on the primary")
+            }
+            Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
+            Event::ShadowDiffered { endpoint, statement } => write!(
+                f,
+                "{} gave another answer than the primary in shadow mode to {}",
+                name(*endpoint),
+                printable(statement)
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn tell<N: fmt::Display>(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -370,16 +391,9 @@ impl Event {
             Event::Recovered { endpoint, from } => {
                 write!(f, "{} is no longer {from}", name(*endpoint))
             }
-            Event::ReadsOnPrimary {} => {
-                f.write_str("no replica takes reads: all of them are on the primary")
+            Event::ReadsOnPrimary {} | Event::ReadsOnReplicas {} | Event::ShadowDiffered { .. } => {
+                self.tell_reads(f, name)
             }
-            Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
-            Event::ShadowDiffered { endpoint, statement } => write!(
-                f,
-                "{} gave another answer than the primary in shadow mode to {}",
-                name(*endpoint),
-                printable(statement)
-            ),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use sealane_core::{EndpointId, Moment};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::RollOut;
+use crate::config::Shadow;
 pub use report::{ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays};
 
 /// How many reads are compared at a time. Each takes one connection to a replica, and for a moment
@@ -140,10 +140,10 @@ impl Ledger {
     }
 
     /// What was recorded since the start.
-    pub(crate) fn report(&self, roll_out: &RollOut) -> ShadowReport {
+    pub(crate) fn report(&self, shadow: Shadow) -> ShadowReport {
         let entries = self.lock();
         ShadowReport {
-            shadow: roll_out.shadow(),
+            shadow,
             reads: entries.reads,
             stays: entries.stays,
             endpoints: entries.endpoints.values().cloned().collect(),
@@ -183,7 +183,6 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Shadow;
 
     fn moment(seconds: u64) -> Moment {
         Moment::ZERO + Duration::from_secs(seconds)
@@ -214,7 +213,7 @@ mod tests {
         ledger.compared(EndpointId::FIRST, Compared::NotComparable);
         ledger.compared(EndpointId::FIRST, Compared::Skipped);
         assert!(ledger.differed(EndpointId::FIRST, difference("SELECT 1"), moment(1)));
-        let report = ledger.report(&RollOut::new(1.0, Shadow::COMPARE_ALL));
+        let report = ledger.report(Shadow::COMPARE_ALL);
         let ShadowStays { outside_share, asked, pinned, fell_back, would_fail } = report.stays;
         assert_eq!([outside_share, asked, pinned, fell_back, would_fail], [1; 5]);
         let replica = &report.endpoints[0];
@@ -244,7 +243,7 @@ mod tests {
             ledger.differed(EndpointId::FIRST, difference(&number.to_string()), moment(1));
         }
         ledger.differed(EndpointId::FIRST, difference("15"), moment(1));
-        let report = ledger.report(&RollOut::default());
+        let report = ledger.report(Shadow::Record);
         let kept: Vec<_> =
             report.differences.iter().map(|it| (it.statement.as_str(), it.times)).collect();
         assert_eq!((kept.len(), kept[0], kept[19]), (KEPT, ("10", 1), ("15", 2)));

@@ -2,6 +2,7 @@
 
 mod fault;
 mod rule;
+mod shadow;
 
 use std::{path::Path, time::Duration};
 
@@ -12,9 +13,10 @@ use sealane_core::{
 };
 use serde::Deserialize;
 
-use super::{Config, Replica, Shadow};
+use super::{Config, Replica};
 use crate::ConnectError;
 use rule::FileRule;
+use shadow::ShadowMode;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,14 +92,6 @@ enum Level {
     BoundedStaleness,
     ReadYourWrites,
     Strong,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ShadowMode {
-    Off,
-    Record,
-    Compare,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -319,20 +313,6 @@ impl Routing {
 }
 
 impl Routing {
-    fn shadow(&self) -> Result<Shadow, &'static str> {
-        match (self.shadow, self.shadow_share) {
-            (Some(ShadowMode::Compare), share) => {
-                let share = share.unwrap_or(1.0);
-                let is_share = (0.0..=1.0).contains(&share);
-                let refused = "routing.shadow_share must be between 0 and 1";
-                is_share.then_some(Shadow::Compare { share }).ok_or(refused)
-            }
-            (_, Some(_)) => Err("routing.shadow_share needs shadow = \"compare\""),
-            (Some(ShadowMode::Record), None) => Ok(Shadow::Record),
-            (Some(ShadowMode::Off) | None, None) => Ok(Shadow::Off),
-        }
-    }
-
     /// The settings that stand for themselves.
     fn apply(&self, mut config: Config) -> Result<Config, &'static str> {
         if let Some(tracking) = self.write_tracking {
@@ -359,7 +339,7 @@ impl Routing {
             }
             config = config.replica_share(ratio);
         }
-        config = config.shadow(self.shadow()?);
+        config = config.shadow(shadow::read(self.shadow, self.shadow_share)?);
         if let Some(max_lag) = self.max_lag_ms.map(Duration::from_millis) {
             config = config.max_lag(max_lag);
         }
@@ -606,7 +586,7 @@ mod tests {
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
         assert!((config.replica_share - 0.5).abs() < 1e-9);
-        assert_eq!(config.shadow, Shadow::Compare { share: 0.125 });
+        assert_eq!(config.shadow, crate::Shadow::Compare { share: 0.125 });
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));
         assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
         assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));
@@ -688,26 +668,6 @@ mod tests {
                 error.to_string().contains(&format!("{key} must be between 0 and 1")),
                 "{error}"
             );
-        }
-    }
-
-    #[test]
-    fn a_shadow_has_a_share_only_if_it_compares() {
-        let shadow = |routing: &str| parse(&format!("primary.url = 'a'\n[routing]\n{routing}"));
-        for (routing, expected) in [
-            ("shadow = 'off'", Shadow::Off),
-            ("shadow = 'record'", Shadow::Record),
-            ("shadow = 'compare'", Shadow::COMPARE_ALL),
-        ] {
-            assert_eq!(shadow(routing).unwrap().shadow, expected);
-        }
-        for (routing, says) in [
-            ("shadow = 'compare'\nshadow_share = 7.0", "shadow_share must be between 0 and 1"),
-            ("shadow = 'record'\nshadow_share = 0.5", "shadow_share needs shadow"),
-            ("shadow = 'tide'", "`shadow` must be one of"),
-        ] {
-            let error = shadow(routing).unwrap_err().to_string();
-            assert!(error.contains(says) && !error.contains("tide"), "{error}");
         }
     }
 

@@ -231,7 +231,8 @@ impl Status {
             replica_read_ratio,
             replica_share: cluster.roll_out.share(),
             reads: cluster.counts.read(),
-            shadow: Some(cluster.ledger.report(&cluster.roll_out)).filter(ShadowReport::is_any),
+            shadow: Some(cluster.ledger.report(cluster.roll_out.shadow()))
+                .filter(ShadowReport::is_any),
             reads_on_primary: store.reads_on_primary(),
         }
     }
