@@ -195,7 +195,8 @@ impl Fleet {
             }
         };
         let found = tokio::time::timeout(Duration::from_secs(60), waiting).await;
-        found.unwrap_or_else(|_| panic!("not in time: {}", self.db.shadow_report()))
+        assert!(found.is_ok(), "not in time: {}", self.db.shadow_report());
+        found.unwrap()
     }
 }
 
