@@ -29,6 +29,7 @@ usage: web [ADDRESS]              default: 127.0.0.1:3000
   DATABASE_REPLICA_URLS           replicas, separated by commas
   TOKEN_KEY                       at least 32 bytes, secret, the same for all instances;
                                   needed with DATABASE_URL
+  CONFIG                          a TOML file with all of this, and more, instead
   RUST_LOG                        default: sealane=debug
 
 Two instances on one cluster (without DATABASE_URL each has a file of its own, and the cookie shows
@@ -102,13 +103,14 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let folder = tempfile::tempdir()?;
-    let config = match std::env::var_os("DATABASE_URL") {
-        Some(_) => {
+    let config = match (std::env::var_os("CONFIG"), std::env::var_os("DATABASE_URL")) {
+        (Some(file), _) => Config::from_toml_file(file)?,
+        (None, Some(_)) => {
             let key = std::env::var("TOKEN_KEY").context("TOKEN_KEY signs sessions; see --help")?;
             Config::from_env()?.token_key(key)
         }
         // Everybody can read this key; whom it would matter to sets one.
-        None => Config::sqlite(folder.path().join("harbour.db"))
+        (None, None) => Config::sqlite(folder.path().join("harbour.db"))
             .token_key("for trying out: known to everybody"),
     };
     // Before the connection is made, so that its first metrics are not missed.

@@ -1,11 +1,12 @@
 //! A web service in two processes over replicas that lag: a user writes on one instance and
 //! reads on the other. The processes are the example `web`, the users plain HTTP clients.
 
-use std::{collections::HashSet, process::Stdio, time::Duration};
+use std::{cell::Cell, collections::HashSet, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
 use sealane_tests::{BROKEN_PROMISE, Cluster, eventually, fleet};
 use serde::Deserialize;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -17,21 +18,50 @@ use tokio::{
 /// whole second.
 const DELAY: Duration = Duration::from_millis(300);
 const COOKIE: &str = "sealane";
+const TOKEN_KEY: &str = "a key of the tests, and nobody else's";
+const TABLE: &str = "sealane_example_boat";
 
 /// A process that serves the example; it ends with this value, also when a test fails.
 struct Instance {
     url: String,
     _process: Child,
+    /// With its configuration, if it has a file.
+    _folder: Option<TempDir>,
 }
 
 impl Instance {
     async fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let replicas: Vec<_> = cluster.replicas().iter().map(|it| it.url.as_str()).collect();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_web"))
-            .arg("127.0.0.1:0")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_web"));
+        command
             .env("DATABASE_URL", &cluster.primary().url)
             .env("DATABASE_REPLICA_URLS", replicas.join(","))
-            .env("TOKEN_KEY", "a key of the tests, and nobody else's")
+            .env("TOKEN_KEY", TOKEN_KEY);
+        Instance::serving(command).await
+    }
+
+    /// One with this section `[routing]`.
+    async fn routing(cluster: &Cluster, routing: &str) -> anyhow::Result<Self> {
+        let (primary, folder) = (&cluster.primary().url, tempfile::tempdir()?);
+        let mut text = format!("[routing]\n{routing}\n[primary]\nurl = '{primary}'\n");
+        for replica in cluster.replicas() {
+            text.push_str(&format!(
+                "[[replicas]]\nname = '{}'\nurl = '{}'\n",
+                replica.name, replica.url
+            ));
+        }
+        text.push_str(&format!("[tokens]\nkeys = [\"{TOKEN_KEY}\"]\n"));
+        let file = folder.path().join("sealane.toml");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_web"));
+        command.env("CONFIG", &file);
+        let instance = Instance::serving(command).await?;
+        Ok(Instance { _folder: Some(folder), ..instance })
+    }
+
+    async fn serving(mut command: Command) -> anyhow::Result<Self> {
+        let mut process = command
+            .arg("127.0.0.1:0")
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -42,19 +72,24 @@ impl Instance {
         let first = timeout(Duration::from_secs(30), lines.next_line()).await??;
         let first = first.context("it ended at once")?;
         let url = first.strip_prefix("listening on ").context(first.clone())?.to_owned();
-        Ok(Instance { url, _process: process })
+        Ok(Instance { url, _process: process, _folder: None })
     }
 
     /// Reads so far, on the primary and on replicas.
     fn reads(&self) -> anyhow::Result<[u64; 2]> {
-        let status: Status = Browser::default()
-            .agent
-            .get(self.at("ops/status.json"))
-            .call()?
-            .body_mut()
-            .read_json()?;
+        let status = self.status()?;
         let (primary, replicas) = status.endpoints.split_first().context("no endpoints")?;
         Ok([primary.reads, replicas.iter().map(|endpoint| endpoint.reads).sum()])
+    }
+
+    fn status(&self) -> anyhow::Result<Status> {
+        let agent = Browser::default().agent;
+        Ok(agent.get(self.at("ops/status.json")).call()?.body_mut().read_json()?)
+    }
+
+    /// What shadow mode has recorded.
+    fn shadow(&self) -> anyhow::Result<Shadow> {
+        self.status()?.shadow.context("no shadow mode")
     }
 
     fn at(&self, path: &str) -> String {
@@ -65,6 +100,39 @@ impl Instance {
 #[derive(Deserialize)]
 struct Status {
     endpoints: Vec<Endpoint>,
+    shadow: Option<Shadow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Shadow {
+    endpoints: Vec<Shadowed>,
+    differences: Vec<Difference>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Shadowed {
+    comparisons: Comparisons,
+}
+
+#[derive(Debug, Deserialize)]
+struct Comparisons {
+    equal: u64,
+    differed: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Difference {
+    statement: String,
+    endpoint: String,
+    rows_on_primary: u64,
+    rows_on_replica: u64,
+}
+
+impl Shadow {
+    /// How many comparisons found what this counts.
+    fn sum(&self, count: impl Fn(&Comparisons) -> u64) -> u64 {
+        self.endpoints.iter().map(|it| count(&it.comparisons)).sum()
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,7 +218,7 @@ struct Service {
 impl Service {
     async fn start() -> anyhow::Result<Self> {
         let cluster = fleet::moor().await?;
-        cluster.primary().sql("DROP TABLE IF EXISTS sealane_example_boat").await?;
+        cluster.primary().sql(&format!("DROP TABLE IF EXISTS {TABLE}")).await?;
         // One after the other: both make the table if it is not there.
         let one = Instance::start(&cluster).await?;
         let two = Instance::start(&cluster).await?;
@@ -303,5 +371,70 @@ async fn replicas_that_have_caught_up_serve_and_cookies_stay() -> anyhow::Result
     let (share, given) = (service.share_since(before)?, browser.given - given);
     println!("who only reads: {share:.1}% of 200 reads on replicas, {given} cookies");
     ensure!(share >= 95.0 && given <= 10, "{share:.1}% of reads on replicas, {given} cookies");
+    Ok(())
+}
+
+/// A cluster with an empty table on all servers, and an instance in shadow mode.
+async fn shadowed(routing: &str) -> anyhow::Result<(Cluster, Instance)> {
+    let cluster = fleet::moor().await?;
+    cluster.primary().sql(&format!("DROP TABLE IF EXISTS {TABLE}")).await?;
+    let routing = format!("shadow = 'compare'\n{routing}");
+    let instance = Instance::routing(&cluster, &routing).await?;
+    fleet::replayed(&cluster).await?;
+    Ok((cluster, instance))
+}
+
+/// The wrong route: the application expects what was written, and its reads accept anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shadow_mode_finds_a_stale_route_before_anybody_reads_the_past() -> anyhow::Result<()> {
+    let (cluster, instance) = shadowed("consistency = 'eventual'").await?;
+    for replica in cluster.replicas() {
+        replica.pause_replay().await?;
+    }
+    let boat = Browser::default().launch(&instance.url)?;
+    let missed = Cell::new(0);
+    let is_found = async || {
+        let sees = Browser::default().sees(boat, &instance.url)?;
+        missed.set(missed.get() + usize::from(!sees));
+        Ok(!instance.shadow()?.differences.is_empty())
+    };
+    eventually(Duration::from_secs(20), "the stale route is reported", is_found).await?;
+    ensure!(missed.get() == 0, "{BROKEN_PROMISE}: the answers were not the primary's");
+    let report = instance.shadow()?;
+    println!("{report:?}");
+    let [Difference { statement, endpoint, rows_on_primary, rows_on_replica }] =
+        &report.differences[..]
+    else {
+        anyhow::bail!("one statement differs, not {report:?}");
+    };
+    ensure!(statement.starts_with("SELECT") && statement.contains(TABLE), "{statement}");
+    ensure!(cluster.replicas().iter().any(|it| it.name == *endpoint), "{endpoint} is no replica");
+    ensure!((*rows_on_primary, *rows_on_replica) == (1, 0), "{report:?}");
+    ensure!(instance.reads()?[1] == 0, "reads left the primary");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shadow_mode_reports_nothing_where_routes_are_right() -> anyhow::Result<()> {
+    const ROUNDS: usize = 20;
+    let (_cluster, instance) = shadowed("consistency = 'read-your-writes'").await?;
+    let (mut browser, missed) = (Browser::default(), Cell::new(0));
+    for _ in 0..ROUNDS {
+        let boat = browser.launch(&instance.url)?;
+        // Until replicas have the boat, reads would stay on the primary.
+        let before = instance.shadow()?.sum(|it| it.equal);
+        let is_compared = async || {
+            let sees = browser.clone().sees(boat, &instance.url)?;
+            missed.set(missed.get() + usize::from(!sees));
+            Ok(instance.shadow()?.sum(|it| it.equal) >= before + 5)
+        };
+        eventually(Duration::from_secs(20), "five reads are compared", is_compared).await?;
+    }
+    ensure!(missed.get() == 0, "{BROKEN_PROMISE}: {} boats were not there", missed.get());
+    let report = instance.shadow()?;
+    println!("{report:?}");
+    ensure!(report.sum(|it| it.differed) == 0 && report.differences.is_empty(), "{report:?}");
+    ensure!(report.sum(|it| it.equal) >= 5 * ROUNDS as u64, "{report:?}");
+    ensure!(instance.reads()?[1] == 0, "reads left the primary");
     Ok(())
 }

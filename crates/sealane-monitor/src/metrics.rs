@@ -27,7 +27,7 @@ use description::{
 };
 
 /// The events of [`CHANGES`].
-const EVENTS: [&str; 25] = [
+const EVENTS: [&str; 26] = [
     "added",
     "removed",
     "draining",
@@ -53,6 +53,7 @@ const EVENTS: [&str; 25] = [
     "recovered",
     "reads_on_primary",
     "reads_on_replicas",
+    "shadow_differed",
 ];
 
 /// Publishes what is known of one database.
@@ -221,6 +222,7 @@ fn event(event: &Event) -> &'static str {
         Event::Readmitted { .. } => "readmitted",
         Event::ReadsOnPrimary {} => "reads_on_primary",
         Event::ReadsOnReplicas {} => "reads_on_replicas",
+        Event::ShadowDiffered { .. } => "shadow_differed",
         // Events that core may add later.
         _ => "other",
     }

@@ -47,6 +47,7 @@ mod classification;
 mod classifier;
 mod classify;
 mod conclusion;
+mod determinism;
 mod dialect;
 mod fast_path;
 mod finding;
@@ -54,6 +55,7 @@ mod first_words;
 mod function;
 mod hint;
 mod lexer;
+mod outline;
 mod place;
 mod pragma;
 mod prover;
@@ -70,11 +72,13 @@ pub use catalog::{
 pub use classification::Classification;
 pub use classifier::Classifier;
 pub use classify::{classify, classify_with};
+pub use determinism::{Determinism, determinism};
 
 pub use dialect::Dialect;
 pub use finding::{Finding, Reason};
 pub use first_words::{is_single_write, may_change_schema};
 pub use hint::is_group_name;
+pub use outline::without_literals;
 pub use place::Place;
 pub use sealane_core::{Cost, CostClass, Intent, Limit, TableName, Tables};
 

@@ -174,6 +174,16 @@ impl Caller {
         })
     }
 
+    /// The same without a share of the replicas and without shadow mode.
+    pub(crate) fn unshadowed(&self, sql: &str) -> Option<ReadRoute> {
+        let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        let is_read = found.intent.is_read();
+        is_read.then(|| ReadRoute {
+            statement: Some(Arc::clone(&found)),
+            ..self.route_of(&found, sql)
+        })
+    }
+
     /// Where a proved read with the text `sql` may run besides the primary.
     pub(crate) fn route_of(&self, read: &Classification, sql: &str) -> ReadRoute {
         let mut routable = self.routable();
@@ -186,7 +196,12 @@ impl Caller {
 
     /// Where a read-only transaction may run, whatever it will read.
     pub(crate) fn route_of_transaction(&self) -> ReadRoute {
-        self.cluster.shared_out(self.cluster.route(None, self.routable()))
+        self.cluster.shared_out(self.unshadowed_transaction())
+    }
+
+    /// The same without a share of the replicas and without shadow mode.
+    pub(crate) fn unshadowed_transaction(&self) -> ReadRoute {
+        self.cluster.route(None, self.routable())
     }
 
     fn routable(&self) -> Routable<'_> {

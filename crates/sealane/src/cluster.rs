@@ -7,14 +7,15 @@ mod counts;
 )]
 mod fallback_limit;
 mod file;
+mod ledger;
 pub(crate) mod membership;
 mod pool_table;
+mod resignation;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
     allow(dead_code, reason = "nothing is connected to")
 )]
-mod replica_share;
-mod resignation;
+mod roll_out;
 mod turns;
 
 use std::{
@@ -47,10 +48,12 @@ use crate::{
 use counts::Counts;
 pub use counts::ReadCounts;
 pub(crate) use fallback_limit::{FallbackLimit, FallbackPermit};
+pub(crate) use ledger::{Compared, Ledger, Stay};
+pub use ledger::{ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays};
 use membership::OpenEndpoint;
 pub(crate) use pool_table::PoolTable;
-pub(crate) use replica_share::ReplicaShare;
 use resignation::Resignation;
+pub(crate) use roll_out::RollOut;
 use turns::Turns;
 
 /// Shared by all handles of one [`connect`](crate::connect). The monitor's tasks and the pools end
@@ -85,7 +88,9 @@ pub(crate) struct Cluster {
     pub(crate) schema_changes: AtomicUsize,
     pub(crate) routing: Rules,
     pub(crate) reading: Reading,
-    pub(crate) replica_share: ReplicaShare,
+    pub(crate) roll_out: RollOut,
+    /// What shadow mode has recorded.
+    pub(crate) ledger: Ledger,
     /// How many separate sessions were made.
     pub(crate) sessions: AtomicU64,
     pub(crate) signer: Signer,
@@ -160,7 +165,8 @@ impl Cluster {
             schema_changes: AtomicUsize::new(0),
             routing: Rules::default(),
             reading: Reading::default(),
-            replica_share: ReplicaShare::default(),
+            roll_out: RollOut::default(),
+            ledger: Ledger::default(),
             sessions: AtomicU64::new(0),
             signer: Signer::default(),
             resignation: Resignation::default(),
@@ -179,7 +185,7 @@ impl Cluster {
             sticky: config.local_first(Arc::new(Sticky)),
             routing: Rules::new(Arc::clone(&config.routing), config.rules.clone()),
             ejections: Ejections::new(config.ejection),
-            replica_share: ReplicaShare::new(config.replica_share),
+            roll_out: RollOut::new(config.replica_share, config.shadow),
             fallback_limit: FallbackLimit::of(config),
             primary_wait: config.primary_wait,
             quick: config.schedule.quick,
@@ -224,9 +230,10 @@ impl Cluster {
         ReadRoute { route, tables, horizon, stays_on_primary: false, statement: None }
     }
 
-    /// The same route, or one to the primary for a read outside the share of the replicas.
+    /// The same route, or one to the primary for a read outside the share of the replicas and in
+    /// shadow mode.
     pub(crate) fn shared_out(&self, route: ReadRoute) -> ReadRoute {
-        if self.replica_share.admits(|| self.store().entropy().word()) {
+        if self.roll_out.admits(|| self.store().entropy().word()) {
             return route;
         }
         let Route { consistency, fallback, .. } = route.route;

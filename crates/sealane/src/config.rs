@@ -4,6 +4,7 @@ mod environment;
 mod file;
 mod reading;
 mod replica;
+mod shadow;
 
 use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use sealane_monitor::ProbeSchedule;
 
 pub(crate) use reading::Reading;
 pub use replica::Replica;
+pub use shadow::Shadow;
 
 use crate::{ConnectError, error::is_name, signer::Signer};
 
@@ -80,6 +82,16 @@ pub struct Config {
         allow(dead_code, reason = "nothing is connected to")
     )]
     pub(crate) replica_share: f64,
+    #[cfg_attr(
+        not(any(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "sqlite",
+            feature = "assembly"
+        )),
+        allow(dead_code, reason = "nothing is connected to")
+    )]
+    pub(crate) shadow: Shadow,
     /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
     pub(crate) may_change_journal: bool,
@@ -129,6 +141,7 @@ impl Config {
             fallback_limit: None,
             ejection: EjectionPolicy::default(),
             replica_share: 1.0,
+            shadow: Shadow::Off,
             // Without WAL mode, readers and the writer would wait for each other.
             may_change_journal: true,
             health: HealthPolicy::default(),
@@ -477,6 +490,17 @@ impl Config {
     #[must_use]
     pub fn replica_share(self, ratio: f64) -> Self {
         Config { replica_share: ratio, ..self }
+    }
+
+    /// Shadow mode, for trying sealane in a running application: all reads run on the primary, and
+    /// [`RoutedConnection::shadow_report`](crate::RoutedConnection::shadow_report) tells where they
+    /// would have run. With [`Shadow::Compare`], a share of them runs on the chosen replica as well,
+    /// afterwards and beside the application, and the report tells which answers would have
+    /// differed. [`RoutedConnection::set_shadow`](crate::RoutedConnection::set_shadow) changes it at
+    /// run time. Default: off.
+    #[must_use]
+    pub fn shadow(self, shadow: Shadow) -> Self {
+        Config { shadow, ..self }
     }
 
     /// When a replica that answers probes gets no reads, because reads there fail or do not end, and

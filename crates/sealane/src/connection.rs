@@ -17,7 +17,7 @@ use sealane_core::{
 };
 
 use crate::{
-    Events, Explanation, Status,
+    Events, Explanation, Shadow, ShadowReport, Status,
     caller::{Caller, Wish},
     cluster::Cluster,
     execute::{PrimaryWait, ReadExecution, TakeLine, TakePool},
@@ -130,7 +130,41 @@ impl RoutedConnection {
     /// # fn main() {}
     /// ```
     pub fn set_replica_share(&self, ratio: f64) {
-        self.cluster().replica_share.set(ratio);
+        self.cluster().roll_out.set_share(ratio);
+    }
+
+    /// Turns shadow mode on or off, for all handles; see [`Config::shadow`](crate::Config::shadow).
+    /// It takes effect for the reads that begin afterwards.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// # use sea_orm::ConnectionTrait;
+    /// use sealane::Shadow;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let config = sealane::Config::sqlite(dir.path().join("shop.db")).shadow(Shadow::Record);
+    /// let db = sealane::connect(config).await?; // everything runs on the primary
+    /// # db.execute_unprepared("CREATE TABLE boat (id INTEGER PRIMARY KEY)").await?;
+    /// # db.query_all_raw(sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "SELECT * FROM boat")).await?;
+    /// println!("{}", db.shadow_report());
+    /// assert_eq!(db.shadow_report().endpoints[0].reads, 1);
+    /// db.set_shadow(Shadow::Off); // reads run where they belong
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    pub fn set_shadow(&self, shadow: Shadow) {
+        self.cluster().roll_out.set_shadow(shadow);
+    }
+
+    /// What shadow mode has recorded since the start: where reads would have run, and which answers
+    /// would have differed. It prints as a table.
+    #[must_use]
+    pub fn shadow_report(&self) -> ShadowReport {
+        self.cluster().ledger.report(self.cluster().roll_out.shadow())
     }
 
     /// The same session with all reads on the primary.
@@ -253,7 +287,9 @@ impl RoutedConnection {
             // A single server, which may be SeaORM's mock.
             return Ok(self.primary().clone());
         }
-        let mut read = ReadExecution::plan(&here, here.route_of_transaction()).await?;
+        let route = here.route_of_transaction();
+        here.shadow_transaction(&route);
+        let mut read = ReadExecution::plan(&here, route).await?;
         loop {
             let (attempt, connection) = read.open(&TakePool, READ_ONLY).await?;
             if read.served(&attempt) {

@@ -43,6 +43,7 @@ mod overdue;
 mod primary;
 mod race;
 mod read;
+mod shadow;
 mod trial;
 pub(crate) mod turn;
 mod writing;
@@ -68,7 +69,11 @@ impl Caller {
     pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
         match self.route(&statement.sql) {
             Some(route) => {
-                let result = self.run_read::<V>(route, statement).await;
+                // In a box, so that other reads do not carry the space for it.
+                let result = match self.is_shadowed(&route) {
+                    true => Box::pin(self.run_shadowed::<V>(route, statement)).await,
+                    false => self.run_read::<V>(route, statement).await,
+                };
                 result.inspect_err(|error| self.cluster().counts.failed(error))
             }
             None => self.run_write::<V>(statement).await,

@@ -78,8 +78,10 @@ mod signer;
 mod stream;
 mod transaction;
 
-pub use cluster::ReadCounts;
-pub use config::{Config, Replica};
+pub use cluster::{
+    ReadCounts, ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays,
+};
+pub use config::{Config, Replica, Shadow};
 pub use connect::{Target, connect};
 pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]

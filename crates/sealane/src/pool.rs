@@ -28,6 +28,7 @@
 //! replaced, because references to it are handed out; it checks its connections by their age.
 
 mod begun;
+mod digest;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod driver;
 #[cfg(feature = "postgres")]
@@ -51,10 +52,13 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use sea_orm::DatabaseConnectionType;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Engine, Role};
 
 pub(crate) use begun::Begun;
+pub(crate) use digest::Digest;
 pub(crate) use line::{Execute, ExecuteUnprepared, Line, QueryAll, QueryOne, RowStream, Verb};
 
 /// A connection that was used within this time is used again without a ping. SeaORM by default
@@ -75,6 +79,34 @@ pub(crate) struct Pool {
     /// Who lends the connections, if a simulator does.
     #[cfg(feature = "assembly")]
     pub(crate) lender: Option<Arc<dyn simulated::Lender>>,
+}
+
+impl Pool {
+    /// Whether a connection is idle, or another one may be opened. Known for the drivers' pools.
+    pub(crate) fn has_room(&self) -> bool {
+        #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+        match &self.connection.inner {
+            #[cfg(feature = "postgres")]
+            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
+                return has_room(self.connection.get_postgres_connection_pool());
+            }
+            #[cfg(feature = "mysql")]
+            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
+                return has_room(self.connection.get_mysql_connection_pool());
+            }
+            #[cfg(feature = "sqlite")]
+            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
+                return has_room(self.connection.get_sqlite_connection_pool());
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+fn has_room<DB: sea_orm::sqlx::Database>(pool: &sea_orm::sqlx::Pool<DB>) -> bool {
+    pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
 }
 
 impl From<DatabaseConnection> for Pool {

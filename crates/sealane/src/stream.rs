@@ -94,6 +94,7 @@ pub(crate) async fn open(
 async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
     match caller.route(&statement.sql) {
         Some(route) => {
+            caller.shadow_stream(&route, &statement);
             caller.try_ejected(&route, &statement);
             let opened = match ReadExecution::plan(&caller, route).await {
                 Ok(read) => open_read(read.of_stream(), statement).await,

@@ -93,6 +93,7 @@ async fn begin_write(
 
 async fn begin_read(caller: &Caller, options: TransactionOptions) -> Result<(Begun, Place), DbErr> {
     let route = caller.route_of_transaction();
+    caller.shadow_transaction(&route);
     let mut read = ReadExecution::plan(caller, route).await?;
     loop {
         let (attempt, inner) = read.open(&Begin(options), READ_ONLY).await?;

@@ -54,6 +54,13 @@ impl SessionView {
         self.seen
     }
 
+    /// The same session as if it had read nothing in this process. What it wrote, and what it brought
+    /// along, still counts.
+    #[must_use]
+    pub fn without_seen(self) -> Self {
+        SessionView { seen: Seen::default(), ..self }
+    }
+
     /// The stamp that covers everything that the session has seen here.
     #[must_use]
     pub fn seen_stamp(&self) -> WriteStamp {

@@ -177,6 +177,14 @@ pub enum Event {
     ReadsOnPrimary {},
     /// A replica takes reads again.
     ReadsOnReplicas {},
+    /// In shadow mode, a replica gave another answer than the primary to a read that would have run
+    /// on the replica. Sent at most once a minute for each statement.
+    ShadowDiffered {
+        /// The replica.
+        endpoint: EndpointId,
+        /// The statement, without literals.
+        statement: String,
+    },
 }
 
 impl Event {
@@ -209,6 +217,7 @@ impl Event {
             | Event::OldTimeline { .. }
             | Event::Lagging { .. }
             | Event::ReadsOnPrimary {}
+            | Event::ShadowDiffered { .. }
             | Event::ReplicationChanged { to: Replication::Stopped, .. } => Severity::Warning,
             Event::ReplicationChanged { .. }
             | Event::Added { .. }
@@ -296,6 +305,27 @@ impl Event {
         }
     }
 
+    /// Writes an event about reads.
+    fn tell_reads<N: fmt::Display>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        name: impl Fn(EndpointId) -> N,
+    ) -> fmt::Result {
+        match self {
+            Event::ReadsOnPrimary {} => {
+                f.write_str("no replica takes reads: all of them are on the primary")
+            }
+            Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
+            Event::ShadowDiffered { endpoint, statement } => write!(
+                f,
+                "{} gave another answer than the primary in shadow mode to {}",
+                name(*endpoint),
+                printable(statement)
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn tell<N: fmt::Display>(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -361,10 +391,9 @@ impl Event {
             Event::Recovered { endpoint, from } => {
                 write!(f, "{} is no longer {from}", name(*endpoint))
             }
-            Event::ReadsOnPrimary {} => {
-                f.write_str("no replica takes reads: all of them are on the primary")
+            Event::ReadsOnPrimary {} | Event::ReadsOnReplicas {} | Event::ShadowDiffered { .. } => {
+                self.tell_reads(f, name)
             }
-            Event::ReadsOnReplicas {} => f.write_str("a replica takes reads again"),
         }
     }
 }

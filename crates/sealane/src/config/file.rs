@@ -2,6 +2,7 @@
 
 mod fault;
 mod rule;
+mod shadow;
 
 use std::{path::Path, time::Duration};
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use super::{Config, Replica};
 use crate::ConnectError;
 use rule::FileRule;
+use shadow::ShadowMode;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +74,8 @@ struct Routing {
     read_timeout_ms: Option<u64>,
     hedged_reads: Option<bool>,
     replica_share: Option<f64>,
+    shadow: Option<ShadowMode>,
+    shadow_share: Option<f64>,
     write_tracking: Option<WriteTracking>,
     shared_waits_for_sessions: Option<bool>,
     max_wait_ms: Option<u64>,
@@ -340,6 +344,7 @@ impl Routing {
             }
             config = config.replica_share(ratio);
         }
+        config = config.shadow(shadow::read(self.shadow, self.shadow_share)?);
         if let Some(max_lag) = self.max_lag_ms.map(Duration::from_millis) {
             config = config.max_lag(max_lag);
         }
@@ -496,6 +501,8 @@ mod tests {
             read_timeout_ms = 1500
             hedged_reads = true
             replica_share = 0.5
+            shadow = "compare"
+            shadow_share = 0.125
             balancer = "round-robin"
             zone = "eu-1"
             spill_ratio = 5
@@ -586,6 +593,7 @@ mod tests {
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
         assert_eq!(config.reading.primary_reads, PrimaryReads::Always);
         assert!((config.replica_share - 0.5).abs() < 1e-9);
+        assert_eq!(config.shadow, crate::Shadow::Compare { share: 0.125 });
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));
         assert_eq!((config.ejection.after, config.ejection.back_off.as_millis()), (5, 200));
         assert_eq!(config.ejection.back_off_cap, Duration::from_secs(4));

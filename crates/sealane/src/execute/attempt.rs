@@ -18,6 +18,7 @@ use super::opening::Opening;
 use crate::{
     BoxFuture,
     cluster::{Cluster, FallbackPermit},
+    pool::Pools,
 };
 
 /// One attempt. It counts as running on its endpoint until it is dropped.
@@ -212,12 +213,19 @@ impl Attempt {
         topology.get(self.footing.endpoint).is_some_and(EndpointState::is_usable)
     }
 
+    /// Whether its pool has a connection left that nobody waits for, or may open one.
+    pub(super) fn has_room(&self) -> bool {
+        self.pools().is_some_and(|pools| pools.of(self.footing.role).has_room())
+    }
+
+    fn pools(&self) -> Option<Arc<Pools>> {
+        let generation = self.footing.generation.max(self.schema);
+        self.cluster.pools.at(self.footing.endpoint, generation)
+    }
+
     /// Opens the attempt. `Ok` means that the footing still held when the opening ended.
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
-        let generation = self.footing.generation.max(self.schema);
-        let Some(pools) = self.cluster.pools.at(self.footing.endpoint, generation) else {
-            return Err(Ended::Moved);
-        };
+        let Some(pools) = self.pools() else { return Err(Ended::Moved) };
         let opened = self.race(Stage::Unsent, opening.on(pools.of(self.footing.role))).await;
         #[cfg(feature = "mysql")]
         let opened = match opened {

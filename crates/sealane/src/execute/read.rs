@@ -336,16 +336,22 @@ impl ReadExecution {
 }
 
 fn plan_now(caller: &Caller, route: &ReadRoute) -> (ReadRequest, Plan) {
-    let store = caller.cluster().store();
     let request = caller.request(route);
-    let plan = Plan::new(&store.topology(), &request);
+    let plan = plan_for(caller, &request);
+    (request, plan)
+}
+
+/// Plans for `request`, and has endpoints probed sooner if that may help.
+pub(super) fn plan_for(caller: &Caller, request: &ReadRequest) -> Plan {
+    let store = caller.cluster().store();
+    let plan = Plan::new(&store.topology(), request);
     if !plan.replicas().is_empty() {
         // The read is served. Replicas that are behind catch up in their own time.
     } else if let Some(stamp) = plan.awaited() {
         store.await_stamp(stamp);
-    } else if plan.awaits_freshness(&request) {
+    } else if plan.awaits_freshness(request) {
         // A stamp drawn now is covered by samples taken from now on.
         store.await_stamp(store.clock().tick());
     }
-    (request, plan)
+    plan
 }

@@ -9,7 +9,7 @@ use sealane_core::{
 use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
 
-use crate::{caller::Caller, scope};
+use crate::{caller::Caller, config::Shadow, scope};
 
 /// Where a statement would run, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -48,6 +48,9 @@ pub struct Explanation {
     /// The share of such reads that may leave the primary, 0 to 1
     /// ([`Config::replica_share`](crate::Config::replica_share)). The choices are those of such a read.
     pub replica_share: f64,
+    /// Whether such reads run on the primary all the same, to see what would become of them
+    /// ([`Config::shadow`](crate::Config::shadow)). The choices are those without shadow mode.
+    pub shadow: Shadow,
     /// The balancer that orders the replicas.
     pub balancer: &'static str,
     /// The endpoint that takes writes; `None` while no endpoint may.
@@ -86,6 +89,9 @@ impl Explanation {
                     why.push_str(&format!("; {endpoint} {refusal}"));
                 }
             }
+        }
+        if self.intent.is_read() && self.shadow.is_on() {
+            why.push_str("; shadow mode");
         }
         if self.is_ahead_of_primary && self.primary.as_deref() == Some(endpoint) {
             why.push_str("; it is not proved to show what the session has seen on a replica");
@@ -155,7 +161,8 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         routing: cluster.routing.name(),
         rule,
         policy: caller.policy(),
-        replica_share: cluster.replica_share.ratio(),
+        replica_share: cluster.roll_out.share(),
+        shadow: cluster.roll_out.shadow(),
         balancer: cluster.balancer.name(),
         primary,
     }
@@ -235,6 +242,9 @@ impl fmt::Display for Explanation {
         if self.intent.is_read() && self.replica_share < 1.0 {
             let share = self.replica_share;
             writeln!(f, "replica share: {share}; the other reads run on the primary")?;
+        }
+        if self.intent.is_read() && self.shadow.is_on() {
+            writeln!(f, "shadow mode: it runs on the primary; without, it would run as follows")?;
         }
         if self.is_ahead_of_primary {
             writeln!(f, "the session may have seen more on a replica than the primary shows")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealane_core::{Condition, Distance, Health, LagSummary, ReadOnly, Replication, Role};
 use serde::Serialize;
 
-use crate::cluster::{Cluster, ReadCounts};
+use crate::cluster::{Cluster, ReadCounts, ShadowReport};
 
 /// A snapshot of all endpoints and of the load on each of them.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +25,8 @@ pub struct Status {
     pub replica_share: f64,
     /// What became of reads that did not simply run on a replica.
     pub reads: ReadCounts,
+    /// What shadow mode has recorded; `None` if it was never on ([`Shadow`](crate::Shadow)).
+    pub shadow: Option<ShadowReport>,
     /// Whether the primary serves all reads, because no replica takes any
     /// ([`Event::ReadsOnPrimary`](crate::Event::ReadsOnPrimary)). `None` if there are no replicas,
     /// for an SQLite file, and before every endpoint was observed.
@@ -227,8 +229,10 @@ impl Status {
             endpoints,
             catalog,
             replica_read_ratio,
-            replica_share: cluster.replica_share.ratio(),
+            replica_share: cluster.roll_out.share(),
             reads: cluster.counts.read(),
+            shadow: Some(cluster.ledger.report(cluster.roll_out.shadow()))
+                .filter(ShadowReport::is_any),
             reads_on_primary: store.reads_on_primary(),
         }
     }

@@ -41,10 +41,17 @@ pub(crate) enum Line {
 }
 
 /// A way to send a statement, with the type of its result.
-pub(crate) trait Verb {
+pub(crate) trait Verb: 'static {
     type Output: Send + 'static;
     /// Whether the text is one statement, which is executed completely or not at all.
     const IS_ONE_STATEMENT: bool = true;
+    /// Whether the result is the first of several rows.
+    const IS_FIRST_ROW: bool = false;
+
+    /// The rows of the result; `None` if it has none.
+    fn rows(_: &Self::Output) -> Option<&[QueryResult]> {
+        None
+    }
 
     fn send(
         line: &mut Line,
@@ -192,6 +199,11 @@ impl Verb for ExecuteUnprepared {
 
 impl Verb for QueryOne {
     type Output = Option<QueryResult>;
+    const IS_FIRST_ROW: bool = true;
+
+    fn rows(row: &Option<QueryResult>) -> Option<&[QueryResult]> {
+        Some(row.as_slice())
+    }
 
     async fn send(line: &mut Line, statement: &Statement) -> Result<Option<QueryResult>, DbErr> {
         match line {
@@ -213,6 +225,10 @@ impl Verb for QueryOne {
 
 impl Verb for QueryAll {
     type Output = Vec<QueryResult>;
+
+    fn rows(rows: &Vec<QueryResult>) -> Option<&[QueryResult]> {
+        Some(rows)
+    }
 
     async fn send(line: &mut Line, statement: &Statement) -> Result<Vec<QueryResult>, DbErr> {
         match line {
