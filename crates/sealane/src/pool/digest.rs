@@ -14,8 +14,6 @@ use sea_orm::sqlx::{ColumnIndex, Database, Decode, Row};
 /// Larger answers are not digested, because the caller of a read waits for the digest.
 const MAX_ROWS: usize = 1_000;
 const MAX_BYTES: usize = 1024 * 1024;
-/// The name of the column by which rows are recognised.
-const KEY: &str = "id";
 
 /// The digest of some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +105,8 @@ impl RowDigest {
         test
     ))]
     fn add(&mut self, column: &str, value: Option<&[u8]>) {
+        /// The name of the column by which rows are recognised.
+        const KEY: &str = "id";
         // The length comes first, so that no two rows have the same bytes. NULL has none.
         let length = value.map_or(u64::MAX, |value| value.len() as u64);
         let add = |hasher: &mut DefaultHasher| {
