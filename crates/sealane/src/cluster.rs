@@ -8,6 +8,7 @@ mod counts;
 mod fallback_limit;
 mod file;
 pub(crate) mod membership;
+mod notices;
 mod pool_table;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
@@ -34,7 +35,7 @@ use sealane_core::{
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
-    Classification, Classifier, TemporaryTables, is_single_write, may_change_schema,
+    Classification, Classifier, Sketch, TemporaryTables, is_single_write, may_change_schema,
 };
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
@@ -48,6 +49,7 @@ use counts::Counts;
 pub use counts::ReadCounts;
 pub(crate) use fallback_limit::{FallbackLimit, FallbackPermit};
 use membership::OpenEndpoint;
+use notices::Notices;
 pub(crate) use pool_table::PoolTable;
 pub(crate) use replica_share::ReplicaShare;
 use resignation::Resignation;
@@ -73,6 +75,7 @@ pub(crate) struct Cluster {
     /// For statements that go on on their servers although nobody waits for them any more.
     pub(crate) left_running: RetryBudget,
     pub(crate) counts: Counts,
+    pub(crate) notices: Notices,
     pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
@@ -152,6 +155,7 @@ impl Cluster {
             hedges: RetryBudget::for_hedges(),
             left_running: RetryBudget::for_left_running(),
             counts: Counts::default(),
+            notices: Notices::default(),
             fallback_limit: FallbackLimit::none(),
             classifier: None,
             catalog: None,
@@ -332,6 +336,8 @@ impl Cluster {
     pub(crate) fn learn_write(&self, sql: &str) {
         if let Some(classifier) = &self.classifier {
             classifier.learn_write(sql);
+            let text = || Sketch::of(sql, classifier.dialect()).text.unwrap_or_default();
+            self.notices.learned(self.store().now(), text);
         }
     }
 
