@@ -29,10 +29,7 @@ impl ReadExecution {
     pub(crate) async fn ended(&mut self, attempt: &Attempt, ended: Ended) -> Next {
         let error = match ended {
             // Another endpoint may answer. What this one does with the statement does not matter.
-            Ended::Moved => {
-                self.leaves_silent(attempt);
-                return Next::Retry;
-            }
+            Ended::Moved => return self.moves_on(attempt),
             Ended::Failed(error) => error,
         };
         if matches!(Error::of(&error), Some(Error::ReadTimeout { .. })) {

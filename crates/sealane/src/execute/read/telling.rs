@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sea_orm::DbErr;
 use sealane_core::{AttemptOutcome, EndpointId, Plan};
 
-use super::ReadExecution;
+use super::{Next, ReadExecution};
 use crate::{
     error::SILENT,
     execute::Attempt,
@@ -29,6 +29,12 @@ impl ReadExecution {
     pub(super) fn leaves_silent(&mut self, attempt: &Attempt) {
         let from = attempt.endpoint();
         self.left.get_or_insert(Left { from, why: SILENT.into() });
+    }
+
+    /// The same, for an attempt that was sent.
+    pub(super) fn moves_on(&mut self, attempt: &Attempt) -> Next {
+        self.leaves_silent(attempt);
+        Next::Retry
     }
 
     /// The same for an attempt that failed. The text of `error` is not told: it may quote literals.
