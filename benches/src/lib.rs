@@ -4,6 +4,9 @@
 //! `instructions`, which is counted by valgrind: on a noisy machine only the
 //! second tells a regression from a busy neighbour.
 
+#[cfg(feature = "routed")]
+mod routed;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -55,13 +58,17 @@ pub fn operations() -> Vec<Operation> {
     let cached = move || classifier.look_up(SELECT).may_leave_primary();
     let classifier = Classifier::new(Dialect::PostgreSql);
     let certain_write = move || !classifier.look_up(INSERT).may_leave_primary();
-    vec![
+    #[cfg_attr(not(feature = "routed"), allow(unused_mut, reason = "there are no others"))]
+    let mut operations = vec![
         Operation::new("look up a cached SELECT of 300 characters", cached),
         Operation::new("look up a new SELECT of 300 characters", new_texts(SELECT)),
         Operation::new("look up a new SELECT that takes a tree", new_texts(WITH_CALLS)),
         Operation::new("look up an INSERT", certain_write),
         Operation::new("plan a read among three replicas", planned()),
-    ]
+    ];
+    #[cfg(feature = "routed")]
+    operations.extend(routed::operations());
+    operations
 }
 
 /// The same text with another number at its end each time, so that it is a new one.

@@ -79,7 +79,7 @@ impl Bench {
     }
 
     fn instructions(&self, progress: Progress) -> anyhow::Result<()> {
-        let program = build("instructions", &[])?;
+        let program = build("instructions", &["routed"])?;
         let names = process::capture(&mut Command::new(&program), Patience::up_to(COUNT_LIMIT))?;
         let mut counts = Counts::new();
         for name in names.lines() {

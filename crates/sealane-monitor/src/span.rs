@@ -14,7 +14,7 @@ use tracing::{Span, field::Empty};
 /// The span of a probe of `endpoint`, whose database system is `system`. `connects`: whether the
 /// probe must connect first.
 pub(crate) fn open(endpoint: &Endpoint, system: &'static str, connects: bool) -> Span {
-    let (host, port) = host_and_port(endpoint.address());
+    let (host, port) = endpoint.host_and_port();
     tracing::debug_span!(
         target: "sealane::probe",
         "probe",
@@ -61,24 +61,5 @@ pub(crate) fn kind(failure: &Failure) -> &'static str {
         Failure::Unavailable(_) => "unavailable",
         // `Unexpected`, and failures that core may add later.
         _ => "unexpected",
-    }
-}
-
-fn host_and_port(address: &str) -> (&str, Option<u16>) {
-    match address.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
-        Some((host, Some(port))) => (host, Some(port)),
-        _ => (address, None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        assert_eq!(host_and_port("db-1:5432"), ("db-1", Some(5432)));
-        assert_eq!(host_and_port("[::1]:3306"), ("[::1]", Some(3306)));
-        assert_eq!(host_and_port("here"), ("here", None));
     }
 }

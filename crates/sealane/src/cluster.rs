@@ -9,6 +9,7 @@ mod fallback_limit;
 mod file;
 mod ledger;
 pub(crate) mod membership;
+mod notices;
 mod pool_table;
 mod resignation;
 #[cfg_attr(
@@ -35,7 +36,7 @@ use sealane_core::{
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
-    Classification, Classifier, TemporaryTables, is_single_write, may_change_schema,
+    Classification, Classifier, Sketch, TemporaryTables, is_single_write, may_change_schema,
 };
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
@@ -51,6 +52,7 @@ pub(crate) use fallback_limit::{FallbackLimit, FallbackPermit};
 pub(crate) use ledger::{Compared, Ledger, Stay};
 pub use ledger::{ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays};
 use membership::OpenEndpoint;
+use notices::Notices;
 pub(crate) use pool_table::PoolTable;
 use resignation::Resignation;
 pub(crate) use roll_out::RollOut;
@@ -76,6 +78,7 @@ pub(crate) struct Cluster {
     /// For statements that go on on their servers although nobody waits for them any more.
     pub(crate) left_running: RetryBudget,
     pub(crate) counts: Counts,
+    pub(crate) notices: Notices,
     pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
@@ -157,6 +160,7 @@ impl Cluster {
             hedges: RetryBudget::for_hedges(),
             left_running: RetryBudget::for_left_running(),
             counts: Counts::default(),
+            notices: Notices::default(),
             fallback_limit: FallbackLimit::none(),
             classifier: None,
             catalog: None,
@@ -339,6 +343,8 @@ impl Cluster {
     pub(crate) fn learn_write(&self, sql: &str) {
         if let Some(classifier) = &self.classifier {
             classifier.learn_write(sql);
+            let text = || Sketch::of(sql, classifier.dialect()).text.unwrap_or_default();
+            self.notices.learned(self.store().now(), text);
         }
     }
 

@@ -422,7 +422,8 @@ impl RoutedConnection {
     /// # Errors
     /// The primary does not answer, or there is none.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        let (_, mut line) = PrimaryWait::default().open(self.cluster(), &TakeLine, |_| {}).await?;
+        let (_, mut line) =
+            PrimaryWait::default().open(self.cluster(), &TakeLine, |_, _| {}).await?;
         line.ping().await
     }
 

@@ -60,7 +60,8 @@ pub(crate) use writing::{Notes, What, Writing};
 use crate::{
     caller::Caller,
     cluster::ReadRoute,
-    observe::explain,
+    error::REPLACED,
+    observe::span::Why,
     pool::{Line, Verb},
 };
 
@@ -76,7 +77,7 @@ impl Caller {
                 };
                 result.inspect_err(|error| self.cluster().counts.failed(error))
             }
-            None => self.run_write::<V>(statement).await,
+            None => self.run_write::<V>(statement, PrimaryWait::default()).await,
         }
     }
 
@@ -84,8 +85,8 @@ impl Caller {
     pub(crate) async fn run_write<V: Verb>(
         &self,
         statement: &Statement,
+        mut wait: PrimaryWait,
     ) -> Result<V::Output, DbErr> {
-        let mut wait = PrimaryWait::default();
         loop {
             let (writing, mut line) = self.start_write(&statement.sql, &mut wait).await?;
             let error = match writing.run(V::send(&mut line, statement)).await {
@@ -109,7 +110,7 @@ impl Caller {
         failover::seen(self).await;
         let cluster = self.cluster();
         ahead::overtaken(self, None).await;
-        let begun = |attempt: &Attempt| explain::trace(self, attempt.endpoint(), sql);
+        let begun = |attempt: &Attempt, earlier| attempt.trace(self, sql, Why::Write, earlier);
         let (attempt, line) = loop {
             let (attempt, mut line) = wait.open(cluster, &TakeLine, begun).await?;
             if !cluster.is_watched() || attempt.is_in_use() {
@@ -144,7 +145,7 @@ impl Caller {
             Some(value) => Ok(value),
             None => {
                 self.cluster().learn_write(&statement.sql);
-                self.run_write::<V>(statement).await
+                self.run_write::<V>(statement, PrimaryWait::after_refusal()).await
             }
         }
     }
@@ -165,7 +166,7 @@ impl Caller {
                     read.note_pace(sent);
                     return Ok(Some(value));
                 }
-                Ok(_) => {}
+                Ok(_) => read.leaves(&attempt, REPLACED),
                 Err(ended) => match read.ended(&attempt, ended).await {
                     Next::GiveUp(error) => return Err(error),
                     Next::Retry => {}

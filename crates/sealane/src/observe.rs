@@ -4,6 +4,7 @@
 mod events;
 pub(crate) mod explain;
 mod metric;
+pub(crate) mod span;
 mod status;
 
 pub use events::Events;

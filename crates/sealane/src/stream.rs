@@ -11,13 +11,14 @@ use sea_orm::{DbErr, QueryResult, Statement};
 use sealane_core::{Moment, RetryDecision};
 use sealane_monitor::Stage;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::{
     BoxFuture, Error,
     caller::Caller,
     error::{self, SILENT},
     execute::{Attempt, Ended, Next, PrimaryWait, ReadExecution, TakeLine, Writing},
-    observe::{Measured, Metric},
+    observe::{Measured, Metric, span},
     pool::RowStream,
 };
 
@@ -29,6 +30,8 @@ use crate::{
 pub struct RoutedStream {
     state: State,
     measured: Option<Measured>,
+    /// Until the stream is over.
+    span: Span,
 }
 
 enum State {
@@ -86,9 +89,11 @@ pub(crate) async fn open(
     statement: Statement,
 ) -> Result<RoutedStream, DbErr> {
     let mut measured = metric.begin(caller.cluster(), &statement);
-    let opened = open_somewhere(caller, statement).await;
+    let span = span::open(caller.cluster(), &statement.sql);
+    let opened = open_somewhere(caller, statement).instrument(span.clone()).await;
     Measured::note(&mut measured, &opened);
-    opened.map(|state| RoutedStream { state, measured })
+    span::ended(&span, &opened);
+    opened.map(|state| RoutedStream { state, measured, span })
 }
 
 async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
@@ -102,12 +107,15 @@ async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, D
             };
             opened.inspect_err(|error| caller.cluster().counts.failed(error))
         }
-        None => open_write(caller, statement).await,
+        None => open_write(caller, statement, PrimaryWait::default()).await,
     }
 }
 
-async fn open_write(caller: Caller, statement: Statement) -> Result<State, DbErr> {
-    let mut wait = PrimaryWait::default();
+async fn open_write(
+    caller: Caller,
+    statement: Statement,
+    mut wait: PrimaryWait,
+) -> Result<State, DbErr> {
     let (writing, line) = caller.start_write(&statement.sql, &mut wait).await?;
     // The statement is sent when the rows are first polled.
     let unsent = Some((caller, statement.clone()));
@@ -139,7 +147,7 @@ async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<Stat
 /// The statement was classified as a read, but a server refused it as a write.
 async fn open_learned(read: ReadExecution, statement: Statement) -> Result<State, DbErr> {
     read.caller().cluster().learn_write(&statement.sql);
-    open_write(read.caller().clone(), statement).await
+    open_write(read.caller().clone(), statement, PrimaryWait::after_refusal()).await
 }
 
 impl Rows {
@@ -257,12 +265,16 @@ impl Stream for RoutedStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let this = self.get_mut();
-        let item = ready!(this.state.poll(cx));
+        let item = {
+            let _entered = this.span.enter();
+            ready!(this.state.poll(cx))
+        };
         if let Some(item) = &item {
             Measured::note(&mut this.measured, item);
+            span::ended(&this.span, item);
         }
         if matches!(this.state, State::Ended) {
-            this.measured = None;
+            (this.measured, this.span) = (None, Span::none());
         }
         Poll::Ready(item)
     }
@@ -276,7 +288,9 @@ impl State {
                 State::Ended => return Poll::Ready(None),
                 State::Flowing(flow) => {
                     if let Some((caller, statement)) = flow.send() {
-                        let opening = async { Ok((open_write(caller, statement).await?, None)) };
+                        let wait = PrimaryWait::default();
+                        let opening =
+                            async { Ok((open_write(caller, statement, wait).await?, None)) };
                         *state = State::Opening(Box::pin(opening));
                         continue;
                     }

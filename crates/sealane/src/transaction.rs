@@ -16,11 +16,15 @@ use sea_orm::{
     AccessMode, DatabaseTransaction, DbErr, IsolationLevel, TransactionError, TransactionOptions,
 };
 use sealane_core::Lent;
+use tracing::Instrument;
 
 use crate::{
     caller::Caller,
     execute::{Attempt, Begin, Notes, PrimaryWait, ReadExecution, What, Writing, ahead, failover},
-    observe::{Metric, explain},
+    observe::{
+        Metric,
+        span::{self, Why},
+    },
     pool::Begun,
 };
 use place::Place;
@@ -55,6 +59,9 @@ pub struct RoutedTransaction {
 /// The text in traces for the beginning of a read-only transaction.
 pub(crate) const READ_ONLY: &str = "BEGIN READ ONLY";
 
+/// The same for any other transaction.
+const BEGIN: &str = "BEGIN";
+
 /// Begins a transaction on the right endpoint.
 pub(crate) async fn begin(
     caller: &Caller,
@@ -62,10 +69,17 @@ pub(crate) async fn begin(
     options: TransactionOptions,
 ) -> Result<RoutedTransaction, DbErr> {
     let options = caller.cluster().begins(options);
-    let (inner, place) = match may_leave_primary(caller, options) {
-        true => begin_read(caller, options).await?,
-        false => begin_write(caller, options).await?,
+    let reads = may_leave_primary(caller, options);
+    let span = span::open(caller.cluster(), if reads { READ_ONLY } else { BEGIN });
+    let beginning = async {
+        match reads {
+            true => begin_read(caller, options).await,
+            false => begin_write(caller, options).await,
+        }
     };
+    let begun = beginning.instrument(span.clone()).await;
+    span::ended(&span, &begun);
+    let (inner, place) = begun?;
     let (lent, place) = (OnceLock::new(), Arc::new(place));
     Ok(RoutedTransaction { inner, lent, place, is_nested: false, metric })
 }
@@ -84,7 +98,7 @@ async fn begin_write(
     failover::seen(caller).await;
     ahead::overtaken(caller, None).await;
     let notes = Notes::new(caller);
-    let begun = |attempt: &Attempt| explain::trace(caller, attempt.endpoint(), "BEGIN");
+    let begun = |attempt: &Attempt, earlier| attempt.trace(caller, BEGIN, Why::Write, earlier);
     let mut wait = PrimaryWait::default();
     let (attempt, inner) = wait.open(caller.cluster(), &Begin(options), begun).await?;
     let writing = Writing::new(caller, attempt, What::Transaction(Arc::clone(&notes)));
@@ -123,8 +137,8 @@ impl RoutedTransaction {
     pub async fn commit(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, place, is_nested, .. } = self;
         match is_nested {
-            true => place.within(inner.commit()).await,
-            false => place.commit(inner).await,
+            true => place.traced("RELEASE SAVEPOINT", place.within(inner.commit())).await,
+            false => place.traced("COMMIT", place.commit(inner)).await,
         }
     }
 
@@ -133,8 +147,9 @@ impl RoutedTransaction {
     /// # Errors
     /// SeaORM's errors.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let RoutedTransaction { inner, place, .. } = self;
-        place.within(inner.rollback()).await
+        let RoutedTransaction { inner, place, is_nested, .. } = self;
+        let sql = if is_nested { "ROLLBACK TO SAVEPOINT" } else { "ROLLBACK" };
+        place.traced(sql, place.within(inner.rollback())).await
     }
 
     /// SeaORM's own transaction, for somebody who ends it. The session counts as one that writes for

@@ -9,7 +9,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sea_orm::DbErr;
+use sea_orm::{ConnectionTrait, DbErr};
 use sealane::{Config, ConnectError, Replica};
 
 /// Everything that anybody logs in this process, at every level.
@@ -172,7 +172,11 @@ async fn outcome(config: Result<Config, ConnectError>) -> String {
     };
     let shown = format!("{config:?}\n{config:#?}");
     match sealane::connect(config).await {
-        Ok(db) => format!("{shown}\n{db:?}\n{:?}", db.status()),
+        Ok(db) => {
+            // With its span: each line is logged with the spans around it.
+            let ran = db.execute_unprepared("SELECT 1").await;
+            format!("{shown}\n{db:?}\n{:?}\n{ran:?}", db.status())
+        }
         Err(error) => format!("{shown}\n{}", told(error)),
     }
 }
@@ -209,6 +213,18 @@ fn a_password_that_is_told_is_found() {
         Err(missing_file("elsewhere"))
     });
     assert!(logged.is_err());
+}
+
+/// That statements are among what is looked through.
+#[test]
+fn a_statement_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::of_this_process();
+    let begin = log.len();
+    let password = Password { parts: ["tidewater", "ebbstones"].map(str::to_owned), between: "," };
+    check(&password, || Ok(Config::sqlite(folder.path().join("harbour.db")))).unwrap();
+    let told = log.text_from(begin);
+    assert!(told.contains("statement{") && told.contains("harbour.db"), "{told}");
 }
 
 fn missing_file(name: &str) -> ConnectError {

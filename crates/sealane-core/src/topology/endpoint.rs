@@ -148,6 +148,16 @@ impl Endpoint {
         &self.0.address
     }
 
+    /// The address as a host and a port. An address without a port, such as a file, is the host.
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, Option<u16>) {
+        let address = self.address();
+        match address.rsplit_once(':').map(|(host, port)| (host, port.parse().ok())) {
+            Some((host, Some(port))) => (host, Some(port)),
+            _ => (address, None),
+        }
+    }
+
     /// The group of replicas that the endpoint belongs to.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
@@ -288,6 +298,18 @@ mod tests {
 
     fn id(index: usize) -> EndpointId {
         EndpointId::from_index(index).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        let parts = |address: &str| {
+            let endpoint = Endpoint::new("db", address);
+            let (host, port) = endpoint.host_and_port();
+            (host.to_owned(), port)
+        };
+        assert_eq!(parts("db-1:5432"), ("db-1".to_owned(), Some(5432)));
+        assert_eq!(parts("[::1]:3306"), ("[::1]".to_owned(), Some(3306)));
+        assert_eq!(parts("here"), ("here".to_owned(), None));
     }
 
     #[test]

@@ -8,9 +8,12 @@ use sea_orm::{
     Statement, StatementBuilder, StreamTrait, TransactionError, TransactionOptions,
     TransactionTrait,
 };
+use tracing::Instrument;
 
 use crate::{
     BoxFuture, RoutedConnection, RoutedStream, RoutedTransaction,
+    execute::PrimaryWait,
+    observe::span,
     pool::{Execute, ExecuteUnprepared, QueryAll, QueryOne, Verb},
     stream, transaction,
 };
@@ -18,7 +21,12 @@ use crate::{
 impl RoutedConnection {
     async fn run<V: Verb>(&self, statement: Statement) -> Result<V::Output, DbErr> {
         let here = self.here();
-        self.metric().measure(self.cluster(), &statement, here.run::<V>(&statement)).await
+        let span = span::open(self.cluster(), &statement.sql);
+        let began = self.metric().begins(self.cluster());
+        let result = here.run::<V>(&statement).instrument(span.clone()).await;
+        self.metric().ends(began, self.cluster(), &statement, &result);
+        span::ended(&span, &result);
+        result
     }
 }
 
@@ -40,7 +48,11 @@ impl ConnectionTrait for RoutedConnection {
         // Several statements in one text, DDL, `SET`: everything that needs this call belongs on
         // the primary. The result carries no rows, so no read is kept from a replica by this.
         let statement = Statement::from_string(self.get_database_backend(), sql);
-        self.here().run_write::<ExecuteUnprepared>(&statement).await
+        let (here, span) = (self.here(), span::open(self.cluster(), sql));
+        let running = here.run_write::<ExecuteUnprepared>(&statement, PrimaryWait::default());
+        let result = running.instrument(span.clone()).await;
+        span::ended(&span, &result);
+        result
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {

@@ -17,7 +17,12 @@ use sealane_monitor::{Footing, Stage};
 use super::opening::Opening;
 use crate::{
     BoxFuture,
+    caller::Caller,
     cluster::{Cluster, FallbackPermit},
+    observe::{
+        explain,
+        span::{self, Sent, Why},
+    },
     pool::Pools,
 };
 
@@ -290,6 +295,18 @@ impl Attempt {
             let failure = Failure::Statement(error.to_string());
             self.cluster.store().suspect(self.footing.endpoint, self.started, failure);
         }
+    }
+
+    /// Tells traces that the statement `sql` is about to be sent there, after so many `earlier`
+    /// attempts.
+    pub(crate) fn trace(&self, caller: &Caller, sql: &str, why: Why, earlier: u32) {
+        span::sent(&self.cluster, self.sent(why, earlier));
+        explain::trace(caller, self.endpoint(), sql);
+    }
+
+    /// Where it runs, for traces.
+    pub(crate) fn sent(&self, why: Why, earlier: u32) -> Sent {
+        Sent { endpoint: self.endpoint(), role: self.role(), why, earlier }
     }
 
     /// The name of its endpoint.

@@ -22,6 +22,8 @@ const ASKED_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct PrimaryWait {
     until: Option<Instant>,
     last: Option<DbErr>,
+    /// How many attempts were begun by [`open`](Self::open).
+    attempts: u32,
     /// The limit on the statement's time.
     pub(super) deadline: Deadline,
 }
@@ -32,8 +34,14 @@ impl PrimaryWait {
         PrimaryWait { deadline, ..PrimaryWait::default() }
     }
 
+    /// For a statement that a replica has refused as a write: that was its first attempt.
+    pub(crate) fn after_refusal() -> Self {
+        PrimaryWait { attempts: 1, ..PrimaryWait::default() }
+    }
+
     /// Opens on the current primary, or on a later one: nothing is sent, so any primary that
-    /// appears within `primary_wait` will do.
+    /// appears within `primary_wait` will do. Calls `begun` with each attempt and the number of
+    /// those before.
     ///
     /// # Errors
     /// No primary appeared in time, or the primary answered with an error that is not about its
@@ -42,7 +50,7 @@ impl PrimaryWait {
         &mut self,
         cluster: &Arc<Cluster>,
         opening: &O,
-        mut begun: impl FnMut(&Attempt),
+        mut begun: impl FnMut(&Attempt, u32),
     ) -> Result<(Attempt, O::Output), DbErr> {
         loop {
             let footing = {
@@ -55,7 +63,8 @@ impl PrimaryWait {
                 continue;
             };
             let attempt = Attempt::begin(cluster, footing, false);
-            begun(&attempt);
+            begun(&attempt, self.attempts);
+            self.attempts += 1;
             match self.bounded(&attempt, attempt.open(opening)).await? {
                 Ok(opened) => return Ok((attempt, opened)),
                 Err(ended) => self.unopened(&attempt, ended).await?,

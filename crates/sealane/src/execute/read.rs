@@ -15,6 +15,7 @@ mod failure;
 mod freshness;
 mod patience;
 mod racing;
+mod telling;
 mod watching;
 
 use std::{sync::Arc, time::Duration};
@@ -37,7 +38,7 @@ use super::{
     race::Race,
     turn,
 };
-use crate::{Error, caller::Caller, cluster::ReadRoute, observe::explain};
+use crate::{Error, caller::Caller, cluster::ReadRoute, observe::span::Why};
 
 pub(super) use failure::{decision, outcome};
 
@@ -64,6 +65,10 @@ pub(crate) struct ReadExecution {
     began_anew: bool,
     /// The replicas that were tried already.
     tried: EndpointSet,
+    /// How many attempts were begun.
+    attempts: u32,
+    /// The endpoint that the last attempt left, and why.
+    left: Option<telling::Left>,
     /// Whether it is a stream of rows, of which only the first is waited for here.
     is_stream: bool,
     /// A hedge wants to know where the read runs.
@@ -128,11 +133,14 @@ impl ReadExecution {
             was_overdue: false,
             began_anew: false,
             tried: EndpointSet::EMPTY,
+            attempts: 0,
+            left: None,
             is_stream: false,
             whereabouts: None,
             race: None,
         };
         if let Some(patience) = read.patience() {
+            read.tell_of_wait();
             read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
         }
         read.keep_from_primary()?;
@@ -155,10 +163,10 @@ impl ReadExecution {
                 self.plan_again().await?;
                 continue;
             };
+            let mut why = Why::Read;
             if attempt.role() == Role::Primary {
-                if !self.enter_primary(&mut attempt).await? {
-                    continue;
-                }
+                let Some(used) = self.enter_primary(&mut attempt).await? else { continue };
+                why = Why::OnPrimary(used);
                 let (caller, seen) = (&self.caller, Some(&self.request.session));
                 let overtaken = async {
                     ahead::overtaken(caller, seen).await;
@@ -167,7 +175,7 @@ impl ReadExecution {
                 self.wait.deadline.bound(overtaken).await?;
                 self.unless_outrun()?;
             }
-            explain::trace(&self.caller, attempt.endpoint(), sql);
+            self.tell_of_attempt(&attempt, sql, why);
             self.note_begun(&attempt);
             let opened = match attempt.role() {
                 Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,
@@ -206,6 +214,7 @@ impl ReadExecution {
             return true;
         }
         attempt.tell_served(usual);
+        self.tell_of_race(attempt);
         // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
             || self.request.consistency == Consistency::ReadYourWrites;
@@ -328,6 +337,7 @@ impl ReadExecution {
         if self.only_replicas() {
             self.plan.forbid_primary();
             if !self.plan.has_next() {
+                self.tell_of_refusal();
                 return Err(Error::NoReplica.into());
             }
         }

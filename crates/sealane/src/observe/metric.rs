@@ -36,19 +36,23 @@ impl Metric {
         self.0.is_some()
     }
 
-    /// Runs `running`, which is the whole life of `statement`.
-    pub(crate) async fn measure<T>(
+    /// When a statement begins; `None` without a callback.
+    pub(crate) fn begins(&self, cluster: &Cluster) -> Option<Moment> {
+        self.0.as_ref().map(|_| cluster.store().now())
+    }
+
+    /// Tells the callback how `statement` ended, which began at `began`.
+    pub(crate) fn ends<T>(
         &self,
+        began: Option<Moment>,
         cluster: &Cluster,
         statement: &Statement,
-        running: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, DbErr> {
-        let Some(callback) = &self.0 else { return running.await };
-        let began = cluster.store().now();
-        let result = running.await;
-        let elapsed = cluster.store().now().since(began);
-        callback(&Info { elapsed, statement, failed: result.is_err() });
-        result
+        result: &Result<T, DbErr>,
+    ) {
+        if let (Some(callback), Some(began)) = (&self.0, began) {
+            let elapsed = cluster.store().now().since(began);
+            callback(&Info { elapsed, statement, failed: result.is_err() });
+        }
     }
 
     /// Begins to measure a stream, from its opening to its end.

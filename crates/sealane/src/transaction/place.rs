@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::DbErr;
 use sealane_core::{Lent, Session};
 use sealane_monitor::Stage;
+use tracing::{Instrument, Span};
 
 use crate::{
     BoxFuture, Error,
     cluster::Cluster,
     error::{REPLACED, SILENT},
     execute::{Attempt, Ended, Notes, ReadExecution, Writing},
+    observe::span::{self, Why},
     pool::Begun,
     scope,
 };
@@ -44,6 +46,25 @@ impl Place {
             let why = "in a transaction";
             tracing::debug!(target: "sealane::route", endpoint, session, why, sql);
         }
+    }
+
+    /// The span of a statement that begins now.
+    pub(super) fn span(&self, sql: &str) -> Span {
+        let span = span::open(self.cluster(), sql);
+        span::record(&span, self.cluster(), self.attempt().sent(Why::Transaction, 0));
+        span
+    }
+
+    /// Runs `running`, which sends `sql`, in a span.
+    pub(super) async fn traced<T>(
+        &self,
+        sql: &str,
+        running: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, DbErr> {
+        let span = self.span(sql);
+        let result = running.instrument(span.clone()).await;
+        span::ended(&span, &result);
+        result
     }
 
     /// Records that unobserved statements may be sent until the guard is dropped.

@@ -8,9 +8,14 @@ use std::{
 
 use futures_util::Stream;
 use sea_orm::{DbErr, QueryResult, TransactionStream};
+use tracing::Span;
 
 use super::place::Place;
-use crate::{BoxFuture, execute::Ended, observe::Measured};
+use crate::{
+    BoxFuture,
+    execute::Ended,
+    observe::{Measured, span},
+};
 
 /// A stream of rows inside a [`RoutedTransaction`](crate::RoutedTransaction).
 pub struct RoutedTransactionStream<'a> {
@@ -19,6 +24,8 @@ pub struct RoutedTransactionStream<'a> {
     moved: BoxFuture<'static, ()>,
     is_over: bool,
     measured: Option<Measured>,
+    /// Until the stream is over.
+    span: Span,
 }
 
 impl<'a> RoutedTransactionStream<'a> {
@@ -26,8 +33,10 @@ impl<'a> RoutedTransactionStream<'a> {
         rows: TransactionStream<'a>,
         place: &'a Place,
         measured: Option<Measured>,
+        span: Span,
     ) -> Self {
-        RoutedTransactionStream { rows, place, moved: place.moved(), is_over: false, measured }
+        let (moved, is_over) = (place.moved(), false);
+        RoutedTransactionStream { rows, place, moved, is_over, measured, span }
     }
 }
 
@@ -36,6 +45,23 @@ impl Stream for RoutedTransactionStream<'_> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        let item = {
+            let _entered = this.span.clone().entered();
+            ready!(this.poll(cx))
+        };
+        if let Some(item) = &item {
+            span::ended(&this.span, item);
+        }
+        if this.is_over {
+            (this.measured, this.span) = (None, Span::none());
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl RoutedTransactionStream<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<QueryResult, DbErr>>> {
+        let this = self;
         if this.is_over {
             return Poll::Ready(None);
         }
@@ -45,7 +71,6 @@ impl Stream for RoutedTransactionStream<'_> {
                 this.is_over = true;
                 let seen = this.place.note_seen();
                 Measured::note(&mut this.measured, &seen);
-                this.measured = None;
                 return Poll::Ready(seen.err().map(Err));
             }
             Poll::Ready(Some(row)) => row.map_err(Ended::Failed),
@@ -57,9 +82,6 @@ impl Stream for RoutedTransactionStream<'_> {
         let item = this.place.judged(ended);
         Measured::note(&mut this.measured, &item);
         this.is_over = item.is_err();
-        if this.is_over {
-            this.measured = None;
-        }
         Poll::Ready(Some(item))
     }
 }

@@ -9,8 +9,12 @@ use sea_orm::{
     Statement, StreamTrait, TransactionError, TransactionOptions, TransactionSession,
     TransactionTrait,
 };
+use tracing::Instrument;
 
-use crate::{BoxFuture, RoutedTransaction, RoutedTransactionStream, observe::Measured};
+use crate::{
+    BoxFuture, RoutedTransaction, RoutedTransactionStream,
+    observe::{Measured, span},
+};
 
 #[async_trait]
 impl ConnectionTrait for RoutedTransaction {
@@ -24,7 +28,7 @@ impl ConnectionTrait for RoutedTransaction {
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         self.place.note(sql);
-        self.place.within(self.inner().execute_unprepared(sql)).await
+        self.place.traced(sql, self.place.within(self.inner().execute_unprepared(sql))).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
@@ -52,11 +56,14 @@ impl RoutedTransaction {
     {
         self.place.note(&statement.sql);
         let kept = self.metric.is_set().then(|| statement.clone());
-        let running = self.place.within(send(statement));
-        match &kept {
-            Some(statement) => self.metric.measure(self.place.cluster(), statement, running).await,
-            None => running.await,
+        let span = self.place.span(&statement.sql);
+        let began = self.metric.begins(self.place.cluster());
+        let result = self.place.within(send(statement)).instrument(span.clone()).await;
+        if let Some(statement) = &kept {
+            self.metric.ends(began, self.place.cluster(), statement, &result);
         }
+        span::ended(&span, &result);
+        result
     }
 }
 
@@ -74,9 +81,12 @@ impl StreamTrait for RoutedTransaction {
         Box::pin(async move {
             self.place.note(&statement.sql);
             let mut measured = self.metric.begin(self.place.cluster(), &statement);
-            let rows = self.place.within(self.inner().driver().stream_raw(statement)).await;
+            let span = self.place.span(&statement.sql);
+            let opening = self.place.within(self.inner().driver().stream_raw(statement));
+            let rows = opening.instrument(span.clone()).await;
             Measured::note(&mut measured, &rows);
-            Ok(RoutedTransactionStream::new(rows?, &self.place, measured))
+            span::ended(&span, &rows);
+            Ok(RoutedTransactionStream::new(rows?, &self.place, measured, span))
         })
     }
 }
@@ -104,7 +114,8 @@ impl TransactionTrait for RoutedTransaction {
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
         self.place.nest();
-        let inner = self.place.within(self.inner().begin(options)).await?;
+        let beginning = self.place.within(self.inner().begin(options));
+        let inner = self.place.traced("SAVEPOINT", beginning).await?;
         Ok(self.nested(inner))
     }
 

@@ -9,15 +9,19 @@ use super::{ReadExecution, plan_now};
 use crate::execute::Attempt;
 
 impl ReadExecution {
-    /// Whether `attempt` may run on the primary now. A read that falls back to the primary takes a
-    /// place among such reads first; if none is free, an ejected replica is better. Returns `false`
+    /// Why `attempt` may run on the primary now. A read that falls back to the primary takes a
+    /// place among such reads first; if none is free, an ejected replica is better. Returns `None`
     /// if a replica is to serve the read.
     ///
     /// # Errors
     /// No place became free in time.
-    pub(super) async fn enter_primary(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
+    pub(super) async fn enter_primary(
+        &mut self,
+        attempt: &mut Attempt,
+    ) -> Result<Option<PrimaryUse>, DbErr> {
         let cluster = Arc::clone(attempt.cluster());
-        match self.plan.primary_use(&self.request) {
+        let used = self.plan.primary_use(&self.request);
+        match used {
             PrimaryUse::Asked => cluster.counts.asked.add(),
             PrimaryUse::Pinned => cluster.counts.pinned.add(),
             PrimaryUse::Shared => cluster.counts.shared.add(),
@@ -25,17 +29,18 @@ impl ReadExecution {
                 attempt.fallback = cluster.fallback_limit.try_enter();
                 if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
                     self.plan.prefer_ejected(attempt.endpoint());
-                    return Ok(false);
+                    return Ok(None);
                 }
                 if attempt.fallback.is_none() && !self.enter_later(attempt).await? {
                     (self.request, self.plan) = plan_now(&self.caller, &self.route);
                     self.plan.leave_out(self.tried);
-                    return Ok(false);
+                    return Ok(None);
                 }
                 cluster.counts.fell_back.add();
+                self.tell_of_fallback(attempt);
             }
         }
-        Ok(true)
+        Ok(Some(used))
     }
 
     /// Waits for a place for `attempt` among the reads that fall back to the primary. Returns

@@ -29,7 +29,7 @@ impl ReadExecution {
     pub(crate) async fn ended(&mut self, attempt: &Attempt, ended: Ended) -> Next {
         let error = match ended {
             // Another endpoint may answer. What this one does with the statement does not matter.
-            Ended::Moved => return Next::Retry,
+            Ended::Moved => return self.moves_on(attempt),
             Ended::Failed(error) => error,
         };
         if matches!(Error::of(&error), Some(Error::ReadTimeout { .. })) {
@@ -98,6 +98,7 @@ impl ReadExecution {
         match self.plan.has_next() {
             true => {
                 attempt.cluster().counts.retried.add();
+                self.leaves_failed(attempt, condition, &error);
                 self.last_error = Some(error);
                 Next::Retry
             }
@@ -128,7 +129,10 @@ impl ReadExecution {
             }
             return self.wait.unopened(attempt, ended).await;
         }
-        let Ended::Failed(error) = ended else { return Ok(()) };
+        let Ended::Failed(error) = ended else {
+            self.leaves_silent(attempt);
+            return Ok(());
+        };
         let engine = attempt.cluster().engine;
         let decision = error::with_code(&error, |code| {
             RetryDecision::for_opening(engine, attempt.role(), code)
@@ -144,6 +148,7 @@ impl ReadExecution {
             // The pool is full, or the server refuses us.
             _ => {}
         }
+        self.leaves_failed(attempt, condition, &error);
         self.last_error = Some(error);
         Ok(())
     }

@@ -42,6 +42,7 @@ impl ReadExecution {
     pub(super) async fn begin_anew(&mut self, attempt: Attempt) -> Result<(), DbErr> {
         attempt.tell(AttemptOutcome::Abandoned);
         let endpoint = attempt.endpoint();
+        self.leaves(&attempt, "it fell behind");
         drop(attempt);
         if std::mem::replace(&mut self.began_anew, true) {
             return Ok(());

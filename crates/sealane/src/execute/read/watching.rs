@@ -5,7 +5,7 @@ use std::{future::pending, time::Duration};
 use sealane_core::{AttemptOutcome, Moment, Role};
 use sealane_monitor::Stage;
 
-use super::ReadExecution;
+use super::{ReadExecution, telling};
 use crate::execute::{
     Attempt, Ended,
     overdue::{Alarm, Exits},
@@ -33,6 +33,7 @@ impl ReadExecution {
             outcome = alarm => outcome,
             error = deadline.passes() => return Err(Ended::Failed(error)),
         };
+        self.leaves(attempt, telling::words(outcome));
         self.was_overdue |= outcome != AttemptOutcome::Silent;
         if stage == Stage::Sent && outcome == AttemptOutcome::Overdue {
             // It would have taken at least this long.

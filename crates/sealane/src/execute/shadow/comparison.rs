@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::Statement;
 use sealane_core::{ErrorCode, Event, Role};
 use sealane_monitor::{Footing, Stage};
-use sealane_sql::{Classification, Determinism, determinism, without_literals};
+use sealane_sql::{Classification, Determinism, Sketch, determinism};
 
 use crate::{
     cluster::{Cluster, Compared, ShadowDifference},
@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a comparison may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Of a longer text, only the beginning is told.
+const LONGEST_TEXT: usize = 500;
 
 /// A read whose answer is to be compared with a replica's.
 pub(super) struct Comparison {
@@ -161,8 +163,9 @@ impl Comparison {
     fn tell(&self, statement: &Statement, on_primary: Digest, on_replica: Digest) {
         let (cluster, endpoint) = (&self.cluster, self.replica.endpoint);
         let dialect = cluster.classifier.as_ref().map(|classifier| classifier.dialect());
-        let text = dialect.map(|dialect| without_literals(&statement.sql, dialect));
-        let text = text.unwrap_or_default();
+        let sketch = dialect.map(|dialect| Sketch::of(&statement.sql, dialect));
+        let text = sketch.and_then(|it| it.text).unwrap_or_default();
+        let text: String = text.chars().take(LONGEST_TEXT).collect();
         let difference = ShadowDifference {
             statement: text.clone(),
             times: 0,
