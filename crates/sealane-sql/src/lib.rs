@@ -58,6 +58,7 @@ mod place;
 mod pragma;
 mod prover;
 mod relation;
+mod shape;
 mod spelling;
 mod table_name;
 mod temporary;
@@ -77,5 +78,6 @@ pub use first_words::{is_single_write, may_change_schema};
 pub use hint::is_group_name;
 pub use place::Place;
 pub use sealane_core::{Cost, CostClass, Intent, Limit, TableName, Tables};
+pub use shape::without_literals;
 
 pub use temporary::TemporaryTables;

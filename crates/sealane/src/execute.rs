@@ -66,7 +66,7 @@ use crate::{
 impl Caller {
     /// Runs one autocommit statement where it belongs.
     pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
-        match self.route(&statement.sql) {
+        match self.route_to_run(&statement.sql) {
             Some(route) => {
                 let result = self.run_read::<V>(route, statement).await;
                 result.inspect_err(|error| self.cluster().counts.failed(error))

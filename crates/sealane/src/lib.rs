@@ -78,14 +78,17 @@ mod signer;
 mod stream;
 mod transaction;
 
-pub use cluster::ReadCounts;
+pub use cluster::{LatencyReport, ReadCounts};
 pub use config::{Config, Replica};
 pub use connect::{Target, connect};
 pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
 pub use error::{ConnectError, EndpointError, Error};
-pub use observe::{CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, Status};
+pub use observe::{
+    Advice, CatalogState, Choice, ConnectionReport, EndpointReport, EndpointStatus, Events,
+    Explanation, LagMillis, Report, StatementReport, StatementReports, Status,
+};
 pub use rules::LiveRules;
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
@@ -98,6 +101,7 @@ pub use sealane_core::{
     SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices, Verdict,
     WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
 };
+pub use sealane_monitor::OPERATION_DURATION_BUCKETS;
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};
 pub use signer::TokenRefusal;

@@ -4,9 +4,15 @@
 mod events;
 pub(crate) mod explain;
 mod metric;
+#[cfg(feature = "metrics")]
+pub(crate) mod pools;
+mod report;
 mod status;
 
 pub use events::Events;
 pub use explain::{Choice, Explanation};
 pub(crate) use metric::{Measured, Metric};
+pub use report::{
+    Advice, ConnectionReport, EndpointReport, Report, StatementReport, StatementReports,
+};
 pub use status::{CatalogState, EndpointStatus, LagMillis, Status};

@@ -205,6 +205,9 @@ impl ReadExecution {
             return true;
         }
         attempt.tell_served(usual);
+        if let Some(statement) = &self.route.statement {
+            statement.usage.served(attempt.since_open());
+        }
         // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
             || self.request.consistency == Consistency::ReadYourWrites;

@@ -17,9 +17,15 @@ impl ReadExecution {
     /// No place became free in time.
     pub(super) async fn enter_primary(&mut self, attempt: &mut Attempt) -> Result<bool, DbErr> {
         let cluster = Arc::clone(attempt.cluster());
-        match self.plan.primary_use(&self.request) {
+        let reason = self.plan.primary_use(&self.request);
+        match reason {
             PrimaryUse::Asked => cluster.counts.asked.add(),
-            PrimaryUse::Pinned => cluster.counts.pinned.add(),
+            PrimaryUse::Pinned => {
+                cluster.counts.pinned.add();
+                if self.caller.session_number().is_none() {
+                    cluster.counts.pinned_shared.add();
+                }
+            }
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
                 if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
@@ -32,6 +38,13 @@ impl ReadExecution {
                     return Ok(false);
                 }
                 cluster.counts.fell_back.add();
+            }
+        }
+        if let Some(statement) = &self.route.statement {
+            match reason {
+                PrimaryUse::Asked => statement.usage.asked(),
+                PrimaryUse::Pinned => statement.usage.pinned(),
+                PrimaryUse::Fallback => statement.usage.fell_back(),
             }
         }
         Ok(true)
