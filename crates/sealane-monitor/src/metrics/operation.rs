@@ -20,8 +20,8 @@ const DETOURS: &str = "sealane.reads.detours_total";
 /// Describes all of them.
 pub(super) fn describe() {
     describe_histogram!(DURATION, Unit::Seconds, "how long statements took on their endpoints");
-    describe_gauge!(CONNECTIONS, Unit::Count, "open connections of the pools, by state");
-    describe_gauge!(PENDING, Unit::Count, "statements that wait for a connection");
+    describe_gauge!(CONNECTIONS, "open connections of the pools, by state");
+    describe_gauge!(PENDING, "statements that wait for a connection");
     describe_counter!(
         DETOURS,
         Unit::Count,
