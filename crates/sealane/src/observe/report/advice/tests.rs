@@ -106,14 +106,14 @@ fn a_healthy_replica_with_little_load_is_told_with_its_weight() {
     report.endpoints[2].serves = false;
     assert_eq!(Advice::on(&report), [], "everybody knows why");
     report.endpoints[2].serves = true;
-    report.endpoints[2].reads = 250;
+    report.endpoints[2].reads = 330;
     assert_eq!(Advice::on(&report), [], "more than half of an equal share");
 }
 
 #[test]
 fn statements_that_nothing_proves_are_told_with_the_reason() {
     let mut report = report();
-    report.statements.on_primary = vec![unproved(20), unproved(91)];
+    report.statements.on_primary = vec![unproved(20), unproved(92)];
     let advice = Advice::on(&report);
     let [Advice::ProveReads { percent: 10, text, why }] = advice.as_slice() else {
         panic!("{advice:?}");
