@@ -31,6 +31,10 @@ impl Pools {
 }
 
 impl Pool {
+    #[cfg_attr(
+        not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
+        allow(clippy::match_single_binding, reason = "without a driver there is no pool")
+    )]
     fn connections(&self) -> Connections {
         match &self.connection.inner {
             #[cfg(feature = "postgres")]
