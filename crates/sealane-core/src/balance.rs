@@ -23,7 +23,7 @@ pub use candidates::Candidates;
 pub use fastest_response::FastestResponse;
 pub use least_in_flight::LeastInFlight;
 pub use least_lag::LeastLag;
-pub use load::{InFlight, Loads};
+pub use load::{InFlight, Loads, Waiting};
 pub use local_first::LocalFirst;
 pub use random::Random;
 pub use round_robin::RoundRobin;

@@ -32,7 +32,7 @@ mod topology;
 
 pub use balance::{
     AttemptOutcome, Balancer, Candidates, FastestResponse, InFlight, LeastInFlight, LeastLag,
-    Loads, LocalFirst, Random, RoundRobin, Sticky, TwoChoices, WeightedRoundRobin,
+    Loads, LocalFirst, Random, RoundRobin, Sticky, TwoChoices, Waiting, WeightedRoundRobin,
 };
 pub use budget::RetryBudget;
 pub use consistency::{
@@ -57,7 +57,9 @@ pub use session::{
     Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, Server, ServerMark,
     Session, SessionView, WriteTracking,
 };
-pub use statement::{Cost, CostClass, Intent, Limit, TableName, TableSet, Tables};
+pub use statement::{
+    Cost, CostClass, Intent, Limit, TableName, TableSet, Tables, Usage, UsageCounts,
+};
 pub use topology::{
     Condition, Database, Endpoint, EndpointId, EndpointSet, EndpointState, Event, Failure, Feed,
     Health, HealthPolicy, Horizon, Incarnation, LagHistory, LagSummary, MAX_ENDPOINTS, Observation,

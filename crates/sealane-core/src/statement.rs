@@ -5,9 +5,11 @@ mod cost;
 mod intent;
 mod table_set;
 mod tables;
+mod usage;
 
 pub use cost::{Cost, CostClass, Limit};
 pub use intent::Intent;
 pub(crate) use table_set::SLOTS;
 pub use table_set::TableSet;
 pub use tables::{TableName, Tables};
+pub use usage::{Usage, UsageCounts};

@@ -10,6 +10,7 @@
 //! counter that appears with 1 has not grown in the eyes of Prometheus, and no alert would see it.
 
 mod description;
+mod operation;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +68,7 @@ impl Metrics {
     /// Describes all metrics, and makes the counters of changes, with 0.
     pub(crate) fn begin(database: &str) -> Self {
         describe();
+        operation::describe();
         let metrics = Metrics { database: SharedString::from_shared(Arc::from(database)) };
         EVENTS.into_iter().for_each(|event| metrics.changed(event, 0));
         metrics

@@ -3,6 +3,7 @@
 mod ahead;
 mod listeners;
 mod membership;
+mod series;
 
 use std::{
     sync::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealane_core::{Intent, Pace, TableSet};
+use sealane_core::{Intent, Pace, TableSet, Usage};
 use serde::Serialize;
 
 use crate::annotation::Annotation;
@@ -36,6 +36,9 @@ pub struct Classification {
     /// How long the statement usually takes, learned while this classification is cached.
     #[serde(skip)]
     pub pace: Pace,
+    /// What its executions came to, counted while this classification is cached.
+    #[serde(skip)]
+    pub usage: Usage,
 }
 
 impl Classification {
@@ -49,6 +52,7 @@ impl Classification {
             cost: Cost::default(),
             group: None,
             pace: Pace::default(),
+            usage: Usage::default(),
         }
     }
 

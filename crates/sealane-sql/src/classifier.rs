@@ -113,6 +113,7 @@ impl Classifier {
         let classification = Arc::new(self.decide(sql));
         if let Some(known) = known {
             classification.pace.follow(&known.classification.pace);
+            classification.usage.follow(&known.classification.usage);
         }
         if sql.len() <= MAX_CACHED_TEXT_BYTES {
             self.remember(sql, generation, &classification);
@@ -137,6 +138,12 @@ impl Classifier {
             // For these dialects no catalog says which other tables a write changes.
             Dialect::MySql | Dialect::Sqlite => TableSet::WHOLE,
         }
+    }
+
+    /// The cached texts that have run, with what is known about them, in no order. Copies every such
+    /// text: for reports, not for the hot path.
+    pub fn remembered(&self) -> impl Iterator<Item = (Box<str>, Arc<Classification>)> + '_ {
+        self.cache.iter().map(|(sql, known)| (sql, known.classification))
     }
 
     /// The full classification of `sql`, from what a server taught or else from the text.

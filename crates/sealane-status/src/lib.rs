@@ -28,11 +28,12 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `/` | the page: the servers with their roles and lags, load, the last events, a box that explains statements |
+//! | `/` | the page: the servers with their roles and lags, load and latencies, advice, the statements that cost most, the last events, a box that explains statements |
 //! | `/livez` | 200: the process answers |
 //! | `/readyz` | 200, or 503 with the reasons, if something is missing that the service [needs](Needs) |
 //! | `/metrics` | the text that [`StatusService::metrics`] gives; 404 without it |
 //! | `/status.json` | [`RoutedConnection::status`](sealane::RoutedConnection::status) |
+//! | `/report.json` | [`RoutedConnection::report`](sealane::RoutedConnection::report) |
 //! | `/events` | changes as they happen, as server-sent events |
 //! | `/explain` | where a statement would run now, and why. The statement is the parameter `sql` of a GET, or the body of a POST: plain text, or a form with a field `sql`. Nothing is sent to any server |
 //!
@@ -78,6 +79,7 @@ mod needs;
 mod page;
 mod picture;
 mod service;
+mod spread;
 mod stream;
 
 pub use body::StatusBody;

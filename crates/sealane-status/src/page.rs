@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Response, StatusCode, header};
-use sealane::{EndpointStatus, Health, Role, RoutedConnection, Status, TimedEvent};
+use sealane::{EndpointStatus, Health, Report, Role, RoutedConnection, Status, TimedEvent};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     html::escaped,
     needs::{Unready, no_primary},
     picture::{class, is_ejected, picture, time},
+    spread::spread,
 };
 
 const HTML: &str = include_str!("page/page.html");
@@ -50,14 +51,14 @@ impl Page {
     pub(crate) fn whole(&self, db: &RoutedConnection) -> Response<StatusBody> {
         let mut html = self.before.clone();
         // A text takes everything.
-        let _ = write!(html, "{}", live(&db.status(), &db.recent_events()));
+        let _ = write!(html, "{}", live(&db.status(), &db.report(), &db.recent_events()));
         html.push_str(&self.after);
         self.answer(html)
     }
 
     /// The part that changes.
     pub(crate) fn fragment(&self, db: &RoutedConnection) -> Response<StatusBody> {
-        self.answer(live(&db.status(), &db.recent_events()).to_string())
+        self.answer(live(&db.status(), &db.report(), &db.recent_events()).to_string())
     }
 
     fn answer(&self, html: String) -> Response<StatusBody> {
@@ -76,11 +77,16 @@ fn hash(text: &str) -> String {
 }
 
 /// Everything that changes.
-fn live<'a>(status: &'a Status, events: &'a [TimedEvent]) -> impl fmt::Display + 'a {
+fn live<'a>(
+    status: &'a Status,
+    report: &'a Report,
+    events: &'a [TimedEvent],
+) -> impl fmt::Display + 'a {
     fmt::from_fn(move |f| {
         write_verdict(f, status)?;
         write!(f, "{}", picture(status))?;
         write_endpoints(f, status)?;
+        write!(f, "{}", spread(report))?;
         write_events(f, events)
     })
 }
@@ -232,19 +238,20 @@ mod tests {
     }
 
     /// A writer and its readers.
-    async fn status() -> Status {
+    async fn harbour() -> (Status, Report) {
         let folder = tempfile::tempdir().unwrap();
         let config = sealane::Config::sqlite(folder.path().join("harbour.db"));
-        sealane::connect(config).await.unwrap().status()
+        let db = sealane::connect(config).await.unwrap();
+        (db.status(), db.report())
     }
 
     #[tokio::test]
     async fn a_replica_that_reads_avoid_does_not_serve() {
-        let mut status = status().await;
-        let html = live(&status, &[]).to_string();
+        let (mut status, report) = harbour().await;
+        let html = live(&status, &report, &[]).to_string();
         assert!(html.contains("All endpoints serve.") && !html.contains("ejected"), "{html}");
         status.endpoints[1].ejected = true;
-        let html = live(&status, &[]).to_string();
+        let html = live(&status, &report, &[]).to_string();
         assert!(html.contains("verdict fair") && html.contains("1 endpoint does not"), "{html}");
         assert!(html.contains("<tr class=\"fair\"><th>readers</th>"), "{html}");
         assert!(html.contains("<td>serving, ejected</td>"), "{html}");
@@ -254,9 +261,9 @@ mod tests {
     /// It was ejected as a replica, and promoted since.
     #[tokio::test]
     async fn a_primary_serves_whatever_reads_found_there() {
-        let mut status = status().await;
+        let (mut status, report) = harbour().await;
         status.endpoints[0].ejected = true;
-        let html = live(&status, &[]).to_string();
+        let html = live(&status, &report, &[]).to_string();
         assert!(html.contains("All endpoints serve.") && !html.contains("ejected"), "{html}");
     }
 

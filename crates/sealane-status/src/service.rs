@@ -97,6 +97,7 @@ impl StatusService {
             "/readyz" => self.readiness(),
             "/metrics" => self.metrics_text(),
             "/status.json" => json(StatusCode::OK, &self.db.status()),
+            "/report.json" => json(StatusCode::OK, &self.db.report()),
             "/events" => self.events(),
             "/explain" => match explain::of_query(uri) {
                 Ok(sql) => json(StatusCode::OK, &explain::explain(&self.db, &sql)),

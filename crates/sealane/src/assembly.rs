@@ -82,6 +82,6 @@ impl OpenPools for Opener {
     fn open(&self, generation: u64) -> Pools {
         let pool = |lender| Pool { lender: Some(lender), ..nowhere(self.backend).into() };
         let (reads, writes) = self.opener.open(generation);
-        Pools { generation, reads: pool(reads), writes: pool(writes) }
+        Pools { generation, reads: pool(reads), writes: pool(writes), is_one: false }
     }
 }

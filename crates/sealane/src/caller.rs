@@ -167,6 +167,19 @@ impl Caller {
     /// there is only one endpoint.
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
         let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        self.route_of_read(found, sql)
+    }
+
+    /// The same for a statement that is about to run: if it is not a proved read, this is counted.
+    pub(crate) fn route_to_run(&self, sql: &str) -> Option<ReadRoute> {
+        let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        if !found.intent.is_read() {
+            found.usage.unproved();
+        }
+        self.route_of_read(found, sql)
+    }
+
+    fn route_of_read(&self, found: Arc<Classification>, sql: &str) -> Option<ReadRoute> {
         let is_read = found.intent.is_read();
         is_read.then(|| {
             let route = self.cluster.shared_out(self.route_of(&found, sql));

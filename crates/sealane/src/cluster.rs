@@ -1,6 +1,7 @@
 //! The endpoints of one configuration, and everything that their statements share.
 
 mod counts;
+mod durations;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
     allow(dead_code, reason = "nothing is connected to")
@@ -31,8 +32,8 @@ use std::{
 use sea_orm::DatabaseConnection;
 use sealane_core::{
     Balancer, Consistency, EjectionPolicy, Ejections, Endpoint, EndpointId, EndpointSet, Engine,
-    FallbackPolicy, Horizon, Loads, RetryBudget, Routable, Route, RoutingPolicy, Rules, Sticky,
-    TableSet, Topology, TwoChoices,
+    FallbackPolicy, Horizon, Loads, Moment, RetryBudget, Routable, Route, RoutingPolicy, Rules,
+    Sticky, TableSet, Topology, TwoChoices,
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
@@ -46,8 +47,10 @@ use crate::{
     pool::{EndpointPools, Pools},
     signer::Signer,
 };
-use counts::Counts;
+pub(crate) use counts::Counts;
 pub use counts::ReadCounts;
+pub use durations::LatencyReport;
+pub(crate) use durations::{Durations, Operation};
 pub(crate) use fallback_limit::{FallbackLimit, FallbackPermit};
 pub(crate) use ledger::{Compared, Ledger, Stay};
 pub use ledger::{ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays};
@@ -79,6 +82,9 @@ pub(crate) struct Cluster {
     pub(crate) left_running: RetryBudget,
     pub(crate) counts: Counts,
     pub(crate) notices: Notices,
+    pub(crate) durations: Durations,
+    /// When the counts began.
+    pub(crate) began: Moment,
     pub(crate) fallback_limit: FallbackLimit,
     /// `None` with a single endpoint, because there is nothing to decide.
     pub(crate) classifier: Option<Arc<Classifier>>,
@@ -146,6 +152,7 @@ impl Cluster {
     /// A cluster of these endpoints that decides nothing and waits for nothing. Callers that need
     /// more set the fields.
     pub(crate) fn assemble(engine: Engine, monitor: Monitor, pools: PoolTable) -> Self {
+        let (counts, began) = (Counts::of(monitor.store()), monitor.store().now());
         Cluster {
             engine,
             monitor,
@@ -159,8 +166,10 @@ impl Cluster {
             retries: RetryBudget::default(),
             hedges: RetryBudget::for_hedges(),
             left_running: RetryBudget::for_left_running(),
-            counts: Counts::default(),
+            counts,
             notices: Notices::default(),
+            durations: Durations::default(),
+            began,
             fallback_limit: FallbackLimit::none(),
             classifier: None,
             catalog: None,

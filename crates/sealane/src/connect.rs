@@ -57,7 +57,10 @@ pub async fn connect(config: impl Into<Config>) -> Result<RoutedConnection, Conn
     let cluster = Cluster { reading, signer, ..cluster };
     start.tell(&cluster)?;
     cluster.fill_pools();
-    Ok(RoutedConnection::new(cluster))
+    let db = RoutedConnection::new(cluster);
+    #[cfg(feature = "metrics")]
+    crate::observe::pools::publish(db.cluster());
+    Ok(db)
 }
 
 async fn open(

@@ -17,7 +17,7 @@ use sealane_core::{
 };
 
 use crate::{
-    Events, Explanation, Shadow, ShadowReport, Status,
+    Events, Explanation, Report, Shadow, ShadowReport, Status,
     caller::{Caller, Wish},
     cluster::Cluster,
     execute::{PrimaryWait, ReadExecution, TakeLine, TakePool},
@@ -337,6 +337,13 @@ impl RoutedConnection {
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(self.cluster())
+    }
+
+    /// How well the load is spread since the start, what it costs, and what it would take to spread
+    /// it better.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::of(self.cluster())
     }
 
     /// A change of the topology in words, with the names of its endpoints.

@@ -68,7 +68,7 @@ use crate::{
 impl Caller {
     /// Runs one autocommit statement where it belongs.
     pub(crate) async fn run<V: Verb>(&self, statement: &Statement) -> Result<V::Output, DbErr> {
-        match self.route(&statement.sql) {
+        match self.route_to_run(&statement.sql) {
             Some(route) => {
                 // In a box, so that other reads do not carry the space for it.
                 let result = match self.is_shadowed(&route) {

@@ -79,7 +79,8 @@ mod stream;
 mod transaction;
 
 pub use cluster::{
-    ReadCounts, ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport, ShadowStays,
+    LatencyReport, ReadCounts, ShadowComparisons, ShadowDifference, ShadowEndpoint, ShadowReport,
+    ShadowStays,
 };
 pub use config::{Config, Replica, Shadow};
 pub use connect::{Target, connect};
@@ -87,7 +88,10 @@ pub use connection::RoutedConnection;
 #[cfg(feature = "rbac")]
 pub use connection::{Restricted, RestrictedConnection, RestrictedTransaction};
 pub use error::{ConnectError, EndpointError, Error};
-pub use observe::{CatalogState, Choice, EndpointStatus, Events, Explanation, LagMillis, Status};
+pub use observe::{
+    Advice, CatalogState, Choice, ConnectionReport, EndpointReport, EndpointStatus, Events,
+    Explanation, LagMillis, Report, StatementReport, StatementReports, Status,
+};
 pub use rules::LiveRules;
 pub use scope::{CurrentScope, in_current_scope};
 pub use sealane_core::{
@@ -100,6 +104,7 @@ pub use sealane_core::{
     ServerInfo, SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices,
     Verdict, WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
 };
+pub use sealane_monitor::OPERATION_DURATION_BUCKETS;
 pub use sealane_sql::{Finding, Place, Reason};
 pub use session::{Progress, Resumed, scope};
 pub use signer::TokenRefusal;

@@ -28,6 +28,7 @@
 //! replaced, because references to it are handed out; it checks its connections by their age.
 
 mod begun;
+mod connections;
 mod digest;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod driver;
@@ -58,6 +59,7 @@ use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Engine, Role};
 
 pub(crate) use begun::Begun;
+pub(crate) use connections::Connections;
 pub(crate) use digest::Digest;
 pub(crate) use line::{Execute, ExecuteUnprepared, Line, QueryAll, QueryOne, RowStream, Verb};
 
@@ -127,13 +129,15 @@ pub(crate) struct Pools {
     pub(crate) generation: u64,
     pub(crate) reads: Pool,
     pub(crate) writes: Pool,
+    /// Whether both are the same pool.
+    pub(crate) is_one: bool,
 }
 
 impl Pools {
     /// One pool for everything.
     pub(crate) fn same(pool: impl Into<Pool>) -> Self {
         let pool = pool.into();
-        Pools { generation: 0, reads: pool.clone(), writes: pool }
+        Pools { generation: 0, reads: pool.clone(), writes: pool, is_one: true }
     }
 
     /// The pool for statements planned for `role`: statements on the primary may write, statements

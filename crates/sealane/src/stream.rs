@@ -97,7 +97,7 @@ pub(crate) async fn open(
 }
 
 async fn open_somewhere(caller: Caller, statement: Statement) -> Result<State, DbErr> {
-    match caller.route(&statement.sql) {
+    match caller.route_to_run(&statement.sql) {
         Some(route) => {
             caller.shadow_stream(&route, &statement);
             caller.try_ejected(&route, &statement);

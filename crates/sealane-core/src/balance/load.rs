@@ -34,6 +34,8 @@ impl Default for Loads {
 #[repr(align(64))]
 struct Load {
     in_flight: AtomicU32,
+    /// Those of them that wait for a connection.
+    waiting: AtomicU32,
     reads: AtomicU64,
     writes: AtomicU64,
     /// A moving average, in microseconds; 0 before the first read.
@@ -68,7 +70,8 @@ impl Loads {
 
     /// Resets the counts at the place of `id`, for a new endpoint. Running statements stay counted.
     pub fn begin_anew(&self, id: EndpointId) {
-        let Load { in_flight: _, reads, writes, latency_us, failures, slowness } = self.of(id);
+        let Load { in_flight: _, waiting: _, reads, writes, latency_us, failures, slowness } =
+            self.of(id);
         [reads, writes, latency_us].iter().for_each(|count| count.store(0, Ordering::Relaxed));
         failures.store(0, Ordering::Relaxed);
         slowness.begin_anew();
@@ -78,6 +81,20 @@ impl Loads {
     #[must_use]
     pub fn in_flight(&self, id: EndpointId) -> u32 {
         self.of(id).in_flight.load(Ordering::SeqCst)
+    }
+
+    /// How many statements wait for a connection to `id` now.
+    #[must_use]
+    pub fn waiting(&self, id: EndpointId) -> u32 {
+        self.of(id).waiting.load(Ordering::Relaxed)
+    }
+
+    /// Counts a statement as waiting for a connection to `id` until the guard is dropped.
+    #[must_use]
+    pub fn wait(&self, id: EndpointId) -> Waiting<'_> {
+        let waiting = &self.of(id).waiting;
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(waiting)
     }
 
     /// How many proved reads were sent to `id` so far.
@@ -194,6 +211,16 @@ impl Loads {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Counts one statement that waits for a connection until it is dropped, also by cancellation.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Counts one running statement until it is dropped, also by cancellation.

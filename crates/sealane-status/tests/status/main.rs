@@ -19,7 +19,7 @@ use sealane::{Condition, Config, EndpointId, Failure, Health, RoutedConnection};
 use sealane_status::{Needs, StatusService};
 
 /// All paths that answer a GET at once.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/",
     "",
     "/fragment",
@@ -27,6 +27,7 @@ const PATHS: [&str; 8] = [
     "/readyz",
     "/metrics",
     "/status.json",
+    "/report.json",
     "/explain?sql=SELECT+1",
 ];
 
@@ -62,6 +63,33 @@ async fn every_path_answers_for_a_sqlite_file() {
     let refused = client.post("/status.json", "text/plain", "").await;
     assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(refused.headers()[header::ALLOW], "GET, HEAD");
+}
+
+/// With a hostile text among the statements.
+#[tokio::test]
+async fn the_page_shows_statements_without_their_literals_and_the_load() {
+    let (_folder, db) = harbour().await;
+    let text = "SELECT name AS \"<img src=x>\" FROM boat WHERE name <> 'SECRET'";
+    for _ in 0..120 {
+        let read = Statement::from_string(DbBackend::Sqlite, text);
+        db.on_primary().query_all_raw(read).await.unwrap();
+    }
+    let client = Client::of(StatusService::new(&db));
+    let shown = "SELECT name AS &quot;&lt;img src=x&gt;&quot; FROM boat WHERE name &lt;&gt; ?";
+    for path in ["/", "/fragment"] {
+        let (_, html) = client.read(path).await;
+        assert!(html.contains("<h2>Statements</h2>") && !html.contains("<img"), "{html}");
+        assert_eq!(html.matches(shown).count(), 2, "in both tables: {html}");
+        assert!(html.contains("<td>asks for the primary</td>"), "{html}");
+        assert!(html.contains("Reads on the primary: 120 asked for it, 0 were pinned"), "{html}");
+        assert!(html.contains("<li>100 % of the reads ask for the primary"), "{html}");
+        assert!(!html.contains("SECRET"), "{html}");
+    }
+    let (_, report) = client.json("/report.json").await;
+    assert_eq!(report["reads"], 120);
+    assert_eq!(report["statements"]["on_primary"][0]["asked_for_primary"], 120);
+    assert_eq!(report["advice"][0]["advice"], "most_ask_for_primary");
+    assert!(!report.to_string().contains("SECRET"), "{report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,9 @@ use std::{
 };
 
 use axum::http::{StatusCode, header};
-use metrics_exporter_prometheus::PrometheusBuilder;
-use sealane::Condition;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sealane::{Condition, OPERATION_DURATION_BUCKETS};
 use sealane_status::StatusService;
 
 use crate::kit::{Client, Fleet, text};
@@ -111,4 +112,44 @@ async fn the_metrics_of_an_exporter_are_served() {
     ] {
         assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
+}
+
+#[tokio::test]
+async fn durations_and_connections_have_opentelemetrys_names() {
+    let name = "db_client_operation_duration_seconds".to_owned();
+    let exporter = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(name), &OPERATION_DURATION_BUCKETS)
+        .unwrap();
+    let recorder = exporter.build_recorder();
+    // Only for this thread, which runs everything here.
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let (_folder, db) = crate::harbour().await;
+    let read = || Statement::from_string(DbBackend::Sqlite, "SELECT name FROM boat");
+    for _ in 0..3 {
+        db.query_all_raw(read()).await.unwrap();
+    }
+    db.on_primary().query_all_raw(read()).await.unwrap();
+    tokio::task::yield_now().await;
+    let told = recorder.handle().render();
+    let count = |endpoint: &str, role: &str, intent: &str| -> u64 {
+        let wanted = [
+            "db_client_operation_duration_seconds_count{",
+            &format!("endpoint=\"{endpoint}\""),
+            &format!("role=\"{role}\""),
+            &format!("intent=\"{intent}\""),
+            "db_system_name=\"sqlite\"",
+        ];
+        let found = told
+            .lines()
+            .find(|line| wanted.iter().all(|it| line.contains(it)) && !line.contains("error_type"));
+        found.and_then(|line| line.split_once("} ")?.1.parse().ok()).unwrap_or_default()
+    };
+    assert_eq!(count("readers", "replica", "read"), 3, "{told}");
+    assert_eq!(count("writer", "primary", "read"), 1, "{told}");
+    assert_eq!(count("writer", "primary", "write"), 2, "{told}");
+    assert_eq!(told.matches("_bucket{").count() % (OPERATION_DURATION_BUCKETS.len() + 1), 0);
+    for wanted in ["state=\"used\"", "state=\"idle\"", "detour=\"asked_for_primary\"} 1\n"] {
+        assert!(told.contains(wanted), "{wanted} is not in {told}");
+    }
+    assert!(told.contains("db_client_connection_count{") && told.contains("_pending_requests{"));
 }

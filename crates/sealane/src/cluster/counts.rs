@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sea_orm::DbErr;
 #[cfg(doc)]
 use sealane_core::PrimaryReads;
+use sealane_monitor::{DetourSeries, TopologyStore};
 use serde::Serialize;
 
 use crate::Error;
@@ -18,24 +19,48 @@ impl Count {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
+/// The count of one kind of detour, which is published, too.
+#[derive(Debug)]
+pub(crate) struct Detour {
+    count: Count,
+    series: DetourSeries,
+}
+
+impl Detour {
+    fn of(store: &TopologyStore, detour: &'static str) -> Self {
+        Detour { count: Count::default(), series: store.detour_series(detour) }
+    }
+
+    pub(crate) fn add(&self) {
+        self.count.add();
+        self.series.add();
+    }
+
+    fn get(&self) -> u64 {
+        self.count.get()
+    }
+}
+
 /// The counts of one cluster since its start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
-    pub(crate) asked: Count,
-    pub(crate) pinned: Count,
-    pub(crate) shared: Count,
-    pub(crate) fell_back: Count,
-    pub(crate) shed: Count,
-    pub(crate) retried: Count,
-    pub(crate) overdue: Count,
-    pub(crate) timed_out: Count,
-    pub(crate) hedged: Count,
-    pub(crate) hedges_won: Count,
+    pub(crate) asked: Detour,
+    pub(crate) pinned: Detour,
+    pub(crate) shared: Detour,
+    pub(crate) fell_back: Detour,
+    pub(crate) shed: Detour,
+    pub(crate) retried: Detour,
+    pub(crate) overdue: Detour,
+    pub(crate) timed_out: Detour,
+    pub(crate) hedged: Detour,
+    pub(crate) hedges_won: Detour,
+    /// Those of the pinned reads that came through the shared handle.
+    pub(crate) pinned_shared: Count,
 }
 
 /// What became of proved reads that did not simply run on a replica, since the start. A read may
@@ -47,6 +72,9 @@ pub struct ReadCounts {
     pub asked_for_primary: u64,
     /// Ran on the primary because no replica had replayed what their session wrote or saw.
     pub pinned_to_primary: u64,
+    /// Of these, came through the handle that everybody shares, and not through a
+    /// [session](crate::RoutedConnection::session).
+    pub pinned_by_shared_handle: u64,
     /// Ran on the primary in its turn among the replicas ([`PrimaryReads::Always`]).
     pub shared_with_primary: u64,
     /// Ran on the primary because no replica was usable or fresh enough.
@@ -67,6 +95,24 @@ pub struct ReadCounts {
 }
 
 impl Counts {
+    /// Counts at zero, published by `store`.
+    pub(crate) fn of(store: &TopologyStore) -> Self {
+        let detour = |name| Detour::of(store, name);
+        Counts {
+            asked: detour("asked_for_primary"),
+            pinned: detour("pinned_to_primary"),
+            shared: detour("shared_with_primary"),
+            fell_back: detour("fell_back_to_primary"),
+            shed: detour("shed"),
+            retried: detour("retried"),
+            overdue: detour("overdue"),
+            timed_out: detour("timed_out"),
+            hedged: detour("hedged"),
+            hedges_won: detour("hedges_won"),
+            pinned_shared: Count::default(),
+        }
+    }
+
     /// Counts a read that failed with `error`.
     pub(crate) fn failed(&self, error: &DbErr) {
         match Error::of(error) {
@@ -88,11 +134,13 @@ impl Counts {
             timed_out,
             hedged,
             hedges_won,
+            pinned_shared,
         } = self;
         ReadCounts {
             asked_for_primary: asked.get(),
             pinned_to_primary: pinned.get(),
             shared_with_primary: shared.get(),
+            pinned_by_shared_handle: pinned_shared.get(),
             fell_back_to_primary: fell_back.get(),
             shed: shed.get(),
             retried: retried.get(),

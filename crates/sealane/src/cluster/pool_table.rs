@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use sea_orm::DatabaseConnection;
 use sealane_core::{EndpointId, MAX_ENDPOINTS};
 
-use crate::pool::{EndpointPools, Pools};
+use crate::pool::{Connections, EndpointPools, Pools};
 
 /// The pools of all endpoints.
 pub(crate) struct PoolTable {
@@ -76,6 +76,13 @@ impl PoolTable {
         let entry = self.places[endpoint.place()].load();
         let entry = entry.as_ref().filter(|entry| entry.endpoint == endpoint)?;
         Some(entry.pools.at(generation))
+    }
+
+    /// The open connections to `endpoint`; none if the endpoint was removed.
+    pub(crate) fn connections(&self, endpoint: EndpointId) -> Connections {
+        let entry = self.places[endpoint.place()].load();
+        let entry = entry.as_ref().filter(|entry| entry.endpoint == endpoint);
+        entry.map(|entry| entry.pools.connections()).unwrap_or_default()
     }
 
     /// All pools, in the order of the places.

@@ -18,7 +18,7 @@ use super::opening::Opening;
 use crate::{
     BoxFuture,
     caller::Caller,
-    cluster::{Cluster, FallbackPermit},
+    cluster::{Cluster, FallbackPermit, Operation},
     observe::{
         explain,
         span::{self, Sent, Why},
@@ -138,11 +138,32 @@ impl Attempt {
                 outcome => outcome,
             };
             cluster.loads.ended(endpoint, since_open, usual, now);
+            self.measure(Operation::Read(self.footing.role), outcome, now);
             cluster.balancer.ended(endpoint, outcome);
             if self.footing.role == Role::Replica && cluster.is_watched() {
                 cluster.judge_ejection(endpoint, judged, self.started);
             }
         }
+    }
+
+    /// Records how long the attempt took since its connection was open, or since it began if it has
+    /// none.
+    fn measure(&self, operation: Operation, outcome: AttemptOutcome, now: Moment) {
+        let Cluster { durations, engine, .. } = &*self.cluster;
+        let took = now.since(*self.opened.get().unwrap_or(&self.started));
+        let (store, endpoint) = (self.cluster.store(), self.footing.endpoint);
+        durations.record(store, *engine, endpoint, operation, outcome, took);
+    }
+
+    /// Records how a write ended.
+    pub(super) fn measure_write(&self, outcome: AttemptOutcome) {
+        self.measure(Operation::Write, outcome, self.cluster.store().now());
+    }
+
+    /// How long its connection has been open; how long it has been running, if it needs none.
+    pub(super) fn since_open(&self) -> Duration {
+        let began = self.opened.get().unwrap_or(&self.started);
+        self.cluster.store().now().since(*began)
     }
 
     /// The time since `idle` does not count: its caller asked for nothing.
@@ -231,7 +252,9 @@ impl Attempt {
     /// Opens the attempt. `Ok` means that the footing still held when the opening ended.
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
         let Some(pools) = self.pools() else { return Err(Ended::Moved) };
+        let waiting = self.cluster.loads.wait(self.footing.endpoint);
         let opened = self.race(Stage::Unsent, opening.on(pools.of(self.footing.role))).await;
+        drop(waiting);
         #[cfg(feature = "mysql")]
         let opened = match opened {
             Ok(mut output) if self.is_unbound() => {

@@ -215,6 +215,9 @@ impl ReadExecution {
         }
         attempt.tell_served(usual);
         self.tell_of_race(attempt);
+        if let Some(statement) = &self.route.statement {
+            statement.usage.served(attempt.since_open());
+        }
         // Other consistencies accept data without a proof.
         let proved = attempt.role() == Role::Primary
             || self.request.consistency == Consistency::ReadYourWrites;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sea_orm::DbErr;
-use sealane_core::{Lent, RetryDecision, Role, Session, TableSet};
+use sealane_core::{AttemptOutcome, Lent, RetryDecision, Role, Session, TableSet};
 use sealane_monitor::Stage;
 
 pub(crate) use notes::Notes;
@@ -85,7 +85,22 @@ impl Writing {
         if let What::Transaction(notes) = &self.what {
             notes.commits();
         }
-        self.judged(self.attempt.race(Stage::Sent, running).await)
+        let result = self.judged(self.attempt.race(Stage::Sent, running).await);
+        if let What::Statement { .. } = self.what {
+            self.measure(&result);
+        }
+        result
+    }
+
+    /// Records how long the statement took, unless the server refused it.
+    fn measure<T>(&self, result: &Result<T, DbErr>) {
+        match result {
+            Ok(_) => self.attempt.measure_write(AttemptOutcome::Served(Duration::ZERO)),
+            Err(error) if matches!(Error::of(error), Some(Error::OutcomeUnknown { .. })) => {
+                self.attempt.measure_write(AttemptOutcome::Failed);
+            }
+            Err(_) => {}
+        }
     }
 
     /// Judges the end of something that writes.

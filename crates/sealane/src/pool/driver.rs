@@ -174,7 +174,8 @@ impl<DB: Driver> Opener<DB> {
 impl<DB: Driver> OpenPools for Opener<DB> {
     fn open(&self, generation: u64) -> Pools {
         let reads = self.open_pool(Access::Reads, generation).into();
-        Pools { generation, reads, writes: self.open_pool(Access::Writes, generation).into() }
+        let writes = self.open_pool(Access::Writes, generation).into();
+        Pools { generation, reads, writes, is_one: false }
     }
 }
 

@@ -23,7 +23,12 @@ impl ReadExecution {
         let used = self.plan.primary_use(&self.request);
         match used {
             PrimaryUse::Asked => cluster.counts.asked.add(),
-            PrimaryUse::Pinned => cluster.counts.pinned.add(),
+            PrimaryUse::Pinned => {
+                cluster.counts.pinned.add();
+                if self.caller.session_number().is_none() {
+                    cluster.counts.pinned_shared.add();
+                }
+            }
             PrimaryUse::Shared => cluster.counts.shared.add(),
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
@@ -38,6 +43,14 @@ impl ReadExecution {
                 }
                 cluster.counts.fell_back.add();
                 self.tell_of_fallback(attempt);
+            }
+        }
+        if let Some(statement) = &self.route.statement {
+            match used {
+                PrimaryUse::Asked => statement.usage.asked(),
+                PrimaryUse::Pinned => statement.usage.pinned(),
+                PrimaryUse::Shared => {}
+                PrimaryUse::Fallback => statement.usage.fell_back(),
             }
         }
         Ok(Some(used))

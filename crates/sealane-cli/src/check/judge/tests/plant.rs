@@ -21,7 +21,6 @@ pub(super) fn see(facts: &mut Facts, condition: Condition) {
 }
 
 /// Plants in facts of any engine: the code, the endpoint, a part of the remedy.
-
 pub(super) const GENERAL: &[(&str, Option<&str>, &str, Plant)] = &[
     ("unreachable", Some("db-3"), "start the server", |f| trouble(f, TroubleKind::Unreachable)),
     ("login-refused", Some("db-3"), "password", |f| trouble(f, TroubleKind::Refused)),
