@@ -153,6 +153,7 @@ impl Caller {
     ) -> Result<Option<V::Output>, DbErr> {
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
+            line.of_read();
             let sent = self.cluster().store().now();
             read.note_sent(&attempt);
             let running = attempt.race(Stage::Sent, V::send(&mut line, statement));

@@ -78,6 +78,13 @@ impl PoolTable {
         Some(entry.pools.at(generation))
     }
 
+    /// Whether `endpoint`, of MySQL or MariaDB, ends reads that are abandoned.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn cancels(&self, endpoint: EndpointId) -> bool {
+        let entry = self.places[endpoint.place()].load();
+        entry.as_ref().is_some_and(|entry| entry.endpoint == endpoint && entry.pools.cancels())
+    }
+
     /// All pools, in the order of the places.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         self.places.iter().filter_map(ArcSwapOption::load_full).collect()

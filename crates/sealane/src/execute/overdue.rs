@@ -196,7 +196,7 @@ impl<'a> Alarm<'a> {
         while is_stuck() || !cluster.retries.withdraw(store.now()) {
             sleep(LOOK_AGAIN).await;
         }
-        let goes_on = answers && cluster.engine == Engine::MySql;
+        let goes_on = answers && cluster.engine == Engine::MySql && !cancels(attempt);
         while goes_on && !cluster.left_running.withdraw(store.now()) {
             sleep(LOOK_AGAIN).await;
         }
@@ -207,6 +207,14 @@ impl<'a> Alarm<'a> {
         );
         outcome
     }
+}
+
+/// Whether a server of MySQL or MariaDB ends the attempt when it is abandoned.
+fn cancels(attempt: &Attempt) -> bool {
+    #[cfg(feature = "mysql")]
+    return attempt.cluster().pools.cancels(attempt.endpoint());
+    #[cfg(not(feature = "mysql"))]
+    return false;
 }
 
 /// Whether the endpoint was ejected since the attempt began.
