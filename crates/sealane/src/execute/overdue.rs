@@ -19,8 +19,9 @@
 //! for it, or if the retry budget is used up.
 //!
 //! The connection of an abandoned statement is closed. PostgreSQL notices this within a quarter of a
-//! second and ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the
-//! result, so there only few reads move because they are slow: their statements would pile up.
+//! second and ends the statement (`pool/postgres`). MySQL and MariaDB are told to end it
+//! (`pool/mysql/canceller`). Where they cannot be told, only few reads move because they are slow:
+//! their statements would pile up.
 //!
 //! (Rejected: one fixed limit. What is short enough for a look-up cuts off every report.)
 
