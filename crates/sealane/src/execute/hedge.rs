@@ -33,7 +33,7 @@ type Found<T> = Result<Option<T>, DbErr>;
 
 /// After which time a read of `caller` is hedged; `None` if it is not.
 pub(super) fn delay(caller: &Caller, route: &ReadRoute) -> Option<Duration> {
-    if !caller.hedges() || route.stays_on_primary {
+    if !caller.hedges(&route.route) || route.stays_on_primary {
         return None;
     }
     // A statement that never ran may be slow everywhere.
