@@ -1,8 +1,8 @@
 //! An sqlx connection that is lent to one statement.
 
-#[cfg(feature = "mysql")]
-use super::mysql::Mark;
 use futures_util::{Stream, StreamExt, stream};
+#[cfg(feature = "mysql")]
+use sea_orm::sqlx::SqlSafeStr;
 use sea_orm::{
     ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
     sqlx::{
@@ -122,13 +122,16 @@ where
 
 #[cfg(feature = "mysql")]
 impl Lent<sqlx::MySql> {
-    /// What tells the connection from all others; `None` if it cannot be told.
-    pub(crate) async fn mark(&mut self) -> Option<Mark> {
+    /// The prepared statement `text`; `None` if the connection keeps no prepared statements.
+    pub(crate) async fn prepared(
+        &mut self,
+        text: &'static str,
+    ) -> Option<sqlx::mysql::MySqlStatement> {
         if self.0.cached_statements_size() == 0 {
             return None;
         }
         let mut usage = Usage::of(self);
-        let answer = Mark::of(&mut *usage.connection).await;
+        let answer = (&mut **usage.connection).prepare(text.into_sql_str()).await;
         usage.ended(answer).ok()
     }
 }

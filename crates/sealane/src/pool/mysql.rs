@@ -20,7 +20,6 @@ use super::{
     quiet, routed,
 };
 
-pub(crate) use badge::Mark;
 pub(crate) use canceller::Canceller;
 pub(crate) use line::MySqlLine;
 

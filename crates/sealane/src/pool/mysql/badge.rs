@@ -31,7 +31,7 @@ use sea_orm::sqlx::{
 };
 
 /// Prepared on each connection.
-const TEXT: &str = "SELECT 'sealane'";
+pub(crate) const TEXT: &str = "SELECT 'sealane'";
 
 /// More than the connections of a pool. Connections that are closed because they are old leave their
 /// badges behind, and the oldest go first.
@@ -45,11 +45,16 @@ pub(crate) struct Mark(MySqlStatement);
 pub(crate) struct Badges(Mutex<VecDeque<(Mark, String)>>);
 
 impl Mark {
+    /// The mark of the connection that has prepared [`TEXT`] as `statement`.
+    pub(crate) fn new(statement: MySqlStatement) -> Self {
+        Mark(statement)
+    }
+
     /// The mark of `connection`. Asks the server only if the connection has forgotten its mark.
     ///
     /// # Errors
     /// Whatever the server or the connection says.
-    pub(crate) async fn of(connection: &mut MySqlConnection) -> Result<Mark, Error> {
+    async fn of(connection: &mut MySqlConnection) -> Result<Mark, Error> {
         connection.prepare(TEXT.into_sql_str()).await.map(Mark)
     }
 

@@ -8,7 +8,10 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use sea_orm::{DbErr, QueryResult, QueryStream, Statement, sqlx::MySql};
 
-use super::canceller::{Canceller, Recall};
+use super::{
+    badge::{self, Mark},
+    canceller::{Canceller, Recall},
+};
 use crate::pool::lent::Lent;
 
 /// A connection whose reads are cancelled on the server when they are abandoned.
@@ -26,7 +29,8 @@ impl MySqlLine {
     pub(crate) async fn of(mut lent: Lent<MySql>, canceller: Option<&Arc<Canceller>>) -> Self {
         let recall = match canceller.filter(|canceller| canceller.works()) {
             Some(canceller) => {
-                let mark = lent.mark().await;
+                let statement = lent.prepared(badge::TEXT).await;
+                let mark = statement.map(Mark::new);
                 mark.map(|mark| Recall::new(Arc::clone(canceller), mark))
             }
             None => None,
