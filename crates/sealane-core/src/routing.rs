@@ -80,6 +80,9 @@ pub struct Route {
     pub max_lag: Option<Duration>,
     /// Whether the reads of one session should go to one replica.
     pub sticky: bool,
+    /// Whether a slow read is sent to a second replica; `None` for what the configuration says. What
+    /// a handle chose takes precedence.
+    pub hedged: Option<bool>,
     /// The rule that decided, for explanations.
     pub rule: Option<RuleId>,
 }
@@ -88,7 +91,15 @@ impl Route {
     /// A route to the replicas in `among`.
     #[must_use]
     pub fn new(among: EndpointSet, consistency: Consistency, fallback: FallbackPolicy) -> Self {
-        Route { among, consistency, fallback, max_lag: None, sticky: false, rule: None }
+        Route {
+            among,
+            consistency,
+            fallback,
+            max_lag: None,
+            sticky: false,
+            hedged: None,
+            rule: None,
+        }
     }
 }
 

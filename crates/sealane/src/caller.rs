@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use sealane_core::{
     Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Routable,
-    Session, Verdict, WhenAhead,
+    Route, Session, Verdict, WhenAhead,
 };
 use sealane_sql::Classification;
 
@@ -147,9 +147,9 @@ impl Caller {
         self.wish.read_timeout.or(self.cluster.reading.read_timeout)
     }
 
-    /// Whether its slow reads are sent to a second replica.
-    pub(crate) fn hedges(&self) -> bool {
-        self.wish.hedged.unwrap_or(self.cluster.reading.hedged)
+    /// Whether its slow reads on `route` are sent to a second replica.
+    pub(crate) fn hedges(&self, route: &Route) -> bool {
+        self.wish.hedged.or(route.hedged).unwrap_or(self.cluster.reading.hedged)
     }
 
     /// Whether it leaves everything to its scope and the configuration.

@@ -159,6 +159,7 @@ impl Caller {
     ) -> Result<Option<V::Output>, DbErr> {
         loop {
             let (attempt, mut line) = read.open(&TakeLine, &statement.sql).await?;
+            line.of_read();
             let sent = self.cluster().store().now();
             let running = attempt.race(Stage::Sent, V::send(&mut line, statement));
             match read.watched(&attempt, Stage::Sent, running).await {

@@ -41,6 +41,8 @@ mod line;
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod rows;
 #[cfg(feature = "assembly")]
 pub(crate) mod simulated;
 #[cfg(feature = "sqlite")]
@@ -78,6 +80,9 @@ pub(crate) struct Pool {
     /// The pool's role for a split SQLite file.
     #[cfg(feature = "sqlite")]
     pub(crate) seat: Option<sqlite::Seat>,
+    /// Ends abandoned reads on the server.
+    #[cfg(feature = "mysql")]
+    pub(crate) canceller: Option<Arc<mysql::Canceller>>,
     /// Who lends the connections, if a simulator does.
     #[cfg(feature = "assembly")]
     pub(crate) lender: Option<Arc<dyn simulated::Lender>>,
@@ -117,6 +122,8 @@ impl From<DatabaseConnection> for Pool {
             connection,
             #[cfg(feature = "sqlite")]
             seat: None,
+            #[cfg(feature = "mysql")]
+            canceller: None,
             #[cfg(feature = "assembly")]
             lender: None,
         }
@@ -148,6 +155,12 @@ impl Pools {
             // A replica. If core gets more roles, they do not take writes either.
             _ => &self.reads,
         }
+    }
+
+    /// Whether the server ends reads that are abandoned.
+    #[cfg(feature = "mysql")]
+    fn cancels(&self) -> bool {
+        self.reads.canceller.as_ref().is_some_and(|canceller| canceller.works())
     }
 
     async fn close(&self) -> Result<(), DbErr> {
@@ -228,6 +241,12 @@ impl EndpointPools {
 
     fn fresh(&self, generation: u64) -> Option<Arc<Pools>> {
         self.current.load_full().filter(|current| current.generation >= generation)
+    }
+
+    /// Whether the server of MySQL or MariaDB ends reads that are abandoned, as far as is known.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn cancels(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|current| current.cancels())
     }
 
     /// SeaORM's own connection, which may write while the endpoint is the primary.

@@ -129,7 +129,7 @@ async fn open_write(
 async fn open_read(mut read: ReadExecution, statement: Statement) -> Result<State, DbErr> {
     loop {
         let (attempt, line) = read.open(&TakeLine, &statement.sql).await?;
-        match line.stream(statement.clone()).await {
+        match line.stream_read(statement.clone()).await {
             Ok(rows) => {
                 let idle_since = (attempt.cluster().store().now(), Instant::now());
                 let read = Read { statement, read, attempt, rows, idle_since };

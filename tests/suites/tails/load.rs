@@ -44,13 +44,3 @@ pub async fn looks(server: &Server, engine: Engine) -> anyhow::Result<i64> {
     };
     server.query_scalar(sql).await
 }
-
-/// Ends one of these reads on a server of MySQL or MariaDB, if there is one.
-pub async fn end_looks(server: &Server) -> anyhow::Result<()> {
-    let find = "SELECT CAST(COALESCE(MIN(id), 0) AS SIGNED) FROM information_schema.processlist \
-                WHERE info LIKE '%a long look%' AND id <> connection_id()";
-    match server.query_scalar::<i64>(find).await? {
-        0 => Ok(()),
-        id => server.sql(&format!("KILL {id}")).await,
-    }
-}

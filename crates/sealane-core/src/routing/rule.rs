@@ -9,8 +9,8 @@ use crate::{CostClass, Endpoint, FallbackPolicy, TableName, Tables};
 ///
 /// A rule only moves or narrows. It does not turn a statement into a read, it uses no endpoint that
 /// is down or is not a replica, and it never accepts older data than the handle asks for. What a
-/// handle asks for explicitly takes precedence: its consistency, its fallback, and its group, unless
-/// the rule is for this group.
+/// handle asks for explicitly takes precedence: its consistency, its fallback, whether it is hedged,
+/// and its group, unless the rule is for this group.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,6 +37,7 @@ pub struct Rule {
     pub(super) max_lag: Option<Duration>,
     pub(super) fallback: Option<FallbackPolicy>,
     pub(super) sticky: bool,
+    pub(super) hedged: Option<bool>,
 }
 
 /// Where the reads of a rule go.
@@ -91,10 +92,10 @@ pub enum RuleError {
         /// The subscriber.
         replica: String,
     },
-    /// Reads on the primary have no lag, no fallback, and no replica to stay on.
+    /// Reads on the primary have no lag, no fallback, no replica to stay on, and no second one.
     #[error(
-        "the rule `{rule}` sends reads to the primary, so `max_lag`, `fallback` and `sticky` mean \
-         nothing there"
+        "the rule `{rule}` sends reads to the primary, so `max_lag`, `fallback`, `sticky` and `hedged` \
+         mean nothing there"
     )]
     Contradiction {
         /// The rule.
@@ -102,7 +103,8 @@ pub enum RuleError {
     },
     /// The rule has conditions and changes nothing.
     #[error(
-        "the rule `{rule}` changes nothing: give it a target, `max_lag`, `fallback` or `sticky`"
+        "the rule `{rule}` changes nothing: give it a target, `max_lag`, `fallback`, `sticky` or \
+         `hedged`"
     )]
     ChangesNothing {
         /// The rule.
@@ -128,6 +130,7 @@ impl Rule {
             max_lag: None,
             fallback: None,
             sticky: false,
+            hedged: None,
         }
     }
 
@@ -218,6 +221,13 @@ impl Rule {
         Rule { sticky: true, ..self }
     }
 
+    /// Whether its reads are sent to a second replica when they are slow, whatever the configuration
+    /// says. A handle's own choice takes precedence.
+    #[must_use]
+    pub fn hedged(self, hedged: bool) -> Self {
+        Rule { hedged: Some(hedged), ..self }
+    }
+
     /// The rule's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -288,7 +298,10 @@ impl Rule {
 
     pub(super) fn check(&self, endpoints: &[Endpoint]) -> Result<(), RuleError> {
         let rule = || self.name.to_string();
-        let says_more = self.max_lag.is_some() || self.fallback.is_some() || self.sticky;
+        let says_more = self.max_lag.is_some()
+            || self.fallback.is_some()
+            || self.sticky
+            || self.hedged.is_some();
         match &self.target {
             None if !says_more => Err(RuleError::ChangesNothing { rule: rule() }),
             None => Ok(()),

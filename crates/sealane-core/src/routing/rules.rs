@@ -173,6 +173,7 @@ impl Rule {
             route.fallback = fallback;
         }
         route.sticky |= self.sticky;
+        route.hedged = self.hedged.or(route.hedged);
     }
 }
 

@@ -53,6 +53,7 @@ struct Written {
     fallback: Option<String>,
     #[serde(default)]
     sticky: bool,
+    hedged: Option<bool>,
 }
 
 /// A statement, or a read-only transaction.
@@ -89,6 +90,8 @@ struct Then {
     /// 0 for none.
     max_lag: Option<u64>,
     sticky: Option<bool>,
+    /// `true`, `false`, or `unsaid`.
+    hedged: Option<String>,
 }
 
 fn ms(ms: u64) -> Duration {
@@ -152,6 +155,8 @@ impl Case {
         let max_lag = route.max_lag.unwrap_or_default().as_millis().to_string();
         compare("max_lag", max_lag, then.max_lag.map(|it| it.to_string()));
         compare("sticky", route.sticky.to_string(), then.sticky.map(|it| it.to_string()));
+        let hedged = route.hedged.map_or_else(|| "unsaid".to_owned(), |it| it.to_string());
+        compare("hedged", hedged, then.hedged.clone());
         faults
     }
 }
@@ -170,6 +175,7 @@ impl Written {
         rule = it.to_replicas.into_iter().fold(rule, Rule::to_replicas);
         rule = it.max_lag.map(ms).into_iter().fold(rule, Rule::max_lag);
         rule = it.fallback.iter().map(|it| read_way_out(it)).fold(rule, Rule::fallback);
+        rule = it.hedged.into_iter().fold(rule, Rule::hedged);
         if it.sticky { rule.sticky() } else { rule }
     }
 }

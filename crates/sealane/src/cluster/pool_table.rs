@@ -85,6 +85,13 @@ impl PoolTable {
         entry.map(|entry| entry.pools.connections()).unwrap_or_default()
     }
 
+    /// Whether `endpoint`, of MySQL or MariaDB, ends reads that are abandoned.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn cancels(&self, endpoint: EndpointId) -> bool {
+        let entry = self.places[endpoint.place()].load();
+        entry.as_ref().is_some_and(|entry| entry.endpoint == endpoint && entry.pools.cancels())
+    }
+
     /// All pools, in the order of the places.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         self.places.iter().filter_map(ArcSwapOption::load_full).collect()

@@ -525,6 +525,7 @@ mod tests {
             fallback = "wait"
             max_wait_ms = 40
             sticky = true
+            hedged = false
 
             [tokens]
             keys = ["0123456789abcdef0123456789abcdef"]
@@ -575,7 +576,8 @@ mod tests {
         assert_eq!((config.zone.as_deref(), config.spill_ratio), (Some("eu-1"), 5));
         let balances = Rule::new("balances").priority(10).table("balance").table("shop.account");
         let batch = Rule::new("batch").cost(CostClass::Moderate).tag("batch").group("analytics");
-        let batch = batch.to_replicas(["near"]).max_lag(Duration::from_secs(5)).sticky();
+        let batch =
+            batch.to_replicas(["near"]).max_lag(Duration::from_secs(5)).sticky().hedged(false);
         assert_eq!(
             config.rules[1..],
             [

@@ -6,7 +6,7 @@
 //! are attempts like any other, so everything that is checked of an answer is checked of either.
 //!
 //! The slower attempt goes on for a moment without its caller, because a connection whose statement
-//! is cut off has to be closed. Nobody sees what it reads, so its session does not either. An
+//! is cut off has to be closed. Then its server ends it. Nobody sees what it reads, so its session does not either. An
 //! endpoint whose attempts lose against their hedges again and again is ejected. Hedges never run on
 //! the primary, and have a budget of their own.
 
@@ -33,7 +33,7 @@ type Found<T> = Result<Option<T>, DbErr>;
 
 /// After which time a read of `caller` is hedged; `None` if it is not.
 pub(super) fn delay(caller: &Caller, route: &ReadRoute) -> Option<Duration> {
-    if !caller.hedges() || route.stays_on_primary {
+    if !caller.hedges(&route.route) || route.stays_on_primary {
         return None;
     }
     // A statement that never ran may be slow everywhere.

@@ -19,8 +19,9 @@
 //! for it, or if the retry budget is used up.
 //!
 //! The connection of an abandoned statement is closed. PostgreSQL notices this within a quarter of a
-//! second and ends the statement (`pool/postgres`). MySQL and MariaDB notice it when they send the
-//! result, so there only few reads move because they are slow: their statements would pile up.
+//! second and ends the statement (`pool/postgres`). MySQL and MariaDB are told to end it
+//! (`pool/mysql/canceller`). Where they cannot be told, only few reads move because they are slow:
+//! their statements would pile up.
 //!
 //! (Rejected: one fixed limit. What is short enough for a look-up cuts off every report.)
 
@@ -196,7 +197,7 @@ impl<'a> Alarm<'a> {
         while is_stuck() || !cluster.retries.withdraw(store.now()) {
             sleep(LOOK_AGAIN).await;
         }
-        let goes_on = answers && cluster.engine == Engine::MySql;
+        let goes_on = answers && cluster.engine == Engine::MySql && !cancels(attempt);
         while goes_on && !cluster.left_running.withdraw(store.now()) {
             sleep(LOOK_AGAIN).await;
         }
@@ -207,6 +208,14 @@ impl<'a> Alarm<'a> {
         );
         outcome
     }
+}
+
+/// Whether a server of MySQL or MariaDB ends the attempt when it is abandoned.
+fn cancels(attempt: &Attempt) -> bool {
+    #[cfg(feature = "mysql")]
+    return attempt.cluster().pools.cancels(attempt.endpoint());
+    #[cfg(not(feature = "mysql"))]
+    return false;
 }
 
 /// Whether the endpoint was ejected since the attempt began.

@@ -99,6 +99,7 @@ async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
 /// How long the statement takes, without the wait for a connection.
 async fn took(attempt: &Attempt, statement: &Statement) -> Result<Duration, Ended> {
     let mut line = attempt.open(&TakeLine).await?;
+    line.of_read();
     let store = attempt.cluster().store();
     let sent = store.now();
     attempt.race(Stage::Sent, QueryOne::send(&mut line, statement)).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sea_orm::{
-    ConnectOptions, DatabaseConnection,
+    ConnectOptions,
     sqlx::{
         self, Connection, Pool,
         pool::{PoolConnectionMetadata, PoolOptions},
@@ -41,7 +41,7 @@ pub(crate) trait Driver: sqlx::Database {
     /// What the pools of one endpoint need in addition to their options.
     type Settings: Clone + Send + Sync + 'static;
 
-    fn wrap(pool: Pool<Self>) -> DatabaseConnection;
+    fn wrap(pool: Pool<Self>, settings: &Self::Settings) -> super::Pool;
 
     /// How to connect for reading. `known` is what a probe has found to keep sessions from writing.
     fn reading(connect: &Options<Self>, known: Option<ReadOnly>) -> Options<Self>;
@@ -109,7 +109,7 @@ impl<DB: Driver> Opener<DB> {
         })
     }
 
-    fn open_pool(&self, access: Access, generation: u64) -> DatabaseConnection {
+    fn open_pool(&self, access: Access, generation: u64) -> super::Pool {
         let pool = match access {
             Access::Writes => &self.writes,
             Access::Reads => &self.reads,
@@ -119,7 +119,7 @@ impl<DB: Driver> Opener<DB> {
             Access::Reads => DB::reading(&self.connect, self.known()),
         };
         let pool = self.guarded(pool.clone(), &connect, access, Some(generation));
-        DB::wrap(pool.connect_lazy_with(connect))
+        DB::wrap(pool.connect_lazy_with(connect), &self.settings)
     }
 
     fn known(&self) -> Option<ReadOnly> {
@@ -173,8 +173,8 @@ impl<DB: Driver> Opener<DB> {
 
 impl<DB: Driver> OpenPools for Opener<DB> {
     fn open(&self, generation: u64) -> Pools {
-        let reads = self.open_pool(Access::Reads, generation).into();
-        let writes = self.open_pool(Access::Writes, generation).into();
+        let reads = self.open_pool(Access::Reads, generation);
+        let writes = self.open_pool(Access::Writes, generation);
         Pools { generation, reads, writes, is_one: false }
     }
 }

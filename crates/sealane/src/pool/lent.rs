@@ -1,5 +1,8 @@
 //! An sqlx connection that is lent to one statement.
 
+use futures_util::{Stream, StreamExt, stream};
+#[cfg(feature = "mysql")]
+use sea_orm::sqlx::SqlSafeStr;
 use sea_orm::{
     ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
     sqlx::{
@@ -8,6 +11,7 @@ use sea_orm::{
     },
 };
 use sea_query_sqlx::SqlxValues;
+use tokio::sync::mpsc;
 
 /// The lent connection. It returns to its pool when dropped.
 #[derive(Debug)]
@@ -82,6 +86,53 @@ where
         let result = query(statement).fetch_all(&mut **usage.connection).await;
         let rows = usage.ended(result).map_err(query_error)?;
         Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    /// The rows of `statement`, which is sent at the first poll. A stream that is dropped half-way
+    /// closes its connection.
+    pub(crate) fn rows(
+        mut self,
+        statement: Statement,
+    ) -> impl Stream<Item = Result<QueryResult, DbErr>> + Send + Unpin + 'static {
+        let (shown, mut rows) = mpsc::channel(1);
+        let mut fetching = Some(Box::pin(async move {
+            let mut usage = Usage::of(&mut self);
+            let mut came = query(&statement).fetch(&mut **usage.connection);
+            let end = loop {
+                match came.next().await {
+                    // The receiver lives as long as this future.
+                    Some(Ok(row)) => drop(shown.send(Ok(row.into())).await),
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            };
+            drop(came);
+            if let Err(error) = usage.ended(end) {
+                drop(shown.send(Err(query_error(error))).await);
+            }
+        }));
+        stream::poll_fn(move |context| {
+            if fetching.as_mut().is_some_and(|it| it.as_mut().poll(context).is_ready()) {
+                fetching = None;
+            }
+            rows.poll_recv(context)
+        })
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl Lent<sqlx::MySql> {
+    /// The prepared statement `text`; `None` if the connection keeps no prepared statements.
+    pub(crate) async fn prepared(
+        &mut self,
+        text: &'static str,
+    ) -> Option<sqlx::mysql::MySqlStatement> {
+        if self.0.cached_statements_size() == 0 {
+            return None;
+        }
+        let mut usage = Usage::of(self);
+        let answer = (&mut **usage.connection).prepare(text.into_sql_str()).await;
+        usage.ended(answer).ok()
     }
 }
 

@@ -21,6 +21,10 @@ use sea_orm::{
 use super::Pool;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use super::lent::Lent;
+#[cfg(feature = "mysql")]
+use super::mysql::MySqlLine;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use super::rows::Rows;
 #[cfg(feature = "sqlite")]
 use super::sqlite::{FileLine, WrittenRows};
 
@@ -30,7 +34,7 @@ pub(crate) enum Line {
     #[cfg(feature = "postgres")]
     Postgres(Lent<sea_orm::sqlx::Postgres>),
     #[cfg(feature = "mysql")]
-    MySql(Lent<sea_orm::sqlx::MySql>),
+    MySql(MySqlLine),
     #[cfg(feature = "sqlite")]
     File(FileLine),
     /// A simulator's connection.
@@ -82,6 +86,8 @@ impl Line {
         if let Some(lender) = &pool.lender {
             return lender.lend().await.map(Line::Simulated);
         }
+        #[cfg(feature = "mysql")]
+        let canceller = pool.canceller.as_ref();
         let pool = &pool.connection;
         #[cfg(any(feature = "mysql", feature = "postgres"))]
         match &pool.inner {
@@ -91,7 +97,8 @@ impl Line {
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                return Lent::of(pool.get_mysql_connection_pool()).await.map(Line::MySql);
+                let lent = Lent::of(pool.get_mysql_connection_pool()).await?;
+                return Ok(Line::MySql(MySqlLine::of(lent, canceller).await));
             }
             _ => {}
         }
@@ -104,7 +111,7 @@ impl Line {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => QueryStream::from((lent.into_inner(), statement, None)),
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => QueryStream::from((lent.into_inner(), statement, None)),
+            Line::MySql(line) => line.stream(statement),
             #[cfg(feature = "sqlite")]
             Line::File(line) => match line.stream(statement) {
                 Either::Left(rows) => rows,
@@ -119,13 +126,33 @@ impl Line {
         Ok(RowStream::Driver(rows))
     }
 
+    /// What runs here from now on is a read: when it is abandoned, the server is to end it.
+    #[cfg_attr(not(feature = "mysql"), allow(clippy::needless_pass_by_ref_mut, reason = "MySQL"))]
+    pub(crate) fn of_read(&mut self) {
+        #[cfg(feature = "mysql")]
+        if let Line::MySql(line) = self {
+            line.of_read();
+        }
+    }
+
+    /// Streams the rows of the read `statement`. The server ends a read that is dropped half-way.
+    pub(crate) async fn stream_read(self, statement: Statement) -> Result<RowStream, DbErr> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Line::Postgres(lent) => Ok(RowStream::Read(Rows::new(lent.rows(statement)))),
+            #[cfg(feature = "mysql")]
+            Line::MySql(line) => Ok(RowStream::Read(Rows::new(line.rows(statement)))),
+            line => line.stream(statement).await,
+        }
+    }
+
     /// Pings the server.
     pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
         match self {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.ping().await,
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => lent.ping().await,
+            Line::MySql(line) => line.ping().await,
             #[cfg(feature = "sqlite")]
             Line::File(line) => line.ping().await,
             #[cfg(feature = "assembly")]
@@ -138,6 +165,8 @@ impl Line {
 /// The rows of a statement.
 pub(crate) enum RowStream {
     Driver(QueryStream),
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    Read(Rows),
     #[cfg(feature = "sqlite")]
     Written(WrittenRows),
     #[cfg(feature = "assembly")]
@@ -150,6 +179,8 @@ impl Stream for RowStream {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.get_mut() {
             RowStream::Driver(rows) => Pin::new(rows).poll_next(cx),
+            #[cfg(any(feature = "mysql", feature = "postgres"))]
+            RowStream::Read(rows) => rows.poll(cx),
             #[cfg(feature = "sqlite")]
             RowStream::Written(rows) => rows.poll(cx),
             #[cfg(feature = "assembly")]
@@ -166,7 +197,11 @@ impl Verb for Execute {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.execute(statement).await,
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => lent.execute(statement).await,
+            Line::MySql(line) => {
+                let answer = line.send().execute(statement).await;
+                line.answered();
+                answer
+            }
             #[cfg(feature = "sqlite")]
             Line::File(line) => line.running(&statement.sql).execute(statement).await,
             #[cfg(feature = "assembly")]
@@ -185,7 +220,11 @@ impl Verb for ExecuteUnprepared {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.execute_unprepared(&statement.sql).await,
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => lent.execute_unprepared(&statement.sql).await,
+            Line::MySql(line) => {
+                let answer = line.send().execute_unprepared(&statement.sql).await;
+                line.answered();
+                answer
+            }
             #[cfg(feature = "sqlite")]
             Line::File(line) => {
                 line.running(&statement.sql).execute_unprepared(&statement.sql).await
@@ -210,7 +249,11 @@ impl Verb for QueryOne {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.query_one(statement).await,
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => lent.query_one(statement).await,
+            Line::MySql(line) => {
+                let answer = line.send().query_one(statement).await;
+                line.answered();
+                answer
+            }
             #[cfg(feature = "sqlite")]
             Line::File(line) => line.running(&statement.sql).query_one(statement).await,
             #[cfg(feature = "assembly")]
@@ -235,7 +278,11 @@ impl Verb for QueryAll {
             #[cfg(feature = "postgres")]
             Line::Postgres(lent) => lent.query_all(statement).await,
             #[cfg(feature = "mysql")]
-            Line::MySql(lent) => lent.query_all(statement).await,
+            Line::MySql(line) => {
+                let answer = line.send().query_all(statement).await;
+                line.answered();
+                answer
+            }
             #[cfg(feature = "sqlite")]
             Line::File(line) => line.running(&statement.sql).query_all(statement).await,
             #[cfg(feature = "assembly")]

@@ -1,5 +1,9 @@
 //! Pools of a MySQL or MariaDB endpoint.
 
+mod badge;
+mod canceller;
+mod line;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,10 +15,13 @@ use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::{TopologyStore, mysql};
 
 use super::{
-    EndpointPools,
+    EndpointPools, Pool,
     driver::{Access, Driver, Hook, Opener},
     quiet, routed,
 };
+
+pub(crate) use canceller::Canceller;
+pub(crate) use line::MySqlLine;
 
 /// Applies to all later transactions of the session, including single statements. The server itself
 /// then refuses a write with error 1792 (or 1290 if `read_only` is on), even after a promotion has
@@ -39,7 +46,7 @@ pub(crate) async fn open(
         writes,
         reads,
         connect: connect.clone(),
-        settings: (),
+        settings: Arc::new(Canceller::new(connect.clone(), store.entropy().clone())),
         hook,
     };
     let plain = open_plain(if is_first { options } else { quiet(&options) }, &opener).await?;
@@ -83,10 +90,11 @@ pub(crate) async fn connect_options(
 }
 
 impl Driver for sqlx::MySql {
-    type Settings = ();
+    type Settings = Arc<Canceller>;
 
-    fn wrap(pool: sqlx::MySqlPool) -> DatabaseConnection {
-        SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
+    fn wrap(pool: sqlx::MySqlPool, canceller: &Arc<Canceller>) -> Pool {
+        let pool = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
+        Pool { canceller: Some(Arc::clone(canceller)), ..pool.into() }
     }
 
     fn reading(connect: &MySqlConnectOptions, _: Option<ReadOnly>) -> MySqlConnectOptions {
@@ -102,7 +110,7 @@ impl Driver for sqlx::MySql {
         connection: &'c mut sqlx::MySqlConnection,
         other: &'c mut sqlx::MySqlConnection,
         _: &'c str,
-        (): &'c (),
+        _: &'c Arc<Canceller>,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
         Box::pin(async move { Ok(statements(connection).await? != statements(other).await?) })
     }
@@ -110,12 +118,13 @@ impl Driver for sqlx::MySql {
     fn set_up<'c>(
         connection: &'c mut sqlx::MySqlConnection,
         access: Access,
-        (): &'c (),
+        canceller: &'c Arc<Canceller>,
     ) -> BoxFuture<'c, Result<Incarnation, sqlx::Error>> {
         Box::pin(async move {
             if access == Access::Reads {
                 sqlx::raw_sql(READ_ONLY).execute(&mut *connection).await?;
             }
+            canceller.set_up(connection).await?;
             mysql::incarnation(connection).await
         })
     }

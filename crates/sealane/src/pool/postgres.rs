@@ -11,7 +11,7 @@ use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::{TopologyStore, postgres};
 
 use super::{
-    EndpointPools,
+    EndpointPools, Pool,
     driver::{Access, Driver, Hook, Opener},
     guard::{self, Replica},
     quiet, routed,
@@ -92,8 +92,8 @@ pub(crate) async fn connect_options(options: &ConnectOptions) -> Result<PgConnec
 impl Driver for sqlx::Postgres {
     type Settings = Settings;
 
-    fn wrap(pool: sqlx::PgPool) -> DatabaseConnection {
-        SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
+    fn wrap(pool: sqlx::PgPool, _: &Settings) -> Pool {
+        SqlxPostgresConnector::from_sqlx_postgres_pool(pool).into()
     }
 
     fn reading(connect: &PgConnectOptions, known: Option<ReadOnly>) -> PgConnectOptions {

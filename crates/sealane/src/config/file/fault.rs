@@ -19,7 +19,7 @@ const KEYS: &[&str] = &[
     "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
     "hedged_reads", "replica_share", "primary_reads", "shadow", "shadow_share",
     "rules", "spill_ratio", "heavy_reads", "priority",
-    "tables", "text", "cost", "tag", "to_primary", "to_group", "to_replicas", "sticky",
+    "tables", "text", "cost", "tag", "to_primary", "to_group", "to_replicas", "sticky", "hedged",
 ];
 
 /// Describes `error` in `text` without quoting any of the text.

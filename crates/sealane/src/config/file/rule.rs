@@ -28,6 +28,7 @@ pub(super) struct FileRule {
     max_wait_ms: Option<u64>,
     #[serde(default)]
     sticky: bool,
+    hedged: Option<bool>,
 }
 
 /// The least cost of a rule's reads.
@@ -58,6 +59,7 @@ impl FileRule {
         };
         rule = self.max_lag_ms.into_iter().map(Duration::from_millis).fold(rule, Rule::max_lag);
         rule = fallback.into_iter().fold(rule, Rule::fallback);
+        rule = self.hedged.into_iter().fold(rule, Rule::hedged);
         Ok(if self.sticky { rule.sticky() } else { rule })
     }
 

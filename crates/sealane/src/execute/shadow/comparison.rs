@@ -152,6 +152,7 @@ impl Comparison {
             return Err(NoAnswer::Skipped);
         }
         let mut line = attempt.open(&TakeLine).await?;
+        line.of_read();
         let output = attempt.race(Stage::Sent, V::send(&mut line, statement)).await?;
         if !attempt.holds(Stage::Sent) || !attempt.is_schema_held() {
             return Err(NoAnswer::Skipped);

@@ -1,0 +1,84 @@
+//! One connection of a MySQL or MariaDB pool, while a statement uses it.
+
+use std::{
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use sea_orm::{DbErr, QueryResult, QueryStream, Statement, sqlx::MySql};
+
+use super::{
+    badge::{self, Mark},
+    canceller::{Canceller, Recall},
+};
+use crate::pool::lent::Lent;
+
+/// A connection whose reads are cancelled on the server when they are abandoned.
+#[derive(Debug)]
+pub(crate) struct MySqlLine {
+    lent: Lent<MySql>,
+    /// `None` if what runs here cannot be cancelled.
+    recall: Option<Recall>,
+    /// Whether what runs here is a read. Nothing else is ever cancelled.
+    is_read: bool,
+}
+
+impl MySqlLine {
+    /// For a lent connection, whose reads `canceller` cancels.
+    pub(crate) async fn of(mut lent: Lent<MySql>, canceller: Option<&Arc<Canceller>>) -> Self {
+        let recall = match canceller.filter(|canceller| canceller.works()) {
+            Some(canceller) => {
+                let statement = lent.prepared(badge::TEXT).await;
+                let mark = statement.map(Mark::new);
+                mark.map(|mark| Recall::new(Arc::clone(canceller), mark))
+            }
+            None => None,
+        };
+        MySqlLine { lent, recall, is_read: false }
+    }
+
+    /// What runs here from now on is a read.
+    pub(crate) fn of_read(&mut self) {
+        self.is_read = true;
+    }
+
+    pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
+        self.lent.ping().await
+    }
+
+    /// The connection, for a statement. Until [`answered`](Self::answered) is called, dropping the
+    /// line cancels the statement if it is a read.
+    pub(crate) fn send(&mut self) -> &mut Lent<MySql> {
+        if self.is_read {
+            self.recall.iter_mut().for_each(Recall::sent);
+        }
+        &mut self.lent
+    }
+
+    /// Records that the statement is over.
+    pub(crate) fn answered(&mut self) {
+        self.recall.iter_mut().for_each(Recall::answered);
+    }
+
+    /// The rows of a statement that runs to its end even if nobody fetches them.
+    pub(crate) fn stream(self, statement: Statement) -> QueryStream {
+        QueryStream::from((self.lent.into_inner(), statement, None))
+    }
+
+    /// The rows of a read.
+    pub(crate) fn rows(
+        self,
+        statement: Statement,
+    ) -> impl Stream<Item = Result<QueryResult, DbErr>> + Send + 'static {
+        let (mut rows, mut recall) = (self.lent.rows(statement), self.recall);
+        stream::poll_fn(move |context| {
+            recall.iter_mut().for_each(Recall::sent);
+            let item = ready!(rows.poll_next_unpin(context));
+            if !matches!(item, Some(Ok(_))) {
+                recall.iter_mut().for_each(Recall::answered);
+            }
+            Poll::Ready(item)
+        })
+    }
+}
