@@ -8,7 +8,9 @@
 //! would remove the state that the author of a failed test wants to inspect.
 
 pub mod ahead;
+pub mod browser;
 mod cluster;
+mod companion;
 mod connection;
 mod control;
 pub mod crew;
