@@ -78,7 +78,7 @@ impl Drop for Companion {
 
 /// Finds or makes the image.
 async fn image(server: &Server, recipe: &Recipe) -> anyhow::Result<String> {
-    let base = server.inspect("{{.Config.Image}}").await?;
+    let base = server.image().await?;
     let tag = base.replace("/postgres:", &format!("/{}:", recipe.name));
     ensure!(tag != base, "{base} has an unexpected name");
     let folder = tempfile::tempdir()?;

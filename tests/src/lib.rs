@@ -31,6 +31,7 @@ pub mod watch;
 pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;
 pub use control::Control;
+pub use docker::docker;
 pub use engine::Engine;
 pub use marker::Markers;
 pub use pooler::{PgBouncer, Pooler, three};

@@ -210,6 +210,8 @@ async fn a_replica_that_dies_is_seen_within_two_seconds_and_so_is_its_return() -
         lookout.says("1 endpoint does not serve.").await?;
         let event = lookout.text("table.events tbody tr").await?;
         ensure!(event.contains(HOSTILE), "the newest event is: {event}");
+        let cut = "[...document.querySelectorAll('.wide')].filter(it => it.scrollWidth > it.clientWidth).length";
+        ensure!(lookout.number(cut).await? == 0.0, "a table is cut at the right");
         lookout.photograph(&format!("killed-{}", what.replace(' ', "-"))).await?;
         let pale = lookout.browser.run(PALE).await?;
         ensure!(pale == serde_json::json!([]), "{pale}");
