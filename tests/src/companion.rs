@@ -77,6 +77,7 @@ impl Drop for Companion {
 }
 
 /// Finds or makes the image.
+#[allow(clippy::print_stdout, reason = "the figures of a suite are a part of its result")]
 async fn image(server: &Server, recipe: &Recipe) -> anyhow::Result<String> {
     let base = server.image().await?;
     let tag = base.replace("/postgres:", &format!("/{}:", recipe.name));
