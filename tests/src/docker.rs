@@ -9,7 +9,10 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs one `docker` command and returns its output, trimmed.
-pub(crate) async fn docker(args: &[&str]) -> anyhow::Result<String> {
+///
+/// # Errors
+/// When Docker refuses, or does not end within 30 s.
+pub async fn docker(args: &[&str]) -> anyhow::Result<String> {
     run("docker", args).await
 }
 

@@ -8,7 +8,9 @@
 //! would remove the state that the author of a failed test wants to inspect.
 
 pub mod ahead;
+pub mod browser;
 mod cluster;
+mod companion;
 mod connection;
 mod control;
 pub mod crew;
@@ -29,6 +31,7 @@ pub mod watch;
 pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;
 pub use control::Control;
+pub use docker::docker;
 pub use engine::Engine;
 pub use fault::Occupation;
 pub use marker::Markers;

@@ -128,6 +128,14 @@ impl Server {
 
 /// The server's container.
 impl Server {
+    /// The image that the container was made from.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn image(&self) -> anyhow::Result<String> {
+        self.inspect("{{.Config.Image}}").await
+    }
+
     pub(crate) async fn shell(&self, script: &str) -> anyhow::Result<()> {
         docker(&["exec", &self.container, "sh", "-c", script]).await.map(drop)
     }

@@ -13,6 +13,7 @@ mod bench;
 mod check;
 mod clean;
 mod cluster;
+mod demo;
 mod docker;
 mod engine;
 mod functions;
@@ -50,6 +51,8 @@ enum Task {
     Test(test::Test),
     /// Measure the hot path, and check its instructions against their record.
     Bench(bench::Bench),
+    /// Show reads per second and the death of replicas on a cluster in Docker, in one command.
+    Demo(demo::Demo),
     /// Check everything that a change must keep besides its tests.
     Check(check::Check),
     /// Generate the lists of PostgreSQL's pure functions from live servers.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Itest(itest) => itest.run(progress),
         Task::Test(test) => test.run(progress),
         Task::Bench(bench) => bench.run(progress),
+        Task::Demo(demo) => demo.run(progress),
         Task::Check(check) => check.run(progress),
         Task::Functions(functions) => functions.run(progress),
         Task::Clean(clean) => clean.run(progress),

@@ -65,7 +65,8 @@ pub enum Command {
     /// Show what servers send, and what replicas received and applied.
     #[command(after_help = EXIT_CODES)]
     Replication(Replication),
-    /// Show on a file of its own what splitting reads from writes does. Nothing stays.
+    /// Show on a file of its own, or on a cluster in Docker, what splitting reads from writes does.
+    /// Nothing stays.
     #[command(after_help = EXIT_CODES)]
     Demo(Demo),
     /// Print completions for a shell.
@@ -175,6 +176,13 @@ pub struct Demo {
     /// How many connections read.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub readers: u32,
+    /// Start a PostgreSQL primary with three replicas in Docker instead, and on a terminal watch
+    /// them while keys kill replicas and start them again. The containers are removed at the end.
+    #[arg(long)]
+    pub docker: bool,
+    /// With --docker: the image of the servers. It is pulled if it is not there.
+    #[arg(long, value_name = "IMAGE", default_value = "postgres:17", requires = "docker")]
+    pub image: String,
 }
 
 /// `5s`, `500ms`, `2m`, `1h`; a number alone is in seconds.

@@ -1,11 +1,13 @@
 //! `sealane demo`: one file, a load, and what splitting reads from writes does to it. Nothing has to
-//! be installed, and nothing stays.
+//! be installed, and nothing stays. With `--docker` it is a cluster; see `tour`.
 //!
 //! The same load runs twice: over one connection that serves everything, and over a writer with
 //! readers beside it. A second measure shows the promise: each write is read back at once by the
 //! session that made it.
 
+mod cluster;
 mod load;
+mod tour;
 
 use std::time::Duration;
 
@@ -39,6 +41,13 @@ struct Achieved {
 }
 
 pub(crate) async fn run(wanted: &Demo, output: &mut Output<'_>) -> Result<bool, CommandError> {
+    match wanted.docker {
+        true => tour::run(wanted, output).await,
+        false => on_file(wanted, output).await,
+    }
+}
+
+async fn on_file(wanted: &Demo, output: &mut Output<'_>) -> Result<bool, CommandError> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("harbour.db");
     let split = sealane::connect(Config::sqlite_with(&path, |options| {

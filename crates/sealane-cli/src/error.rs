@@ -23,9 +23,12 @@ pub enum CommandError {
         /// Why.
         cause: io::Error,
     },
-    /// The demonstration's own file failed.
+    /// The demonstration's own database failed.
     #[error("{0}")]
     Demo(#[from] DbErr),
+    /// The demonstration's cluster could not be started.
+    #[error("{0}")]
+    Docker(String),
     /// The picture needs a terminal, and there is none.
     #[error(
         "the picture needs a terminal; `sealane watch --json` prints the state as lines of JSON instead"
@@ -44,7 +47,10 @@ impl CommandError {
             CommandError::Configuration(_)
             | CommandError::Statement { .. }
             | CommandError::NoTerminal => 2,
-            CommandError::Connect(_) | CommandError::Demo(_) | CommandError::Output(_) => 1,
+            CommandError::Connect(_)
+            | CommandError::Demo(_)
+            | CommandError::Docker(_)
+            | CommandError::Output(_) => 1,
         }
     }
 }

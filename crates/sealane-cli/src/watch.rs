@@ -15,7 +15,7 @@ mod keys;
 mod paint;
 mod picture;
 mod screen;
-mod signals;
+pub(crate) mod signals;
 mod sparkline;
 mod text;
 mod waiting;
@@ -33,12 +33,14 @@ use draw::draw;
 use history::History;
 use keys::Wish;
 use paint::Paint;
-use picture::Picture;
+use picture::{FOOTER, Picture};
 use screen::Screen;
 use waiting::Waiting;
 
 /// The time between two attempts to connect.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The time between two pictures of a demonstration.
+const EVERY: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(
     config: Config,
@@ -53,7 +55,7 @@ pub(crate) async fn run(
 }
 
 /// Whether the standard output is a terminal that can show a picture.
-fn is_screen() -> bool {
+pub(crate) fn is_screen() -> bool {
     io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
@@ -97,7 +99,7 @@ async fn show(config: Config, every: Duration) -> Result<bool, CommandError> {
     shown
 }
 
-/// One picture after the other. `db` is set once there is a connection.
+/// Connects, and shows one picture after the other. `db` is set once there is a connection.
 async fn pictures(
     config: Config,
     every: Duration,
@@ -106,21 +108,51 @@ async fn pictures(
 ) -> Result<(), CommandError> {
     let paint = Paint::of_terminal();
     let Some(connected) = connected(config, screen, paint).await? else { return Ok(()) };
-    let db = db.insert(connected);
+    follow(db.insert(connected), every, screen, FOOTER, |_| {}).await
+}
+
+/// The picture of a database that is in use, until the user ends it. A digit is given to `press`.
+/// Returns false if a signal ended it.
+///
+/// # Errors
+/// There is no terminal.
+pub(crate) async fn show_running(
+    db: &RoutedConnection,
+    footer: &str,
+    press: impl FnMut(usize),
+) -> Result<bool, CommandError> {
+    let ended = signals::end()?;
+    let mut screen = Screen::open()?;
+    tokio::select! {
+        biased;
+        () = ended => Ok(false),
+        shown = follow(db, EVERY, &mut screen, footer, press) => shown.map(|()| true),
+    }
+}
+
+/// One picture after the other.
+async fn follow(
+    db: &RoutedConnection,
+    every: Duration,
+    screen: &mut Screen,
+    footer: &str,
+    mut press: impl FnMut(usize),
+) -> Result<(), CommandError> {
+    let paint = Paint::of_terminal();
     let (mut history, began) = (History::default(), Instant::now());
     let mut moments = moments(every);
     loop {
         let status = db.status();
         history.note(began.elapsed(), &status);
-        let events = db.recent_events();
-        let now = SystemTime::now();
-        let picture = Picture { status: &status, history: &history, events: &events, now, paint };
+        let (history, events, now) = (&history, db.recent_events(), SystemTime::now());
+        let picture = Picture { status: &status, history, events: &events, now, paint, footer };
         screen.draw(|frame| draw(frame, &picture))?;
         tokio::select! {
             biased;
             wish = screen.wish() => match wish? {
                 Wish::End => return Ok(()),
                 Wish::Draw => {}
+                Wish::Press(digit) => press(digit),
             },
             _ = moments.tick() => {}
         }
@@ -142,7 +174,7 @@ async fn connected(
             biased;
             wish = screen.wish() => match wish? {
                 Wish::End => return Ok(None),
-                Wish::Draw => {}
+                Wish::Draw | Wish::Press(_) => {}
             },
             connected = &mut attempt => match connected {
                 Ok(db) => return Ok(Some(db)),

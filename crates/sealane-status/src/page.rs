@@ -116,7 +116,7 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 
 fn write_endpoints(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     f.write_str(
-        "<h2>Endpoints</h2><div class=\"wide\"><table><thead><tr><th>name</th><th>role</th>\
+        "<h2>Endpoints</h2><div class=\"wide\"><table class=\"endpoints\"><thead><tr><th>name</th><th>role</th>\
          <th>condition</th><th class=\"n\">lag</th><th class=\"n\">95 % of a minute</th>\
          <th class=\"n\">may miss</th><th class=\"n\">running</th>\
          <th class=\"n\">reads</th><th>share</th><th class=\"n\">writes</th><th>server</th>\
@@ -150,13 +150,20 @@ fn write_endpoint(
     };
     // Most endpoints are named after their address.
     let address = if it.address == it.name { "" } else { &it.address };
+    let version = it.version.as_deref().unwrap_or_default();
+    // Without the package that it is from: `PostgreSQL 17.5 (Debian 17.5-1)`.
+    let product = version.split_once(" (").map_or(version, |(product, _)| product);
     write!(
         f,
         "<tr class=\"{class}\"><th>{name}</th><td>{role}</td><td>{condition}{ejected}{why}</td>\
-         <td class=\"n\">{lag}</td><td class=\"n\">{p95}</td><td class=\"n\">{staleness}</td>\
-         <td class=\"n\">{running}</td><td class=\"n\">{reads}</td>\
-         <td><progress max=\"{most}\" value=\"{reads}\"></progress></td><td class=\"n\">{writes}</td>\
-         <td>{address} {version}</td></tr>",
+         <td class=\"n\" data-name=\"lag\">{lag}</td>\
+         <td class=\"n\" data-name=\"95 % of a minute\">{p95}</td>\
+         <td class=\"n\" data-name=\"may miss\">{staleness}</td>\
+         <td class=\"n\" data-name=\"running\">{running}</td>\
+         <td class=\"n\" data-name=\"reads\">{reads}</td>\
+         <td data-name=\"share\"><progress max=\"{most}\" value=\"{reads}\"></progress></td>\
+         <td class=\"n\" data-name=\"writes\">{writes}</td>\
+         <td title=\"{version}\">{address} <small>{product}</small></td></tr>",
         class = class(status, it),
         name = escaped(&it.name),
         condition = it.condition,
@@ -167,7 +174,8 @@ fn write_endpoint(
         most = total.max(1),
         writes = it.writes,
         address = escaped(address),
-        version = escaped(it.version.as_deref().unwrap_or_default()),
+        version = escaped(version),
+        product = escaped(product),
     )
 }
 
@@ -255,7 +263,7 @@ mod tests {
         assert!(html.contains("verdict fair") && html.contains("1 endpoint does not"), "{html}");
         assert!(html.contains("<tr class=\"fair\"><th>readers</th>"), "{html}");
         assert!(html.contains("<td>serving, ejected</td>"), "{html}");
-        assert!(html.contains(" · serving, ejected</text>"), "{html}");
+        assert!(html.contains(">serving, ejected · 0 running</text>"), "{html}");
     }
 
     /// It was ejected as a replica, and promoted since.

@@ -9,14 +9,18 @@ use sealane::{Condition, EndpointStatus, Status};
 use crate::html::{escaped, shortened};
 
 /// Sizes in the units of the picture, which is scaled to the page.
-const WIDTH: usize = 720;
+const WIDTH: usize = 600;
 const ROW: usize = 64;
 const BOX_WIDTH: usize = 240;
 const BOX_HEIGHT: usize = 48;
 /// Where the boxes of the right column begin.
 const RIGHT: usize = WIDTH - BOX_WIDTH;
 /// What of a name fits into a box.
-const NAME: usize = 26;
+const NAME: usize = 21;
+/// What of a condition fits below it.
+const BELOW: usize = 28;
+/// For so long an arrow is straight at its end, with the lag above.
+const STRAIGHT: usize = 80;
 
 /// Whether reads avoid the endpoint although it answers probes. A primary serves what it has to.
 pub(crate) fn is_ejected(status: &Status, endpoint: &EndpointStatus) -> bool {
@@ -74,14 +78,14 @@ fn write_arrow(
     let (from_x, tip) = (BOX_WIDTH, RIGHT - 2);
     let (head, up, down) = (tip - 10, to_y - 5, to_y + 5);
     // The lag stands near the replica, where arrows are apart.
-    let (x, y) = (RIGHT - 20, to_y - 8);
+    let (x, y, bend) = (RIGHT - 8, to_y - 8, RIGHT - STRAIGHT);
     write!(
         f,
-        "<path class=\"arrow {class}\" d=\"M{from_x} {from_y} C {x1} {from_y}, {x1} {to_y}, {head} {to_y}\"/>\
+        "<path class=\"arrow {class}\" d=\"M{from_x} {from_y} C {x1} {from_y}, {x1} {to_y}, {bend} {to_y} H {head}\"/>\
          <path class=\"head {class}\" d=\"M{head} {up} L{tip} {to_y} L{head} {down} Z\"/>\
          <text class=\"lag\" x=\"{x}\" y=\"{y}\">{}</text>",
         lag(to),
-        x1 = (BOX_WIDTH + RIGHT) / 2,
+        x1 = (BOX_WIDTH + bend) / 2,
     )
 }
 
@@ -96,9 +100,8 @@ fn write_box(
     let (y, text_x) = (middle - BOX_HEIGHT / 2, x + 12);
     let (class, name, below) = match endpoint {
         Some(it) => {
-            let below = format!("{:?} · {} running", it.role, it.in_flight).to_lowercase();
             let ejected = if is_ejected(status, it) { ", ejected" } else { "" };
-            let below = format!("{below} · {}{ejected}", it.condition);
+            let below = format!("{}{ejected} · {} running", it.condition, it.in_flight);
             (class(status, it), it.name.as_str(), below)
         }
         None => ("bad", "no primary", "no endpoint may take writes".to_owned()),
@@ -113,7 +116,7 @@ fn write_box(
         short = escaped(&shortened(name, NAME)),
         name_y = middle - 4,
         below_y = middle + 14,
-        below = escaped(&shortened(&below, 38)),
+        below = escaped(&shortened(&below, BELOW)),
     )
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 use sealane::RoutedConnection;
 use tokio::{
     task::JoinSet,
@@ -16,9 +16,10 @@ use tokio::{
 };
 
 /// A read as a page makes it: some rows, sorted.
-const READ: &str = "SELECT id, name FROM boat WHERE id > ? AND voyages = ? ORDER BY name LIMIT 20";
-const WRITE: &str = "INSERT INTO boat (name, voyages) VALUES (?, 0)";
-const READ_BACK: &str = "SELECT id FROM boat WHERE id = ?";
+const READ: &str =
+    "SELECT id, name FROM boat WHERE id > $1 AND voyages = $2 ORDER BY name LIMIT 20";
+const WRITE: &str = "INSERT INTO boat (name, voyages) VALUES ('new', 0) RETURNING id";
+const READ_BACK: &str = "SELECT id FROM boat WHERE id = $1";
 /// The time between two writes.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -28,6 +29,8 @@ pub(super) struct Counts {
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) missed: u64,
+    /// Reads that failed; more than none only in a load that endures failures.
+    pub(super) failed: u64,
     pub(super) slowest_us: u64,
 }
 
@@ -44,7 +47,10 @@ struct Meter {
     reads: AtomicU64,
     writes: AtomicU64,
     missed: AtomicU64,
+    failed: AtomicU64,
     slowest_us: AtomicU64,
+    /// Whether a read that fails is counted, and does not end the load.
+    endures: bool,
     is_over: AtomicBool,
 }
 
@@ -58,7 +64,16 @@ pub(super) struct Load {
 impl Load {
     /// Begins with as many reading tasks as there may be reading connections, twice.
     pub(super) fn begin(db: &RoutedConnection, readers: u32) -> Self {
-        let meter = Arc::<Meter>::default();
+        Self::of(db, readers, Meter::default())
+    }
+
+    /// The same, and a read that fails is counted.
+    pub(super) fn enduring(db: &RoutedConnection, readers: u32) -> Self {
+        Self::of(db, readers, Meter { endures: true, ..Meter::default() })
+    }
+
+    fn of(db: &RoutedConnection, readers: u32, meter: Meter) -> Self {
+        let meter = Arc::new(meter);
         let mut tasks = JoinSet::new();
         for number in 0..readers.saturating_mul(2) {
             tasks.spawn(read(db.clone(), Arc::clone(&meter), i64::from(number)));
@@ -69,11 +84,12 @@ impl Load {
 
     pub(super) fn counts(&self) -> Counts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Meter { reads, writes, missed, slowest_us, .. } = &*self.meter;
+        let Meter { reads, writes, missed, failed, slowest_us, .. } = &*self.meter;
         Counts {
             reads: of(reads),
             writes: of(writes),
             missed: of(missed),
+            failed: of(failed),
             slowest_us: of(slowest_us),
         }
     }
@@ -104,10 +120,14 @@ async fn read(db: RoutedConnection, meter: Arc<Meter>, mut number: i64) -> Resul
     while meter.goes_on() {
         let values = [(number * 7_919 % 15_000).into(), (number % 97).into()];
         let began = Instant::now();
-        db.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, READ, values)).await?;
+        let backend = db.get_database_backend();
+        match db.query_all_raw(Statement::from_sql_and_values(backend, READ, values)).await {
+            Ok(_) => meter.reads.fetch_add(1, Ordering::Relaxed),
+            Err(_) if meter.endures => meter.failed.fetch_add(1, Ordering::Relaxed),
+            Err(error) => return Err(error),
+        };
         let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         meter.slowest_us.fetch_max(took_us, Ordering::Relaxed);
-        meter.reads.fetch_add(1, Ordering::Relaxed);
         number += 13;
     }
     Ok(())
@@ -116,17 +136,28 @@ async fn read(db: RoutedConnection, meter: Arc<Meter>, mut number: i64) -> Resul
 async fn write(db: RoutedConnection, meter: Arc<Meter>) -> Result<(), DbErr> {
     while meter.goes_on() {
         let session = db.session();
-        let insert = Statement::from_sql_and_values(DbBackend::Sqlite, WRITE, ["new".into()]);
-        let id = session.execute_raw(insert).await?.last_insert_id();
+        let id = insert(&session).await?;
         meter.writes.fetch_add(1, Ordering::Relaxed);
-        let id = i64::try_from(id).unwrap_or_default();
-        let again = Statement::from_sql_and_values(DbBackend::Sqlite, READ_BACK, [id.into()]);
-        if session.query_one_raw(again).await?.is_none() {
+        if !sees(&session, id).await? {
             meter.missed.fetch_add(1, Ordering::Relaxed);
         }
         sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// A new boat; returns its number.
+pub(super) async fn insert(session: &RoutedConnection) -> Result<i64, DbErr> {
+    let insert = Statement::from_string(session.get_database_backend(), WRITE);
+    let row = session.query_one_raw(insert).await?;
+    row.ok_or_else(|| DbErr::RecordNotInserted)?.try_get_by_index(0)
+}
+
+/// Whether the session finds the boat with this number.
+pub(super) async fn sees(session: &RoutedConnection, id: i64) -> Result<bool, DbErr> {
+    let backend = session.get_database_backend();
+    let again = Statement::from_sql_and_values(backend, READ_BACK, [id.into()]);
+    Ok(session.query_one_raw(again).await?.is_some())
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) enum Wish {
     End,
     /// A new picture, because the terminal has another size.
     Draw,
+    /// What the digit stands for, from 1 on.
+    Press(usize),
 }
 
 /// The wishes of the user, as they come.
@@ -65,6 +67,7 @@ fn next() -> io::Result<Option<Wish>> {
     }
     Ok(match event::read()? {
         Event::Key(key) if is_end(&key) => Some(Wish::End),
+        Event::Key(key) => digit(&key).map(Wish::Press),
         Event::Resize(..) => Some(Wish::Draw),
         _ => None,
     })
@@ -80,6 +83,13 @@ fn is_end(key: &KeyEvent) -> bool {
             KeyCode::Char('c' | 'C') => key.modifiers.contains(KeyModifiers::CONTROL),
             _ => false,
         }
+}
+
+/// A digit but 0, when it goes down.
+fn digit(key: &KeyEvent) -> Option<usize> {
+    let KeyCode::Char(digit @ '1'..='9') = key.code else { return None };
+    let is_plain = key.kind == KeyEventKind::Press && key.modifiers.is_empty();
+    digit.to_digit(10).filter(|_| is_plain).and_then(|digit| usize::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -105,5 +115,22 @@ mod tests {
         assert_eq!(is_end(&key), ends);
         key.kind = KeyEventKind::Release;
         assert!(!is_end(&key), "a key counts once");
+    }
+
+    #[rstest]
+    #[case(KeyCode::Char('1'), KeyModifiers::NONE, Some(1))]
+    #[case(KeyCode::Char('9'), KeyModifiers::NONE, Some(9))]
+    #[case(KeyCode::Char('0'), KeyModifiers::NONE, None)]
+    #[case(KeyCode::Char('1'), KeyModifiers::ALT, None)]
+    #[case(KeyCode::F(1), KeyModifiers::NONE, None)]
+    fn a_digit_counts_once(
+        #[case] code: KeyCode,
+        #[case] modifiers: KeyModifiers,
+        #[case] wanted: Option<usize>,
+    ) {
+        let mut key = KeyEvent::new(code, modifiers);
+        assert_eq!(digit(&key), wanted);
+        key.kind = KeyEventKind::Release;
+        assert_eq!(digit(&key), None);
     }
 }

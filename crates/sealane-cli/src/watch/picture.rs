@@ -22,7 +22,7 @@ const ROOMY: usize = 12;
 /// So many events have a place below the longest table.
 const EVENTS: usize = 3;
 
-const FOOTER: &str = "q, Esc or Ctrl-C ends. In flight: of this process alone.";
+pub(super) const FOOTER: &str = "q, Esc or Ctrl-C ends. In flight: of this process alone.";
 
 /// What the picture shows.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Picture<'a> {
     pub(super) events: &'a [TimedEvent],
     pub(super) now: SystemTime,
     pub(super) paint: Paint,
+    /// The last line: what keys do.
+    pub(super) footer: &'a str,
 }
 
 impl Picture<'_> {
@@ -54,7 +56,7 @@ impl Picture<'_> {
             let room = height.saturating_sub(lines.len() + 1);
             lines.extend(self.events(cells).into_iter().take(room));
             lines.resize(height - 1, Line::default());
-            lines.push(self.line(FOOTER, Tone::Plain, cells));
+            lines.push(self.line(self.footer, Tone::Plain, cells));
         }
         lines.truncate(height);
         lines

@@ -12,7 +12,7 @@ use std::io;
 /// # Errors
 /// The signals cannot be handled.
 #[cfg(unix)]
-pub(super) fn end() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn end() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -30,6 +30,6 @@ pub(super) fn end() -> io::Result<impl Future<Output = ()>> {
 /// # Errors
 /// None.
 #[cfg(not(unix))]
-pub(super) fn end() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn end() -> io::Result<impl Future<Output = ()>> {
     Ok(std::future::pending())
 }

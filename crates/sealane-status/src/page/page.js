@@ -16,6 +16,24 @@ function node(name, text, kind) {
   return made;
 }
 
+// Changes `old` into `made` where they differ, so that what is selected, scrolled or read aloud stays.
+function renew(old, made) {
+  if (old.nodeName !== made.nodeName) { old.replaceWith(made); return; }
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== made.data) old.data = made.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!made.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  renewAll(old, made);
+}
+
+function renewAll(old, made) {
+  const before = [...old.childNodes], after = [...made.childNodes];
+  before.slice(after.length).forEach((gone) => gone.remove());
+  after.forEach((child, at) => at < before.length ? renew(before[at], child) : old.append(child));
+}
+
 function drawing(name) {
   return document.createElementNS("http" + "://www.w3.org/2000/svg", name);
 }
@@ -92,9 +110,11 @@ async function get(path) {
   return answer;
 }
 
-let asking = false;
+let asking = false, again = false;
 async function refresh() {
-  if (asking || document.hidden) return;
+  if (document.hidden) return;
+  // What is on its way may be from before the event.
+  if (asking) { again = true; return; }
   asking = true;
   try {
     const [status, fragment] = await Promise.all([
@@ -102,15 +122,18 @@ async function refresh() {
       get("fragment").then((answer) => answer.text()),
     ]);
     take(status, performance.now());
-    element("live").innerHTML = fragment;
+    const made = document.createElement("template");
+    made.innerHTML = fragment;
+    renewAll(element("live"), made.content);
     element("state").textContent = "live";
-    element("state").className = "";
+    element("state").className = "good";
   } catch (error) {
     element("state").textContent = "the service does not answer; this is the state before";
     element("state").className = "bad";
   } finally {
     asking = false;
   }
+  if (again) { again = false; refresh(); }
 }
 
 async function explain(event) {
@@ -122,7 +145,7 @@ async function explain(event) {
     const told = await answer.json();
     const head = node("p");
     head.append(node("strong", told.first_choice ? "It would run on " + told.first_choice + "." : "It would run nowhere now."),
-      " It is judged as: " + told.intent + " (" + told.reason + "). Consistency: " + JSON.stringify(told.consistency) +
+      " It is judged as: " + told.intent + " (" + told.reason + "). Consistency: " + (typeof told.consistency === "string" ? told.consistency : JSON.stringify(told.consistency)) +
       ", routing: " + told.routing + ", balancer: " + told.balancer + "." + (told.cost_text ? " Cost: " + told.cost_text + "." : ""));
     const table = node("table"), body = node("tbody");
     for (const choice of told.choices) {
@@ -142,5 +165,5 @@ document.addEventListener("visibilitychange", refresh);
 const events = new EventSource("events");
 events.addEventListener("change", refresh);
 events.addEventListener("missed", refresh);
-setInterval(refresh, 1000);
+setInterval(() => { if (!asking) refresh(); }, 1000);
 refresh();

@@ -6,9 +6,9 @@
 //! are attempts like any other, so everything that is checked of an answer is checked of either.
 //!
 //! The slower attempt goes on for a moment without its caller, because a connection whose statement
-//! is cut off has to be closed. Then its server ends it. Nobody sees what it reads, so its session does not either. An
-//! endpoint whose attempts lose against their hedges again and again is ejected. Hedges never run on
-//! the primary, and have a budget of their own.
+//! is cut off has to be closed. Then its server ends it. Nobody sees what it reads, so its session
+//! does not either. An endpoint whose attempts lose against their hedges again and again is ejected.
+//! Hedges never run on the primary, and have a budget of their own.
 
 use std::{sync::Arc, time::Duration};
 

@@ -7,14 +7,15 @@ use rstest::rstest;
 use sealane::{Condition, Endpoint, EndpointId, Event, Failure, Moment, TimedEvent, Topology};
 
 use super::*;
-use crate::watch::{fleet::Fleet, history::History, paint::Paint};
+use crate::watch::{fleet::Fleet, history::History, paint::Paint, picture::FOOTER};
 
 /// What a terminal of this size shows.
 fn drawn(fleet: &Fleet, events: &[TimedEvent], size: (u16, u16), paint: Paint) -> Buffer {
     let mut history = History::default();
     history.note(Duration::ZERO, &fleet.status);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(3_723);
-    let picture = Picture { status: &fleet.status, history: &history, events, now, paint };
+    let picture =
+        Picture { status: &fleet.status, history: &history, events, now, paint, footer: FOOTER };
     let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
     terminal.draw(|frame| draw(frame, &picture)).unwrap();
     terminal.backend().buffer().clone()
