@@ -221,7 +221,8 @@ fn a_statement_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::of_this_process();
     let begin = log.len();
-    let password = Password { parts: ["tidewater", "ebbstones"].map(str::to_owned), between: "," };
+    // No other test, which may run at the same time, writes this one.
+    let password = Password { parts: ["tidelands", "ebbwaters"].map(str::to_owned), between: "," };
     check(&password, || Ok(Config::sqlite(folder.path().join("harbour.db")))).unwrap();
     let told = log.text_from(begin);
     assert!(told.contains("statement{") && told.contains("harbour.db"), "{told}");

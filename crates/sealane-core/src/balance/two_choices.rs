@@ -9,6 +9,10 @@
 //! the statements in flight there. The number in flight alone was rejected: an endpoint that fails
 //! at once has nothing in flight and would win always, and an endpoint that is ten times slower than
 //! the others would still get a read whenever it is idle.
+//!
+//! Costs that are nearly the same decide nothing: then the first one drawn wins. Otherwise an
+//! application that reads one after the other would read everything from the one endpoint that is a
+//! little quicker, and never learn that the others have become as quick.
 
 use super::Balancer;
 use crate::{Candidates, EndpointId};
@@ -27,13 +31,20 @@ impl Balancer for TwoChoices {
     fn pick(&self, candidates: &Candidates<'_>, random: u64) -> Option<EndpointId> {
         if candidates.is_weighted() {
             let (first, second) = draw_by_share(candidates, random)?;
-            let is_dearer = candidates.cost(second) < candidates.cost(first);
+            let is_dearer = is_cheaper(candidates.cost(second), candidates.cost(first));
             return Some(if is_dearer { second } else { first });
         }
         let (first, second) = draw(candidates, random)?;
         let cost = candidates.cost_among_equals(first);
-        Some(if candidates.cost_among_equals(second) < cost { second } else { first })
+        let is_dearer = is_cheaper(candidates.cost_among_equals(second), cost);
+        Some(if is_dearer { second } else { first })
     }
+}
+
+/// Whether `cost` is less than `other` by more than a fifth.
+#[inline]
+fn is_cheaper(cost: u64, other: u64) -> bool {
+    cost < other - other / 5
 }
 
 /// Draws two different candidates, or the only one twice.
@@ -119,12 +130,29 @@ mod tests {
         let is_near = |(picks, expected): (&i32, &i32)| (picks - expected).abs() < 900;
         assert!(picks.iter().zip(&expected).all(is_near), "{picks:?}");
 
-        // One statement is as much for `a` as five are for `c`.
+        // One statement is as much for `a` as five are for `c`, and much more than two are.
         let ids = [0, 2].map(|index| EndpointId::from_index(index).unwrap());
         let _one = loads.start_read(ids[0]);
-        let _four: Vec<_> = (0..4).map(|_| loads.start_read(ids[1])).collect();
+        let _two: Vec<_> = (0..2).map(|_| loads.start_read(ids[1])).collect();
         let two = Candidates::new(set(&[0, 2]), &topology, &loads, Moment::ZERO);
         assert!(draws(1_000).all(|random| TwoChoices.pick(&two, random) == Some(ids[1])));
+    }
+
+    #[test]
+    fn a_difference_of_a_tenth_decides_nothing() {
+        let (topology, loads) = (topology(), Arc::new(Loads::new()));
+        let (usual, now) = (Duration::from_millis(10), Moment::ZERO);
+        for (index, took_ms) in [(0, 10), (1, 11)] {
+            let id = EndpointId::from_index(index).unwrap();
+            let took = AttemptOutcome::Served(Duration::from_millis(took_ms));
+            loads.ended(id, took, Some(usual), now);
+        }
+        let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);
+        let mut picks = [0_i32; 2];
+        for random in draws(10_000) {
+            picks[TwoChoices.pick(&two, random).unwrap().place()] += 1;
+        }
+        assert!((picks[0] - picks[1]).abs() < 400, "{picks:?}");
     }
 
     #[test]
@@ -140,7 +168,7 @@ mod tests {
             assert!(draws(100).all(|random| TwoChoices.pick(&two, random) == Some(quick)));
             running.push(loads.start_read(quick));
         }
-        running.push(loads.start_read(quick));
+        running.extend([loads.start_read(quick), loads.start_read(quick)]);
         let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);
         assert!(draws(100).all(|random| TwoChoices.pick(&two, random) == Some(slow)));
     }
