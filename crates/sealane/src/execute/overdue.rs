@@ -211,11 +211,14 @@ impl<'a> Alarm<'a> {
 }
 
 /// Whether a server of MySQL or MariaDB ends the attempt when it is abandoned.
+#[cfg(feature = "mysql")]
 fn cancels(attempt: &Attempt) -> bool {
-    #[cfg(feature = "mysql")]
-    return attempt.cluster().pools.cancels(attempt.endpoint());
-    #[cfg(not(feature = "mysql"))]
-    return false;
+    attempt.cluster().pools.cancels(attempt.endpoint())
+}
+
+#[cfg(not(feature = "mysql"))]
+fn cancels(_: &Attempt) -> bool {
+    false
 }
 
 /// Whether the endpoint was ejected since the attempt began.
