@@ -16,7 +16,8 @@
 //!
 //! # Limits
 //! One task for each endpoint, which opens one connection when something is to be ended, and closes
-//! it when nothing is left. If the server does not answer in time, all that waits is forgotten.
+//! it when nothing is left. A server that does not answer in time may be busy with the very statements
+//! that are to be ended, so it is asked again for a while.
 
 use std::{
     collections::VecDeque,
@@ -33,12 +34,19 @@ use sea_orm::sqlx::{
     mysql::MySqlConnectOptions,
 };
 use sealane_monitor::Entropy;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 
 use super::badge::{Badges, Mark};
 
 /// How long the end of one statement may take, with the connection that it needs.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(5);
+/// After a failure, the server is left alone for this long.
+const PAUSE: Duration = Duration::from_millis(500);
+/// After this time, a statement is left to itself.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// How many statements wait for their end at most.
 const MOST: usize = 64;
@@ -55,7 +63,7 @@ pub(crate) struct Canceller {
 /// The badges of the sessions to be ended.
 #[derive(Debug, Default)]
 struct Queue {
-    badges: VecDeque<String>,
+    badges: VecDeque<(Instant, String)>,
     /// Whether a task takes care of them.
     is_served: bool,
 }
@@ -104,7 +112,7 @@ impl Canceller {
         };
         let mut queue = self.queue();
         if queue.badges.len() < MOST {
-            queue.badges.push_back(badge);
+            queue.badges.push_back((Instant::now(), badge));
         }
         if !std::mem::replace(&mut queue.is_served, true) {
             let canceller = Arc::clone(self);
@@ -115,14 +123,15 @@ impl Canceller {
     /// Ends one session after the other, until none is left.
     async fn serve(&self) {
         let mut link = None;
-        while let Some(badge) = self.next() {
+        while let Some((since, badge)) = self.next() {
             let ended = timeout(LIMIT, self.end(&mut link, &badge)).await;
             let works = matches!(ended, Ok(Ok(())));
             self.works.store(works, Ordering::Relaxed);
             if !works {
-                tracing::debug!(target: "sealane::route", ?ended, "abandoned reads not cancelled");
+                tracing::debug!(target: "sealane::route", ?ended, "an abandoned read goes on");
                 link = None;
-                self.queue().badges.clear();
+                self.queue().badges.push_front((since, badge));
+                sleep(PAUSE).await;
             }
         }
         if let Some(link) = link {
@@ -131,8 +140,9 @@ impl Canceller {
     }
 
     /// The next session to end. Without one, the task is over.
-    fn next(&self) -> Option<String> {
+    fn next(&self) -> Option<(Instant, String)> {
         let mut queue = self.queue();
+        queue.badges.retain(|(since, _)| since.elapsed() < GIVEN_UP_AFTER);
         let next = queue.badges.pop_front();
         queue.is_served = next.is_some();
         next
