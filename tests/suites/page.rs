@@ -179,9 +179,12 @@ async fn without_javascript_it_shows_the_same_tables() -> anyhow::Result<()> {
     lookout.browser.visit(&lookout.url).await?;
     ensure!(lookout.text("#state").await?.starts_with("as of the moment"), "a script ran");
     lookout.says("All endpoints serve.").await?;
-    let names = "return [...document.querySelectorAll('#live tbody th')].map(it => it.textContent)";
-    let names = lookout.browser.run(names).await?;
-    ensure!(names == serde_json::json!(["primary", "replica-1", HOSTILE]), "{names}");
+    for table in ["endpoints", "load"] {
+        let rows = format!("document.querySelectorAll('#live table.{table} tbody th')");
+        let names = format!("return [...{rows}].map(it => it.textContent)");
+        let names = lookout.browser.run(&names).await?;
+        ensure!(names == serde_json::json!(["primary", "replica-1", HOSTILE]), "{table}: {names}");
+    }
     let drawn = lookout.text("svg.topology").await?;
     ensure!(["primary", "replica-1", "<img"].iter().all(|it| drawn.contains(it)), "{drawn}");
     lookout.photograph("without-javascript").await?;
