@@ -360,7 +360,7 @@ impl Event {
                 write!(f, "both {} and {} claim to be the primary", name(*first), name(*second))
             }
             Event::ReplicationChanged { endpoint, to } => {
-                write!(f, "replication on {} is {to:?}", name(*endpoint))
+                write!(f, "replication on {} is {to}", name(*endpoint))
             }
             Event::Restarted { endpoint } => write!(f, "{} was restarted", name(*endpoint)),
             Event::Foreign { .. }

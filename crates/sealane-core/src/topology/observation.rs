@@ -202,6 +202,19 @@ pub enum Replication {
     Unknown,
 }
 
+impl fmt::Display for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Replication::NotApplicable => "not applicable",
+            Replication::Running => "running",
+            Replication::Paused => "paused",
+            Replication::Stopped => "stopped",
+            Replication::Copying => "copying its tables",
+            Replication::Unknown => "unknown",
+        })
+    }
+}
+
 /// Identifies one run of a server.
 ///
 /// A replica that crashes may come back a little older than it was: recovery promises consistency,
