@@ -163,19 +163,8 @@ impl<'a> Candidates<'a> {
     /// as usual costs the same whatever its share, because candidates are drawn by share.
     #[must_use]
     pub fn cost(&self, id: EndpointId) -> u64 {
-        self.cost_of(id, self.crowd(id))
-    }
-
-    /// The same while all shares are equal, which needs less to be looked up.
-    #[inline]
-    pub(super) fn cost_among_equals(&self, id: EndpointId) -> u64 {
-        self.cost_of(id, self.crowd_among_equals(id))
-    }
-
-    #[inline]
-    fn cost_of(&self, id: EndpointId, crowd: u64) -> u64 {
         // The first factor is at most 2^26, so nothing that runs in practice exceeds the number.
-        (self.slowness_units(id) >> 10).saturating_mul(crowd)
+        (self.slowness_units(id) >> 10).saturating_mul(self.crowd(id))
     }
 
     /// What is in flight on `id` with one more read, relative to its share. 1,024 if `id` is idle.
@@ -187,7 +176,7 @@ impl<'a> Candidates<'a> {
     }
 
     #[inline]
-    fn crowd_among_equals(&self, id: EndpointId) -> u64 {
+    pub(super) fn crowd_among_equals(&self, id: EndpointId) -> u64 {
         ONE * (u64::from(self.in_flight(id)) + 1)
     }
 

@@ -1,5 +1,6 @@
 //! The TOML form of a configuration.
 
+mod balancer;
 mod fault;
 mod rule;
 mod shadow;
@@ -8,14 +9,14 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, EjectionPolicy, FallbackPolicy, FastestResponse, HealthPolicy, LeastInFlight,
-    LeastLag, PrimaryReads, Random, RoundRobin, Sticky, TwoChoices, WeightedRoundRobin, WhenAhead,
+    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, PrimaryReads, WhenAhead,
     WriteTracking,
 };
 use serde::Deserialize;
 
 use super::{Config, Replica};
 use crate::ConnectError;
+use balancer::BalancerName;
 use rule::FileRule;
 use shadow::ShadowMode;
 
@@ -94,19 +95,6 @@ enum Level {
     BoundedStaleness,
     ReadYourWrites,
     Strong,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum BalancerName {
-    TwoChoices,
-    RoundRobin,
-    WeightedRoundRobin,
-    LeastInFlight,
-    LeastLag,
-    FastestResponse,
-    Random,
-    Sticky,
 }
 
 #[derive(Default, Deserialize)]
@@ -354,21 +342,6 @@ impl Routing {
         config = self.zone.iter().fold(config, Config::zone);
         config = self.spill_ratio.iter().fold(config, |config, ratio| config.spill_ratio(*ratio));
         Ok(self.heavy_reads.as_deref().into_iter().fold(config, Config::heavy_reads))
-    }
-}
-
-impl BalancerName {
-    fn apply(self, config: Config) -> Config {
-        match self {
-            BalancerName::TwoChoices => config.balancer(TwoChoices),
-            BalancerName::RoundRobin => config.balancer(RoundRobin::default()),
-            BalancerName::WeightedRoundRobin => config.balancer(WeightedRoundRobin::default()),
-            BalancerName::LeastInFlight => config.balancer(LeastInFlight),
-            BalancerName::LeastLag => config.balancer(LeastLag),
-            BalancerName::FastestResponse => config.balancer(FastestResponse),
-            BalancerName::Random => config.balancer(Random),
-            BalancerName::Sticky => config.balancer(Sticky),
-        }
     }
 }
 
