@@ -1,5 +1,6 @@
 //! An sqlx connection that is lent to one statement.
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 use futures_util::{Stream, StreamExt, stream};
 #[cfg(feature = "mysql")]
 use sea_orm::sqlx::SqlSafeStr;
@@ -11,6 +12,7 @@ use sea_orm::{
     },
 };
 use sea_query_sqlx::SqlxValues;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 use tokio::sync::mpsc;
 
 /// The lent connection. It returns to its pool when dropped.
@@ -90,6 +92,7 @@ where
 
     /// The rows of `statement`, which is sent at the first poll. A stream that is dropped half-way
     /// closes its connection.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn rows(
         mut self,
         statement: Statement,
