@@ -31,7 +31,7 @@ use std::{
 
 use sea_orm::sqlx::{
     self, AssertSqlSafe, ConnectOptions, Connection, Error, MySqlConnection, Row,
-    mysql::MySqlConnectOptions,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError},
 };
 use sealane_monitor::Entropy;
 use tokio::{
@@ -57,7 +57,10 @@ pub(crate) struct Canceller {
     entropy: Entropy,
     badges: Badges,
     queue: Mutex<Queue>,
-    works: AtomicBool,
+    /// Whether the last connection got a badge.
+    gives_badges: AtomicBool,
+    /// Whether the server did what it was last told.
+    is_heard: AtomicBool,
 }
 
 /// The badges of the sessions to be ended.
@@ -66,6 +69,15 @@ struct Queue {
     badges: VecDeque<(Instant, String)>,
     /// Whether a task takes care of them.
     is_served: bool,
+}
+
+/// Lets another task take over if the runtime drops this one.
+struct Serving<'a>(&'a Canceller);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.queue().is_served = false;
+    }
 }
 
 /// Cancels a read of one connection if it is dropped between its sending and its answer.
@@ -84,7 +96,8 @@ impl Canceller {
             entropy,
             badges: Badges::default(),
             queue: Mutex::default(),
-            works: AtomicBool::new(false),
+            gives_badges: AtomicBool::new(false),
+            is_heard: AtomicBool::new(true),
         }
     }
 
@@ -95,14 +108,19 @@ impl Canceller {
     pub(crate) async fn set_up(&self, connection: &mut MySqlConnection) -> Result<(), Error> {
         let (first, second) = (self.entropy.word(), self.entropy.word());
         let name = format!("sealane {first:016x}{second:016x}");
-        let works = self.badges.give(connection, name).await?;
-        self.works.store(works, Ordering::Relaxed);
+        let is_given = self.badges.give(connection, name).await?;
+        self.gives_badges.store(is_given, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether abandoned statements are ended, as far as is known.
+    /// Whether the server can be told which statements to end.
+    pub(crate) fn gives_badges(&self) -> bool {
+        self.gives_badges.load(Ordering::Relaxed)
+    }
+
+    /// Whether abandoned statements are ended at once, as far as is known.
     pub(crate) fn works(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
+        self.gives_badges() && self.is_heard.load(Ordering::Relaxed)
     }
 
     /// Ends what the connection with this mark runs. Returns at once.
@@ -122,18 +140,24 @@ impl Canceller {
 
     /// Ends one session after the other, until none is left.
     async fn serve(&self) {
+        let serving = Serving(self);
         let mut link = None;
         while let Some((since, badge)) = self.next() {
             let ended = timeout(LIMIT, self.end(&mut link, &badge)).await;
-            let works = matches!(ended, Ok(Ok(())));
-            self.works.store(works, Ordering::Relaxed);
-            if !works {
-                tracing::debug!(target: "sealane::route", ?ended, "an abandoned read goes on");
+            let is_heard =
+                ended.as_ref().is_ok_and(|it| it.as_ref().map_or_else(is_over, |()| true));
+            self.is_heard.store(is_heard, Ordering::Relaxed);
+            if !matches!(ended, Ok(Ok(()))) {
                 link = None;
+            }
+            if !is_heard {
+                let is_silent = ended.is_err();
+                tracing::debug!(target: "sealane::route", is_silent, "an abandoned read goes on");
                 self.queue().badges.push_front((since, badge));
                 sleep(PAUSE).await;
             }
         }
+        std::mem::forget(serving);
         if let Some(link) = link {
             let _ = timeout(LIMIT, link.close()).await;
         }
@@ -168,6 +192,14 @@ impl Canceller {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether `error` says that there is nothing left to end: the session has gone in the meantime
+/// (1094), or the badge has, and the task has ended its own session (1317, 1927).
+fn is_over(error: &Error) -> bool {
+    let error = error.as_database_error();
+    let error = error.and_then(|it| it.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|it| matches!(it.number(), 1094 | 1317 | 1927))
 }
 
 impl Recall {

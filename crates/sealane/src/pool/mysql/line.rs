@@ -27,7 +27,7 @@ pub(crate) struct MySqlLine {
 impl MySqlLine {
     /// For a lent connection, whose reads `canceller` cancels.
     pub(crate) async fn of(mut lent: Lent<MySql>, canceller: Option<&Arc<Canceller>>) -> Self {
-        let recall = match canceller.filter(|canceller| canceller.works()) {
+        let recall = match canceller.filter(|canceller| canceller.gives_badges()) {
             Some(canceller) => {
                 let statement = lent.prepared(badge::TEXT).await;
                 let mark = statement.map(Mark::new);
