@@ -24,8 +24,9 @@ pub struct Sketch {
     /// quotes. `None` for other statements: their [`Tables`](crate::Tables) say more.
     pub written: Option<String>,
     /// The text with `?` in the place of each literal, and without comments. `None` if the text is
-    /// too long, or if it might be read in two ways. (SQLite takes a name in double quotes for a
-    /// string if no column has that name. Such a string is shown as the name that it looks like.)
+    /// too long, or if it might be read in two ways; and for SQLite's `PRAGMA`, which may hold a key.
+    /// (SQLite takes a name in double quotes for a string if no column has that name. Such a string
+    /// is shown as the name that it looks like.)
     pub text: Option<String>,
 }
 
@@ -42,10 +43,11 @@ impl Sketch {
             Ok(Some(_)) | Err(_) => return Sketch::default(),
         }
         let tokens: Vec<&Token> = tokens.iter().map(|it| &it.token).collect();
+        let is_pragma = operation(&tokens) == "PRAGMA";
         Sketch {
             operation: operation(&tokens),
             written: written(&tokens),
-            text: Some(text(&tokens)),
+            text: Some(text(&tokens)).filter(|_| !is_pragma),
         }
     }
 }
@@ -63,26 +65,36 @@ fn words<'a>(tokens: &'a [&'a Token]) -> impl Iterator<Item = &'a Word> {
     })
 }
 
+/// The table that follows `INTO`, `FROM` or `UPDATE`, with what the engines allow before it.
 fn written(tokens: &[&Token]) -> Option<String> {
-    let mut words = words(tokens).skip_while(|word| {
-        matches!(
-            word.keyword,
-            Keyword::INSERT
-                | Keyword::REPLACE
-                | Keyword::DELETE
-                | Keyword::UPDATE
-                | Keyword::INTO
-                | Keyword::FROM
-                | Keyword::ONLY
-        ) && word.quote_style.is_none()
-    });
-    let is_write = matches!(operation(tokens).as_str(), "INSERT" | "REPLACE" | "DELETE" | "UPDATE");
-    let first = words.next().filter(|_| is_write)?;
-    let at = tokens.iter().position(|token| matches!(token, Token::Word(word) if word == first))?;
-    match tokens.get(at + 1..at + 3) {
-        Some([Token::Period, Token::Word(name)]) => Some(format!("{}.{}", first.value, name.value)),
-        _ => Some(first.value.clone()),
+    let leading = match operation(tokens).as_str() {
+        "INSERT" | "REPLACE" => Keyword::INTO,
+        "DELETE" => Keyword::FROM,
+        "UPDATE" => Keyword::UPDATE,
+        _ => return None,
+    };
+    let is_plain = |word: &Word| word.quote_style.is_none();
+    let is_before = |word: &Word| {
+        let is_known =
+            matches!(word.keyword, Keyword::ONLY | Keyword::LOW_PRIORITY | Keyword::IGNORE);
+        is_plain(word) && is_known
+    };
+    let after = words(tokens).skip_while(|word| !is_plain(word) || word.keyword != leading).skip(1);
+    let first = after.skip_while(|word| is_before(word)).next()?;
+    // SQLite's `UPDATE OR IGNORE boat` names it later.
+    if is_plain(first) && first.keyword == Keyword::OR {
+        return None;
     }
+    let at = tokens
+        .iter()
+        .position(|token| matches!(token, Token::Word(word) if std::ptr::eq(word, first)))?;
+    let mut name = first.value.clone();
+    for rest in tokens[at + 1..].chunks_exact(2) {
+        let [Token::Period, Token::Word(part)] = rest else { break };
+        name.push('.');
+        name.push_str(&part.value);
+    }
+    Some(name)
 }
 
 fn text(tokens: &[&Token]) -> String {
@@ -102,7 +114,7 @@ fn text(tokens: &[&Token]) -> String {
             Token::Word(_) | Token::Placeholder(_) => text.push_str(&token.to_string()),
             _ => text.push_str(&mark(&token.to_string())),
         }
-        was_number = matches!(token, Token::Number(..));
+        was_number = matches!(token, Token::Number(..) | Token::HexStringLiteral(_));
     }
     text.truncate(text.trim_end().len());
     text
@@ -112,9 +124,10 @@ fn is_like_number(word: &Word) -> bool {
     word.quote_style.is_none() && word.value.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Punctuation as it is, and `?` for everything else.
+/// Punctuation as it is, and `?` for everything else: what quotes begin, dollar signs included.
 fn mark(token: &str) -> String {
-    let is_mark = |c: char| c.is_ascii_punctuation() && !matches!(c, '\'' | '"' | '`' | '\\');
+    let is_quote = |c: char| matches!(c, '\'' | '"' | '`' | '\\' | '$' | '_');
+    let is_mark = |c: char| c.is_ascii_punctuation() && !is_quote(c);
     if token.chars().all(is_mark) { token.to_owned() } else { "?".to_owned() }
 }
 
@@ -157,6 +170,10 @@ mod tests {
     #[case(Dialect::MySql, "SELECT \"SECRET\", 'it\\'s SECRET', 0x4711, 0b4711, N'SECRET'")]
     #[case(Dialect::MySql, "SELECT _utf8'SECRET' FROM `t` # SECRET")]
     #[case(Dialect::Sqlite, "SELECT x'4711', 'SECRET', 4711 FROM [t]")]
+    #[case(Dialect::Sqlite, "PRAGMA key = \"x'4711SECRET'\"")]
+    #[case(Dialect::Sqlite, "SELECT 0x47_11SECRET")]
+    #[case(Dialect::PostgreSql, "SELECT 0x47_11SECRET")]
+    #[case(Dialect::PostgreSql, "SELECT 0x1F_4711, 0o4711, 1_4711")]
     fn no_literal_is_shown(#[case] dialect: Dialect, #[case] sql: &str) {
         let shown = Sketch::of(sql, dialect).text.unwrap_or_default();
         assert!(!shown.contains("SECRET") && !shown.contains("4711"), "{shown}");
@@ -171,10 +188,35 @@ mod tests {
         assert_eq!(Sketch::of(sql, dialect).text.as_deref(), Some(sql));
     }
 
+    #[test]
+    fn punctuation_within_a_literal_is_hidden() {
+        for literal in ["$$#!*-+@$$", "$_$#!$_$", "'#!'", "E'#!'"] {
+            let sketch = Sketch::of(&format!("SELECT {literal}"), Dialect::PostgreSql);
+            assert!(sketch.text.is_none_or(|it| it == "SELECT ?"), "{literal}");
+        }
+    }
+
+    #[rstest]
+    #[case(Dialect::MySql, "INSERT IGNORE INTO boat VALUES (1)", Some("boat"))]
+    #[case(Dialect::MySql, "DELETE QUICK FROM boat", Some("boat"))]
+    #[case(Dialect::MySql, "UPDATE LOW_PRIORITY boat SET a = 1", Some("boat"))]
+    #[case(Dialect::MySql, "REPLACE INTO `a`.`boat` VALUES (1)", Some("a.boat"))]
+    #[case(Dialect::Sqlite, "INSERT OR REPLACE INTO boat VALUES (1)", Some("boat"))]
+    #[case(Dialect::Sqlite, "UPDATE OR IGNORE boat SET a = 1", None)]
+    fn the_written_table_follows_what_an_engine_allows_before_it(
+        #[case] dialect: Dialect,
+        #[case] sql: &str,
+        #[case] written: Option<&str>,
+    ) {
+        assert_eq!(Sketch::of(sql, dialect).written.as_deref(), written);
+    }
+
     #[rstest]
     #[case("insert into \"boat\" (\"name\") values ('secret')", "INSERT", Some("boat"))]
     #[case("UPDATE harbour.boat SET name = 'x'", "UPDATE", Some("harbour.boat"))]
     #[case("DELETE FROM boat", "DELETE", Some("boat"))]
+    #[case("DELETE FROM ONLY db.public.boat b", "DELETE", Some("db.public.boat"))]
+    #[case("UPDATE \"only\" SET a = 1", "UPDATE", Some("only"))]
     #[case("WITH a AS (SELECT 1) SELECT * FROM a", "WITH", None)]
     #[case("'open", "", None)]
     fn the_first_word_and_the_written_table_are_told(
