@@ -79,8 +79,9 @@ fn written(tokens: &[&Token]) -> Option<String> {
             matches!(word.keyword, Keyword::ONLY | Keyword::LOW_PRIORITY | Keyword::IGNORE);
         is_plain(word) && is_known
     };
-    let after = words(tokens).skip_while(|word| !is_plain(word) || word.keyword != leading).skip(1);
-    let first = after.skip_while(|word| is_before(word)).next()?;
+    let mut after =
+        words(tokens).skip_while(|word| !is_plain(word) || word.keyword != leading).skip(1);
+    let first = after.find(|word| !is_before(word))?;
     // SQLite's `UPDATE OR IGNORE boat` names it later.
     if is_plain(first) && first.keyword == Keyword::OR {
         return None;

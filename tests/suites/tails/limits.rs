@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sealane::Error;
-use sealane_tests::{Cluster, eventually, fleet};
+use sealane::{Error, Replica};
+use sealane_tests::{Cluster, Server, eventually, fleet};
 
 use super::{
     NOISE,
@@ -26,6 +26,23 @@ async fn a_read_ends_at_its_limit_and_its_servers_end_it_too() -> anyhow::Result
     ensure!(matches!(Error::of(&error), Some(Error::ReadTimeout { .. })), "{error}");
     ensure!(took >= LIMIT && took <= LIMIT + NOISE, "it took {took:?}");
     ensure!(db.status().reads.timed_out == 1, "{:?}", db.status().reads);
+    none_goes_on(&cluster).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_leaves_a_replica_at_the_replicas_own_limit_and_only_once() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let limited = |server: &Server| Replica::from(server.url.clone()).read_timeout(LIMIT / 4);
+    let replicas = cluster.replicas().iter().map(limited);
+    let primary = Replica::from(cluster.primary().url.clone());
+    let db = sealane::connect(fleet::config_of(primary, replicas)).await?;
+    fleet::ready(&db).await?;
+    launch(&db, &cluster).await?;
+    // Nobody knows how long it takes, so of its own time it would spend all on the first replica.
+    let error = look(&db.session().read_timeout(LIMIT), ENDLESS).await.err().context("it ended")?;
+    ensure!(matches!(Error::of(&error), Some(Error::ReadTimeout { .. })), "{error}");
+    let reads = db.status().reads;
+    ensure!((reads.overdue, reads.timed_out) == (1, 1), "{reads:?}");
     none_goes_on(&cluster).await
 }
 

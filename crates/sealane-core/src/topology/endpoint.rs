@@ -1,6 +1,6 @@
 //! One addressable server, and small sets of them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -78,6 +78,8 @@ struct Configured {
     tags: Vec<Box<str>>,
     weight: u32,
     is_subscriber: bool,
+    #[serde(skip)]
+    read_timeout: Option<Duration>,
 }
 
 /// The largest weight: the share of an endpoint relative to one of weight 1.
@@ -96,6 +98,7 @@ impl Endpoint {
             tags: Vec::new(),
             weight: 1,
             is_subscriber: false,
+            read_timeout: None,
         };
         Endpoint(Arc::new(configured))
     }
@@ -133,6 +136,14 @@ impl Endpoint {
     #[must_use]
     pub fn with_weight(mut self, weight: u32) -> Self {
         Arc::make_mut(&mut self.0).weight = weight.clamp(1, MAX_WEIGHT);
+        self
+    }
+
+    /// The same endpoint with a limit on the time that a read may take there, if another replica may
+    /// serve it as well.
+    #[must_use]
+    pub fn with_read_timeout(mut self, limit: Duration) -> Self {
+        Arc::make_mut(&mut self.0).read_timeout = Some(limit);
         self
     }
 
@@ -186,6 +197,13 @@ impl Endpoint {
     #[must_use]
     pub fn weight(&self) -> u32 {
         self.0.weight
+    }
+
+    /// The longest that a read may take there if another replica may serve it as well; `None` for no
+    /// limit.
+    #[must_use]
+    pub fn read_timeout(&self) -> Option<Duration> {
+        self.0.read_timeout
     }
 }
 

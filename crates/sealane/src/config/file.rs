@@ -55,6 +55,7 @@ struct Endpoint {
     #[serde(default)]
     tags: Vec<String>,
     weight: Option<u32>,
+    read_timeout_ms: Option<u64>,
     max_connections: Option<u32>,
     min_connections: Option<u32>,
     acquire_timeout_ms: Option<u64>,
@@ -230,6 +231,9 @@ impl Endpoint {
         replica = subscription.iter().fold(replica, Replica::subscription);
         replica = zone.iter().fold(replica, Replica::zone);
         replica = weight.iter().fold(replica, |replica, weight| replica.weight(*weight));
+        if let Some(limit) = self.read_timeout_ms.map(Duration::from_millis) {
+            replica = replica.read_timeout(limit);
+        }
         self.tags.iter().fold(replica, Replica::tag)
     }
 
@@ -458,6 +462,7 @@ mod tests {
             zone = "eu-1"
             tags = ["ssd", "big"]
             weight = 2
+            read_timeout_ms = 300
 
             [routing]
             consistency = "bounded-staleness"
@@ -534,8 +539,9 @@ mod tests {
         assert!(config.strict && config.required_replicas == 2);
         assert_eq!(config.replicas[1].group.as_deref(), Some("analytics"));
         assert_eq!(config.replicas[1].subscription.as_deref(), Some("shop_to_analytics"));
-        let Replica { zone, tags, weight, .. } = &config.replicas[1];
+        let Replica { zone, tags, weight, read_timeout, .. } = &config.replicas[1];
         assert_eq!((zone.as_deref(), tags.len(), *weight), (Some("eu-1"), 2, 2));
+        assert_eq!(*read_timeout, Some(Duration::from_millis(300)));
         assert_eq!(config.replicas[0].options.get_max_connections(), Some(50));
         assert_eq!(
             config.reading.consistency,

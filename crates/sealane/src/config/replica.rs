@@ -1,5 +1,7 @@
 //! One endpoint of a configuration.
 
+use std::time::Duration;
+
 use sea_orm::ConnectOptions;
 use sealane_core::Endpoint;
 
@@ -22,6 +24,7 @@ pub struct Replica {
     pub(crate) zone: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) weight: u32,
+    pub(crate) read_timeout: Option<Duration>,
     pub(crate) subscription: Option<String>,
     pub(crate) options: ConnectOptions,
 }
@@ -37,6 +40,7 @@ impl Replica {
             zone: None,
             tags: Vec::new(),
             weight: 1,
+            read_timeout: None,
             subscription: None,
             options: options.into(),
         }
@@ -87,6 +91,17 @@ impl Replica {
         self
     }
 
+    /// The longest that a read may take there. Then it moves to another replica, once and within the
+    /// [budget for retries](crate::Config::ejection); a read that no other replica may serve goes on.
+    /// For all attempts of a read together, see
+    /// [`Config::read_timeout`](crate::Config::read_timeout). Default: no limit but what the statement
+    /// usually takes, several times over.
+    #[must_use]
+    pub fn read_timeout(mut self, limit: Duration) -> Self {
+        self.read_timeout = Some(limit);
+        self
+    }
+
     /// Declares the server a logical subscriber of PostgreSQL: a separate server that holds what
     /// the subscription of this name brings from the primary.
     ///
@@ -133,6 +148,9 @@ impl Replica {
         }
         if let Some(zone) = &self.zone {
             endpoint = endpoint.in_zone(zone.as_str());
+        }
+        if let Some(limit) = self.read_timeout {
+            endpoint = endpoint.with_read_timeout(limit);
         }
         self.tags.iter().fold(endpoint, |endpoint, tag| endpoint.with_tag(tag.as_str()))
     }

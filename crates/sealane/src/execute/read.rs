@@ -22,7 +22,8 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
 use sealane_core::{
-    AttemptOutcome, Candidates, Consistency, EndpointSet, Lent, Plan, ReadRequest, Role,
+    AttemptOutcome, Candidates, Consistency, EndpointId, EndpointSet, Lent, Plan, ReadRequest,
+    Role, Topology,
 };
 use sealane_monitor::Stage;
 use tokio::time::Instant;
@@ -306,10 +307,17 @@ impl ReadExecution {
                 }
                 let usual = statement.and_then(|statement| statement.pace.bound());
                 // What never ran may take all of the time.
-                attempt.share = self.wait.deadline.share(usual.unwrap_or(Duration::MAX));
+                let share = self.wait.deadline.share(usual.unwrap_or(Duration::MAX));
+                attempt.share = share.into_iter().chain(self.limit_on(&topology, id)).min();
             }
             return Some(attempt);
         }
+    }
+
+    /// How long the read may take on this replica, if it can move to another one; it does so once.
+    fn limit_on(&self, topology: &Topology, id: EndpointId) -> Option<Duration> {
+        let may_move = !self.was_overdue && self.has_replica();
+        topology.get(id).filter(|_| may_move)?.endpoint.read_timeout()
     }
 
     /// Plans again after every endpoint of the plan was tried: another endpoint may be the primary
