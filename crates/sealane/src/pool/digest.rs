@@ -92,6 +92,9 @@ impl RowDigest {
         let mut digest = RowDigest::default();
         for (index, column) in row.columns().iter().enumerate() {
             let value: Option<&[u8]> = row.try_get_unchecked(index).ok()?;
+            if digest.bytes + value.map_or(0, <[u8]>::len) > MAX_BYTES {
+                return None;
+            }
             digest.add(column.name(), value);
         }
         Some(digest)

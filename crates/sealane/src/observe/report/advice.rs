@@ -133,7 +133,7 @@ fn on_primary(report: &Report) -> impl Iterator<Item = Advice> {
 
 fn share(report: &Report) -> Option<Advice> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
-    let percent = (report.replica_share * 100.0) as u64;
+    let percent = (report.replica_share * 100.0).round() as u64;
     (report.replica_share < 1.0).then_some(Advice::RaiseReplicaShare { percent })
 }
 
