@@ -1,9 +1,6 @@
 //! Policies that an application writes itself, on real clusters: which replicas a read may choose
 //! from, how fresh they must be, and which one of them serves it.
 
-#[path = "policies/primary_reads.rs"]
-mod primary_reads;
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},

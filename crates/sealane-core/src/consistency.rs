@@ -140,24 +140,6 @@ impl fmt::Display for FallbackPolicy {
     }
 }
 
-/// Which proved reads run on the primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum PrimaryReads {
-    /// Those that ask for it, and those whose session is ahead of the replicas. A read that no
-    /// replica serves for another reason waits for one, and then fails.
-    Intended,
-    /// Also those that no replica serves, up to a limit.
-    #[default]
-    Fallback,
-    /// All: the primary takes its turn among the replicas that are in no group, with its own weight.
-    /// What a session has read there, a replica has to have replayed before it serves this session
-    /// again; so this suits reads best that ask for [`Consistency::Eventual`] or
-    /// [`Consistency::BoundedStaleness`].
-    Always,
-}
-
 /// What happens when a session has just read on a replica and then reads on the primary, writes, or
 /// begins a transaction there.
 ///

@@ -36,8 +36,8 @@ pub use balance::{
 };
 pub use budget::RetryBudget;
 pub use consistency::{
-    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, PrimaryReads, ReadRequest,
-    Refusal, Verdict, WhenAhead,
+    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,
+    Verdict, WhenAhead,
 };
 pub use ejection::{EjectionChange, EjectionPolicy, Ejections};
 pub use fence::{WriteClock, WriteStamp};

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Access, Balancer, Candidate, Candidates, Consistency, ConsistencyPolicy, EndpointId,
-    EndpointSet, EndpointState, Health, PrimaryReads, ReadRequest, Refusal, Role, Topology,
-    Verdict, WriteStamp,
+    EndpointSet, EndpointState, Health, ReadRequest, Refusal, Role, Topology, Verdict, WriteStamp,
 };
 
 /// The endpoints that may serve one statement, consumed one attempt at a time.
@@ -27,8 +26,6 @@ pub struct Plan {
     is_primary_usable: bool,
     /// Whether the read may choose from an endpoint besides the primary at all.
     may_leave: bool,
-    /// Whether the primary takes its turn among the replicas.
-    is_primary_shared: bool,
 }
 
 /// Why a statement runs on the primary.
@@ -38,8 +35,6 @@ pub enum PrimaryUse {
     Asked,
     /// No replica has replayed what the session wrote or saw.
     Pinned,
-    /// It is the primary's turn among the endpoints that serve such reads.
-    Shared,
     /// Replicas could serve such a read, but none of them can now.
     Fallback,
 }
@@ -58,7 +53,6 @@ impl Plan {
             had_replicas: false,
             is_primary_usable: true,
             may_leave: true,
-            is_primary_shared: false,
         };
         if request.access == Access::Write || request.consistency == Consistency::Strong {
             return plan;
@@ -88,11 +82,6 @@ impl Plan {
         }
         plan.ejected = plan.replicas.and(request.ejected);
         plan.replicas = plan.replicas.without(request.ejected);
-        if request.primary_reads == PrimaryReads::Always {
-            let may_choose = |id| request.among.contains(id);
-            plan.is_primary_shared =
-                plan.primary.is_some_and(may_choose) && topology.has_usable_primary();
-        }
         plan
     }
 
@@ -134,8 +123,7 @@ impl Plan {
     }
 
     /// The next endpoint to try, and the role in which to use it: first the replicas in the
-    /// balancer's order, among them the primary if it [takes its turn](PrimaryReads::Always), then
-    /// the primary, then the ejected replicas; or the ejected replicas first,
+    /// balancer's order, then the primary, then the ejected replicas; or the ejected replicas first,
     /// if the primary does not answer. Each endpoint is returned once. `all` holds the endpoints with
     /// their current load; the balancer chooses among those of them that are in the plan. An endpoint added after the plan was made may be among them, at the place of a removed
     /// one. So the caller [judges](Self::judge) the returned endpoint on the topology of `all`.
@@ -158,19 +146,12 @@ impl Plan {
                 return None;
             }
         }
-        let shared = self.primary.filter(|_| self.is_primary_shared);
-        let choices =
-            shared.map_or(self.replicas, |id| self.replicas.or([id].into_iter().collect()));
         let picked = balancer
-            .pick(&all.with(choices), random)
-            .filter(|id| choices.contains(*id))
+            .pick(&all.with(self.replicas), random)
+            .filter(|id| self.replicas.contains(*id))
             // A balancer that returns nothing, or an endpoint outside the plan, must not cost the
             // read.
-            .or_else(|| all.nth_of(choices, random as usize % choices.len()))?;
-        if shared == Some(picked) {
-            self.primary = None;
-            return Some((picked, Role::Primary));
-        }
+            .or_else(|| all.nth_of(self.replicas, random as usize % self.replicas.len()))?;
         self.replicas.remove(picked);
         Some((picked, Role::Replica))
     }
@@ -241,8 +222,6 @@ impl Plan {
         match self.awaited {
             _ if asks => PrimaryUse::Asked,
             Some(_) if !self.had_replicas => PrimaryUse::Pinned,
-            // Replicas are left to try.
-            _ if self.is_primary_shared && !self.replicas.is_empty() => PrimaryUse::Shared,
             Some(_) | None => PrimaryUse::Fallback,
         }
     }

@@ -34,7 +34,6 @@ pub const WANTED: &[&str] = &[
     "reads: hedged",
     "reads: overdue",
     "reads: retried",
-    "reads: shared with the primary",
     "reads: won by a hedge",
     "refusal: BehindSession",
     "refusal: Down",

@@ -17,7 +17,7 @@ use std::{
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use sealane::{
-    Choice, Config, PrimaryReads, RoutedConnection,
+    Choice, Config, RoutedConnection,
     assembly::{OpenLenders, Parts, assemble},
 };
 use sealane_core::{
@@ -148,7 +148,6 @@ async fn process_of(
     let config = Config::new("postgres://app@server-0/shop")
         .token_key([7_u8; 32])
         .hedged_reads(scenario.is_hedged)
-        .primary_reads(scenario.primary_reads)
         .primary_wait(Duration::from_secs(5));
     let events = (store.events(), Arc::downgrade(&store));
     tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
@@ -269,8 +268,7 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
             let why = format!("a write: {}", short(&error));
             oracle::note(&mut world.lock(), Violation::FailedInCalm { process, why }, None);
         }
-        // A primary that takes its turn may be the quicker one for a while.
-        if on_replicas == 0 && scenario.primary_reads != PrimaryReads::Always {
+        if on_replicas == 0 {
             let choices = db.explain(&select().sql).choices;
             if is_known_limit(scenario, &choices) {
                 world
@@ -306,7 +304,6 @@ fn count_reads(world: &World, handles: &[RoutedConnection]) {
         let counts = [
             ("reads: hedged", reads.hedged),
             ("reads: won by a hedge", reads.hedges_won),
-            ("reads: shared with the primary", reads.shared_with_primary),
             ("reads: fell back to the primary", reads.fell_back_to_primary),
             ("reads: shed", reads.shed),
             ("reads: overdue", reads.overdue),

@@ -4,7 +4,6 @@
 //! the scenario stays what it was.
 
 use clap::ValueEnum;
-use sealane::PrimaryReads;
 
 use crate::{draw::Draw, plant::Plant};
 
@@ -33,8 +32,6 @@ pub struct Scenario {
     pub processes: usize,
     /// Whether slow reads are sent twice.
     pub is_hedged: bool,
-    /// Which reads the primary serves.
-    pub primary_reads: PrimaryReads,
     /// What each user does.
     pub users: Vec<User>,
     /// What goes wrong, and when, in milliseconds.
@@ -161,9 +158,9 @@ impl Scenario {
             (false, true) => Kind::GtidLists,
             (false, false) => Kind::Timelines,
         };
-        let (is_hedged, primary_reads) = (draw.percent(25), primary_reads(draw));
+        let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        Scenario { seed, kind, servers, processes, is_hedged, primary_reads, users, faults, plant }
+        Scenario { seed, kind, servers, processes, is_hedged, users, faults, plant }
     }
 
     /// How much it is, for telling which of two is smaller.
@@ -171,14 +168,6 @@ impl Scenario {
     pub fn size(&self) -> usize {
         let steps: usize = self.users.iter().map(|user| user.steps.len()).sum();
         self.servers + self.processes + self.faults.len() + steps
-    }
-}
-
-fn primary_reads(draw: &mut Draw) -> PrimaryReads {
-    match draw.below(10) {
-        0 => PrimaryReads::Intended,
-        1..=2 => PrimaryReads::Always,
-        _ => PrimaryReads::Fallback,
     }
 }
 

@@ -250,7 +250,6 @@ impl Caller {
             .among(read.route.among)
             .within(read.horizon)
             .with_max_lag(max_lag)
-            .with_primary_reads(self.cluster.reading.primary_reads)
             .with_policy(self.wish.policy.clone())
     }
 

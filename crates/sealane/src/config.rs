@@ -11,7 +11,7 @@ use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 use sea_orm::ConnectOptions;
 use sealane_core::{
     Balancer, ByGroup, Consistency, CostClass, EjectionPolicy, FallbackPolicy, HealthPolicy,
-    LocalFirst, PrimaryReads, RoutingPolicy, Rule, TwoChoices, WhenAhead, WriteTracking,
+    LocalFirst, RoutingPolicy, Rule, TwoChoices, WhenAhead, WriteTracking,
 };
 use sealane_monitor::ProbeSchedule;
 
@@ -448,16 +448,6 @@ impl Config {
     #[must_use]
     pub fn fallback_limit(mut self, reads: usize) -> Self {
         self.fallback_limit = Some(reads);
-        self
-    }
-
-    /// Which proved reads run on the primary: with [`PrimaryReads::Intended`], none that a replica
-    /// could have served, as with a [`fallback_limit`](Self::fallback_limit) of 0; with
-    /// [`PrimaryReads::Always`], it takes its turn among the replicas, according to its
-    /// [`weight`](Replica::weight). Default: [`PrimaryReads::Fallback`].
-    #[must_use]
-    pub fn primary_reads(mut self, reads: PrimaryReads) -> Self {
-        self.reading.primary_reads = reads;
         self
     }
 

@@ -99,10 +99,10 @@ pub use sealane_core::{
     ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
     EndpointSet, EndpointState, Engine, Event, Failure, FallbackPolicy, FastestResponse, Health,
     HealthPolicy, Horizon, Incarnation, Intent, LeastInFlight, LeastLag, Limit, Loads, LocalFirst,
-    Moment, Pattern, Position, PrimaryReads, Random, ReadOnly, ReadRequest, Refusal, Replication,
-    Role, RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server,
-    ServerInfo, SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices,
-    Verdict, WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
+    Moment, Pattern, Position, Random, ReadOnly, ReadRequest, Refusal, Replication, Role,
+    RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server, ServerInfo,
+    SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices, Verdict,
+    WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
 };
 pub use sealane_monitor::OPERATION_DURATION_BUCKETS;
 pub use sealane_sql::{Finding, Place, Reason};

@@ -19,8 +19,8 @@ use super::Balancer;
 use crate::{Candidates, EndpointId};
 
 /// Draws two different candidates and takes the one where a read [costs](Candidates::cost) less:
-/// its slowness, times what is in flight there, relative to its weight. Candidates are drawn in
-/// proportion to their weights.
+/// its slowness, times what is in flight there, relative to its weight. Differences in slowness of up to
+/// a fifth do not count. Candidates are drawn in proportion to their weights.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct TwoChoices;
 

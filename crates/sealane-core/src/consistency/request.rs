@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Consistency, ConsistencyPolicy, PrimaryReads};
+use super::{Consistency, ConsistencyPolicy};
 use crate::{EndpointSet, Horizon, Moment, SessionView};
 
 /// What the statement needs of its endpoint.
@@ -39,8 +39,6 @@ pub struct ReadRequest {
     pub horizon: Horizon,
     /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
     pub ejected: EndpointSet,
-    /// Whether the primary takes its turn among the replicas.
-    pub primary_reads: PrimaryReads,
     /// A further condition that a replica must meet.
     pub policy: Option<Arc<dyn ConsistencyPolicy>>,
 }
@@ -59,7 +57,6 @@ impl ReadRequest {
             among,
             horizon: Horizon::NEVER,
             ejected: EndpointSet::EMPTY,
-            primary_reads: PrimaryReads::default(),
             policy: None,
         }
     }
@@ -92,12 +89,6 @@ impl ReadRequest {
     #[must_use]
     pub fn avoiding(self, ejected: EndpointSet) -> Self {
         ReadRequest { ejected, ..self }
-    }
-
-    /// The same request, with such a part for the primary.
-    #[must_use]
-    pub fn with_primary_reads(self, primary_reads: PrimaryReads) -> Self {
-        ReadRequest { primary_reads, ..self }
     }
 
     /// The same request with a policy that a replica must satisfy as well.

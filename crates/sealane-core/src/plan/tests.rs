@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    Endpoint, Incarnation, Loads, Lsn, Moment, Observation, Outcome, Position, Random, Replication,
-    Report, Server, Session, TopologyReducer, TwoChoices, WriteClock,
+    Endpoint, Incarnation, Loads, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
+    Server, Session, TopologyReducer, TwoChoices, WriteClock,
 };
 
 fn id(index: usize) -> EndpointId {
@@ -302,52 +302,4 @@ fn a_session_whose_write_is_not_replayed_is_meant_to_read_on_the_primary() {
     let request = read(Consistency::ReadYourWrites).with_session(session.view());
     let plan = Plan::new(&topology(), &request);
     assert_eq!(plan.primary_use(&request), PrimaryUse::Pinned);
-}
-
-/// How often each of the endpoints is the first choice of a hundred reads, and in which role.
-fn first_choices(request: &ReadRequest) -> [u32; 3] {
-    let (topology, loads) = (topology(), Loads::new());
-    let all = Candidates::all(&topology, &loads, Moment::ZERO);
-    let mut chosen = [0; 3];
-    for number in 0..100_u64 {
-        // Numbers that are spread without being random.
-        let random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut plan = Plan::new(&topology, request);
-        let (at, role) = plan.next(&Random, all, random).unwrap();
-        assert_eq!(role == Role::Primary, at == id(0));
-        assert!(role == Role::Replica || plan.primary_use(request) == PrimaryUse::Shared);
-        chosen[at.place()] += 1;
-        let rest: Vec<_> = std::iter::from_fn(|| plan.next(&Random, all, random)).collect();
-        assert!(rest.iter().all(|(other, _)| *other != at), "each endpoint is tried once");
-    }
-    chosen
-}
-
-#[test]
-fn the_primary_takes_its_turn_only_if_it_always_reads() {
-    let request = read(Consistency::Eventual);
-    for primary_reads in [PrimaryReads::Intended, PrimaryReads::Fallback] {
-        let [primary, level, behind] =
-            first_choices(&request.clone().with_primary_reads(primary_reads));
-        assert!(primary == 0 && level >= 20 && behind >= 20, "{level}, {behind}");
-    }
-    let shared = request.with_primary_reads(PrimaryReads::Always);
-    let chosen = first_choices(&shared);
-    assert!(chosen.iter().all(|it| *it >= 20), "{chosen:?}");
-}
-
-#[test]
-fn the_primary_takes_no_turn_among_the_replicas_of_a_group() {
-    let group = [id(1), id(2)].into_iter().collect();
-    let request = read(Consistency::Eventual).with_primary_reads(PrimaryReads::Always);
-    let [primary, level, behind] = first_choices(&request.among(group));
-    assert!(primary == 0 && level >= 20 && behind >= 20, "{level}, {behind}");
-}
-
-#[test]
-fn a_primary_that_takes_its_turn_is_still_the_last_resort() {
-    let request = read(Consistency::BoundedStaleness(Duration::from_millis(5)))
-        .with_primary_reads(PrimaryReads::Always);
-    let plan = Plan::new(&topology(), &request);
-    assert_eq!((plan.primary(), plan.primary_use(&request)), (Some(id(0)), PrimaryUse::Fallback));
 }

@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sea_orm::DbErr;
-#[cfg(doc)]
-use sealane_core::PrimaryReads;
 use sealane_monitor::{DetourSeries, TopologyStore};
 use serde::Serialize;
 
@@ -51,7 +49,6 @@ impl Detour {
 pub(crate) struct Counts {
     pub(crate) asked: Detour,
     pub(crate) pinned: Detour,
-    pub(crate) shared: Detour,
     pub(crate) fell_back: Detour,
     pub(crate) shed: Detour,
     pub(crate) retried: Detour,
@@ -75,8 +72,6 @@ pub struct ReadCounts {
     /// Of these, came through the handle that everybody shares, and not through a
     /// [session](crate::RoutedConnection::session).
     pub pinned_by_shared_handle: u64,
-    /// Ran on the primary in its turn among the replicas ([`PrimaryReads::Always`]).
-    pub shared_with_primary: u64,
     /// Ran on the primary because no replica was usable or fresh enough.
     pub fell_back_to_primary: u64,
     /// Failed because [`Config::fallback_limit`](crate::Config::fallback_limit) reads were running
@@ -101,7 +96,6 @@ impl Counts {
         Counts {
             asked: detour("asked_for_primary"),
             pinned: detour("pinned_to_primary"),
-            shared: detour("shared_with_primary"),
             fell_back: detour("fell_back_to_primary"),
             shed: detour("shed"),
             retried: detour("retried"),
@@ -126,7 +120,6 @@ impl Counts {
         let Counts {
             asked,
             pinned,
-            shared,
             fell_back,
             shed,
             retried,
@@ -139,7 +132,6 @@ impl Counts {
         ReadCounts {
             asked_for_primary: asked.get(),
             pinned_to_primary: pinned.get(),
-            shared_with_primary: shared.get(),
             pinned_by_shared_handle: pinned_shared.get(),
             fell_back_to_primary: fell_back.get(),
             shed: shed.get(),

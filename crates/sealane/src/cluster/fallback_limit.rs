@@ -13,7 +13,6 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::PrimaryReads;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -40,10 +39,7 @@ impl FallbackLimit {
     pub(crate) fn of(config: &Config) -> Self {
         let connections = config.primary.options.get_max_connections();
         let share = connections.unwrap_or(DRIVERS_CONNECTIONS).div_ceil(SHARE) as usize;
-        FallbackLimit::new(match config.reading.primary_reads {
-            PrimaryReads::Intended => 0,
-            _ => config.fallback_limit.unwrap_or(share),
-        })
+        FallbackLimit::new(config.fallback_limit.unwrap_or(share))
     }
 
     fn new(most: usize) -> Self {

@@ -9,8 +9,7 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, PrimaryReads, WhenAhead,
-    WriteTracking,
+    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, WhenAhead, WriteTracking,
 };
 use serde::Deserialize;
 
@@ -72,7 +71,6 @@ struct Routing {
     fallback: Option<WayOut>,
     primary_wait_ms: Option<u64>,
     fallback_limit: Option<usize>,
-    primary_reads: Option<PrimaryReads>,
     read_timeout_ms: Option<u64>,
     hedged_reads: Option<bool>,
     replica_share: Option<f64>,
@@ -321,9 +319,6 @@ impl Routing {
         if let Some(reads) = self.fallback_limit {
             config = config.fallback_limit(reads);
         }
-        if let Some(reads) = self.primary_reads {
-            config = config.primary_reads(reads);
-        }
         if let Some(limit) = self.read_timeout_ms.map(Duration::from_millis) {
             config = config.read_timeout(limit);
         }
@@ -475,7 +470,6 @@ mod tests {
             write_tracking = "whole"
             shared_waits_for_sessions = false
             fallback_limit = 7
-            primary_reads = "always"
             read_timeout_ms = 1500
             hedged_reads = true
             replica_share = 0.5
@@ -572,7 +566,6 @@ mod tests {
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
-        assert_eq!(config.reading.primary_reads, PrimaryReads::Always);
         assert!((config.replica_share - 0.5).abs() < 1e-9);
         assert_eq!(config.shadow, crate::Shadow::Compare { share: 0.125 });
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));

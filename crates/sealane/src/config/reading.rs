@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use sealane_core::{Consistency, FallbackPolicy, PrimaryReads, WhenAhead, WriteTracking};
+use sealane_core::{Consistency, FallbackPolicy, WhenAhead, WriteTracking};
 
 /// How reads are served that ask for nothing special.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
     pub(crate) fallback: FallbackPolicy,
-    pub(crate) primary_reads: PrimaryReads,
     pub(crate) when_ahead: WhenAhead,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) tracking: WriteTracking,
@@ -26,8 +25,6 @@ impl Default for Reading {
             // This is what an application expects that was written without replicas in mind.
             consistency: Consistency::ReadYourWrites,
             fallback: FallbackPolicy::Primary,
-            // The primary has the writes to do, and does nothing else as well as they allow.
-            primary_reads: PrimaryReads::Fallback,
             // Going back in time is rare, while waiting costs every transaction that follows a read
             // on a replica.
             when_ahead: WhenAhead::Primary,

@@ -244,6 +244,11 @@ impl Attempt {
         self.pools().is_some_and(|pools| pools.of(self.footing.role).has_room())
     }
 
+    /// Whether its pool is also that of the writers.
+    pub(super) fn is_of_writer(&self) -> bool {
+        self.pools().is_some_and(|pools| pools.is_one)
+    }
+
     fn pools(&self) -> Option<Arc<Pools>> {
         let generation = self.footing.generation.max(self.schema);
         self.cluster.pools.at(self.footing.endpoint, generation)
@@ -340,8 +345,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // A caller who gives up early, again and again, shows a server that hangs, too.
-        let is_long = self.age() >= self.long_after;
+        // A caller who gives up early, again and again, shows a server that hangs, too; but a full
+        // pool shows nothing.
+        let is_long = self.age() >= self.long_after && (self.was_opened() || self.has_room());
         self.tell(if is_long { AttemptOutcome::Outrun } else { AttemptOutcome::Abandoned });
     }
 }

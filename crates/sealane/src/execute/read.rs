@@ -68,6 +68,8 @@ pub(crate) struct ReadExecution {
     tried: EndpointSet,
     /// How many attempts were begun.
     attempts: u32,
+    /// Why the last of them ran where it did.
+    why: Why,
     /// The endpoint that the last attempt left, and why.
     left: Option<telling::Left>,
     /// Whether it is a stream of rows, of which only the first is waited for here.
@@ -135,6 +137,7 @@ impl ReadExecution {
             began_anew: false,
             tried: EndpointSet::EMPTY,
             attempts: 0,
+            why: Why::Read,
             left: None,
             is_stream: false,
             whereabouts: None,

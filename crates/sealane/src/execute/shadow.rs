@@ -143,7 +143,6 @@ impl From<PrimaryUse> for Stay {
         match usual {
             PrimaryUse::Asked => Stay::Asked,
             PrimaryUse::Pinned => Stay::Pinned,
-            PrimaryUse::Shared => Stay::Shared,
             PrimaryUse::Fallback => Stay::FellBack,
         }
     }

@@ -56,6 +56,8 @@ pub struct EndpointReport {
     pub is_primary: bool,
     /// Whether it takes reads or writes now, as far as is known.
     pub serves: bool,
+    /// Its group, if it is in one.
+    pub group: Option<String>,
     /// Its weight in the configuration.
     pub weight: u32,
     /// Proved reads that were sent to it.
@@ -127,8 +129,13 @@ impl Report {
             advice: Vec::new(),
         };
         // In shadow mode all reads are on the primary on purpose, and its own report tells of them.
-        if !cluster.roll_out.shadow().is_on() {
+        let shadow = cluster.ledger.report(cluster.roll_out.shadow());
+        if !shadow.shadow.is_on() {
             report.advice = Advice::on(&report);
+        }
+        // What it kept on the primary still counts as having asked for it.
+        if shadow.is_any() {
+            report.advice.retain(|it| !matches!(it, Advice::MostAskForPrimary { .. }));
         }
         report
     }
@@ -148,6 +155,7 @@ impl EndpointReport {
             is_primary: topology.primary() == Some(id),
             serves: topology.condition(id) == Condition::Serving
                 && !cluster.ejections.is_ejected(id),
+            group: state.endpoint.group().map(str::to_owned),
             weight: state.endpoint.weight(),
             reads,
             read_ratio: ratio(reads, total),

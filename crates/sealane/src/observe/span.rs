@@ -43,7 +43,6 @@ impl Why {
             Why::Read => "read",
             Why::OnPrimary(PrimaryUse::Asked) => "asked_for_primary",
             Why::OnPrimary(PrimaryUse::Pinned) => "pinned_to_primary",
-            Why::OnPrimary(PrimaryUse::Shared) => "shared_with_primary",
             Why::OnPrimary(PrimaryUse::Fallback) => "fell_back_to_primary",
             Why::Write => "write",
             Why::Transaction => "in_transaction",
@@ -162,7 +161,7 @@ pub(crate) fn record(span: &Span, cluster: &Cluster, sent: Sent) {
     let (host, port) = state.endpoint.host_and_port();
     span.record("server.address", host);
     if let Some(port) = port {
-        span.record("server.port", port);
+        span.record("server.port", i64::from(port));
     }
     if let Some(database) = &state.database {
         span.record("db.namespace", &*database.name);
@@ -171,7 +170,7 @@ pub(crate) fn record(span: &Span, cluster: &Cluster, sent: Sent) {
     span.record("sealane.role", role(sent.role));
     span.record("sealane.reason", sent.why.name());
     if sent.earlier > 0 {
-        span.record("sealane.retries", sent.earlier);
+        span.record("sealane.retries", i64::from(sent.earlier));
     }
 }
 

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use sea_orm::QueryResult;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-use sea_orm::sqlx::{ColumnIndex, Database, Decode, Row};
+use sea_orm::sqlx::{ColumnIndex, Database, Decode, Row, Value, ValueRef};
 
 /// Larger answers are not digested, because the caller of a read waits for the digest.
 const MAX_ROWS: usize = 1_000;
@@ -91,11 +91,14 @@ impl RowDigest {
         use sea_orm::sqlx::Column;
         let mut digest = RowDigest::default();
         for (index, column) in row.columns().iter().enumerate() {
-            let value: Option<&[u8]> = row.try_get_unchecked(index).ok()?;
-            if digest.bytes + value.map_or(0, <[u8]>::len) > MAX_BYTES {
+            // A copy: SQLite's values remember that somebody has borrowed their bytes, and cannot be
+            // read as numbers any more.
+            let value = ValueRef::to_owned(&row.try_get_raw(index).ok()?);
+            let bytes: Option<&[u8]> = value.try_decode_unchecked().ok()?;
+            if digest.bytes + bytes.map_or(0, <[u8]>::len) > MAX_BYTES {
                 return None;
             }
-            digest.add(column.name(), value);
+            digest.add(column.name(), bytes);
         }
         Some(digest)
     }
@@ -149,6 +152,23 @@ mod tests {
             assert!(!rows[index + 1..].contains(one), "{index}");
         }
         assert_eq!(rows[0], row(&[Some("ab"), Some("c")]));
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn what_was_digested_can_still_be_read() {
+        use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        let sql = "SELECT 7 AS id, 0.5 AS half, 'Ida' AS name, NULL AS missing, x'00FF' AS bytes";
+        let row = db.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap();
+        let rows = [row.unwrap()];
+        assert!(Digest::of(&rows).is_some());
+        let [row] = rows;
+        assert_eq!(row.try_get::<i64>("", "id").unwrap(), 7);
+        assert!((row.try_get::<f64>("", "half").unwrap() - 0.5).abs() < 1e-9);
+        assert_eq!(row.try_get::<String>("", "name").unwrap(), "Ida");
+        assert_eq!(row.try_get::<Option<i64>>("", "missing").unwrap(), None);
+        assert_eq!(row.try_get::<Vec<u8>>("", "bytes").unwrap(), [0, 255]);
     }
 
     #[cfg(feature = "sqlite")]

@@ -91,11 +91,12 @@ where
     }
 
     /// The rows of `statement`, which is sent at the first poll. A stream that is dropped half-way
-    /// closes its connection.
+    /// closes its connection. `is_over` is called before the connection goes back to its pool.
     #[cfg(any(feature = "mysql", feature = "postgres"))]
     pub(crate) fn rows(
         mut self,
         statement: Statement,
+        is_over: impl FnOnce() + Send + 'static,
     ) -> impl Stream<Item = Result<QueryResult, DbErr>> + Send + Unpin + 'static {
         let (shown, mut rows) = mpsc::channel(1);
         let mut fetching = Some(Box::pin(async move {
@@ -110,6 +111,7 @@ where
                 }
             };
             drop(came);
+            is_over();
             if let Err(error) = usage.ended(end) {
                 drop(shown.send(Err(query_error(error))).await);
             }

@@ -139,7 +139,7 @@ impl Line {
     pub(crate) async fn stream_read(self, statement: Statement) -> Result<RowStream, DbErr> {
         match self {
             #[cfg(feature = "postgres")]
-            Line::Postgres(lent) => Ok(RowStream::Read(Rows::new(lent.rows(statement)))),
+            Line::Postgres(lent) => Ok(RowStream::Read(Rows::new(lent.rows(statement, || {})))),
             #[cfg(feature = "mysql")]
             Line::MySql(line) => Ok(RowStream::Read(Rows::new(line.rows(statement)))),
             line => line.stream(statement).await,

@@ -35,8 +35,6 @@ pub struct ShadowStays {
     pub asked: u64,
     /// No replica had replayed what their session wrote.
     pub pinned: u64,
-    /// It was the primary's turn among the replicas ([`PrimaryReads::Always`](crate::PrimaryReads)).
-    pub shared: u64,
     /// No replica was usable or fresh enough. A read that would have waited for a replica counts
     /// here or as pinned, because reads in shadow mode do not wait.
     pub fell_back: u64,
@@ -123,13 +121,11 @@ impl fmt::Display for ShadowReport {
     /// A table for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "shadow mode: {}; {} reads", self.shadow, self.reads)?;
-        let ShadowStays { outside_share, asked, pinned, shared, fell_back, would_fail } =
-            self.stays;
+        let ShadowStays { outside_share, asked, pinned, fell_back, would_fail } = self.stays;
         let staying = [
             ("outside the share of the replicas", outside_share),
             ("ask for the primary, or no replica can serve them", asked),
             ("their session's writes were not replayed", pinned),
-            ("it was the primary's turn", shared),
             ("no replica was usable or fresh enough", fell_back),
             ("would fail: no replica, and not allowed on the primary", would_fail),
         ];

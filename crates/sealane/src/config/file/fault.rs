@@ -17,7 +17,7 @@ const KEYS: &[&str] = &[
     "interval_ms", "quick_interval_ms", "timeout_ms", "budget_per_s", "down_after", "down_ratio",
     "up_after", "back_off_ms", "back_off_cap_ms", "forgiven_after_ms", "lagging_above_ms",
     "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
-    "hedged_reads", "replica_share", "primary_reads", "shadow", "shadow_share",
+    "hedged_reads", "replica_share", "shadow", "shadow_share",
     "rules", "spill_ratio", "heavy_reads", "priority",
     "tables", "text", "cost", "tag", "to_primary", "to_group", "to_replicas", "sticky", "hedged",
 ];

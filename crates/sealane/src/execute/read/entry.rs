@@ -29,7 +29,6 @@ impl ReadExecution {
                     cluster.counts.pinned_shared.add();
                 }
             }
-            PrimaryUse::Shared => cluster.counts.shared.add(),
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
                 if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
@@ -49,7 +48,6 @@ impl ReadExecution {
             match used {
                 PrimaryUse::Asked => statement.usage.asked(),
                 PrimaryUse::Pinned => statement.usage.pinned(),
-                PrimaryUse::Shared => {}
                 PrimaryUse::Fallback => statement.usage.fell_back(),
             }
         }

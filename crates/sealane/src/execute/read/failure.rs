@@ -71,8 +71,7 @@ impl ReadExecution {
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
                 }
-                // Otherwise the replicas are left to try.
-                if attempt.role() == Role::Primary && !self.has_replica() {
+                if attempt.role() == Role::Primary {
                     // The connection may have died in the pool; one more try finds out. It waits
                     // for a probe first, because other connections of the pool may be dead as well.
                     let store = attempt.cluster().store();
@@ -118,10 +117,6 @@ impl ReadExecution {
             });
         }
         if attempt.role() == Role::Primary {
-            if self.has_replica() {
-                // It was the primary's turn among them.
-                return Ok(());
-            }
             if !self.plan.ejected().is_empty() {
                 // They are better than waiting for a primary.
                 self.plan.prefer_ejected(attempt.endpoint());

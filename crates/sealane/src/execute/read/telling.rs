@@ -49,6 +49,7 @@ impl ReadExecution {
     }
 
     pub(super) fn tell_of_attempt(&mut self, attempt: &Attempt, sql: &str, why: Why) {
+        self.why = why;
         attempt.trace(&self.caller, sql, why, self.attempts);
         self.attempts += 1;
         if let Some(Left { from: id, why }) = self.left.take() {
@@ -63,7 +64,7 @@ impl ReadExecution {
     pub(super) fn tell_of_race(&self, attempt: &Attempt) {
         if self.race.is_some() {
             let earlier = self.attempts.saturating_sub(1);
-            span::sent(attempt.cluster(), attempt.sent(Why::Read, earlier));
+            span::sent(attempt.cluster(), attempt.sent(self.why, earlier));
         }
     }
 

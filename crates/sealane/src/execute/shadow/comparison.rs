@@ -148,7 +148,9 @@ impl Comparison {
         statement: &Statement,
     ) -> Result<Digest, NoAnswer> {
         let attempt = Attempt::begin(&self.cluster, footing, true);
-        if !attempt.has_room() {
+        // A file has only one connection to its primary, from which callers write.
+        let takes_writer = attempt.is_of_writer() && footing.endpoint != self.replica.endpoint;
+        if !attempt.has_room() || takes_writer {
             return Err(NoAnswer::Skipped);
         }
         let mut line = attempt.open(&TakeLine).await?;

@@ -150,7 +150,9 @@ fn unproved(report: &Report) -> Option<Advice> {
 }
 
 fn little_load(report: &Report) -> Vec<Advice> {
-    let replicas: Vec<_> = report.endpoints.iter().filter(|it| !it.is_primary).collect();
+    // What is in a group serves only reads that ask for the group.
+    let ungrouped = report.endpoints.iter().filter(|it| !it.is_primary && it.group.is_none());
+    let replicas: Vec<_> = ungrouped.collect();
     let serving: Vec<_> = replicas.iter().filter(|it| it.serves).collect();
     let reads: u64 = serving.iter().map(|it| it.reads).sum();
     if serving.len() < 2 || reads < LEAST_READS {

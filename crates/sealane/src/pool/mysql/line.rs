@@ -1,8 +1,8 @@
 //! One connection of a MySQL or MariaDB pool, while a statement uses it.
 
-use std::{
-    sync::Arc,
-    task::{Poll, ready},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::{Stream, StreamExt, stream};
@@ -71,14 +71,20 @@ impl MySqlLine {
         self,
         statement: Statement,
     ) -> impl Stream<Item = Result<QueryResult, DbErr>> + Send + 'static {
-        let (mut rows, mut recall) = (self.lent.rows(statement), self.recall);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let mut rows = self.lent.rows(statement, move || over.store(true, Ordering::Relaxed));
+        let mut recall = self.recall;
         stream::poll_fn(move |context| {
-            recall.iter_mut().for_each(Recall::sent);
-            let item = ready!(rows.poll_next_unpin(context));
-            if !matches!(item, Some(Ok(_))) {
+            if !is_over.load(Ordering::Relaxed) {
+                recall.iter_mut().for_each(Recall::sent);
+            }
+            let item = rows.poll_next_unpin(context);
+            // The connection may be somebody else's from now on, also if rows are left to be taken.
+            if is_over.load(Ordering::Relaxed) {
                 recall.iter_mut().for_each(Recall::answered);
             }
-            Poll::Ready(item)
+            item
         })
     }
 }

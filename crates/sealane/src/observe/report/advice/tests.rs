@@ -8,6 +8,7 @@ fn endpoint(name: &str, reads: u64) -> EndpointReport {
         name: name.to_owned(),
         is_primary: name == "primary",
         serves: true,
+        group: None,
         weight: 1,
         reads,
         read_ratio: None,
@@ -52,6 +53,23 @@ fn unproved(times: u64) -> StatementReport {
 #[test]
 fn a_load_that_is_well_spread_needs_no_advice() {
     assert_eq!(Advice::on(&report()), []);
+}
+
+#[test]
+fn a_group_may_have_less_to_do_than_others() {
+    let mut report = report();
+    let mut reports = endpoint("reports", 3);
+    reports.group = Some("reports".to_owned());
+    report.endpoints.push(reports);
+    assert_eq!(Advice::on(&report), []);
+}
+
+#[test]
+fn a_share_is_told_to_the_nearest_percent() {
+    let mut report = report();
+    report.replica_share = 0.29;
+    let told = Advice::on(&report);
+    assert!(told.contains(&Advice::RaiseReplicaShare { percent: 29 }), "{told:?}");
 }
 
 #[test]
