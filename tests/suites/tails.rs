@@ -164,13 +164,21 @@ async fn an_ejection_ends_although_nobody_reads() -> anyhow::Result<()> {
     let db = sealane::connect(fleet::config_of(cluster.primary().url.clone(), urls)).await?;
     fleet::ready(&db).await?;
     let is_ejected = || db.status().endpoints.iter().any(|it| it.ejected);
-    let struck = Struck::by(Fault::Delay, &cluster, &relay).await?;
     eventually(PATIENCE, "the replica is ejected", async || {
-        boat::Entity::find().one(&db).await?;
-        Ok(is_ejected())
+        let struck = Struck::by(Fault::Delay, &cluster, &relay).await?;
+        for _ in 0..READERS {
+            boat::Entity::find().one(&db).await?;
+            if is_ejected() {
+                return Ok(true);
+            }
+        }
+        // Probes that a busy machine made slow just before seem to be usual, and nothing is wrong.
+        struck.end(&cluster, &relay).await?;
+        sleep(QUIET).await;
+        Ok(false)
     })
     .await?;
-    struck.end(&cluster, &relay).await?;
+    relay.delay(Duration::ZERO);
     eventually(PATIENCE, "a service that asks for it is ready again", async || Ok(!is_ejected()))
         .await
 }
