@@ -35,6 +35,10 @@ use crate::{ConnectError, error::is_name, signer::Signer};
 ///     .max_lag(Duration::from_secs(5));
 /// ```
 #[derive(Clone)]
+#[cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
+    allow(dead_code, reason = "nothing is connected to")
+)]
 pub struct Config {
     pub(crate) primary: Replica,
     pub(crate) replicas: Vec<Replica>,
@@ -47,50 +51,14 @@ pub struct Config {
     pub(crate) name: Option<String>,
     /// The zone of this process.
     pub(crate) zone: Option<String>,
-    #[cfg_attr(
-        not(any(
-            feature = "mysql",
-            feature = "postgres",
-            feature = "sqlite",
-            feature = "assembly"
-        )),
-        allow(dead_code, reason = "nothing is connected to")
-    )]
     spill_ratio: u32,
     pub(crate) schedule: ProbeSchedule,
     pub(crate) primary_wait: Duration,
     /// `None`: a share of the primary's connections.
     pub(crate) fallback_limit: Option<usize>,
-    #[cfg_attr(
-        not(any(
-            feature = "mysql",
-            feature = "postgres",
-            feature = "sqlite",
-            feature = "assembly"
-        )),
-        allow(dead_code, reason = "nothing is connected to")
-    )]
     pub(crate) ejection: EjectionPolicy,
     /// The share of the reads that may leave the primary, 0 to 1.
-    #[cfg_attr(
-        not(any(
-            feature = "mysql",
-            feature = "postgres",
-            feature = "sqlite",
-            feature = "assembly"
-        )),
-        allow(dead_code, reason = "nothing is connected to")
-    )]
     pub(crate) replica_share: f64,
-    #[cfg_attr(
-        not(any(
-            feature = "mysql",
-            feature = "postgres",
-            feature = "sqlite",
-            feature = "assembly"
-        )),
-        allow(dead_code, reason = "nothing is connected to")
-    )]
     pub(crate) shadow: Shadow,
     /// Whether sealane may change a file to WAL mode.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no file"))]
