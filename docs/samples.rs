@@ -36,4 +36,5 @@ samples! {
     command: "src/command.md",
     comparison: "src/comparison.md",
     cookbook: "src/cookbook.md",
+    recipes: "src/recipes.md",
 }

@@ -11,10 +11,10 @@
 
 use anyhow::Context;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, QueryOrder, QuerySelect, Schema};
 use sea_orm::{DbErr, entity::prelude::*};
-use sealane::{Config, RoutedConnection};
+use sealane::{Config, OPERATION_DURATION_BUCKETS, RoutedConnection};
 use sealane_status::StatusService;
 use sealane_tower::SessionLayer;
 
@@ -114,7 +114,10 @@ async fn main() -> anyhow::Result<()> {
             .token_key("for trying out: known to everybody"),
     };
     // Before the connection is made, so that its first metrics are not missed.
-    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let durations = Matcher::Full("db_client_operation_duration_seconds".to_owned());
+    let metrics = PrometheusBuilder::new()
+        .set_buckets_for_metric(durations, &OPERATION_DURATION_BUCKETS)?
+        .install_recorder()?;
     let db = sealane::connect(config).await?;
     let schema = Schema::new(db.get_database_backend());
     let mut table = schema.create_table_from_entity(boat::Entity);
@@ -142,10 +145,27 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// So that the SQLite file is removed.
+/// So that requests are finished, and the SQLite file is removed.
 async fn interrupted() {
-    // Nobody can interrupt it then.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    let from_keyboard = async {
+        // Nobody can interrupt it then.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // Containers are stopped with SIGTERM.
+    #[cfg(unix)]
+    let from_outside = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let from_outside = std::future::pending::<()>();
+    tokio::select! {
+        () = from_keyboard => {}
+        () = from_outside => {}
     }
 }

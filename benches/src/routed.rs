@@ -5,7 +5,12 @@
 //! the same part of each count, and a driver costs more.
 #![allow(clippy::expect_used, reason = "a measurement that cannot begin may end there")]
 
-use std::{cell::OnceCell, io, pin::Pin, sync::Arc};
+use std::{
+    cell::{Cell, OnceCell},
+    io,
+    pin::Pin,
+    sync::Arc,
+};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use sealane::{
@@ -16,7 +21,9 @@ use sealane::{
 use sealane_core::{Lsn, Report};
 use sealane_monitor::{BoxProbe, Probe, TopologyStore};
 use sealane_sql::Dialect;
+use sealane_status::StatusService;
 use tokio::runtime::{Builder, Runtime};
+use tower_service::Service;
 use tracing::{Event, Metadata, Subscriber, span, subscriber::Interest};
 
 use crate::{Operation, SELECT};
@@ -29,6 +36,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::new("run a routed SELECT", select_beside(|| ())),
         Operation::new("run a routed SELECT beside a recorder of metrics", select_beside(record)),
+        Operation::new("run a routed SELECT beside a page, asked once in 1000", select_and_look()),
         Operation::new("run a routed SELECT beside traces that skip it", select_beside(skip)),
         Operation::new("run a routed SELECT in a trace", select_beside(trace)),
     ]
@@ -36,17 +44,48 @@ pub(crate) fn operations() -> Vec<Operation> {
 
 fn select_beside(watch: fn()) -> impl Fn() -> bool {
     let routed = OnceCell::new();
+    move || routed.get_or_init(|| Routed::beside(watch)).select()
+}
+
+/// An open page asks once a second, here in a service with a thousand statements a second.
+fn select_and_look() -> impl Fn() -> bool {
+    let (routed, count) = (OnceCell::new(), Cell::new(0_u32));
     move || {
-        let (runtime, db) = routed.get_or_init(|| {
-            watch();
-            let runtime = Builder::new_current_thread().enable_time().build();
-            let runtime: Runtime = runtime.expect("a runtime");
-            let db = runtime.block_on(cluster());
-            (runtime, db)
-        });
+        let routed = routed.get_or_init(|| Routed::beside(record));
+        count.set(count.get() + 1);
+        routed.select() && (!count.get().is_multiple_of(1000) || routed.look())
+    }
+}
+
+/// A cluster, and where its statements run.
+struct Routed {
+    runtime: Runtime,
+    db: RoutedConnection,
+    page: StatusService,
+}
+
+impl Routed {
+    fn beside(watch: fn()) -> Self {
+        watch();
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime: Runtime = runtime.expect("a runtime");
+        let db = runtime.block_on(cluster());
+        Routed { runtime, page: StatusService::new(&db), db }
+    }
+
+    fn select(&self) -> bool {
         let statement =
             Statement::from_sql_and_values(DbBackend::Postgres, SELECT, [7.into(), 1.into()]);
-        runtime.block_on(db.query_all_raw(statement)).is_ok_and(|rows| rows.is_empty())
+        let rows = self.runtime.block_on(self.db.query_all_raw(statement));
+        rows.is_ok_and(|rows| rows.is_empty())
+    }
+
+    /// What an open page asks for.
+    fn look(&self) -> bool {
+        let mut request = http::Request::new(String::new());
+        *request.uri_mut() = http::Uri::from_static("/fragment");
+        let answer = self.runtime.block_on(self.page.clone().call(request));
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 }
 

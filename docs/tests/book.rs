@@ -122,6 +122,56 @@ fn every_file_of_the_reference_is_a_configuration() {
 }
 
 #[test]
+fn every_file_of_a_recipe_is_a_configuration() {
+    let blocks = blocks(&read("src/recipes.md"), "toml");
+    assert!(blocks.len() >= 4);
+    for block in blocks {
+        // A test cannot set variables: that is not safe beside other threads.
+        let parts = block.split("${").enumerate().map(|(place, part)| match part.split_once('}') {
+            Some((_, rest)) if place > 0 => format!("{}{rest}", "v".repeat(32)),
+            _ => part.to_owned(),
+        });
+        parse(&parts.collect::<String>());
+    }
+}
+
+/// The first file of the examples that a section names.
+fn example(section: &str) -> Option<PathBuf> {
+    let name = section.split('`').find(|it| it.starts_with("examples/"))?;
+    Some(folder().join("..").join(name))
+}
+
+/// A text without the indentation of its lines.
+fn flat(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+/// The samples of a chapter that are not passages of the file that their section names.
+fn strays(text: &str) -> (usize, Vec<String>) {
+    let (mut count, mut strays) = (0, Vec::new());
+    for section in text.split("\n## ") {
+        for block in blocks(section, "rust,ignore") {
+            count += 1;
+            let source = example(section).map(|file| fs::read_to_string(file).unwrap());
+            if !source.is_some_and(|source| flat(&source).contains(&flat(&block))) {
+                strays.push(block);
+            }
+        }
+    }
+    (count, strays)
+}
+
+#[test]
+fn the_samples_of_the_recipes_are_passages_of_what_the_tests_run() {
+    let text = read("src/recipes.md");
+    let (count, found) = strays(&text);
+    assert!(count >= 12 && found.is_empty(), "{count} samples; nowhere: {found:#?}");
+    // Somebody changes a sample, and not the file.
+    let changed = text.replacen(".await", ".await?", 1);
+    assert_eq!(strays(&changed).1.len(), 1);
+}
+
+#[test]
 fn the_defaults_of_the_reference_are_the_defaults() {
     let blocks = blocks(&read("src/configuration.md"), "toml");
     let text = blocks.first().unwrap();

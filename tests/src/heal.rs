@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::try_join_all;
 
+use crate::container::Container;
 use crate::docker::docker;
 use crate::wait::eventually;
 use crate::{Cluster, Engine, Server};
@@ -54,15 +55,21 @@ impl Cluster {
 
     /// Every server runs and answers, and the primary is as it began.
     async fn revive(&self) -> anyhow::Result<()> {
-        for server in self.servers() {
-            server.revive().await.with_context(|| format!("cannot revive {}", server.name))?;
-        }
+        let revived = self.servers().iter().map(async |server| {
+            server.revive().await.with_context(|| format!("cannot revive {}", server.name))
+        });
+        try_join_all(revived).await?;
         let primary = self.primary();
         let restored = primary.replication().restore_primary(primary).await;
         restored.context("cannot heal the primary, which no test may demote")
     }
 
-    async fn begin_anew(&self) -> anyhow::Result<()> {
+    /// Every server's data are made anew; what was written is gone. Only on MySQL and MariaDB: there
+    /// a replica may have other data than its primary and not show that.
+    ///
+    /// # Errors
+    /// When Docker refuses, or a server does not come back in time.
+    pub async fn begin_anew(&self) -> anyhow::Result<()> {
         try_join_all(self.servers().iter().map(|server| Box::pin(server.rebuild()))).await?;
         for replica in self.replicas() {
             replica.catches_up(self.primary(), REPLAY_LIMIT).await?;
@@ -75,26 +82,28 @@ impl Server {
     /// Makes the server run and answer: not frozen as a whole or in part, in the network, with room
     /// on its disk, and with a right clock.
     async fn revive(&self) -> anyhow::Result<()> {
-        if self.inspect("{{.State.Paused}}").await? == "true" {
+        let container = Container::of(self).await?;
+        if container.is_paused {
             self.thaw().await?;
         }
-        if self.inspect("{{.State.Running}}").await? == "false" {
+        if !container.is_running {
             docker(&["start", &self.container]).await?;
         }
-        if self.inspect("{{len .NetworkSettings.Networks}}").await? == "0" {
+        if !container.has_network {
             self.join().await?;
         }
-        if self.is_blackholed().await {
-            self.unblackhole().await?;
-        }
-        if self.loses_packets().await {
-            self.lose_no_packets().await?;
-        }
-        if self.engine == Engine::Postgres {
+        self.restore_packets().await?;
+        if self.engine == Engine::Postgres && container.has_stopped_process() != Some(false) {
             self.continue_queries().await?;
         }
-        self.free_processor().await?;
-        if self.uses_small_disk().await {
+        if container.is_slowed {
+            self.free_processor().await?;
+        }
+        let is_disk_empty = match container.has_empty_disk() {
+            Some(is_empty) => is_empty,
+            None => !self.uses_small_disk().await,
+        };
+        if !is_disk_empty {
             self.free_disk().await?;
         }
         self.ready().await?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::{Instant, sleep, timeout};
 
-const POLL: Duration = Duration::from_millis(25);
+/// The first pause between two probes. Many ask a server over a new connection each time, so that what
+/// takes long is asked less and less often.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(150);
 /// A machine that is busy with much else gets so many times the deadline.
 const BUSY: u32 = 3;
 
@@ -26,7 +29,7 @@ where
 {
     let deadline = deadline * BUSY;
     let end = Instant::now() + deadline;
-    let mut last = "not yet".to_owned();
+    let (mut last, mut pause) = ("not yet".to_owned(), SHORTEST);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match timeout(left, probe()).await {
@@ -39,7 +42,8 @@ where
         if Instant::now() >= end {
             bail!("not within {deadline:?}: {what} (last answer: {last})");
         }
-        sleep(POLL).await;
+        sleep(pause).await;
+        pause = pause.mul_f64(1.25).min(LONGEST);
     }
 }
 

@@ -2,12 +2,12 @@
 //! semi-synchronous replication (AFTER_SYNC) a replica shows what the primary, which waits for an
 //! answer, does not show yet.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use sealane::{FallbackPolicy, WhenAhead};
 use sealane_tests::{
-    Cluster,
+    BROKEN_PROMISE, Cluster,
     ahead::{
         Compared, Crossings, PATIENCE, Pairs, Sight, Then, Writers, connect, connect_in_groups,
         moor, waits_no_longer_than_it_must,
@@ -56,6 +56,8 @@ async fn a_replica_that_lacks_what_another_has_shown_does_not_serve_who_saw_it()
     let cluster = semi_synchronous().await?;
     let db = connect_in_groups(&cluster).await?;
     let [ahead, behind] = ["replica-1", "replica-2"];
+    let told = async || Ok(db.status().endpoints.iter().all(|it| it.semi_sync == Some(true)));
+    eventually(Duration::from_secs(5), "status shows that it is semi-synchronous", told).await?;
     cluster.acknowledge_nothing().await?;
     cluster.server(behind).pause_replay().await?;
     let before = Sight::of(&db.on_primary()).await?;
@@ -73,12 +75,16 @@ async fn a_replica_that_lacks_what_another_has_shown_does_not_serve_who_saw_it()
     let now = Sight::of(&patient.group(behind)).await?;
     ensure!(!now.on_replica, "{now:?} after {seen:?}");
     cluster.server(behind).resume_replay().await?;
+    let now = RefCell::new(None);
     eventually(PATIENCE, "the other replica serves", async || {
-        let now = Sight::of(&patient.group(behind)).await?;
-        ensure!(!now.on_replica || !now.is_older_than(&seen), "{now:?} after {seen:?}");
-        Ok(now.on_replica)
+        let sight = Sight::of(&patient.group(behind)).await?;
+        let on_replica = sight.on_replica;
+        now.replace(on_replica.then_some(sight));
+        Ok(on_replica)
     })
     .await?;
+    let now = now.take().context("nothing was seen")?;
+    ensure!(!now.is_older_than(&seen), "{BROKEN_PROMISE}: {now:?} after {seen:?}");
     drop(writers);
     Ok(())
 }

@@ -5,8 +5,12 @@
 mod case;
 #[path = "codes/cases.rs"]
 mod cases;
+#[path = "codes/commit.rs"]
+mod commit;
 #[path = "codes/conditions.rs"]
 mod conditions;
+#[path = "codes/idle.rs"]
+mod idle;
 #[path = "codes/log.rs"]
 mod log;
 

@@ -298,7 +298,11 @@ async fn a_session_never_goes_back_in_time_between_replicas() -> anyhow::Result<
         let mut newest = 0;
         for _ in 0..30 {
             let boat = boat::Entity::find_by_id(id).one(&session).await?.context("no boat")?;
-            ensure!(boat.voyages >= newest, "back from {newest} to {}", boat.voyages);
+            ensure!(
+                boat.voyages >= newest,
+                "{BROKEN_PROMISE}: back from {newest} to {}",
+                boat.voyages
+            );
             newest = boat.voyages;
             let eventual = session.with_consistency(Consistency::Eventual);
             // A session of its own: these reads must not count for the one above.

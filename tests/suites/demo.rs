@@ -1,9 +1,11 @@
 //! `sealane demo --docker` without a terminal, on a cluster that it makes and removes itself.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use clap::Parser;
 use sealane_cli::{Arguments, CommandError, run};
-use sealane_tests::{BROKEN_PROMISE, Cluster, docker};
+use sealane_tests::{BROKEN_PROMISE, Cluster, docker, terminal::Terminal};
 use serde_json::Value;
 
 const NAMED: &str = "name=sealane-demo-";
@@ -46,12 +48,34 @@ async fn the_tour_reads_on_more_replicas_and_survives_the_death_of_one() -> anyh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_terminal_keys_kill_replicas_and_start_them_again() -> anyhow::Result<()> {
+    let image = Cluster::from_env().primary().image().await?;
+    let words = ["demo", "--docker", "--for=2s", "--image", image.as_str()];
+    let mut terminal = Terminal::open(env!("CARGO_BIN_EXE_command"), &words, &[])?;
+    let soon = Duration::from_secs(60);
+    terminal.shows(soon, "q, Esc or Ctrl-C ends", "1, 2 and 3 kill a replica").await?;
+    // The tour itself has killed the first.
+    terminal.shows(soon, "replica-1 ", "down").await?;
+    terminal.shows(soon, "replica-2 ", "serving").await?;
+    terminal.press("12").await?;
+    terminal.shows(soon, "replica-1 ", "serving").await?;
+    terminal.shows(soon, "replica-2 ", "down").await?;
+    terminal.press("2").await?;
+    for name in ["primary ", "replica-1 ", "replica-2 ", "replica-3 "] {
+        terminal.shows(soon, name, "serving").await?;
+    }
+    terminal.press("q").await?;
+    ensure!(terminal.ends().await? == 0, "reads failed");
+    nothing_is_left().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tour_that_is_ended_removes_its_cluster() -> anyhow::Result<()> {
     let image = Cluster::from_env().primary().image().await?;
     let listed = async || docker(&["ps", "--quiet", "--filter", NAMED]).await;
     let started = async {
         while listed().await?.lines().count() < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(())
     };

@@ -162,16 +162,20 @@ async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_prima
     fleet::boat("Ida").insert(&db).await?;
     let count = "SELECT COUNT(*) FROM boat";
     for round in 0..5 {
+        let open = db.begin().await?;
+        fleet::boat("Open").insert(&open).await?;
         cluster.primary().sql("SET GLOBAL read_only = ON").await?;
         let before: i64 = cluster.primary().query_scalar(count).await?;
         // The monitor has not asked since, most likely: writes and transactions alike find out.
         let lone = fleet::boat("Jolle").insert(&db).await;
         let begun = db.begin().await;
+        let committed = open.commit().await;
         let after: i64 = cluster.primary().query_scalar(count).await?;
         cluster.primary().sql("SET GLOBAL read_only = OFF").await?;
         ensure!(after == before, "round {round}: {} rows written", after - before);
         ensure!(lone.is_err(), "round {round}: a write was acknowledged");
         ensure!(begun.is_err(), "round {round}: a transaction was begun");
+        ensure!(committed.is_err(), "round {round}: a COMMIT was acknowledged");
         let back = async || Ok(db.status().primary.as_deref() == Some("primary"));
         eventually(SOON, "the primary is back", back).await?;
         fleet::boat("Kutter").insert(&db).await?;

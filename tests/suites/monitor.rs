@@ -128,8 +128,17 @@ async fn a_replica_whose_log_the_primary_has_removed() -> anyhow::Result<()> {
     lookout.stays("replica-1", NotReplicating, Duration::from_secs(3)).await?;
     // PostgreSQL's was stopped meanwhile. Those of MySQL and MariaDB are told to receive, and are
     // refused once they are connected; they do not try again.
-    let told =
-        ["?down", "?up", "?restarted", "stopped", "?lagging", "?running", "?stopped", "?lagging"];
+    let told = [
+        "?down",
+        "?up",
+        "?restarted",
+        "?lagging",
+        "stopped",
+        "?lagging",
+        "?running",
+        "?stopped",
+        "?lagging",
+    ];
     lookout.has_told("replica-1", &told).await?;
     lookout.has_told("replica-2", &[]).await?;
     lookout.cluster.heal().await?;

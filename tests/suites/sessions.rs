@@ -1,6 +1,9 @@
 //! Sessions that travel, and what becomes of reads that no replica can serve.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
@@ -45,7 +48,7 @@ async fn a_token_takes_a_write_to_another_process() -> anyhow::Result<()> {
     let resumed = two.resume(&token);
     ensure!(resumed.refused.is_none(), "{:?}", resumed.refused);
     let reader = resumed.session;
-    ensure!(is_there(&reader, id).await?, "the write was not read");
+    ensure!(is_there(&reader, id).await?, "{BROKEN_PROMISE}: the write was not read");
     // Without it, another process knows nothing: the check is alive.
     ensure!(!is_there(&two.session(), id).await?, "replay is not paused");
     cluster.resume_replay().await?;
@@ -176,7 +179,8 @@ async fn a_token_does_not_wait_for_replicas_that_are_down() -> anyhow::Result<()
         let begun = Instant::now();
         let token = writer.token().await.context("a token")?;
         times.push(begun.elapsed());
-        ensure!(is_there(&two.resume(&token).session, id).await?, "the write was not read");
+        let is_read = is_there(&two.resume(&token).session, id).await?;
+        ensure!(is_read, "{BROKEN_PROMISE}: the write was not read");
     }
     times.sort();
     println!("a token without any replica: {:?} (median of 5)", times[2]);
@@ -185,12 +189,12 @@ async fn a_token_does_not_wait_for_replicas_that_are_down() -> anyhow::Result<()
     Ok(())
 }
 
-/// Writes, reads at once with this way out, and tells how long it took and whether
-/// a replica served.
+/// Writes, reads at once with this way out, and tells how long it took, whether a replica served, and
+/// whether the write is there.
 async fn read_after_write(
     db: &RoutedConnection,
     fallback: FallbackPolicy,
-) -> anyhow::Result<(Duration, bool)> {
+) -> anyhow::Result<(Duration, bool, bool)> {
     let session = db.session();
     // Without RETURNING, SeaORM reads what it inserted: not that is to wait.
     let id = fleet::boat("late").insert(&session).await?.id;
@@ -198,8 +202,7 @@ async fn read_after_write(
     let begun = Instant::now();
     let on_replica = reads_on_replica(&reader).await?;
     let elapsed = begun.elapsed();
-    ensure!(is_there(&reader, id).await?, "the write is not there");
-    Ok((elapsed, on_replica))
+    Ok((elapsed, on_replica, is_there(&reader, id).await?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,26 +213,29 @@ async fn a_read_waits_for_a_replica_where_that_can_pay() -> anyhow::Result<()> {
         replica.delay_replay(Duration::from_secs(2)).await?;
     }
     // Somebody writes, so that the monitor sees how far behind they are.
-    let other = db.session();
+    let (other, missed) = (db.session(), Cell::new(0));
     let learned = async || {
         fleet::boat("early").insert(&other).await?;
         reads_on_replica(&other).await?;
-        let (elapsed, on_replica) =
+        let (elapsed, on_replica, is_there) =
             read_after_write(&db, FallbackPolicy::Wait(Duration::from_millis(100))).await?;
+        missed.set(missed.get() + u32::from(!is_there));
         Ok(!on_replica && elapsed < Duration::from_millis(90))
     };
     eventually(SOON, "a wait that is too short is not begun", learned).await?;
     // As long as they fall back, they may as well stand still: the pace shows a little later.
-    let waited = std::cell::Cell::new(Duration::ZERO);
+    let waited = Cell::new(Duration::ZERO);
     let pays = async || {
         fleet::boat("early").insert(&other).await?;
         reads_on_replica(&other).await?;
         let patience = FallbackPolicy::Wait(Duration::from_secs(8));
-        let (elapsed, on_replica) = read_after_write(&db, patience).await?;
+        let (elapsed, on_replica, is_there) = read_after_write(&db, patience).await?;
+        missed.set(missed.get() + u32::from(!is_there));
         waited.set(elapsed);
         Ok(on_replica)
     };
     eventually(2 * SOON, "a wait that can pay is begun", pays).await?;
+    ensure!(missed.get() == 0, "{BROKEN_PROMISE}: {} writes were not read", missed.get());
     let waited = waited.get();
     println!("two seconds behind, eight to wait: waited {waited:?}");
     ensure!(waited > Duration::from_millis(500), "{waited:?}: replay is not delayed");

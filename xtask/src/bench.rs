@@ -48,6 +48,14 @@ type Counts = BTreeMap<String, u64>;
 
 /// How much small changes of a compiler or a library may change a count.
 const TOLERANCE_RATIO: f64 = 0.05;
+/// What must not cost a statement more than [`WATCHING_RATIO`] beside what [`UNWATCHED`] costs.
+const WATCHED: [&str; 3] = [
+    "run a routed SELECT beside a recorder of metrics",
+    "run a routed SELECT beside a page, asked once in 1000",
+    "run a routed SELECT beside traces that skip it",
+];
+const UNWATCHED: &str = "run a routed SELECT";
+const WATCHING_RATIO: f64 = 0.05;
 /// How often an operation runs in the shorter and in the longer of two counted runs. The difference
 /// cancels out everything else that both runs do.
 const TIMES: [u32; 2] = [200, 1_200];
@@ -57,6 +65,14 @@ impl Bench {
     /// Counts instructions and compares them with their record.
     pub(crate) fn counts() -> Self {
         Bench { counts_only: true, update: false, monitor: false, sqlite: false, seconds: None }
+    }
+
+    /// Builds the program whose instructions are counted.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub(crate) fn build_counted() -> anyhow::Result<PathBuf> {
+        build("instructions", &["routed"])
     }
 
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
@@ -79,7 +95,7 @@ impl Bench {
     }
 
     fn instructions(&self, progress: Progress) -> anyhow::Result<()> {
-        let program = build("instructions", &["routed"])?;
+        let program = Self::build_counted()?;
         let names = process::capture(&mut Command::new(&program), Patience::up_to(COUNT_LIMIT))?;
         let mut counts = Counts::new();
         for name in names.lines() {
@@ -87,6 +103,8 @@ impl Bench {
             progress.say(&format!("{count:>8}  {name}"));
             counts.insert(name.to_owned(), count);
         }
+        let dear = too_dear(&counts);
+        ensure!(dear.is_empty(), "watching costs statements too much:\n{}", dear.join("\n"));
         let record = root().join("benches/instructions.toml");
         if self.update {
             return fs::write(&record, render(&counts))
@@ -177,6 +195,22 @@ fn parse(text: &str) -> anyhow::Result<Counts> {
         .collect()
 }
 
+/// The watchers that cost a statement too much, or were not counted.
+fn too_dear(counts: &Counts) -> Vec<String> {
+    let Some(bare) = counts.get(UNWATCHED) else {
+        return vec![format!("{UNWATCHED}: not counted")];
+    };
+    let judge = |name: &&str| match counts.get(*name) {
+        None => Some(format!("{name}: not counted")),
+        Some(count) => {
+            let ratio = *count as f64 / (*bare).max(1) as f64 - 1.0;
+            let percent = ratio * 100.0;
+            (ratio > WATCHING_RATIO).then(|| format!("{name}: {percent:+.1} %"))
+        }
+    };
+    WATCHED.iter().filter_map(judge).collect()
+}
+
 fn differences(recorded: &Counts, counted: &Counts) -> Vec<String> {
     let mut differences = Vec::new();
     for (name, count) in counted {
@@ -208,6 +242,18 @@ mod tests {
     fn recorded_counts_are_read_back() {
         let known = counts(&[("look up a SELECT", 321), ("plan", 45)]);
         assert_eq!(parse(&render(&known)).unwrap(), known);
+    }
+
+    #[test]
+    fn a_watcher_that_costs_a_statement_too_much_is_reported() {
+        let [recorder, page, skipping] = WATCHED;
+        let mut counted = counts(&[(UNWATCHED, 1_000), (recorder, 1_051), (page, 1_049)]);
+        let missing = format!("{skipping}: not counted");
+        assert_eq!(too_dear(&counted), [format!("{recorder}: +5.1 %"), missing]);
+        counted.extend([(recorder.to_owned(), 990), (skipping.to_owned(), 1_000)]);
+        assert!(too_dear(&counted).is_empty());
+        counted.remove(UNWATCHED);
+        assert_eq!(too_dear(&counted), [format!("{UNWATCHED}: not counted")]);
     }
 
     #[test]

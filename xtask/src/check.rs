@@ -13,6 +13,8 @@ mod packages;
 mod skip;
 mod source;
 
+use std::{panic, thread};
+
 use anyhow::ensure;
 use clap::Args;
 
@@ -58,23 +60,37 @@ impl Check {
         if self.quick {
             return Ok(());
         }
-        progress.step("lints", || {
-            let lint = ["clippy", "--workspace", "--all-targets", "--all-features"];
-            process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
+        thread::scope(|scope| {
+            // An optimised build has a directory of its own, and keeps the second core busy.
+            let program = scope.spawn(Bench::build_counted);
+            let compiled = compile(progress);
+            let built = program.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            compiled.and(built.map(drop))
         })?;
-        progress.step("documentation", documentation)?;
-        progress.step("publishing, as far as possible without doing it", publish)?;
-        for (package, sets) in FEATURES {
-            for features in sets {
-                let name = format!("lints: {package} with features {features:?}");
-                progress.step(&name, || {
-                    let lint = ["clippy", "--package", package, "--features", features];
-                    process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
-                })?;
-            }
-        }
         Bench::counts().run(progress)
     }
+}
+
+/// Everything that needs a compiler, but the counts of instructions.
+fn compile(progress: Progress) -> anyhow::Result<()> {
+    // `--all-targets` means those that `cargo test` runs; the suites are not among them.
+    for targets in ["--all-targets", "--test=*"] {
+        progress.step(&format!("lints: {targets}"), || {
+            let lint = ["clippy", "--workspace", "--all-features", targets];
+            process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
+        })?;
+    }
+    progress.step("documentation", documentation)?;
+    progress.step("publishing, as far as possible without doing it", publish)?;
+    for (package, sets) in FEATURES {
+        for features in sets {
+            progress.step(&format!("lints: {package} with features {features:?}"), || {
+                let lint = ["clippy", "--package", package, "--features", features];
+                process::show(cargo().args(lint).args(["--", "--deny=warnings"]))
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Everything that needs no compiler. All of it is checked before anything fails.

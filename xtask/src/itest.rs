@@ -1,26 +1,31 @@
 //! `cargo xtask itest`: the suites under `tests/` against real clusters.
 
-use std::collections::{BTreeMap, VecDeque};
+mod part;
+
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
 
+use self::part::Part;
 use crate::cluster::{Cluster, ENVIRONMENT};
 use crate::image::Image;
 use crate::program::Programs;
 use crate::progress::Progress;
 use crate::release::{Choice, Release};
 use crate::suite::Suite;
-use crate::summary::{Report, Summary, Verdict};
+use crate::summary::{Summary, Verdict, failed_tests, has_ended, has_passed};
 use crate::{clean, docker, interrupt, process};
 
 /// How often the name of a long-running suite is printed again.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// With four suites at a time, two cores are always busy: nothing is won, and times are spoiled.
+const JOBS: u8 = 3;
 
 /// A suite whose output has this has seen a wrong answer, which no second run takes back. It is
 /// what `sealane_tests::BROKEN_PROMISE` says.
@@ -46,16 +51,20 @@ pub(crate) struct Itest {
     keep: bool,
     /// Run only the few suites that test most in the shortest time.
     #[arg(long)]
-    quick: bool,
-    /// Run a suite that failed once more, alone, after the others. Broken promises are final, and
-    /// more than five such suites fail the run.
+    pub(crate) quick: bool,
+    /// Run the tests that failed once more, alone, after the others. Broken promises are final, and
+    /// more than five suites with such tests fail the run.
     #[arg(long)]
     again: bool,
+    /// Run suites whose subject is the same on all engines only on those that `cargo xtask test` runs
+    /// them on.
+    #[arg(long)]
+    pub(crate) usual: bool,
     /// Print the output of every suite, not only of those that fail.
     #[arg(long)]
-    verbose: bool,
-    /// How many engines run at once. The suites mostly wait for their servers.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) verbose: bool,
+    /// How many clusters run suites at once. The suites mostly wait for their servers.
+    #[arg(long, default_value_t = JOBS, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
     /// Number of replicas. A suite that needs more gets a cluster of its own.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=8))]
@@ -73,8 +82,9 @@ impl Default for Itest {
             keep: false,
             quick: false,
             again: false,
+            usual: false,
             verbose: false,
-            jobs: 3,
+            jobs: JOBS,
             replicas: 2,
             test_args: Vec::new(),
         }
@@ -83,26 +93,35 @@ impl Default for Itest {
 
 /// What all engines of one run share.
 struct Run {
-    suites: Vec<Suite>,
     programs: Programs,
     progress: Progress,
     /// Held while an image is built and a cluster starts: both search for free names or ports.
     starting: Mutex<()>,
-    /// Every suite holds it for reading; a suite that runs alone holds it for writing.
-    machine: RwLock<()>,
     /// Held while one suite's output is printed.
     printing: Mutex<()>,
 }
 
 impl Itest {
-    /// All suites, or only the quick ones, on these engines, and again those that fail.
+    /// All suites on these engines, and again the tests that fail.
     ///
     /// # Errors
     /// An engine does not exist.
-    pub(crate) fn of(engines: &[&str], quick: bool, verbose: bool) -> anyhow::Result<Self> {
+    pub(crate) fn of(engines: &[&str]) -> anyhow::Result<Self> {
         let chosen = engines.iter().map(|engine| engine.parse::<Choice>());
         let engine = chosen.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-        Ok(Self { engine, quick, verbose, again: true, ..Self::default() })
+        Ok(Self { engine, again: true, ..Self::default() })
+    }
+
+    /// Finds, fetches or builds the images of all chosen engines.
+    ///
+    /// # Errors
+    /// One of them cannot be had.
+    pub(crate) fn images(&self, progress: Progress) -> anyhow::Result<()> {
+        self.releases().try_for_each(|release| Image::ensure(release, progress).map(drop))
+    }
+
+    fn releases(&self) -> impl Iterator<Item = &'static Release> {
+        self.engine.iter().flat_map(Choice::releases)
     }
 
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
@@ -110,114 +129,133 @@ impl Itest {
         clean::orphans(progress)?;
         let mut suites = Suite::all()?;
         suites.retain(|suite| suite.is_quick || !self.quick);
-        // Things that can fail without a cluster come first.
+        if let Some(named) = suites.iter().find(|suite| self.filter.as_ref() == Some(&suite.name)) {
+            suites = vec![named.clone()];
+        }
         progress.say("building the suites");
-        let programs = Programs::build()?;
-        process::show(programs.library.command().arg("--quiet"))?;
-        let run = Run {
-            suites,
-            programs,
-            progress,
-            starting: Mutex::default(),
-            machine: RwLock::default(),
-            printing: Mutex::default(),
+        let programs = Programs::build(&suites)?;
+        let run =
+            Run { programs, progress, starting: Mutex::default(), printing: Mutex::default() };
+        let has_test = |suite: &Suite| {
+            let program = run.programs.of(&suite.name)?;
+            Ok(program.count(self.filter_of(&suite.name))? > 0)
         };
-        let releases: Vec<_> = self.engine.iter().flat_map(Choice::releases).collect();
+        let parts =
+            self.releases().map(|release| Part::new(release, &suites, self.usual, has_test));
+        let parts: Vec<Part> = parts.collect::<anyhow::Result<_>>()?;
         progress.say(&format!(
-            "{} engines, {} at a time; the suites' output is under {}",
-            releases.len(),
-            releases.len().min(self.jobs.into()),
+            "{} engines, {} clusters at a time; the suites' output is under {}",
+            parts.len(),
+            self.jobs,
             run.logs()?.display()
         ));
-        let summary = self.run_on_all(&releases, &run);
+        let summary = self.run_on_all(parts, &run);
         eprintln!("\n{summary}");
         interrupt::check()?;
         ensure!(summary.passed(), "not all suites passed, see the summary");
         Ok(())
     }
 
-    fn run_on_all(&self, releases: &[&'static Release], run: &Run) -> Summary {
-        let left: Mutex<VecDeque<_>> = Mutex::new(releases.iter().copied().enumerate().collect());
-        let reports = Mutex::new(BTreeMap::new());
-        let next = || lock(&left).pop_front();
+    /// First the suites that run beside others, on several clusters at a time; then, on one cluster
+    /// after the other, those that run alone and those that failed.
+    fn run_on_all(&self, parts: Vec<Part>, run: &Run) -> Summary {
         thread::scope(|scope| {
-            for _ in 0..releases.len().min(self.jobs.into()) {
-                scope.spawn(|| {
-                    while let Some((index, release)) = next() {
-                        let report = self.report_on(release, run);
-                        lock(&reports).insert(index, report);
-                    }
-                });
+            for worker in 0..usize::from(self.jobs) {
+                let parts = &parts;
+                scope.spawn(move || self.work(worker, parts, run));
             }
         });
-        let reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-        reports.into_values().collect()
-    }
-
-    fn report_on(&self, release: &'static Release, run: &Run) -> Report {
-        let mut report = Report::new(release, &run.suites);
-        if interrupt::requested() {
-            report.trouble(&anyhow::anyhow!("interrupted"));
-        } else if let Err(error) = self.run_on(release, run, &mut report) {
-            run.progress.say(&format!("{release}: {error:#}"));
-            report.trouble(&error);
-        }
-        report
-    }
-
-    /// Runs every suite for the release on a separate cluster. A failing suite does not stop the
-    /// next one, because each test heals the cluster first.
-    fn run_on(
-        &self,
-        release: &'static Release,
-        run: &Run,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        let cluster = self.start(release, self.replicas, run)?;
-        let mut chosen = report.left();
-        // Suites that run alone come last, so that as few other suites as possible wait for them.
-        chosen.sort_by_key(|suite| suite.is_alone);
-        for (number, suite) in (1..).zip(&chosen) {
-            let program = run.programs.of(&suite.name)?;
-            if program.count(self.filter_of(&suite.name))? == 0 {
-                report.set(&suite.name, Verdict::NoSuchTest);
-                continue;
+        let alone = |part: Part| {
+            if let Err(error) = self.run_alone(&part, run) {
+                self.note_trouble(&part, &error, run);
             }
-            let own = self.own_cluster(suite, release, run)?;
-            let cluster = own.as_ref().unwrap_or(&cluster);
-            let verdict = self.take_turn(suite, suite.is_alone, cluster, run, report)?;
-            report.set(&suite.name, verdict);
-            let name = format!("{release}: {} {verdict}", suite.name);
-            run.progress.say(&format!("{name}, {number} of {}", chosen.len()));
+            part.into_report()
+        };
+        parts.into_iter().map(alone).collect()
+    }
+
+    /// The workers begin with different engines. A worker whose engine has no suite left helps where
+    /// most are left, with another cluster.
+    fn work(&self, worker: usize, parts: &[Part], run: &Run) {
+        let mut next = parts.get(worker % parts.len().max(1));
+        while let Some(part) = next {
+            if let Err(error) = self.run_beside(part, run) {
+                self.note_trouble(part, &error, run);
+            }
+            next = parts
+                .iter()
+                .filter(|part| part.is_worth_a_cluster())
+                .max_by_key(|part| part.left());
         }
-        for suite in report.failed().into_iter().filter(|_| self.again) {
-            run.progress.say(&format!("{release}: {} runs again, alone", suite.name));
-            let own = self.own_cluster(&suite, release, run)?;
-            let cluster = own.as_ref().unwrap_or(&cluster);
-            let verdict = self.take_turn(&suite, true, cluster, run, report)?;
-            report.set(&suite.name, verdict.at_the_second_try());
+    }
+
+    fn note_trouble(&self, part: &Part, error: &anyhow::Error, run: &Run) {
+        run.progress.say(&format!("{}: {error:#}", part.release));
+        part.trouble(error);
+    }
+
+    /// Runs what waits for a cluster of this engine. A failing suite does not stop the next one,
+    /// because each test heals the cluster first.
+    fn run_beside(&self, part: &Part, run: &Run) -> anyhow::Result<()> {
+        let Some(first) = part.next() else { return Ok(()) };
+        let cluster = self.start(part.release, self.replicas, run)?;
+        let mut next = Some(first);
+        while let Some(suite) = next {
+            self.run_and_tell(&suite, &cluster, part, run)?;
+            next = part.next();
+        }
+        part.give_back(cluster).map_or(Ok(()), |surplus| self.put_down(surplus, run))
+    }
+
+    /// Runs the suites that nothing may run beside, and once more those that failed.
+    fn run_alone(&self, part: &Part, run: &Run) -> anyhow::Result<()> {
+        let failed = || match self.again {
+            true => part.report(|report| report.failed()),
+            false => Vec::new(),
+        };
+        let cluster = match part.take() {
+            Some(cluster) => cluster,
+            None if part.alone.is_empty() => return Ok(()),
+            None => self.start(part.release, self.replicas, run)?,
+        };
+        for suite in &part.alone {
+            self.run_and_tell(suite, &cluster, part, run)?;
+        }
+        for suite in failed() {
+            let release = part.release;
+            let tests = failed_tests(&std::fs::read_to_string(run.log(release, &suite, false)?)?);
+            let told = if tests.is_empty() { "all".to_owned() } else { tests.join(", ") };
+            run.progress.say(&format!("{release}: {} runs again, alone: {told}", suite.name));
+            let verdict = self.run_suite(&suite, &tests, &cluster, part, run)?;
+            part.report(|report| report.set(&suite.name, verdict.at_the_second_try()));
             run.progress.say(&format!("{release}: {} {verdict}", suite.name));
         }
-        if !report.is_fine() {
-            let _printing = lock(&run.printing);
-            cluster.show_logs();
-        }
+        self.put_down(cluster, run)
+    }
+
+    /// Removes a cluster, or says how to reach it if it is kept.
+    fn put_down(&self, cluster: Cluster, run: &Run) -> anyhow::Result<()> {
         if self.keep {
             let _printing = lock(&run.printing);
             explain(&cluster, run.progress)?;
         }
+        drop(cluster);
         Ok(())
     }
 
-    /// The cluster for a suite that needs more replicas than the others.
-    fn own_cluster(
+    fn run_and_tell(
         &self,
         suite: &Suite,
-        release: &'static Release,
+        cluster: &Cluster,
+        part: &Part,
         run: &Run,
-    ) -> anyhow::Result<Option<Cluster>> {
-        let needs = (suite.replicas > self.replicas).then_some(suite.replicas);
-        needs.map(|replicas| self.start(release, replicas, run)).transpose()
+    ) -> anyhow::Result<()> {
+        let verdict = self.run_suite(suite, &[], cluster, part, run)?;
+        part.report(|report| report.set(&suite.name, verdict));
+        let left = part.report(|report| report.left()).len();
+        let name = &suite.name;
+        run.progress.say(&format!("{}: {name} {verdict}, {left} left", part.release));
+        Ok(())
     }
 
     fn start(&self, release: &'static Release, replicas: u8, run: &Run) -> anyhow::Result<Cluster> {
@@ -229,38 +267,40 @@ impl Itest {
         Ok(cluster)
     }
 
-    fn take_turn(
-        &self,
-        suite: &Suite,
-        is_alone: bool,
-        cluster: &Cluster,
-        run: &Run,
-        report: &mut Report,
-    ) -> anyhow::Result<Verdict> {
-        let _alone = is_alone.then(|| run.machine.write());
-        let _beside = (!is_alone).then(|| run.machine.read());
-        interrupt::check()?;
-        let verdict = self.run_suite(suite, cluster, run, report)?;
-        interrupt::check()?;
-        Ok(verdict)
-    }
-
+    /// Runs a suite, or only these `tests` of it; on a cluster of its own, if it needs more replicas
+    /// than the others.
     fn run_suite(
         &self,
         suite: &Suite,
+        tests: &[String],
         cluster: &Cluster,
+        part: &Part,
         run: &Run,
-        report: &mut Report,
+    ) -> anyhow::Result<Verdict> {
+        interrupt::check()?;
+        let own = (suite.replicas > self.replicas).then_some(suite.replicas);
+        let own = own.map(|replicas| self.start(part.release, replicas, run)).transpose()?;
+        let verdict = self.run_on(own.as_ref().unwrap_or(cluster), suite, tests, part, run)?;
+        own.map_or(Ok(()), |own| self.put_down(own, run))?;
+        Ok(verdict)
+    }
+
+    fn run_on(
+        &self,
+        cluster: &Cluster,
+        suite: &Suite,
+        tests: &[String],
+        part: &Part,
+        run: &Run,
     ) -> anyhow::Result<Verdict> {
         let mut command = run.programs.of(&suite.name)?.command();
         command
-            .args(self.suite_args(self.filter_of(&suite.name)))
+            .args(self.suite_args(self.filter_of(&suite.name), tests))
             .env(ENVIRONMENT, cluster.to_json()?)
             // The suites' errors name what was awaited; a backtrace would only hide this.
             .env("RUST_LIB_BACKTRACE", "0");
         let release = cluster.release();
-        let path = run.logs()?.join(&release).join(format!("{}.log", suite.name));
-        std::fs::create_dir_all(path.parent().context("a file is in a directory")?)?;
+        let path = run.log(part.release, suite, !tests.is_empty())?;
         let (began, mut told) = (Instant::now(), Duration::ZERO);
         let outcome = process::log(&mut command, &File::create(&path)?, || {
             if began.elapsed() > told + TOLD_EVERY {
@@ -269,19 +309,32 @@ impl Itest {
                 run.progress.say(&format!("{release}: {name} runs for {} s", told.as_secs()));
             }
         });
+        interrupt::check()?;
         let took = began.elapsed();
+        let output = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
+        let outcome = outcome.and_then(|()| {
+            ensure!(
+                tests.is_empty() || has_passed(&output, tests.len()),
+                "tests were not run again"
+            );
+            Ok(())
+        });
         if outcome.is_ok() && !self.verbose {
             return Ok(Verdict::Passed(took));
         }
-        let output = std::fs::read_to_string(&path)?;
         if outcome.is_err() {
-            report.note_errors(&suite.name, &output);
+            part.report(|report| report.note_errors(&suite.name, &output));
         }
         let _printing = lock(&run.printing);
         eprintln!("\n=== {} on {release}\n{}", suite.name, output.trim_end());
+        if outcome.is_err() {
+            cluster.show_logs();
+        }
         Ok(match outcome {
             Ok(()) => Verdict::Passed(took),
             Err(_) if output.contains(BROKEN_PROMISE) => Verdict::BrokePromise(took),
+            // What it saw before is not told.
+            Err(_) if !has_ended(&output) => Verdict::Crashed(took),
             Err(_) => Verdict::Failed(took),
         })
     }
@@ -291,8 +344,11 @@ impl Itest {
         self.filter.as_deref().filter(|filter| *filter != suite)
     }
 
-    fn suite_args<'a>(&'a self, filter: Option<&'a str>) -> Vec<&'a str> {
-        let mut args = Vec::from_iter(filter);
+    fn suite_args<'a>(&'a self, filter: Option<&'a str>, tests: &'a [String]) -> Vec<&'a str> {
+        let mut args: Vec<&str> = match tests {
+            [] => Vec::from_iter(filter),
+            tests => tests.iter().map(String::as_str).chain(["--exact"]).collect(),
+        };
         // Tests run one after the other, because they share the cluster and break it on purpose.
         // Their printed figures are part of the result.
         args.extend(["--test-threads=1", "--show-output"]);
@@ -304,7 +360,16 @@ impl Itest {
 impl Run {
     /// The folder with the output of the suites.
     fn logs(&self) -> anyhow::Result<PathBuf> {
-        Ok(self.programs.library.target()?.join("itest"))
+        Ok(self.programs.target()?.join("itest"))
+    }
+
+    /// The file with the output of `suite`, in a folder that exists. The failed tests' second try has a
+    /// file of its own.
+    fn log(&self, release: &Release, suite: &Suite, again: bool) -> anyhow::Result<PathBuf> {
+        let folder = self.logs()?.join(release.to_string().replace(' ', "-"));
+        std::fs::create_dir_all(&folder)?;
+        let again = if again { ".again" } else { "" };
+        Ok(folder.join(format!("{}{again}.log", suite.name)))
     }
 }
 
@@ -334,6 +399,9 @@ mod tests {
             ..Itest::default()
         };
         let expected = "heal --test-threads=1 --show-output --nocapture";
-        assert_eq!(itest.suite_args(itest.filter_of("smoke")).join(" "), expected);
+        assert_eq!(itest.suite_args(itest.filter_of("smoke"), &[]).join(" "), expected);
+        let tests = ["a::b".to_owned(), "c".to_owned()];
+        let expected = "a::b c --exact --test-threads=1 --show-output --nocapture";
+        assert_eq!(itest.suite_args(itest.filter_of("smoke"), &tests).join(" "), expected);
     }
 }

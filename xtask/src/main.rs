@@ -20,6 +20,7 @@ mod functions;
 mod image;
 mod interrupt;
 mod itest;
+mod mutants;
 mod port;
 mod process;
 mod program;
@@ -55,6 +56,8 @@ enum Task {
     Demo(demo::Demo),
     /// Check everything that a change must keep besides its tests.
     Check(check::Check),
+    /// Plant faults in the product, and look who finds them.
+    Mutants(mutants::Mutants),
     /// Generate the lists of PostgreSQL's pure functions from live servers.
     Functions(functions::Functions),
     /// Remove what runs of `itest` left behind or kept, except what running ones use.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench.run(progress),
         Task::Demo(demo) => demo.run(progress),
         Task::Check(check) => check.run(progress),
+        Task::Mutants(mutants) => mutants.run(progress),
         Task::Functions(functions) => functions.run(progress),
         Task::Clean(clean) => clean.run(progress),
     });

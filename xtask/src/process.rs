@@ -40,8 +40,19 @@ impl Patience {
 }
 
 /// The cargo that runs this task.
+///
+/// It does not get what that cargo told this task about the task's own package. Build scripts watch
+/// these variables (that of `ring` does), so TLS and all above it would be built once more whenever
+/// somebody calls cargo now with xtask, now without.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ours.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Runs `command` to its end and returns what it wrote to standard output.
@@ -88,6 +99,24 @@ pub(crate) fn show(command: &mut Command) -> anyhow::Result<()> {
         .inspect_err(|_| eprintln!())?;
     ensure!(status.success(), "{what}: {status}");
     Ok(())
+}
+
+/// Runs `command` to its end or for `limit`. Returns all its output, and whether it ended well;
+/// `None` if it did not end in time.
+///
+/// # Errors
+/// When it cannot start, or on Ctrl-C.
+pub(crate) fn observe(
+    command: &mut Command,
+    limit: Duration,
+) -> anyhow::Result<(String, Option<bool>)> {
+    let mut out = tempfile::tempfile().context("cannot make a temporary file")?;
+    command.stdout(out.try_clone()?).stderr(out.try_clone()?);
+    let status = match wait(spawn(command)?, Patience::up_to(limit)) {
+        Err(error) if interrupt::requested() => return Err(error),
+        status => status.ok(),
+    };
+    Ok((read_all(&mut out)?, status.map(|status| status.success())))
 }
 
 /// Runs `command` to its end with all its output in `log`, and calls `tick` now and then.

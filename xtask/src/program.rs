@@ -14,20 +14,29 @@ use serde::Deserialize;
 
 use crate::process::cargo;
 use crate::process::{self, Patience};
-use crate::suite::PACKAGE;
+use crate::suite::Suite;
 
-/// The program of every suite, and the program of the library's unit tests.
+/// The folder of the package that has the suites.
+const FOLDER: &str = "tests";
+
+/// The program of every suite.
 #[derive(Debug)]
-pub(crate) struct Programs {
-    suites: BTreeMap<String, Program>,
-    pub(crate) library: Program,
-}
+pub(crate) struct Programs(BTreeMap<String, Program>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Program {
     path: PathBuf,
     /// The folder where cargo would run it.
     directory: PathBuf,
+}
+
+/// A program that cargo has built.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) name: String,
+    /// What cargo calls its kind: `lib` (its unit tests), `test` or `bin`.
+    pub(crate) kind: String,
+    pub(crate) program: Program,
 }
 
 /// The part of cargo's messages that is read here.
@@ -45,32 +54,50 @@ struct Target {
 }
 
 impl Programs {
-    /// Builds the programs and shows the compiler's messages.
+    /// Builds the programs of `suites` and shows the compiler's messages.
+    ///
+    /// All packages and features are selected, as in [`crate::test`], although one package would do:
+    /// cargo builds each dependency with the features that the selected packages ask for, and would
+    /// build sqlx and SeaORM a second time for other features.
     ///
     /// # Errors
     /// When they do not compile.
-    pub(crate) fn build() -> anyhow::Result<Self> {
+    pub(crate) fn build(suites: &[Suite]) -> anyhow::Result<Self> {
         let mut command = cargo();
-        command.args(["test", "--package", PACKAGE, "--features=itest", "--no-run"]);
+        command.args(["test", "--workspace", "--all-features", "--no-run"]);
+        command.args(suites.iter().map(|suite| format!("--test={}", suite.name)));
         command.arg("--message-format=json-render-diagnostics");
-        read(&process::capture_output(&mut command)?)
+        Ok(Self(read(&process::capture_output(&mut command)?)?))
+    }
+
+    /// The folder with cargo's output.
+    ///
+    /// # Errors
+    /// When there is no program, or it is not where cargo puts programs.
+    pub(crate) fn target(&self) -> anyhow::Result<&Path> {
+        let program = self.0.values().next().context("cargo built no suite")?;
+        // target/debug/deps/program
+        program.path.ancestors().nth(3).context("cargo's directories have changed")
     }
 
     /// # Errors
     /// When no suite has this name.
     pub(crate) fn of(&self, suite: &str) -> anyhow::Result<&Program> {
-        self.suites.get(suite).with_context(|| format!("cargo built no program for {suite}"))
+        self.0.get(suite).with_context(|| format!("cargo built no program for {suite}"))
+    }
+}
+
+impl Built {
+    /// Whether it runs tests.
+    pub(crate) fn is_test(&self) -> bool {
+        matches!(self.kind.as_str(), "lib" | "test")
     }
 }
 
 impl Program {
-    /// The folder with cargo's output.
-    ///
-    /// # Errors
-    /// When the program is not where cargo puts programs.
-    pub(crate) fn target(&self) -> anyhow::Result<&Path> {
-        // target/debug/deps/program
-        self.path.ancestors().nth(3).context("cargo's directories have changed")
+    /// Whether it belongs to the package in a folder of this name.
+    pub(crate) fn is_in(&self, folder: &str) -> bool {
+        self.directory.ends_with(folder)
     }
 
     /// How many of the program's tests have `filter` in their names.
@@ -91,8 +118,20 @@ impl Program {
     }
 }
 
-fn read(messages: &str) -> anyhow::Result<Programs> {
-    let (mut suites, mut library) = (BTreeMap::new(), None);
+fn read(messages: &str) -> anyhow::Result<BTreeMap<String, Program>> {
+    // Other kinds are programs that a suite starts; the suite knows their paths. Other packages may
+    // have a test of the same name.
+    let is_suite = |built: &Built| built.kind == "test" && built.program.is_in(FOLDER);
+    let suites = built(messages)?.into_iter().filter(is_suite);
+    Ok(suites.map(|suite| (suite.name, suite.program)).collect())
+}
+
+/// The programs that cargo tells of in its messages.
+///
+/// # Errors
+/// When a message cannot be read.
+pub(crate) fn built(messages: &str) -> anyhow::Result<Vec<Built>> {
+    let mut all = Vec::new();
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).context("cannot read cargo's message")?;
         // Only programs have an executable; their dependencies do not.
@@ -102,16 +141,10 @@ fn read(messages: &str) -> anyhow::Result<Programs> {
             continue;
         };
         let directory = manifest.parent().context("a manifest is in a directory")?.to_owned();
-        let program = Program { path, directory };
-        match target.kind.first().map(String::as_str) {
-            Some("test") => drop(suites.insert(target.name, program)),
-            Some("lib") => library = Some(program),
-            // A program that a suite starts; the suite knows its path.
-            _ => {}
-        }
+        let kind = target.kind.into_iter().next().unwrap_or_default();
+        all.push(Built { name: target.name, kind, program: Program { path, directory } });
     }
-    let library = library.context("cargo built no unit tests of the suites' library")?;
-    Ok(Programs { suites, library })
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -122,20 +155,22 @@ mod tests {
     fn programs_are_read_from_cargos_messages() {
         let target = |kind, name| format!(r#""target":{{"kind":["{kind}"],"name":"{name}"}}"#);
         let manifest = r#""manifest_path":"/r/tests/Cargo.toml""#;
+        let other = r#""manifest_path":"/r/crates/other/Cargo.toml""#;
         let messages = [
             format!(r#"{{{manifest},{},"executable":null}}"#, target("lib", "serde")),
-            format!(r#"{{{manifest},{},"executable":"/t/lib-1"}}"#, target("lib", "library")),
-            format!(r#"{{{manifest},{},"executable":"/t/smoke-1"}}"#, target("test", "smoke")),
+            format!(
+                r#"{{{manifest},{},"executable":"/r/target/debug/deps/smoke-1"}}"#,
+                target("test", "smoke")
+            ),
             format!(r#"{{{manifest},{},"executable":"/t/web"}}"#, target("bin", "web")),
+            format!(r#"{{{other},{},"executable":"/t/smoke-2"}}"#, target("test", "smoke")),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
-        let programs = read(&messages.join("\n")).unwrap();
-        assert_eq!(programs.library.path, PathBuf::from("/t/lib-1"));
-        let program = Program { path: "/r/target/debug/deps/a-1".into(), directory: "/r".into() };
-        assert_eq!(program.target().unwrap(), Path::new("/r/target"));
+        let programs = Programs(read(&messages.join("\n")).unwrap());
         let smoke = programs.of("smoke").unwrap();
-        assert_eq!(smoke.path, PathBuf::from("/t/smoke-1"));
+        assert_eq!(smoke.path, PathBuf::from("/r/target/debug/deps/smoke-1"));
         assert_eq!(smoke.directory, PathBuf::from("/r/tests"));
+        assert_eq!(programs.target().unwrap(), Path::new("/r/target"));
         assert!(programs.of("web").is_err() && programs.of("gone").is_err());
     }
 }

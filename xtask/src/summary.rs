@@ -17,6 +17,10 @@ pub(crate) enum Verdict {
     BrokePromise(Duration),
     /// The suite is for other engines.
     NotForIt,
+    /// It did not get to its end.
+    Crashed(Duration),
+    /// The suite is covered on other engines.
+    Elsewhere,
     /// No test of the suite matches the filter.
     NoSuchTest,
     /// The run ended before the suite's turn.
@@ -42,7 +46,10 @@ impl Verdict {
     }
 
     fn is_wrong(self) -> bool {
-        matches!(self, Self::Failed(_) | Self::BrokePromise(_) | Self::NotReached)
+        matches!(
+            self,
+            Self::Failed(_) | Self::BrokePromise(_) | Self::Crashed(_) | Self::NotReached
+        )
     }
 }
 
@@ -64,11 +71,12 @@ pub(crate) struct Summary {
 }
 
 impl Report {
-    /// A report before anything has run.
-    pub(crate) fn new(release: &'static Release, suites: &[Suite]) -> Self {
-        let verdict = |suite: &Suite| match suite.is_for(release.engine) {
-            true => Verdict::NotReached,
-            false => Verdict::NotForIt,
+    /// A report before anything has run. `usual`: suites run on their usual engines only.
+    pub(crate) fn new(release: &'static Release, suites: &[Suite], usual: bool) -> Self {
+        let verdict = |suite: &Suite| match release.engine {
+            engine if !suite.is_for(engine) => Verdict::NotForIt,
+            engine if usual && !suite.is_usual_for(engine) => Verdict::Elsewhere,
+            _ => Verdict::NotReached,
         };
         let verdicts = suites.iter().map(|suite| (suite.clone(), verdict(suite))).collect();
         Self { release, verdicts, errors: Vec::new(), trouble: None }
@@ -99,13 +107,15 @@ impl Report {
     pub(crate) fn note_errors(&mut self, suite: &str, output: &str) {
         let lines: Vec<&str> = output.lines().collect();
         let errors = lines.iter().enumerate().filter_map(|(number, line)| match line {
-            _ if line.starts_with("Error: ") => Some(*line),
+            _ if line.starts_with("Error: ") => Some(with_causes(line, &lines[number + 1..])),
             // The message is on the next line.
-            _ if line.contains(" panicked at ") => lines.get(number + 1).copied(),
+            _ if line.contains(" panicked at ") => {
+                lines.get(number + 1).map(|next| (*next).to_owned())
+            }
             _ => None,
         });
         let release = self.release;
-        let tell = |error: &str| {
+        let tell = |error: String| {
             let error: String = error.chars().take(ERROR_LENGTH).collect();
             format!("{release}, {suite}: {error}")
         };
@@ -128,6 +138,45 @@ impl Report {
     fn second_tries(&self) -> usize {
         self.suites(|verdict| matches!(verdict, Verdict::PassedAgain(_))).len()
     }
+}
+
+/// An error in one line, as its causes are in the `following` lines.
+fn with_causes(error: &str, following: &[&str]) -> String {
+    let causes = following.iter().skip_while(|line| line.is_empty());
+    let mut causes = causes.take_while(|line| !line.is_empty());
+    let mut told = error.to_owned();
+    if causes.next() == Some(&"Caused by:") {
+        for cause in causes {
+            told = format!("{told}: {}", cause.trim_start());
+        }
+    }
+    told
+}
+
+/// The names of the tests that have failed, as the `output` of their suite says; none if it does not
+/// name all of them, as when the suite did not get to its end.
+pub(crate) fn failed_tests(output: &str) -> Vec<String> {
+    let failed = output.lines().filter_map(|line| {
+        line.strip_prefix("test ")?.strip_suffix(" ... FAILED").map(str::to_owned)
+    });
+    let failed: Vec<String> = failed.collect();
+    let counted = format!("; {} failed; ", failed.len());
+    if result(output).is_some_and(|line| line.contains(&counted)) { failed } else { Vec::new() }
+}
+
+/// Whether a suite got to its end.
+pub(crate) fn has_ended(output: &str) -> bool {
+    result(output).is_some()
+}
+
+/// Whether so many tests have passed, and none failed.
+pub(crate) fn has_passed(output: &str, tests: usize) -> bool {
+    result(output).is_some_and(|line| line.contains(&format!("ok. {tests} passed; 0 failed; ")))
+}
+
+/// The last line of a suite.
+fn result(output: &str) -> Option<&str> {
+    output.lines().rev().find(|line| line.starts_with("test result: "))
 }
 
 impl Summary {
@@ -156,6 +205,8 @@ impl fmt::Display for Verdict {
             }
             Self::BrokePromise(took) => write!(f, "BROKE A PROMISE ({:.1}s)", took.as_secs_f64()),
             Self::NotForIt => f.write_str("not for this engine"),
+            Self::Crashed(took) => write!(f, "CRASHED ({:.1}s)", took.as_secs_f64()),
+            Self::Elsewhere => f.write_str("covered on other engines"),
             Self::NoSuchTest => f.write_str("no test of that name"),
             Self::NotReached => f.write_str("NOT RUN"),
         }
@@ -247,11 +298,24 @@ mod tests {
         let mut report = report();
         report.note_errors(
             "smoke",
-            "test a ... FAILED\nError: too slow: 1 s\nthread 'b' (7) panicked at b.rs:1:2:\nno row\n",
+            "test a ... FAILED\nError: Kill\n\nCaused by:\n    0: x\n    1: too slow\n\nthread 'b' (7) panicked at b.rs:1:2:\nno row\n",
         );
         let text = Summary::from_iter([report]).to_string();
-        let end = "=== errors of failed suites\nmysql 9, smoke: Error: too slow: 1 s\nmysql 9, smoke: no row";
+        let end = "=== errors of failed suites\nmysql 9, smoke: Error: Kill: 0: x: 1: too slow\nmysql 9, smoke: no row";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn tests_that_failed_are_named() {
+        let lines = "test a::b ... ok\ntest a::c ... FAILED\ntest d ... FAILED\nError: test e\n";
+        let ended =
+            |failed| format!("{lines}test result: FAILED. 1 passed; {failed} failed; 0 ignored");
+        assert_eq!(failed_tests(&ended(2)), ["a::c", "d"]);
+        assert!(failed_tests(&ended(3)).is_empty(), "one of them is not named");
+        assert!(failed_tests(lines).is_empty() && !has_ended(lines), "no end");
+        let again =
+            |passed| format!("test a::c ... ok\ntest result: ok. {passed} passed; 0 failed; 0");
+        assert!(has_ended(&ended(2)) && has_passed(&again(1), 1) && !has_passed(&again(0), 1));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: everything that can fail, the quick things first.
 
+use std::thread;
+
 use clap::Args;
 
+use crate::docker;
 use crate::itest::Itest;
-use crate::process;
-use crate::process::cargo;
+use crate::process::{self, cargo};
 use crate::progress::Progress;
 
 /// Arguments of `cargo xtask test`.
@@ -13,6 +15,10 @@ pub(crate) struct Test {
     /// Run the crates' own tests and the most important suites on PostgreSQL: about five minutes.
     #[arg(long)]
     quick: bool,
+    /// Run every suite on every engine, also those whose subject is the same on all of them: about half
+    /// an hour more.
+    #[arg(long)]
+    every: bool,
     /// Print the output of every suite, not only of those that fail.
     #[arg(long)]
     verbose: bool,
@@ -23,18 +29,22 @@ const ENGINES: &[&str] = &["postgres", "mariadb", "mysql"];
 
 impl Test {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
-        progress.step("unit, doc and SQLite tests of the crates and examples", || {
-            process::show(cargo().args([
-                "test",
-                "--workspace",
-                // The suites need the cluster that the next step starts.
-                "--exclude=sealane-tests",
-                "--all-features",
-            ]))
-        })?;
         let engines = if self.quick { &ENGINES[..1] } else { ENGINES };
-        progress.step(&format!("integration suites on {}", engines.join(", ")), || {
-            Itest::of(engines, self.quick, self.verbose)?.run(progress)
-        })
+        let mut suites = Itest::of(engines)?;
+        (suites.quick, suites.usual, suites.verbose) =
+            (self.quick, !self.every && !self.quick, self.verbose);
+        docker::preflight()?;
+        // On an empty machine the images take minutes in which they mostly wait for the network.
+        thread::scope(|scope| {
+            let images = scope.spawn(|| suites.images(progress));
+            let units =
+                progress.step("unit, doc and SQLite tests of the crates and examples", || {
+                    // The suites are not among them: they need the cluster that the next step starts.
+                    process::show(cargo().args(["test", "--workspace", "--all-features"]))
+                });
+            units.and(images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        progress
+            .step(&format!("integration suites on {}", engines.join(", ")), || suites.run(progress))
     }
 }

@@ -128,6 +128,34 @@ pub enum FallbackPolicy {
     /// not overload the primary. Do not use it for handles that insert into MySQL or MariaDB:
     /// SeaORM reads the inserted row back there, and this read may fail.
     Fail,
+    /// The read runs on the primary. If the primary has no place for it, it is *served stale*: by
+    /// the replica that is least behind, whatever the read asked for. The primary has no place
+    /// while it does not answer, while as many reads as its limit allows fall back to it, and, for
+    /// reads that fall back, under [`PrimaryReads::Intended`].
+    ///
+    /// A read that was already sent to the primary when that stopped answering ends as without this
+    /// policy.
+    ///
+    /// Only the demand for freshness is dropped. The replica is still a healthy replica of the same
+    /// database, among those of the read's route; it is on the primary's timeline, it is not doubted
+    /// after a crash of the primary, and no policy refuses it for another reason than its age.
+    Stale {
+        /// The most that a replica may be proved to miss; `None` for anything, even an unknown
+        /// amount.
+        at_most: Option<Duration>,
+    },
+}
+
+impl FallbackPolicy {
+    /// The longest staleness that a read with this policy accepts as its last resort; `None` if it
+    /// accepts none. [`Duration::MAX`] stands for any.
+    #[must_use]
+    pub fn accepted_staleness(self) -> Option<Duration> {
+        match self {
+            FallbackPolicy::Stale { at_most } => Some(at_most.unwrap_or(Duration::MAX)),
+            FallbackPolicy::Primary | FallbackPolicy::Wait(_) | FallbackPolicy::Fail => None,
+        }
+    }
 }
 
 impl fmt::Display for FallbackPolicy {
@@ -136,6 +164,47 @@ impl fmt::Display for FallbackPolicy {
             FallbackPolicy::Primary => f.write_str("the primary serves"),
             FallbackPolicy::Wait(patience) => write!(f, "wait for up to {patience:?}"),
             FallbackPolicy::Fail => f.write_str("fail"),
+            FallbackPolicy::Stale { at_most: None } => {
+                f.write_str("the primary serves, or else the replica that is least behind")
+            }
+            FallbackPolicy::Stale { at_most: Some(bound) } => write!(
+                f,
+                "the primary serves, or else the replica that is least behind, by {bound:?} at most"
+            ),
+        }
+    }
+}
+
+/// Which of the reads that replicas could serve run on the primary.
+///
+/// Some reads are *intended* for the primary under each of these: those that ask for it, those that
+/// no replica could ever serve, and those of a session whose writes no replica has replayed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PrimaryReads {
+    /// Only the intended ones. A read that no replica serves waits for a replica, and then fails,
+    /// or is [served stale](FallbackPolicy::Stale).
+    Intended,
+    /// Also those that no replica serves now, up to a limit.
+    #[default]
+    Fallback,
+    /// The primary also takes its turn among the replicas, with its own weight, for reads that
+    /// choose among endpoints of no group. It is then a candidate like any other: if it is slow or
+    /// hangs, its reads move to a replica, and it is left out for a while. The fewer replicas are
+    /// left, the greater is its share, up to half of the reads beside the last one. It is no
+    /// candidate if no replica is, so the limit protects it when all replicas are gone.
+    Always,
+}
+
+impl PrimaryReads {
+    /// The name in configuration files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PrimaryReads::Intended => "intended",
+            PrimaryReads::Fallback => "fallback",
+            PrimaryReads::Always => "always",
         }
     }
 }

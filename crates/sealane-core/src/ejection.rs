@@ -109,7 +109,7 @@ struct Term {
 impl Term {
     /// Whether a trial is running that is not forgotten yet.
     fn is_tried(&self, now: Moment) -> bool {
-        self.trial.is_some_and(|began| now < began + Ejections::TRIAL)
+        self.trial.is_some_and(|began| now < began + Ejections::TRIAL + FORGOTTEN_AFTER)
     }
 
     /// Whether a trial is due.
@@ -127,6 +127,10 @@ const OUTRUN: u32 = 1;
 const WINDOW: u32 = 12;
 /// This part of them may fail.
 const TOLERATED: u32 = 3;
+
+/// A trial that has not ended so long after it should have is forgotten. Timers are not exact, and what
+/// ends just after its time must not count for the next trial.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(250);
 
 impl Ejections {
     /// The longest that a trial takes.
@@ -511,8 +515,8 @@ mod tests {
         assert!(!it.begin_trial(id(1), at(1_001)), "somebody else's read was abandoned");
         it.release(id(1));
         assert!(it.begin_trial(id(1), at(1_002)));
-        assert!(!it.begin_trial(id(1), at(3_001)));
-        assert!(it.begin_trial(id(1), at(3_002)));
+        assert!(!it.begin_trial(id(1), at(3_251)), "it may end a moment after its time");
+        assert!(it.begin_trial(id(1), at(3_252)));
     }
 
     #[test]

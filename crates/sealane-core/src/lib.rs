@@ -14,6 +14,7 @@
 //! assert_eq!(plan.primary(), topology.primary());
 //! ```
 
+mod adaptive_limit;
 mod balance;
 mod budget;
 mod consistency;
@@ -30,14 +31,15 @@ mod session;
 mod statement;
 mod topology;
 
+pub use adaptive_limit::AdaptiveLimit;
 pub use balance::{
     AttemptOutcome, Balancer, Candidates, FastestResponse, InFlight, LeastInFlight, LeastLag,
     Loads, LocalFirst, Random, RoundRobin, Sticky, TwoChoices, Waiting, WeightedRoundRobin,
 };
 pub use budget::RetryBudget;
 pub use consistency::{
-    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Refusal,
-    Verdict, WhenAhead,
+    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, PrimaryReads, ReadRequest,
+    Refusal, Verdict, WhenAhead,
 };
 pub use ejection::{EjectionChange, EjectionPolicy, Ejections};
 pub use fence::{WriteClock, WriteStamp};

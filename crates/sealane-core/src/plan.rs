@@ -17,6 +17,10 @@ pub struct Plan {
     /// Replicas that are good enough, but ejected.
     ejected: EndpointSet,
     primary: Option<EndpointId>,
+    /// The primary as a candidate beside the replicas.
+    shared: Option<EndpointId>,
+    /// Whether the replicas serve although they are not fresh enough.
+    is_stale: bool,
     awaited: Option<WriteStamp>,
     unproved: bool,
     too_stale: bool,
@@ -47,6 +51,8 @@ impl Plan {
             replicas: EndpointSet::EMPTY,
             ejected: EndpointSet::EMPTY,
             primary: topology.open_primary(),
+            shared: None,
+            is_stale: false,
             awaited: None,
             unproved: false,
             too_stale: false,
@@ -74,6 +80,11 @@ impl Plan {
         if plan.replicas.is_empty() && request.consistency == Consistency::Eventual {
             plan.replicas = floor(topology, request);
         }
+        if let (true, Some(bound)) = (plan.replicas.is_empty(), request.stale) {
+            plan.replicas = stale(topology, request, bound);
+            plan.is_stale = !plan.replicas.is_empty();
+            plan.primary = plan.primary.filter(|_| !plan.is_stale);
+        }
         plan.had_replicas = !plan.replicas.is_empty();
         if !plan.had_replicas || !request.ejected.is_empty() {
             plan.is_primary_usable = topology.has_usable_primary();
@@ -82,6 +93,10 @@ impl Plan {
         }
         plan.ejected = plan.replicas.and(request.ejected);
         plan.replicas = plan.replicas.without(request.ejected);
+        if request.shares_primary && !plan.replicas.is_empty() {
+            let primary = plan.primary.filter(|id| !request.ejected.contains(*id));
+            plan.shared = primary.filter(|id| may_share(topology, *id, request));
+        }
         plan
     }
 
@@ -116,17 +131,32 @@ impl Plan {
                 {
                     Ok(())
                 }
+                Err(_) if accepts_stale(topology, state, request) => Ok(()),
                 verdict => verdict,
             },
             None => Err(Refusal::NotObserved),
         }
     }
 
+    /// Like [`suits`](Self::suits), for an endpoint that the balancer has chosen, or that is tried
+    /// beside a read. The primary may have been chosen to take its turn.
+    #[must_use]
+    pub fn may_try(topology: &Topology, id: EndpointId, request: &ReadRequest) -> bool {
+        match request.shares_primary && topology.primary() == Some(id) {
+            true => topology.open_primary() == Some(id) && may_share(topology, id, request),
+            false => Plan::suits(topology, id, request).is_ok(),
+        }
+    }
+
     /// The next endpoint to try, and the role in which to use it: first the replicas in the
     /// balancer's order, then the primary, then the ejected replicas; or the ejected replicas first,
-    /// if the primary does not answer. Each endpoint is returned once. `all` holds the endpoints with
-    /// their current load; the balancer chooses among those of them that are in the plan. An endpoint added after the plan was made may be among them, at the place of a removed
-    /// one. So the caller [judges](Self::judge) the returned endpoint on the topology of `all`.
+    /// if the primary does not answer. Replicas that serve stale come in the order of their
+    /// staleness. Each endpoint is returned once in each role: if the primary [is
+    /// shared](ReadRequest::shares_primary), the balancer may choose it beside the replicas, and it
+    /// is then used as a replica is. `all` holds the endpoints with their current load; the balancer
+    /// chooses among those of them that are in the plan. An endpoint added after the plan was made
+    /// may be among them, at the place of a removed one. So the caller [judges](Self::judge) the
+    /// returned endpoint on the topology of `all`.
     pub fn next(
         &mut self,
         balancer: &dyn Balancer,
@@ -142,16 +172,26 @@ impl Plan {
                 return Some((id, Role::Primary));
             }
             self.replicas = std::mem::take(&mut self.ejected);
+            self.shared = None;
             if self.replicas.is_empty() {
                 return None;
             }
         }
-        let picked = balancer
-            .pick(&all.with(self.replicas), random)
-            .filter(|id| self.replicas.contains(*id))
+        let choices = match self.shared {
+            None => self.replicas,
+            Some(primary) => self.replicas.or([primary].into_iter().collect()),
+        };
+        let picked = match self.is_stale {
+            true => least_stale(&all.with(choices)),
+            false => balancer.pick(&all.with(choices), random),
+        };
+        let picked = picked
+            .filter(|id| choices.contains(*id))
             // A balancer that returns nothing, or an endpoint outside the plan, must not cost the
             // read.
-            .or_else(|| all.nth_of(self.replicas, random as usize % self.replicas.len()))?;
+            .or_else(|| all.nth_of(choices, random as usize % choices.len()))?;
+        // Another endpoint may be at its place by now.
+        self.shared = self.shared.filter(|id| id.place() != picked.place());
         self.replicas.remove(picked);
         Some((picked, Role::Replica))
     }
@@ -163,6 +203,7 @@ impl Plan {
 
     /// Tries the ejected replicas before the primary: there is no room on the primary.
     pub fn prefer_ejected(&mut self, primary: EndpointId) {
+        self.shared = None;
         self.replicas = self.replicas.or(std::mem::take(&mut self.ejected));
         self.primary = Some(primary);
     }
@@ -170,6 +211,7 @@ impl Plan {
     /// Leaves out endpoints that the read has tried already.
     pub fn leave_out(&mut self, tried: EndpointSet) {
         self.replicas = self.replicas.without(tried);
+        self.shared = self.shared.filter(|id| !tried.contains(*id));
         self.ejected = self.ejected.without(tried);
     }
 
@@ -177,12 +219,20 @@ impl Plan {
     pub fn only_primary(&mut self) {
         self.replicas = EndpointSet::EMPTY;
         self.ejected = EndpointSet::EMPTY;
+        self.shared = None;
         self.may_leave = false;
     }
 
     /// Leaves only replicas, for a read that must not burden the primary.
     pub fn forbid_primary(&mut self) {
         self.primary = None;
+        self.shared = None;
+    }
+
+    /// Whether the read is served by replicas that are not fresh enough for it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// Whether replicas were refused only for being too far behind.
@@ -255,6 +305,16 @@ impl Plan {
     }
 }
 
+/// Whether the primary `id` may take its turn among the replicas. Its data are fresh enough for
+/// everything; but a session may have seen more on a replica than the primary shows yet.
+fn may_share(topology: &Topology, id: EndpointId, request: &ReadRequest) -> bool {
+    let may_choose = request.among.contains(id) && request.horizon.includes(id);
+    let needs_all = request.consistency == Consistency::ReadYourWrites;
+    may_choose
+        && topology.has_usable_primary()
+        && (!needs_all || request.session.is_shown_by_primary(topology))
+}
+
 /// The verdict of [`Plan::new`] on one replica, with the reason for a refusal.
 fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadRequest) -> Verdict {
     if !request.among.contains(state.id) || !request.horizon.includes(state.id) {
@@ -296,6 +356,46 @@ fn judge_freshness(topology: &Topology, state: &EndpointState, request: &ReadReq
     let candidate = Candidate::of(topology, state, request.now);
     request.consistency.judge(&candidate, request)?;
     request.policy.as_ref().map_or(Ok(()), |policy| policy.judge(&candidate, request))
+}
+
+/// The replicas that may serve `request` stale, if they miss `bound` at most.
+fn stale(topology: &Topology, request: &ReadRequest, bound: Duration) -> EndpointSet {
+    let in_use = topology.states(topology.replicas_in_use());
+    in_use.filter(|it| judge_stale(topology, it, request, bound)).map(|it| it.id).collect()
+}
+
+fn accepts_stale(topology: &Topology, state: &EndpointState, request: &ReadRequest) -> bool {
+    request.stale.is_some_and(|bound| judge_stale(topology, state, request, bound))
+}
+
+/// Whether a replica may serve `request` stale. It may be old, but it must not show what is perhaps
+/// lost.
+fn judge_stale(
+    topology: &Topology,
+    state: &EndpointState,
+    request: &ReadRequest,
+    bound: Duration,
+) -> bool {
+    let candidate = Candidate::of(topology, state, request.now);
+    let declines = |policy: &dyn ConsistencyPolicy| {
+        !matches!(
+            policy.judge(&candidate, request),
+            Ok(()) | Err(Refusal::TooStale { .. } | Refusal::BehindSession { .. })
+        )
+    };
+    topology.replicas_in_use().contains(state.id)
+        && request.among.contains(state.id)
+        && request.horizon.includes(state.id)
+        && !state.old_timeline
+        && !state.doubted
+        && (bound == Duration::MAX || candidate.within(bound).is_ok())
+        && !request.policy.as_deref().is_some_and(declines)
+}
+
+/// The candidate that is proved to miss least. An unknown staleness counts as the greatest.
+fn least_stale(candidates: &Candidates<'_>) -> Option<EndpointId> {
+    let least = candidates.iter().min_by_key(|it| it.staleness().unwrap_or(Duration::MAX));
+    least.map(|it| it.id())
 }
 
 /// If every replica lags, this many of the best still serve eventual reads, so that neither the

@@ -179,6 +179,14 @@ impl Topology {
         self.last_return = self.endpoints.iter().filter_map(|state| state.returned_at).max();
     }
 
+    /// When `id` came back ([`EndpointState::returned_at`]); `None` if it was never away.
+    #[inline]
+    #[must_use]
+    pub fn returned_at(&self, id: EndpointId) -> Option<Moment> {
+        // Mostly no endpoint was ever away, and then nothing has to be looked up.
+        self.last_return.and_then(|_| self.get(id)?.returned_at)
+    }
+
     /// When an endpoint last came back ([`EndpointState::returned_at`]); `None` if none did.
     #[must_use]
     pub fn last_return(&self) -> Option<Moment> {

@@ -23,9 +23,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(200);
 /// Delay after the first failed attempt; it doubles up to [`IDLE`].
 const RETRY: Duration = Duration::from_secs(1);
-/// If no load succeeds for this long, the facts that allow something no longer count: other
-/// processes change schemas too.
-const BELIEVED: Duration = Duration::from_secs(180);
+/// If no load that began in this time succeeds, the facts that allow something no longer count: other
+/// processes change schemas too. With a last load that hangs, these are three minutes.
+const BELIEVED: Duration = Duration::from_secs(150);
 /// Time limit for one load. A catalog of thousands of views takes a second or two.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
@@ -110,17 +110,17 @@ impl<S: CatalogSource> Keeper<S> {
         let mut retry = RETRY;
         let mut loaded = Instant::now();
         loop {
-            // The number is read before the load, because the load may miss a later change.
-            let changes = *self.told.borrow_and_update();
+            // Both are read before the load, because the load may miss a later change.
+            let (changes, began) = (*self.told.borrow_and_update(), Instant::now());
             let rest = match self.load().await {
                 Ok(()) => {
                     let _ = self.done.send_replace(Some(changes));
-                    (retry, loaded) = (RETRY, Instant::now());
+                    (retry, loaded) = (RETRY, began);
                     IDLE
                 }
                 Err(error) => {
                     tracing::warn!(target: "sealane::catalog", %error, "cannot load the catalog");
-                    if loaded.elapsed() > BELIEVED {
+                    if loaded.elapsed() >= BELIEVED {
                         self.classifier.doubt_catalog();
                     }
                     let rest = retry;
@@ -130,9 +130,14 @@ impl<S: CatalogSource> Keeper<S> {
             };
             tokio::time::sleep(SOONEST).await;
             let jittered = rest.mul_f64(0.9 + 0.2 * self.store.entropy().ratio());
+            // The last load before the catalog is doubted begins in time.
+            let rest = match BELIEVED.saturating_sub(loaded.elapsed()) {
+                Duration::ZERO => jittered,
+                left => jittered.min(left),
+            };
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(jittered) => {}
+                () = tokio::time::sleep(rest) => {}
                 told = self.told.changed() => {
                     // The watch was dropped, so nobody needs the catalog any more.
                     if told.is_err() {

@@ -47,6 +47,9 @@ pub struct Footing {
     pub endpoint: EndpointId,
     /// The role in which the attempt uses the endpoint.
     pub role: Role,
+    /// Whether the endpoint was the primary when the attempt was planned. Reads may use the primary
+    /// like a replica; they rest on its being the primary all the same.
+    pub on_primary: bool,
     /// The run of the server that the plan judged.
     pub run: u32,
     /// The generation of the connections that the attempt may use.
@@ -78,7 +81,8 @@ impl TopologyStore {
     ) -> Option<Footing> {
         let run = topology.get(endpoint)?.run;
         let (generation, silences) = (self.generation(endpoint), self.silences(endpoint));
-        Some(Footing { endpoint, role, run, generation, silences })
+        let on_primary = topology.primary() == Some(endpoint);
+        Some(Footing { endpoint, role, on_primary, run, generation, silences })
     }
 
     /// The generation of `endpoint`'s connections; see the module.
@@ -91,24 +95,24 @@ impl TopologyStore {
     #[must_use]
     pub fn holds(&self, footing: &Footing, stage: Stage) -> bool {
         let topology = self.topology();
-        let Footing { endpoint, role, run, generation, silences } = *footing;
+        let Footing { endpoint, role, on_primary, run, generation, silences } = *footing;
         let state = topology.get(endpoint);
         let same_run = state.is_some_and(|state| state.run == run);
         if stage == Stage::Unsent && state.is_some_and(|state| state.draining) {
             return false;
         }
+        // Without an elected primary, no other server has replaced this one.
+        let is_replaced = || topology.primary().is_some_and(|primary| primary != endpoint);
         match (role, stage) {
             (Role::Primary, Stage::Unsent) => {
                 same_run
                     && topology.primary() == Some(endpoint)
                     && self.generation(endpoint) == generation
             }
-            // Without an elected primary, no other server has replaced this one.
-            (Role::Primary, Stage::Sent) => {
-                same_run && topology.primary().is_none_or(|primary| primary == endpoint)
-            }
+            (Role::Primary, Stage::Sent) => same_run && !is_replaced(),
             _ => {
                 same_run
+                    && !(on_primary && is_replaced())
                     && self.generation(endpoint) == generation
                     && self.silences(endpoint) == silences
             }

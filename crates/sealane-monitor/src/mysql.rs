@@ -47,10 +47,10 @@
 //! is in `gtid_executed`, and each probe tells it; what MariaDB shows, `mysql/shown.rs` tells.
 //!
 //! # Groups
-//! Galera and Group Replication have positions of their own kind: a member may show a transaction
-//! before or after another member, whatever the positions say. So they are recognised and told to
-//! people ([`ServerInfo::group`](sealane_core::ServerInfo::group)), and nothing more is promised.
-//! Status that only members have is asked of members only, every ten seconds.
+//! Galera and Group Replication are recognised and told to people
+//! ([`ServerInfo::group`](sealane_core::ServerInfo::group)). `mysql/group.rs` tells what members'
+//! positions prove, and which members are used. Status that only members have is asked of members only,
+//! once a second.
 //!
 //! # One round trip
 //! A new connection asks for the version, the server's name, and whether it is Aurora, once, so
@@ -168,7 +168,7 @@ impl Probe for MySqlProbe {
 impl MySqlProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
-        let mut report = link.flavour.report(&rows, link.details)?;
+        let mut report = link.flavour.report(&rows, link.details, link.group.is_galera())?;
         let Link { fleet, group, shown, connection, flavour, .. } = &mut link;
         if *flavour == Flavour::MariaDb {
             let complete = shown.complete(connection, &mut report, self.is_awaited);
@@ -185,6 +185,7 @@ impl MySqlProbe {
             // Without it (a proxy hides it) histories are told apart by sets alone.
             report.ancestry = Ancestry::mysql(&link.identity).ok();
         }
+        link.group.complete(&mut report)?;
         report.database = rows.first().and_then(database);
         self.link = Some(link);
         Ok(report)
@@ -214,8 +215,7 @@ impl Link {
         if self.details {
             let detailed = sqlx::raw_sql(self.flavour.detailed());
             match detailed.fetch_all(&mut self.connection).await {
-                // No privilege; or a proxy in between that takes one statement at a time.
-                Err(sqlx::Error::Database(_)) => self.details = false,
+                Err(error) if is_refused(&error) => self.details = false,
                 answer => return answer,
             }
         }
@@ -232,7 +232,8 @@ const NO_DATABASE: &str = "none (its URL names no database)";
 const UNBOUND: &str = "SELECT CAST(COUNT(*) AS CHAR) AS unbound \
      FROM information_schema.user_privileges \
      WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN') \
-     AND grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
+     AND grantee = CONCAT(QUOTE(LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(\
+         SUBSTRING_INDEX(CURRENT_USER(), '@', -1)) - 1)), '@', \
                           QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
 
 /// What a server says of itself once on each connection. Those of another flavour are not
@@ -314,18 +315,34 @@ fn database(row: &MySqlRow) -> Option<Arc<Database>> {
 #[must_use]
 pub fn failure(error: &sqlx::Error) -> Failure {
     match error {
-        sqlx::Error::Database(answer) => {
-            match answer.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
-                Some(number) => server_failure(number, answer.message()),
-                None => Failure::Unexpected(answer.message().to_owned()),
-            }
-        }
+        sqlx::Error::Database(answer) => match number(&**answer) {
+            Some(number) => server_failure(number, answer.message()),
+            None => Failure::Unexpected(answer.message().to_owned()),
+        },
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => Failure::Connection(error.to_string()),
         other => Failure::Unexpected(other.to_string()),
     }
+}
+
+/// Whether the server does not answer such a statement, as long as the connection lasts: there is no
+/// privilege, or a proxy in between takes no such statement, or one at a time.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(answer) = error else { return false };
+    !number(&**answer).is_some_and(is_passing)
+}
+
+/// The server's number of the error.
+fn number(answer: &dyn sqlx::error::DatabaseError) -> Option<u16> {
+    answer.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// Errors of one moment: out of memory or of threads, shutting down, lock wait, deadlock, killed, too
+/// slow.
+fn is_passing(number: u16) -> bool {
+    matches!(number, 1037 | 1041 | 1053 | 1135 | 1205 | 1213 | 1317 | 1969 | 3024)
 }
 
 /// Error numbers (MySQL error reference; MariaDB shares those named here).
@@ -338,9 +355,9 @@ fn server_failure(number: u16, message: &str) -> Failure {
         // the account is locked.
         1044 | 1045 | 1129 | 1130 | 1142 | 1227 | 1251 | 1698 | 1820 | 1862 | 3118 | 3159
         | 3955 | 4150 | 4151 => Failure::Misconfigured(message),
-        // Too many connections, in all or of this user; a node that is not ready;
-        // shutdown; offline mode.
-        1040 | 1047 | 1053 | 1203 | 1226 | 3032 => Failure::Unavailable(message),
+        // Too many connections, in all or of this user; a node that is not ready; offline mode.
+        1040 | 1047 | 1203 | 1226 | 3032 => Failure::Unavailable(message),
+        number if is_passing(number) => Failure::Unavailable(message),
         // Killed; gone or lost, as a proxy tells; idle for too long.
         1927 | 2006 | 2013 | 3169 | 4031 => Failure::Connection(message),
         _ => Failure::Unexpected(message),
@@ -361,6 +378,7 @@ mod tests {
         assert_eq!(told(1049), Failure::NoDatabase("no (1049)".into()));
         assert_eq!(told(1040), Failure::Unavailable("no (1040)".into()));
         assert_eq!(told(1053), Failure::Unavailable("no (1053)".into()));
+        assert_eq!(told(1317), Failure::Unavailable("no (1317)".into()));
         assert_eq!(told(2013), Failure::Connection("no (2013)".into()));
         assert_eq!(told(1064), Failure::Unexpected("no (1064)".into()));
     }

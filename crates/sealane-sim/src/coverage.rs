@@ -1,6 +1,7 @@
 //! What a run has reached of the product, by what the product itself tells.
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,11 +13,12 @@ use tracing::{
     subscriber::{DefaultGuard, Interest},
 };
 
-/// What a hundred worlds must reach. They have no groups, no draining, no other systems or databases,
-/// no subscribers, and no policies of an application. Rarer things are counted and not asked for:
-/// probation, lost connections of which a server knows nothing.
+/// What a hundred worlds must reach. They have no other systems or databases and no policies of an
+/// application. Rarer things are counted and not asked for: probation, lost connections of which a
+/// server knows nothing.
 pub const WANTED: &[&str] = &[
     "condition: Down",
+    "condition: Draining",
     "condition: NotReplicating",
     "condition: OldTimeline",
     "condition: Paused",
@@ -26,9 +28,12 @@ pub const WANTED: &[&str] = &[
     "condition: Unobserved",
     "decision: Suspect",
     "decision: TryElsewhere",
+    "event: Added",
+    "event: Draining",
     "event: Fenced",
     "event: PrimaryChanged",
     "event: PrimaryConflict",
+    "event: Removed",
     "event: Restarted",
     "reads: fell back to the primary",
     "reads: hedged",
@@ -37,9 +42,85 @@ pub const WANTED: &[&str] = &[
     "reads: won by a hedge",
     "refusal: BehindSession",
     "refusal: Down",
+    "refusal: OtherGroup",
     "refusal: StalePrimary",
     "refusal: TooStale",
 ];
+
+/// What the product can decide or find, so that what is never reached can be named.
+const ALL: &[&str] = &[
+    "condition: Copying",
+    "condition: Down",
+    "condition: Draining",
+    "condition: Foreign",
+    "condition: Lagging",
+    "condition: NotReplicating",
+    "condition: OldTimeline",
+    "condition: OtherDatabase",
+    "condition: Paused",
+    "condition: Probation",
+    "condition: SameServer",
+    "condition: Serving",
+    "condition: StalePrimary",
+    "condition: Unobserved",
+    "decision: AskPrimary",
+    "decision: LearnWrite",
+    "decision: Reconnect",
+    "decision: Renew",
+    "decision: ReturnToCaller",
+    "decision: Suspect",
+    "decision: TryElsewhere",
+    "event: Added",
+    "event: Down",
+    "event: Draining",
+    "event: Ejected",
+    "event: Fenced",
+    "event: Foreign",
+    "event: OtherDatabase",
+    "event: PrimaryChanged",
+    "event: PrimaryConflict",
+    "event: Probation",
+    "event: Readmitted",
+    "event: Removed",
+    "event: ReplicationChanged",
+    "event: Restarted",
+    "event: RoleChanged",
+    "event: SameServer",
+    "event: SearchPathDiffers",
+    "event: Undrained",
+    "event: Up",
+    "reads: fell back to the primary",
+    "reads: hedged",
+    "reads: overdue",
+    "reads: retried",
+    "reads: shed",
+    "reads: won by a hedge",
+    "refusal: BehindSession",
+    "refusal: Declined",
+    "refusal: Down",
+    "refusal: Draining",
+    "refusal: Ejected",
+    "refusal: Foreign",
+    "refusal: Lagging",
+    "refusal: NotObserved",
+    "refusal: NotPrimary",
+    "refusal: NotReplicating",
+    "refusal: OldTimeline",
+    "refusal: OnlyReplicas",
+    "refusal: OtherDatabase",
+    "refusal: OtherGroup",
+    "refusal: Probation",
+    "refusal: SameServer",
+    "refusal: StalePrimary",
+    "refusal: TooStale",
+];
+
+/// What the product can decide or find, and was not seen to.
+#[must_use]
+pub fn never_reached(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
+    let was_reached = |what: &&&str| counts.keys().any(|it| it.starts_with(**what));
+    ALL.iter().filter(|what| !was_reached(what)).copied().collect()
+}
 
 /// The name of a variant, without what it holds.
 pub(crate) fn variant(value: &impl Debug) -> String {

@@ -28,9 +28,10 @@ use tokio::{
 
 use crate::{
     error::{Trouble, closed, timed_out},
+    oracle,
     plant::Plant,
     serve::{Request, serve},
-    world::{LinkId, Opened, Refusal, World},
+    world::{LinkId, Opened, Refusal, Way, World},
 };
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -49,7 +50,9 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Endpoint {
     pub(crate) world: Arc<World>,
     pub(crate) process: usize,
-    pub(crate) endpoint: usize,
+    pub(crate) id: EndpointId,
+    /// Where it leads: see `State::addresses`.
+    pub(crate) address: usize,
     pub(crate) store: Arc<TopologyStore>,
     /// How many connections are lent, of all generations.
     pub(crate) lent: Arc<Semaphore>,
@@ -61,7 +64,8 @@ impl OpenLenders for Endpoint {
             Arc::new(Pool(Arc::new(Inner {
                 world: Arc::clone(&self.world),
                 process: self.process,
-                endpoint: self.endpoint,
+                id: self.id,
+                address: self.address,
                 store: Arc::clone(&self.store),
                 generation,
                 is_reading,
@@ -82,7 +86,8 @@ struct Pool(Arc<Inner>);
 struct Inner {
     world: Arc<World>,
     process: usize,
-    endpoint: usize,
+    id: EndpointId,
+    address: usize,
     store: Arc<TopologyStore>,
     generation: u64,
     is_reading: bool,
@@ -95,7 +100,7 @@ struct Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Inner").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -167,7 +172,7 @@ impl Inner {
     async fn connect(&self, wait: Duration) -> Result<LinkId, DbErr> {
         let mut pause = Duration::from_millis(10);
         loop {
-            match connect(&self.world, self.process, self.endpoint, self.is_reading).await {
+            match connect(&self.world, self.process, self.address, self.is_reading).await {
                 Ok(link) => {
                     let opened = Opened::new(&self.world, link);
                     if self.is_admitted(link).await {
@@ -187,8 +192,9 @@ impl Inner {
     /// Whether a new connection leads to the run that the monitor knows.
     async fn is_admitted(&self, link: LinkId) -> bool {
         // The greeting, which tells the run.
-        if !self.world.travel(link).await || !self.world.served(link, false).await {
-            self.store.probe_anew(self.id());
+        let arrives = self.world.travel(link, Way::There).await;
+        if !arrives || !self.world.served(link, false).await {
+            self.store.probe_anew(self.id);
             return false;
         }
         let (incarnation, plant) = {
@@ -196,22 +202,18 @@ impl Inner {
             let Some(it) = state.links.get(&link) else { return false };
             (incarnation(it.server, it.run, state.plant), state.plant)
         };
-        if !self.world.travel(link).await {
+        if !self.world.travel(link, Way::Back).await {
             return false;
         }
         if plant == Plant::OldPools {
             return true;
         }
-        let guard = RunGuard::new(Arc::clone(&self.store), self.id(), self.generation);
+        let guard = RunGuard::new(Arc::clone(&self.store), self.id, self.generation);
         match guard.admit(&incarnation).await {
             Admission::Known => true,
             Admission::Unobserved => !self.is_reading,
             Admission::Replaced => false,
         }
-    }
-
-    fn id(&self) -> EndpointId {
-        EndpointId::from_index(self.endpoint).unwrap_or(EndpointId::FIRST)
     }
 }
 
@@ -225,14 +227,14 @@ pub(crate) fn incarnation(server: usize, run: u32, plant: Plant) -> Incarnation 
 pub(crate) async fn connect(
     world: &World,
     process: usize,
-    endpoint: usize,
+    address: usize,
     is_reading: bool,
 ) -> Result<LinkId, Trouble> {
     world.pass(0, 2).await;
     let mut result = Err(Trouble::Refused);
     world
         .until(|state| {
-            let server = state.addresses[endpoint];
+            let server = state.addresses[address];
             let its = &state.servers[server];
             result = match its {
                 its if !its.is_up => Err(Trouble::Refused),
@@ -240,7 +242,7 @@ pub(crate) async fn connect(
                 _ => Ok(server),
             };
             let stands = its.is_up && its.frozen == crate::server::Frozen::Everything;
-            !state.is_cut(process, server) && !stands
+            !state.is_cut(process, server, Way::Back) && !stands
         })
         .await;
     let server = result?;
@@ -248,7 +250,7 @@ pub(crate) async fn connect(
     let link = state.open(process, server, is_reading);
     let run = state.servers[server].run;
     state.trace.note(format_args!(
-        "  link {link}: process {process}, endpoint {endpoint}, server {server}, run {run}"
+        "  link {link}: process {process}, endpoint {address}, server {server}, run {run}"
     ));
     Ok(link)
 }
@@ -266,6 +268,14 @@ struct Lent {
 
 impl Lent {
     async fn ask(&mut self, request: Request) -> Result<Answer, DbErr> {
+        // A beginning that its caller has given up goes to its end, and nothing follows it.
+        if matches!(request, Request::Read | Request::Write(_)) {
+            oracle::check_drained(
+                &mut self.pool.world.lock(),
+                self.pool.process,
+                self.pool.address,
+            );
+        }
         self.is_under_way = true;
         let (tell, told) = oneshot::channel();
         let (world, link) = (Arc::clone(&self.pool.world), self.link);
@@ -295,9 +305,8 @@ impl Connection for Lent {
     ) -> Pin<Box<dyn Stream<Item = Result<Row, DbErr>> + Send>> {
         let rows = async move {
             let answer = self.ask(Request::parse(&statement)).await;
-            let rows = answer.map(|answer| answer.rows);
-            match rows {
-                Ok(rows) => stream::iter(rows.into_iter().map(Ok)).chain(held(self)).left_stream(),
+            match answer {
+                Ok(answer) => rest(self, answer.rows).left_stream(),
                 Err(error) => stream::iter([Err(error)]).right_stream(),
             }
         };
@@ -309,9 +318,20 @@ impl Connection for Lent {
     }
 }
 
-/// Nothing; but the connection stays lent until the end of it.
-fn held(lent: Box<Lent>) -> impl Stream<Item = Result<Row, DbErr>> + Send {
-    stream::once(async move { drop(lent) }).filter_map(|()| async { None })
+/// Rows of which the first one has arrived. Each of the others comes by itself, and the connection
+/// stays lent until the end. A stream that is dropped before closes it.
+fn rest(mut lent: Box<Lent>, rows: Vec<Row>) -> impl Stream<Item = Result<Row, DbErr>> + Send {
+    lent.is_under_way = true;
+    stream::unfold((lent, rows.into_iter(), true), |(mut lent, mut rows, is_first)| async move {
+        let Some(row) = rows.next() else {
+            lent.is_under_way = false;
+            return None;
+        };
+        if is_first || lent.pool.world.travel(lent.link, Way::Back).await {
+            return Some((Ok(row), (lent, rows, false)));
+        }
+        Some((Err(Trouble::Lost.statement()), (lent, Vec::new().into_iter(), false)))
+    })
 }
 
 impl Drop for Lent {
@@ -321,7 +341,10 @@ impl Drop for Lent {
         }
         let is_closed = self.pool.is_closed.load(Ordering::Acquire);
         if self.is_under_way || is_closed {
-            self.pool.world.lock().close(self.link);
+            let mut state = self.pool.world.lock();
+            if state.plant != Plant::UnclosedConnections {
+                state.close(self.link);
+            }
             return;
         }
         let (pool, link, permit) = (Arc::clone(&self.pool), self.link, self.permit.take());

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use sealane_sim::{Kind, Outcome, Plant, Scenario, run, shrink, story};
+use sealane_sim::{Kind, Outcome, Plant, Scenario, never_reached, run, shrink, story};
 
 /// Holds all of sealane against the truth, in many worlds.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ struct Arguments {
     /// Only worlds of this kind, whatever the seed says.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// Only what the first worlds had.
+    #[arg(long)]
+    plain: bool,
     /// A fault to plant.
     #[arg(long, value_enum, default_value_t)]
     plant: Plant,
@@ -91,6 +94,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for (what, times) in &tally.counts {
         writeln!(out, "{times:>9} {what}")?;
     }
+    writeln!(out, "never reached: {}", never_reached(&tally.counts).join("; "))?;
     let seconds = search.began.elapsed().as_secs_f64();
     writeln!(out, "{} simulated seconds, {}", tally.simulated.as_secs(), tally.told(seconds))?;
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -117,8 +121,10 @@ impl Search {
     /// Runs one seed. Returns what is to be said of it, and whether it is the last one.
     fn look_at(&self, seed: u64) -> (String, bool) {
         let arguments = &self.arguments;
-        let mut scenario = Scenario { plant: arguments.plant, ..Scenario::drawn(seed) };
+        let drawn = if arguments.plain { Scenario::plain(seed) } else { Scenario::drawn(seed) };
+        let mut scenario = Scenario { plant: arguments.plant, ..drawn };
         scenario.kind = arguments.kind.unwrap_or(scenario.kind);
+        scenario.has_subscriber &= scenario.kind == Kind::Timelines;
         let outcome = run(&scenario);
         let mut text = String::new();
         if arguments.trace {

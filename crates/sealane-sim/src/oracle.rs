@@ -135,7 +135,11 @@ pub(crate) fn check_acknowledged(state: &mut State, process: usize, id: WriteId)
 }
 
 /// At the end: what was written twice, and what of `refused` was written at all.
+/// Where commits wait for a replica, nothing that was acknowledged may be lost.
 pub(crate) fn check_writes(state: &mut State, refused: &[(WriteId, String)]) {
+    if state.is_synchronous {
+        check_kept(state);
+    }
     let twice: Vec<_> =
         state.commits_of.iter().filter(|(_, it)| it.len() > 1).map(|(id, _)| *id).collect();
     for id in twice {
@@ -145,6 +149,24 @@ pub(crate) fn check_writes(state: &mut State, refused: &[(WriteId, String)]) {
         if state.commits_of.contains_key(id) {
             note(state, Violation::WrittenThough { id: *id, told: told.clone() }, None);
         }
+    }
+}
+
+fn check_kept(state: &mut State) {
+    let is_lost = |id: &WriteId| {
+        let commits = state.commits_of.get(id).into_iter().flatten();
+        commits.copied().all(|commit| state.history.is_lost(commit))
+    };
+    let lost: Vec<_> = state.acknowledged.iter().copied().filter(is_lost).collect();
+    for id in lost {
+        note(state, Violation::AcknowledgedLost { id }, None);
+    }
+}
+
+/// A process sends something to an address.
+pub(crate) fn check_drained(state: &mut State, process: usize, address: usize) {
+    if state.drained.contains(&(process, address)) {
+        note(state, Violation::UsedThoughDrained { process, address }, None);
     }
 }
 

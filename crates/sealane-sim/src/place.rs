@@ -13,16 +13,20 @@ const RECORD_BYTES: usize = 112;
 /// Servers that are made anew are numbered from that of the first on; see [`Server::source`].
 const SOURCES: u64 = 1_000;
 
+/// The place behind so many records.
+pub(crate) fn lsn(len: usize) -> Lsn {
+    Lsn::from_bytes(u64::try_from(len * RECORD_BYTES).unwrap_or(u64::MAX))
+}
+
 /// So much of a server's branch.
 pub(crate) fn position(state: &State, its: &Server, len: usize) -> Position {
     match state.kind {
         Kind::Timelines => {
-            let bytes = u64::try_from(len * RECORD_BYTES).unwrap_or(u64::MAX);
             let timeline = match state.plant {
                 Plant::OneTimeline => 1,
                 _ => state.history.branches[its.branch].timeline,
             };
-            Position::Wal { system: SYSTEM, timeline, lsn: Lsn::from_bytes(bytes) }
+            Position::Wal { system: SYSTEM, timeline, lsn: lsn(len) }
         }
         Kind::GtidSets => Position::GtidSet(set(state, its, len, |_, _| Vec::new())),
         Kind::GtidLists => {
@@ -89,13 +93,23 @@ fn set(
     left_out: impl Fn(usize, usize) -> Vec<usize>,
 ) -> GtidSet {
     let parts = state.history.sources(its.branch, len).filter(|(_, from, until)| from < until);
+    let parts: Vec<_> = parts.collect();
+    // A server that becomes a primary again numbers on from what it wrote before.
+    let before = |number: usize, source: u64| -> usize {
+        let older = parts[number + 1..].iter().filter(|(its, ..)| *its == source);
+        older.map(|(_, from, until)| until - from).sum()
+    };
     let sets: Vec<String> = parts
-        .map(|(source, from, until)| {
+        .iter()
+        .enumerate()
+        .map(|(number, &(source, from, until))| {
+            let first = before(number, source) + 1;
             let mut text = uuid(source);
             let mut next = from;
             for end in left_out(from, until).into_iter().chain([until]) {
                 if next < end {
-                    text.push_str(&format!(":{}-{}", next - from + 1, end - from));
+                    let (next, last) = (next - from + first, end - from + first - 1);
+                    text.push_str(&format!(":{next}-{last}"));
                 }
                 next = end + 1;
             }

@@ -38,4 +38,16 @@ pub enum Plant {
     NoAncestry,
     /// Replicas say that they are the primary's equal.
     AlwaysFresh,
+    /// Commits do not wait for a replica where they should.
+    Asynchronous,
+    /// An endpoint counts as drained as soon as it is asked for.
+    NotDrained,
+    /// Connections that are given up are not closed.
+    UnclosedConnections,
+    /// Some answers to writes never come.
+    LostAnswers,
+    /// Replicas do not tell how far they are.
+    NoPositions,
+    /// Each probe counts for thirty.
+    ManyProbes,
 }

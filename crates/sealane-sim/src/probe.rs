@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sealane_core::{
-    Database, Failure, Incarnation, Position, ReadOnly, Replication, Report, Role, ServerInfo,
+    Database, Failure, Feed, Incarnation, Position, ReadOnly, Replication, Report, Role, ServerInfo,
 };
 use sealane_monitor::Probe;
 
@@ -13,9 +13,11 @@ use crate::{
     lender::{connect, in_words, incarnation},
     oracle, place,
     plant::Plant,
+    replication::flows,
     scenario::Kind,
+    server::{Server, Subscription},
     violation::Violation,
-    world::{LinkId, Opened, State, World},
+    world::{LinkId, Opened, State, Way, World},
 };
 
 /// More probes in a second than the budget of 200 allows, with what may be saved of the second
@@ -48,7 +50,7 @@ impl SimProbe {
     /// Asks on a connection, which is kept if it answers.
     async fn ask_on(&mut self, link: LinkId) -> Result<Report, Trouble> {
         let opened = Opened::new(&self.world, link);
-        if !self.world.travel(link).await {
+        if !self.world.travel(link, Way::There).await {
             return Err(Trouble::Lost);
         }
         self.world.pass(0, 1).await;
@@ -63,7 +65,7 @@ impl SimProbe {
             count(&mut state, self.process, server);
             (state.heard_by(server), report(&state, server))
         };
-        if !self.world.travel(link).await {
+        if !self.world.travel(link, Way::Back).await {
             return Err(Trouble::Lost);
         }
         opened.keep();
@@ -83,7 +85,9 @@ impl SimProbe {
             }
             self.timeline = Some((report.incarnation.clone(), *timeline));
         }
-        report.database = Some(Arc::clone(&self.database));
+        if report.subscription.is_none() {
+            report.database = Some(Arc::clone(&self.database));
+        }
         report.search_path = Some("public".into());
         let last = self.last.replace(report.clone());
         match (self.world.lock().plant, last) {
@@ -142,18 +146,64 @@ fn count(state: &mut State, process: usize, server: usize) {
     if *of != second {
         (*of, *count) = (second, 0);
     }
-    *count += 1;
-    if *count == MOST_PROBES {
-        let in_a_second = *count;
+    *count += if state.plant == Plant::ManyProbes { 30 } else { 1 };
+    if *count >= MOST_PROBES {
+        let in_a_second = std::mem::take(count);
         let violation = Violation::TooManyProbes { process, server, in_a_second };
         oracle::note(state, violation, None);
     }
     state.count("probes");
 }
 
+/// What a logical subscriber says of itself now: places of a log, and not of which.
+fn report_of_subscriber(state: &State, its: &Server, subscription: &Subscription) -> Report {
+    let runs = flows(state, its.number);
+    let copies = state.now_ms() < subscription.copies_until_ms;
+    let told = |len: usize| runs.then_some(place::lsn(len));
+    let subscription = sealane_core::Subscription {
+        id: subscription.id,
+        slot: slot(its).into(),
+        applied: told(its.replayed),
+        received: told(its.durable),
+    };
+    Report {
+        replication: match (copies, runs) {
+            (true, _) => Replication::Copying,
+            (false, true) => Replication::Running,
+            (false, false) => Replication::Stopped,
+        },
+        subscription: Some(subscription),
+        info: ServerInfo {
+            identity: Some(format!("subscriber {}", its.number).into()),
+            writable: Some(true),
+            receives: Some(runs),
+            applies: Some(runs),
+            ..ServerInfo::default()
+        },
+        ..Report::new(Role::Replica, incarnation(its.number, its.run, state.plant))
+    }
+}
+
+fn slot(its: &Server) -> String {
+    format!("boats_{}", its.number)
+}
+
+/// The subscribers that a primary sends to now.
+fn feeds(state: &State, server: usize) -> Arc<[Feed]> {
+    let reads = |it: &&Server| it.upstream == server && flows(state, it.number);
+    let fed = state.servers.iter().filter(reads).filter_map(|it| {
+        let confirmed = Some(place::lsn(it.subscription.as_ref()?.confirmed));
+        Some(Feed { slot: slot(it), confirmed })
+    });
+    fed.collect()
+}
+
 /// What a server says of itself now.
 fn report(state: &State, server: usize) -> Report {
     let its = &state.servers[server];
+    if let Some(subscription) = &its.subscription {
+        return report_of_subscriber(state, its, subscription);
+    }
     let plant = state.plant;
     let replayed = match plant {
         Plant::ReceivedAsReplayed => its.durable,
@@ -167,6 +217,7 @@ fn report(state: &State, server: usize) -> Report {
             (Role::Replica, place::position(state, its, replayed), Some(received))
         }
     };
+    let position = Some(position).filter(|_| its.is_primary || plant != Plant::NoPositions);
     let replication = match (its.is_primary, its.receives, its.is_paused) {
         (true, _, _) => Replication::NotApplicable,
         (false, true, true) => Replication::Paused,
@@ -190,11 +241,12 @@ fn report(state: &State, server: usize) -> Report {
     };
     let run = incarnation(server, its.run, plant);
     Report {
-        position: Some(position),
+        position,
         received,
         replication,
         transactions,
         ancestry,
+        feeds: if its.is_primary { feeds(state, server) } else { Arc::default() },
         info,
         ..Report::new(role, run)
     }

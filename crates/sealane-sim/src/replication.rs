@@ -18,7 +18,9 @@ pub(crate) async fn follow(world: Arc<World>, server: usize) {
         grown.as_mut().enable();
         let next_ms = {
             let mut state = world.lock();
-            receive(&mut state, server);
+            if receive(&mut state, server) {
+                world.note_receipt();
+            }
             replay(&mut state, server)
         };
         match next_ms {
@@ -33,20 +35,22 @@ pub(crate) async fn follow(world: Arc<World>, server: usize) {
     }
 }
 
-/// Whether the log flows from its upstream to a server.
-fn flows(state: &State, server: usize) -> bool {
+/// Whether the log flows from its upstream to a server. Only a primary publishes.
+pub(crate) fn flows(state: &State, server: usize) -> bool {
     let (its, up) = (&state.servers[server], &state.servers[state.servers[server].upstream]);
     let is_apart = [its.number, up.number].iter().any(|it| state.cut_off.contains(it));
     let answers = |it: &crate::server::Server| it.is_up && it.frozen != Frozen::Everything;
     !its.is_primary
         && its.number != up.number
+        && (its.subscription.is_none() || up.is_primary)
         && answers(its)
         && answers(up)
         && !is_apart
         && its.durable <= state.history.shared(its.branch, up.branch)
 }
 
-fn receive(state: &mut State, server: usize) {
+/// Takes what has come. Returns whether there was anything.
+fn receive(state: &mut State, server: usize) -> bool {
     let flows = flows(state, server);
     let now_ms = state.now_ms();
     let (branch, durable) = {
@@ -55,13 +59,16 @@ fn receive(state: &mut State, server: usize) {
     };
     let its = &mut state.servers[server];
     its.receives = flows;
-    if flows && its.durable <= durable {
-        its.branch = branch;
-        if its.durable < durable {
-            its.durable = durable;
-            its.due.push_back((now_ms + its.delay_ms, durable));
-        }
+    if !flows || its.durable > durable {
+        return false;
     }
+    its.branch = branch;
+    let is_new = its.durable < durable;
+    if is_new {
+        its.durable = durable;
+        its.due.push_back((now_ms + its.delay_ms, durable));
+    }
+    is_new
 }
 
 /// Replays what is due. Returns when more will be.
@@ -71,6 +78,9 @@ fn replay(state: &mut State, server: usize) -> Option<u64> {
     let may = its.is_up && its.frozen != Frozen::Everything && !its.is_paused && !its.is_primary;
     if !may {
         return None;
+    }
+    if let Some(subscription) = &mut its.subscription {
+        subscription.confirmed = its.replayed;
     }
     while let Some((_, len)) = its.due.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
         its.replayed = its.replayed.max(len);

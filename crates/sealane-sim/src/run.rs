@@ -5,38 +5,24 @@
 //! are woken in the order in which they began to wait. What is drawn comes from the seed: of the
 //! scenario, of the world's delays, and of the product's own choices (`Entropy`). The product's
 //! `select!`s are biased, because tokio's own choice among ready branches can be seeded only with
-//! an unstable option. Nothing waits for a socket, a file or another thread. (`turmoil` simulates
-//! TCP for whoever speaks it, and sqlx has no seam for a transport; `madsim` replaces tokio for all
-//! dependencies, and sqlx is not ported to it.)
+//! an unstable option. Nothing waits for a socket, a file or another thread.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
-use sealane::{
-    Choice, Config, RoutedConnection,
-    assembly::{OpenLenders, Parts, assemble},
-};
-use sealane_core::{
-    Endpoint as Address, Engine, Event, HealthPolicy, Refusal, TimedEvent, Topology,
-};
-use sealane_monitor::{BoxProbe, Entropy, TopologyStore};
-use sealane_sql::Dialect;
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, broadcast},
-};
+use sealane::{Choice, RoutedConnection};
+use sealane_core::{Refusal, Role};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    coverage::{Told, variant},
-    draw::Draw,
+    coverage::Told,
     fault::{calm, inflict},
-    lender::{Endpoint, incarnation},
     oracle,
-    probe::SimProbe,
+    process::process_of,
     replication::follow,
     scenario::{Fault, Kind, Scenario},
     user::{Company, Person, insert, select, short},
@@ -114,82 +100,13 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
         let what = format!("{} tasks", alive - idle);
         oracle::note(&mut world.lock(), Violation::Leak { what }, None);
     }
+    let open = world.lock().links.values().filter(|it| !it.is_broken).count();
+    if open > 0 {
+        let what = format!("{open} connections that nobody has closed");
+        oracle::note(&mut world.lock(), Violation::Leak { what }, None);
+    }
     let simulated = Duration::from_millis(world.lock().now_ms());
     (world, simulated)
-}
-
-/// The product, in one process.
-async fn process_of(
-    scenario: &Scenario,
-    world: &Arc<World>,
-    process: usize,
-    lent: &Arc<Semaphore>,
-) -> RoutedConnection {
-    let (count, kind) = {
-        let state = world.lock();
-        (state.servers.len(), state.kind)
-    };
-    let (engine, dialect) = match kind {
-        Kind::Timelines => (Engine::Postgres, Dialect::PostgreSql),
-        Kind::GtidSets | Kind::GtidLists => (Engine::MySql, Dialect::MySql),
-    };
-    let names = (0..count).map(|n| format!("server-{n}"));
-    let endpoints = names.clone().map(|name| Address::new(name.clone(), name)).collect();
-    let draw = Mutex::new(Draw::new(scenario.seed ^ (process as u64 + 1)));
-    let entropy = Entropy::new(move || draw.lock().unwrap_or_else(PoisonError::into_inner).word());
-    let topology = Topology::new(endpoints);
-    let store = TopologyStore::with_entropy(topology, HealthPolicy::default(), entropy);
-    let probes = (0..count)
-        .map(|endpoint| BoxProbe::new(SimProbe::new(Arc::clone(world), process, endpoint)));
-    let pools = (0..count).map(|endpoint| -> Box<dyn OpenLenders> {
-        let (world, store, lent) = (Arc::clone(world), Arc::clone(&store), Arc::clone(lent));
-        Box::new(Endpoint { world, process, endpoint, store, lent })
-    });
-    let config = Config::new("postgres://app@server-0/shop")
-        .token_key([7_u8; 32])
-        .hedged_reads(scenario.is_hedged)
-        .primary_wait(Duration::from_secs(5));
-    let events = (store.events(), Arc::downgrade(&store));
-    tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
-    assemble(Parts {
-        config,
-        engine,
-        dialect,
-        probes: probes.collect(),
-        pools: pools.collect(),
-        store,
-    })
-    .await
-}
-
-/// Writes down what a process learns, as long as it lives.
-async fn tell(
-    world: Arc<World>,
-    process: usize,
-    mut events: broadcast::Receiver<TimedEvent>,
-    store: Weak<TopologyStore>,
-) {
-    while let Ok(told) = events.recv().await {
-        let event = told.event;
-        let Some(store) = store.upgrade() else { return };
-        let topology = store.topology();
-        let mut state = world.lock();
-        if let Event::PrimaryChanged { to: Some(primary), .. } = &event {
-            // Not by its address, which may lead elsewhere by now.
-            let run = topology.get(*primary).and_then(|it| it.incarnation.clone());
-            let plant = state.plant;
-            let server =
-                state.servers.iter().find(|it| Some(incarnation(it.number, it.run, plant)) == run);
-            if let Some(branch) = server.map(|server| server.branch) {
-                state.elected_timeline[process] = state.history.branches[branch].timeline;
-            }
-        }
-        state.trace.note(format_args!("  process {process}: {}", event.named(&topology)));
-        state.count(&format!("event: {}", variant(&event)));
-        for (id, _) in topology.iter() {
-            state.count(&format!("condition: {:?}", topology.condition(id)));
-        }
-    }
 }
 
 /// Users and faults, until all of it is over.
@@ -218,7 +135,9 @@ async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnecti
     }
     let faults = scenario.faults.iter();
     let faults: Vec<_> = faults
-        .map(|(at_ms, fault)| tokio::spawn(inflict(Arc::clone(world), *at_ms, *fault)))
+        .map(|(at_ms, fault)| {
+            tokio::spawn(inflict(Arc::clone(world), handles.to_vec(), *at_ms, *fault))
+        })
         .collect();
     for fault in faults {
         joined(world, fault.await);
@@ -273,7 +192,7 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
             if is_known_limit(scenario, &choices) {
                 world
                     .lock()
-                    .count("replicas refused after an address moved and its server restarted");
+                    .count("replicas refused after a server restarted and moved or came back");
                 continue;
             }
             let why = choices.iter().map(|it| format!("{} {:?}", it.endpoint, it.refusal));
@@ -284,13 +203,18 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
 }
 
 /// PostgreSQL's servers have no names. A primary that was restarted and moved to another address,
-/// both unseen, cannot be told from a second server that was promoted to the same timeline. Replicas
-/// are refused until they are restarted.
+/// both unseen, cannot be told from a second server that was promoted to the same timeline. Neither
+/// can one that was restarted while its endpoint was removed. Replicas are refused until they are
+/// restarted.
 fn is_known_limit(scenario: &Scenario, choices: &[Choice]) -> bool {
-    let mut refusals = choices.iter().filter_map(|choice| choice.refusal.as_ref());
+    let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });
+    let replicas = || choices.iter().filter(|choice| choice.role == Role::Replica);
+    let is_excused =
+        |it: &Choice| matches!(it.refusal, Some(Refusal::OldTimeline | Refusal::OtherGroup));
     scenario.kind == Kind::Timelines
-        && scenario.faults.iter().any(|(_, fault)| matches!(fault, Fault::Swap { .. }))
-        && refusals.all(|refusal| *refusal == Refusal::OldTimeline)
+        && scenario.faults.iter().any(|(_, fault)| is_unseen(fault))
+        && replicas().all(is_excused)
+        && replicas().any(|it| it.refusal == Some(Refusal::OldTimeline))
 }
 
 fn place(row: Option<&QueryResult>) -> Result<usize, DbErr> {

@@ -3,6 +3,8 @@
 //! Everything is drawn before it runs. So a fault or a statement can be left out, and the rest of
 //! the scenario stays what it was.
 
+mod wider;
+
 use clap::ValueEnum;
 
 use crate::{draw::Draw, plant::Plant};
@@ -19,6 +21,16 @@ pub enum Kind {
     GtidLists,
 }
 
+impl Kind {
+    /// How URLs of such servers begin.
+    pub(crate) fn scheme(self) -> &'static str {
+        match self {
+            Kind::Timelines => "postgres",
+            Kind::GtidSets | Kind::GtidLists => "mysql",
+        }
+    }
+}
+
 /// A world and all that is done in it.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -32,6 +44,10 @@ pub struct Scenario {
     pub processes: usize,
     /// Whether slow reads are sent twice.
     pub is_hedged: bool,
+    /// Whether commits are answered only when a replica has them on its disk.
+    pub is_synchronous: bool,
+    /// Whether the last server is a logical subscriber.
+    pub has_subscriber: bool,
     /// What each user does.
     pub users: Vec<User>,
     /// What goes wrong, and when, in milliseconds.
@@ -62,10 +78,14 @@ pub enum Step {
     ReadEventual,
     /// Reads on the primary.
     ReadStrong,
+    /// Reads what is costly, in the group of the subscriber if there is one.
+    ReadHeavy,
     /// Reads through the handle that everybody shares.
     ReadShared,
     /// Streams so many rows.
     Stream(usize),
+    /// Streams so many rows, with so many milliseconds before each of them.
+    SlowStream(usize, u64),
     /// Writes.
     Write,
     /// Writes by a query that returns rows.
@@ -78,6 +98,16 @@ pub enum Step {
     CancelledRead(u64),
     /// Gives a write up after so many milliseconds.
     CancelledWrite(u64),
+    /// Gives a stream up after so many milliseconds.
+    CancelledStream(u64),
+    /// Gives a transaction that reads up after so many milliseconds.
+    CancelledReadTransaction(u64),
+    /// Gives a transaction that writes up after so many milliseconds.
+    CancelledTransaction(u64),
+    /// Writes in a transaction that stays open for so many milliseconds, and reads beside it.
+    LongTransaction(u64),
+    /// Writes and reads in a scope, and in a task that leaves it.
+    Scope,
     /// Goes on with a session that begins as this one.
     Fork,
     /// Takes over what another user knows.
@@ -113,6 +143,12 @@ pub enum Fault {
     Freeze { server: usize, queries_only: bool, for_ms: u64 },
     /// Nothing gets from a process to a server or back.
     Cut { process: usize, server: usize, for_ms: u64 },
+    /// A server hears what a process sends, and nothing comes back.
+    Deaf { process: usize, server: usize, for_ms: u64 },
+    /// A server ends the sessions of queries.
+    Kills { server: usize, percent: u64, for_ms: u64 },
+    /// A replica restarts at once, and shows for a while less than it did.
+    Blink { server: usize, older: usize, behind_ms: u64 },
     /// A server does not reach the others.
     CutOff { server: usize, for_ms: u64 },
     /// All connections of a process to a server break.
@@ -124,6 +160,13 @@ pub enum Fault {
     Failover { loss: Loss, candidate: usize, after_ms: u64, back_ms: u64, unfenced_ms: u64 },
     /// Two addresses lead to each other's servers from now on.
     Swap { one: usize, other: usize },
+    /// A replica takes the primary's place, and nothing is lost: the old one becomes its replica.
+    /// The processes may have drained its address before.
+    Switchover { candidate: usize, drains: bool, back_ms: u64 },
+    /// A process drains an address.
+    Drain { process: usize, address: usize, for_ms: u64 },
+    /// A process removes an address, and adds it again.
+    Leave { process: usize, address: usize, for_ms: u64 },
 }
 
 /// How a primary is lost.
@@ -141,9 +184,16 @@ pub enum Loss {
 const BUSY_MS: u64 = 40_000;
 
 impl Scenario {
-    /// The scenario of a seed.
+    /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
+        wider::widened(Scenario::plain(seed))
+    }
+
+    /// The scenario of a seed with nothing but what the first worlds had. What they found keeps its
+    /// meaning.
+    #[must_use]
+    pub fn plain(seed: u64) -> Self {
         let draw = &mut Draw::new(seed);
         let servers = 2 + draw.below(3);
         let processes = 1 + draw.below(2);
@@ -160,7 +210,19 @@ impl Scenario {
         };
         let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        Scenario { seed, kind, servers, processes, is_hedged, users, faults, plant }
+        let (is_synchronous, has_subscriber) = (false, false);
+        Scenario {
+            seed,
+            kind,
+            servers,
+            processes,
+            is_hedged,
+            is_synchronous,
+            has_subscriber,
+            users,
+            faults,
+            plant,
+        }
     }
 
     /// How much it is, for telling which of two is smaller.

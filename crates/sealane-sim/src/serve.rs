@@ -12,9 +12,10 @@ use crate::{
     error::Trouble,
     history::{CommitId, WriteId},
     plant::Plant,
+    scenario::Kind,
     server::Server,
     violation::Violation,
-    world::{LinkId, OpenTransaction, Refusal, State, World},
+    world::{LinkId, OpenTransaction, Refusal, State, Way, World},
 };
 
 /// A statement that a server understands.
@@ -51,14 +52,22 @@ pub(crate) async fn serve(
     link: LinkId,
     request: Request,
 ) -> Result<Answer, Trouble> {
-    if !world.travel(link).await {
+    if !world.travel(link, Way::There).await {
         return Err(Trouble::Lost);
     }
     let answer = run(&world, link, request).await;
-    match world.travel(link).await {
+    if matches!(request, Request::Write(_)) && is_swallowed(&world) {
+        std::future::pending::<()>().await;
+    }
+    match world.travel(link, Way::Back).await {
         true => answer,
         false => Err(Trouble::Lost),
     }
+}
+
+fn is_swallowed(world: &World) -> bool {
+    let mut state = world.lock();
+    state.plant == Plant::LostAnswers && state.draw.percent(2)
 }
 
 async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Trouble> {
@@ -95,15 +104,30 @@ async fn works(world: &World, link: LinkId) -> Result<(), Trouble> {
 fn read(world: &World, link: LinkId) -> Result<Answer, Trouble> {
     let mut state = world.lock();
     let its = state.server_of(link).ok_or(Trouble::Lost)?;
-    let (server, conflicts) = (its.number, if its.is_primary { 0 } else { its.conflicts });
+    let (server, kills) = (its.number, its.kills);
+    let conflicts = if its.is_primary { 0 } else { its.conflicts };
     if state.draw.percent(conflicts) {
         return Err(state.says(Refusal::Conflict));
+    }
+    if kills > 0 && state.draw.percent(kills) {
+        return Err(kill(&mut state, link));
     }
     let shown = state.show(server);
     state.trace.note(format_args!("  link {link}: server {server} reads"));
     let id = i64::try_from(shown).unwrap_or(i64::MAX);
     let row = Row::from([("shown".to_owned(), Value::BigInt(Some(id)))]);
     Ok(Answer { rows: vec![row.clone(), row], affected: 0 })
+}
+
+/// The server ends the session. PostgreSQL says so, MySQL closes the connection without a word.
+fn kill(state: &mut State, link: LinkId) -> Trouble {
+    state.trace.note(format_args!("  link {link}: its session is ended"));
+    state.transactions.remove(&link);
+    state.end_after(link);
+    match state.kind {
+        Kind::Timelines => Trouble::Code("57P01"),
+        Kind::GtidSets | Kind::GtidLists => Trouble::Lost,
+    }
 }
 
 async fn write(world: &World, link: LinkId, id: WriteId) -> Result<Answer, Trouble> {
@@ -153,6 +177,25 @@ impl Run {
             .await;
         self.of(&mut world.lock()).map(drop)
     }
+
+    /// A replica has it on its disk, where commits wait for that. What waits is on the primary's
+    /// disk, is sent to all, and is not shown by the primary.
+    async fn is_synced(self, world: &World, place: usize) -> Result<(), Trouble> {
+        let waits = {
+            let state = world.lock();
+            state.is_synchronous && state.plant != Plant::Asynchronous
+        };
+        if waits {
+            world
+                .until_received(|state| {
+                    let its = &state.servers[self.server];
+                    let is_over = !its.is_up || its.run != self.number || !its.is_primary;
+                    is_over || state.is_on_a_replica(its.branch, place)
+                })
+                .await;
+        }
+        self.of(&mut world.lock()).map(drop)
+    }
 }
 
 async fn commit(world: &World, link: LinkId, writes: Vec<WriteId>) -> Result<(), Trouble> {
@@ -167,6 +210,7 @@ async fn commit(world: &World, link: LinkId, writes: Vec<WriteId>) -> Result<(),
     let (commit, place) = append(world, run, link, writes)?;
     world.pass(0, 2).await;
     flush(world, run, place)?;
+    run.is_synced(world, place).await?;
     run.works(world).await?;
     let mut state = world.lock();
     let now_ms = state.now_ms();
@@ -182,7 +226,7 @@ fn begin(world: &World, run: Run) -> Result<u64, Trouble> {
     let mut state = world.lock();
     let refusal = state.says(Refusal::ReadOnly);
     let its = run.of(&mut state)?;
-    if !its.is_primary {
+    if !its.is_primary || its.steps_down {
         return Err(refusal);
     }
     let transaction = its.next_transaction;

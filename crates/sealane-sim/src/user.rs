@@ -1,5 +1,9 @@
 //! A user, who does one thing after the other and remembers what must not be missed.
 
+mod session;
+mod stream;
+mod transaction;
+
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -8,12 +12,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
-use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, StreamTrait,
-    TransactionTrait, Value,
-};
-use sealane::{Consistency, Error, RoutedConnection, RoutedTransaction};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use sealane::{Consistency, Error, RoutedConnection};
 
 use crate::{
     coverage::variant,
@@ -26,8 +26,11 @@ use crate::{
     world::{State, World},
 };
 
-/// No statement takes longer, whatever goes wrong.
-const LONGEST: Duration = Duration::from_secs(60);
+/// No step takes longer, whatever goes wrong.
+const LONGEST: Duration = Duration::from_secs(20);
+/// No step takes longer where a commit waits for a replica: that may be away for as long as a fault
+/// lasts, and a server that answers probes is waited for.
+const LONGEST_SYNCHRONOUS: Duration = Duration::from_secs(60);
 
 /// What users share.
 #[derive(Debug)]
@@ -74,6 +77,12 @@ pub(crate) fn select() -> Statement {
     Statement::from_string(DbBackend::Postgres, "SELECT shown FROM boat")
 }
 
+/// A statement that reads much.
+fn costly() -> Statement {
+    let text = "SELECT boat.shown FROM boat JOIN crew ON crew.boat = boat.id";
+    Statement::from_string(DbBackend::Postgres, text)
+}
+
 /// A statement that writes.
 pub(crate) fn insert(id: WriteId, ending: &str) -> Statement {
     let id = Value::BigInt(i64::try_from(id).ok());
@@ -93,15 +102,20 @@ impl Company {
     /// Does one step, within the longest time that one may take.
     pub(crate) async fn step(&self, user: usize, step: Step) {
         self.note(format_args!("user {user}: {step:?}"));
-        let began_ms = {
+        let (began_ms, longest) = {
             let (mut person, state) = (self.person(user), self.world.lock());
             person.told_timeline = state.told_timeline[person.process];
-            state.now_ms()
+            let longest = if state.is_synchronous { LONGEST_SYNCHRONOUS } else { LONGEST };
+            (state.now_ms(), longest)
         };
-        if tokio::time::timeout(LONGEST, self.take(user, step)).await.is_err() {
-            let mut state = self.world.lock();
+        let taken = tokio::time::timeout(longest, self.take(user, step)).await;
+        let mut state = self.world.lock();
+        let after_ms = state.now_ms() - began_ms;
+        for limit_s in [5, 10, 15].into_iter().filter(|limit_s| after_ms >= limit_s * 1_000) {
+            state.count(&format!("steps of {limit_s:>2} s and more"));
+        }
+        if taken.is_err() {
             let (session, what) = (user, format!("{step:?}"));
-            let after_ms = state.now_ms() - began_ms;
             oracle::note(&mut state, Violation::Endless { session, what, after_ms }, None);
         }
     }
@@ -115,21 +129,30 @@ impl Company {
             Step::Read => self.read(user, &db).await,
             Step::ReadBound(ms) => self.read_bound(user, &db, ms).await,
             Step::ReadEventual => self.look(user, &db, Consistency::Eventual).await,
+            Step::ReadHeavy => self.read_by(user, &db, costly()).await,
             Step::ReadStrong => self.read(user, &db.on_primary()).await,
             Step::ReadShared => self.read_shared(user, process).await,
-            Step::Stream(rows) => self.stream(user, &db, rows).await,
+            Step::Stream(rows) => self.stream(user, &db, rows, Duration::ZERO).await,
+            Step::SlowStream(rows, ms) => {
+                self.stream(user, &db, rows, Duration::from_millis(ms)).await;
+            }
             Step::Write => self.write(user, &db, "").await,
             Step::WriteReturning => self.write(user, &db, " RETURNING id").await,
             Step::ReadTransaction(reads) => self.read_transaction(user, &db, reads).await,
             Step::WriteTransaction(writes, ends) => self.transact(user, &db, writes, ends).await,
-            Step::CancelledRead(ms) => {
-                let reading = self.read(user, &db);
-                let _ = tokio::time::timeout(Duration::from_millis(ms), reading).await;
+            Step::CancelledRead(ms) => until(ms, self.read(user, &db)).await,
+            Step::CancelledWrite(ms) => until(ms, self.write(user, &db, "")).await,
+            Step::CancelledStream(ms) => {
+                until(ms, self.stream(user, &db, 2, Duration::ZERO)).await;
             }
-            Step::CancelledWrite(ms) => {
-                let writing = self.write(user, &db, "");
-                let _ = tokio::time::timeout(Duration::from_millis(ms), writing).await;
+            Step::CancelledReadTransaction(ms) => {
+                until(ms, self.read_transaction(user, &db, 3)).await;
             }
+            Step::CancelledTransaction(ms) => {
+                until(ms, self.transact(user, &db, 2, Ends::Commit)).await;
+            }
+            Step::LongTransaction(ms) => self.long_transaction(user, &db, ms).await,
+            Step::Scope => self.scoped(user, &db, process).await,
             Step::Fork => {
                 let mut person = self.person(user);
                 (person.db, person.shares) = (db.fork(), false);
@@ -182,7 +205,11 @@ impl Company {
         let is_planted = self.world.lock().plant == Plant::Eventual;
         let db = if is_planted { &db.with_consistency(Consistency::Eventual) } else { db };
         self.note_refusals(db);
-        let result = db.query_one_raw(select()).await;
+        self.read_by(user, db, select()).await;
+    }
+
+    async fn read_by(&self, user: usize, db: &RoutedConnection, statement: Statement) {
+        let result = db.query_one_raw(statement).await;
         if let Some(snapshot) = self.shown(result) {
             self.check_read(user, &snapshot);
         }
@@ -223,23 +250,14 @@ impl Company {
     async fn read_shared(&self, user: usize, process: usize) {
         let result = self.processes[process].query_one_raw(select()).await;
         if let Some(snapshot) = self.shown(result) {
-            let mut here = self.person(user).here.clone();
-            here.read_writes(&mut self.world.lock(), user, &snapshot);
+            self.check_here(user, &snapshot);
         }
     }
 
-    async fn stream(&self, user: usize, db: &RoutedConnection, rows: usize) {
-        let mut stream = match db.stream_raw(select()).await {
-            Ok(stream) => stream,
-            Err(error) => return drop(self.shown(Err(error))),
-        };
-        for _ in 0..rows {
-            let Some(row) = stream.next().await else { return };
-            match self.shown(row.map(Some)) {
-                Some(snapshot) => self.check_read(user, &snapshot),
-                None => return,
-            }
-        }
+    /// Holds a read outside the user's session against what it wrote in its process.
+    fn check_here(&self, user: usize, snapshot: &Snapshot) {
+        let mut here = self.person(user).here.clone();
+        here.read_writes(&mut self.world.lock(), user, snapshot);
     }
 
     fn new_id(&self) -> WriteId {
@@ -265,6 +283,7 @@ impl Company {
                 state.count("writes");
                 for id in ids {
                     oracle::check_acknowledged(&mut state, person.process, *id);
+                    state.acknowledged.push(*id);
                     person.knowledge.wrote(*id);
                     person.here.wrote(*id);
                 }
@@ -285,109 +304,11 @@ impl Company {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.extend(ids.iter().map(|id| (*id, told.to_owned())));
     }
+}
 
-    async fn read_transaction(&self, user: usize, db: &RoutedConnection, reads: usize) {
-        let begun = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await;
-        let transaction = match begun {
-            Ok(transaction) => transaction,
-            Err(error) => return drop(self.shown(Err(error))),
-        };
-        let mut at = None;
-        for _ in 0..reads {
-            let Some(snapshot) = self.shown(transaction.query_one_raw(select()).await) else {
-                return;
-            };
-            self.check_read(user, &snapshot);
-            if at.replace(snapshot.server).is_some_and(|it| it != snapshot.server) {
-                let moved = Violation::TransactionMoved { session: user };
-                oracle::note(&mut self.world.lock(), moved, None);
-            }
-        }
-        // What it showed is noted; how it ends is of no interest.
-        let _ = transaction.commit().await;
-    }
-
-    async fn transact(&self, user: usize, db: &RoutedConnection, writes: usize, ends: Ends) {
-        let transaction = match db.begin().await {
-            Ok(transaction) => transaction,
-            Err(error) => return self.wrote(user, &[], Err(error)),
-        };
-        let ids: Vec<_> = (0..writes).map(|_| self.new_id()).collect();
-        if let Err(error) = self.write_in(&transaction, &ids).await {
-            drop(transaction);
-            self.refuse(&ids, "never committed");
-            return self.wrote(user, &[], Err(error));
-        }
-        match ends {
-            Ends::Commit => {
-                let result = transaction.commit().await;
-                self.wrote(user, &ids, result);
-            }
-            Ends::Rollback => {
-                let _ = transaction.rollback().await;
-                self.refuse(&ids, "rolled back");
-            }
-            Ends::Dropped => {
-                drop(transaction);
-                self.refuse(&ids, "dropped");
-            }
-        }
-    }
-
-    async fn write_in(
-        &self,
-        transaction: &RoutedTransaction,
-        ids: &[WriteId],
-    ) -> Result<(), DbErr> {
-        for id in ids {
-            transaction.execute_raw(insert(*id, "")).await?;
-            transaction.query_one_raw(select()).await?;
-        }
-        Ok(())
-    }
-
-    fn merge(&self, user: usize, db: &RoutedConnection, process: usize, other: usize) {
-        if other == user {
-            return;
-        }
-        let (its, its_process, knowledge) = {
-            let other = self.person(other);
-            (other.db.clone(), other.process, other.knowledge.clone())
-        };
-        if its_process != process {
-            return;
-        }
-        if self.world.lock().plant != Plant::LostMerges {
-            db.merge(&its);
-        }
-        self.person(user).knowledge.merge(&knowledge);
-    }
-
-    async fn go(&self, user: usize, db: &RoutedConnection, process: usize, to: usize) {
-        if to == process {
-            return;
-        }
-        let Some(token) = db.token().await else { return };
-        let target = &self.processes[to];
-        let (session, refused) = match self.world.lock().plant {
-            Plant::LostTokens => (target.session(), false),
-            _ => {
-                let resumed = target.resume(&token);
-                (resumed.session, resumed.refused.is_some())
-            }
-        };
-        let mut state = self.world.lock();
-        state.count(if refused { "tokens refused" } else { "tokens" });
-        state.trace.note(format_args!("  goes on in process {to}, refused: {refused}"));
-        drop(state);
-        let mut person = self.person(user);
-        if refused {
-            // The user was told that the session begins anew.
-            person.knowledge = Knowledge::default();
-        }
-        (person.process, person.db, person.here) = (to, session, Knowledge::default());
-        person.shares = false;
-    }
+/// Gives something up after so many milliseconds.
+async fn until(ms: u64, work: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(Duration::from_millis(ms), work).await;
 }
 
 /// Whether the client may rely on it that nothing was written.

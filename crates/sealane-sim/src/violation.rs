@@ -24,6 +24,12 @@ pub enum Violation {
     NotWritten { id: WriteId },
     /// A write was acknowledged by a server that its process knew to be replaced.
     AcknowledgedByReplaced { id: WriteId, server: usize },
+    /// A write was acknowledged and is lost, though commits wait for a replica.
+    AcknowledgedLost { id: WriteId },
+    /// Something was sent to an endpoint that its process had drained or removed.
+    UsedThoughDrained { process: usize, address: usize },
+    /// An endpoint could not be removed or added.
+    MembershipFailed { what: String },
     /// A read-only transaction has moved to another server.
     TransactionMoved { session: usize },
     /// A statement did not end in time.

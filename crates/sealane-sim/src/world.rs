@@ -1,7 +1,7 @@
 //! All servers, the network between them and their clients, and the truth.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use crate::{
     draw::Draw,
     error::Trouble,
-    history::{CommitId, History, Snapshot, WriteId},
+    history::{BranchId, CommitId, History, Snapshot, WriteId},
     plant::Plant,
     scenario::{Kind, Scenario},
-    server::{Frozen, Server},
+    server::{Frozen, Server, Subscription},
     trace::Trace,
     violation::Violation,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Link {
     /// Whether its session refuses to write.
     pub(crate) is_reading: bool,
     pub(crate) is_broken: bool,
+    /// Whether nothing is done on it any more: what is sent finds it closed.
+    pub(crate) is_ending: bool,
 }
 
 /// A transaction that is open on a connection.
@@ -53,6 +55,12 @@ pub(crate) struct State {
     next_link: LinkId,
     /// Processes that do not reach a server: nothing arrives, and nobody is told.
     pub(crate) cut: Vec<(usize, usize)>,
+    /// Processes that reach a server, and to which nothing comes back from it.
+    pub(crate) deaf: Vec<(usize, usize)>,
+    /// Addresses that a process has drained or removed: none of its statements may go there.
+    pub(crate) drained: BTreeSet<(usize, usize)>,
+    /// Whether a commit is answered only when a replica has it on its disk.
+    pub(crate) is_synchronous: bool,
     /// Servers that do not reach another one.
     pub(crate) cut_off: Vec<usize>,
     pub(crate) draw: Draw,
@@ -60,6 +68,8 @@ pub(crate) struct State {
     pub(crate) snapshots: Vec<Snapshot>,
     /// What became of each write that a server has committed.
     pub(crate) commits_of: BTreeMap<WriteId, Vec<CommitId>>,
+    /// Writes of which a client was told that they were carried out.
+    pub(crate) acknowledged: Vec<WriteId>,
     /// The newest timeline that a probe has told each process of. Where histories have no numbers,
     /// only their primaries tell.
     pub(crate) told_timeline: Vec<u32>,
@@ -89,24 +99,43 @@ pub(crate) struct World {
     changed: Notify,
     /// A log is longer.
     grew: Notify,
+    /// A replica has more of a log on its disk.
+    received: Notify,
+}
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From a client to a server.
+    There,
+    /// From a server to a client.
+    Back,
 }
 
 impl World {
     pub(crate) fn new(scenario: &Scenario) -> Arc<Self> {
-        let Scenario { seed, kind, servers, processes, plant, .. } = *scenario;
+        let Scenario { seed, kind, servers, processes, is_synchronous, plant, .. } = *scenario;
+        let mut servers: Vec<_> = (0..servers).map(Server::new).collect();
+        if let Some(last) = servers.last_mut().filter(|_| scenario.has_subscriber) {
+            last.subscription = Some(Subscription { id: 1, ..Subscription::default() });
+        }
         let state = State {
-            servers: (0..servers).map(Server::new).collect(),
+            addresses: (0..servers.len()).collect(),
+            servers,
             history: History::new(0),
-            addresses: (0..servers).collect(),
             links: BTreeMap::new(),
             transactions: BTreeMap::new(),
             next_link: 1,
             cut: Vec::new(),
+            deaf: Vec::new(),
+            drained: BTreeSet::new(),
+            is_synchronous,
             cut_off: Vec::new(),
             draw: Draw::new(seed),
             trace: Trace::new(),
             snapshots: Vec::new(),
             commits_of: BTreeMap::new(),
+            acknowledged: Vec::new(),
             told_timeline: vec![0; processes],
             elected_timeline: vec![0; processes],
             probes: BTreeMap::new(),
@@ -115,8 +144,8 @@ impl World {
             violations: Vec::new(),
             counts: BTreeMap::new(),
         };
-        let (changed, grew) = (Notify::new(), Notify::new());
-        Arc::new(World { state: Mutex::new(state), changed, grew })
+        let (changed, grew, received) = (Notify::new(), Notify::new(), Notify::new());
+        Arc::new(World { state: Mutex::new(state), changed, grew, received })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -128,6 +157,7 @@ impl World {
         let result = change(&mut self.lock());
         self.changed.notify_waiters();
         self.grew.notify_waiters();
+        self.received.notify_waiters();
         result
     }
 
@@ -141,16 +171,30 @@ impl World {
         self.grew.notified()
     }
 
-    /// Waits until `holds`.
-    pub(crate) async fn until(&self, mut holds: impl FnMut(&State) -> bool) {
+    /// A replica has received something.
+    pub(crate) fn note_receipt(&self) {
+        self.received.notify_waiters();
+    }
+
+    /// Waits until `holds`, of servers and the network.
+    pub(crate) async fn until(&self, holds: impl FnMut(&State) -> bool) {
+        self.noticed(&self.changed, holds).await;
+    }
+
+    /// Waits until `holds`, of what replicas have on their disks.
+    pub(crate) async fn until_received(&self, holds: impl FnMut(&State) -> bool) {
+        self.noticed(&self.received, holds).await;
+    }
+
+    async fn noticed(&self, what: &Notify, mut holds: impl FnMut(&State) -> bool) {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let noticed = what.notified();
+            tokio::pin!(noticed);
+            noticed.as_mut().enable();
             if holds(&self.lock()) {
                 return;
             }
-            changed.await;
+            noticed.await;
         }
     }
 
@@ -163,13 +207,13 @@ impl World {
         }
     }
 
-    /// The way of a message from one end of a connection to the other. `false` if it broke.
-    pub(crate) async fn travel(&self, link: LinkId) -> bool {
+    /// A message goes from one end of a connection to the other. `false` if it broke.
+    pub(crate) async fn travel(&self, link: LinkId, way: Way) -> bool {
         self.pass(0, 2).await;
         let mut arrives = false;
         self.until(|state| {
             let Some(it) = state.links.get(&link) else { return true };
-            let is_cut = state.is_cut(it.process, it.server);
+            let is_cut = state.is_cut(it.process, it.server, way);
             arrives = !is_cut && !it.is_broken;
             !is_cut
         })
@@ -184,7 +228,7 @@ impl World {
             let Some(it) = state.links.get(&link) else { return true };
             let frozen = state.servers[it.server].frozen;
             let stands = frozen == Frozen::Everything || (frozen == Frozen::Queries && !is_probe);
-            lives = !it.is_broken;
+            lives = !it.is_broken && !it.is_ending;
             !lives || !stands
         })
         .await;
@@ -217,8 +261,9 @@ impl Drop for Opened<'_> {
 }
 
 impl State {
-    pub(crate) fn is_cut(&self, process: usize, server: usize) -> bool {
-        self.cut.contains(&(process, server))
+    pub(crate) fn is_cut(&self, process: usize, server: usize, way: Way) -> bool {
+        let ends = (process, server);
+        self.cut.contains(&ends) || (way == Way::Back && self.deaf.contains(&ends))
     }
 
     /// What a server says, in the words of its kind.
@@ -236,7 +281,8 @@ impl State {
     /// The timeline that a server tells a process of.
     pub(crate) fn heard_by(&self, server: usize) -> u32 {
         let its = &self.servers[server];
-        match its.is_primary || self.kind == Kind::Timelines {
+        let is_numbered = self.kind == Kind::Timelines && its.subscription.is_none();
+        match its.is_primary || is_numbered {
             true => self.history.branches[its.branch].timeline,
             false => 0,
         }
@@ -265,7 +311,10 @@ impl State {
         let its = &mut self.servers[server];
         its.sessions += 1;
         let run = its.run;
-        self.links.insert(id, Link { process, server, run, is_reading, is_broken: false });
+        self.links.insert(
+            id,
+            Link { process, server, run, is_reading, is_broken: false, is_ending: false },
+        );
         id
     }
 
@@ -285,6 +334,22 @@ impl State {
             link.is_broken = true;
             self.servers[link.server].sessions -= 1;
         }
+    }
+
+    /// The server closes a connection behind its last answer.
+    pub(crate) fn end_after(&mut self, link: LinkId) {
+        if let Some(it) = self.links.get_mut(&link) {
+            it.is_ending = true;
+        }
+    }
+
+    /// Whether a replica has this place of a branch on its disk.
+    pub(crate) fn is_on_a_replica(&self, branch: BranchId, place: usize) -> bool {
+        self.servers.iter().any(|it| {
+            it.is_physical_replica()
+                && it.durable > place
+                && self.history.shared(it.branch, branch) > place
+        })
     }
 
     /// The server of a connection that lives.

@@ -278,9 +278,13 @@ impl Catalog {
         if !tables.complete || !self.tells_tables() || self.known.reads_unseen {
             return TableSet::WHOLE;
         }
+        if self.known.folds && tables.read.is_empty() {
+            // MySQL's SHOW reads tables that it does not name as such.
+            return TableSet::WHOLE;
+        }
         let mut found = TableSet::NONE;
         for table in &tables.read {
-            if is_of_the_server(table) {
+            if is_of_the_server(table) || is_mysqls_own(table) {
                 return TableSet::WHOLE;
             }
             self.add_family(table, &mut found);
@@ -294,7 +298,8 @@ impl Catalog {
         let mut tables = TableSet::NONE;
         for table in std::iter::once(table).chain(self.reads_through(table)) {
             let spreads = |known: &Table| changes.iter().any(|it| known.spreads[*it as usize]);
-            let runs_unseen = self.refusal(table).is_some() || self.hides_tables(table);
+            let runs_unseen =
+                self.refusal(table).is_some() || self.hides_tables(table) || is_mysqls_own(table);
             if runs_unseen || self.table(table).is_some_and(spreads) {
                 return TableSet::WHOLE;
             }
@@ -304,6 +309,10 @@ impl Catalog {
     }
 
     fn add_family(&self, table: &TableName, tables: &mut TableSet) {
+        if self.known.folds && !table.name().is_ascii() {
+            // The set folds ASCII letters only, and some servers fold others, too.
+            *tables = TableSet::WHOLE;
+        }
         tables.add(table.name());
         if let Some(family) = self.table(table).and_then(|known| known.family.as_deref()) {
             tables.add(family);
@@ -311,7 +320,7 @@ impl Catalog {
     }
 
     fn table(&self, table: &TableName) -> Option<&Table> {
-        self.known.tables.as_ref()?.get(table.name())
+        self.known.tables.as_ref()?.get(&*self.folded(table.name()))
     }
 
     fn relations_called<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a Relation> {

@@ -132,11 +132,11 @@ impl Classifier {
     #[must_use]
     pub fn written(&self, sql: &str) -> TableSet {
         match self.dialect {
-            Dialect::PostgreSql => {
+            Dialect::PostgreSql | Dialect::MySql => {
                 fast_path::tables_written(sql, self.dialect, &self.catalog.load())
             }
-            // For these dialects no catalog says which other tables a write changes.
-            Dialect::MySql | Dialect::Sqlite => TableSet::WHOLE,
+            // No catalog says which other tables a write changes.
+            Dialect::Sqlite => TableSet::WHOLE,
         }
     }
 

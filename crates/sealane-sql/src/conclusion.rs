@@ -38,7 +38,8 @@ impl Catalog {
         note_all_impure(facts, dialect, &mut catalog);
         let types = active_types(&facts.types, dialect, &catalog);
         known_of(&mut catalog).types = types;
-        known_of(&mut catalog).tables = facts.tables.as_deref().map(tables);
+        let folds = catalog.known.folds;
+        known_of(&mut catalog).tables = facts.tables.as_deref().map(|facts| tables(facts, folds));
         loop {
             let relations = relations(facts, dialect, &catalog);
             let known = known_of(&mut catalog);
@@ -156,10 +157,10 @@ fn note_impure(known: &mut Known, fact: &FunctionFact) {
     }
 }
 
-fn tables(facts: &[TableFact]) -> HashMap<Box<str>, Table> {
+fn tables(facts: &[TableFact], folds: bool) -> HashMap<Box<str>, Table> {
     let mut tables: HashMap<Box<str>, Table> = HashMap::new();
     for fact in facts {
-        let table = tables.entry(fact.name.as_str().into()).or_default();
+        let table = tables.entry(folded(&fact.name, folds).into()).or_default();
         let spreads = [fact.on_insert, fact.on_update, fact.on_delete];
         table.spreads.iter_mut().zip(spreads).for_each(|(known, told)| *known |= told);
         if let Some(parent) = &fact.parent {

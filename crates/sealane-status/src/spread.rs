@@ -31,16 +31,18 @@ fn write_load(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     write!(
         f,
         "</tbody></table></div><p class=\"detours\">Reads on the primary: {} asked for it, {} were \
-         pinned by their session, {} fell back. Reads that were retried: {}, hedged: {}, overdue: \
-         {}, timed out: {}, shed: {}.</p>",
+         pinned by their session, {} fell back, {} ran there in turn. Reads that were retried: {}, \
+         hedged: {}, overdue: {}, timed out: {}, shed: {}, served stale: {}.</p>",
         detours.asked_for_primary,
         detours.pinned_to_primary,
         detours.fell_back_to_primary,
+        detours.shared_with_primary,
         detours.retried,
         detours.hedged,
         detours.overdue,
         detours.timed_out,
         detours.shed,
+        detours.served_stale,
     )
 }
 

@@ -12,14 +12,17 @@
 
 use std::{fmt, sync::Arc};
 
-use sea_orm::DbBackend;
-use sealane_core::Engine;
+use sea_orm::{DbBackend, DbErr};
+use sealane_core::{EndpointId, Engine};
 use sealane_monitor::{BoxProbe, Monitor, TopologyStore};
 use sealane_sql::{Classifier, Dialect};
 
 use crate::{
-    Config, RoutedConnection,
-    cluster::{Cluster, PoolTable},
+    BoxFuture, Config, Replica, RoutedConnection,
+    cluster::{
+        Cluster, PoolTable,
+        membership::{OpenEndpoint, Opened},
+    },
     pool::{EndpointPools, OpenPools, Pool, Pools, simulated::nowhere},
 };
 
@@ -29,6 +32,12 @@ pub use crate::pool::simulated::{Answer, Connection, Lender, Row};
 pub trait OpenLenders: Send + Sync {
     /// The pools of this generation: one for reads as a replica, one for everything else.
     fn open(&self, generation: u64) -> (Arc<dyn Lender>, Arc<dyn Lender>);
+}
+
+/// Opens endpoints that join later; see [`RoutedConnection::add_replica`].
+pub trait OpenServers: Send + Sync {
+    /// The probe and the pools of the endpoint `id`, which the application has named `name`.
+    fn open(&self, id: EndpointId, name: &str) -> (BoxProbe, Box<dyn OpenLenders>);
 }
 
 /// The parts of a cluster.
@@ -53,8 +62,18 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// Observes all endpoints once, as [`connect`](crate::connect) does, without a catalog.
+/// Observes all endpoints once, as [`connect`](crate::connect) does, without a catalog. The endpoints
+/// are fixed.
 pub async fn assemble(parts: Parts) -> RoutedConnection {
+    assembled(parts, None).await
+}
+
+/// Like [`assemble`], and endpoints can be added, drained and removed.
+pub async fn assemble_with(parts: Parts, servers: Box<dyn OpenServers>) -> RoutedConnection {
+    assembled(parts, Some(servers)).await
+}
+
+async fn assembled(parts: Parts, servers: Option<Box<dyn OpenServers>>) -> RoutedConnection {
     let Parts { config, engine, dialect, store, probes, pools } = parts;
     let backend = match engine {
         Engine::MySql => DbBackend::MySql,
@@ -70,7 +89,32 @@ pub async fn assemble(parts: Parts) -> RoutedConnection {
     cluster.monitor.await_replication(config.schedule.quick * 10).await;
     let classifier = Some(Arc::new(Classifier::new(dialect)));
     let (reading, signer) = (config.reading, config.signer);
-    RoutedConnection::new(Cluster { classifier, reading, signer, ..cluster })
+    let opener =
+        servers.map(|servers| Box::new(Joining { servers, backend }) as Box<dyn OpenEndpoint>);
+    RoutedConnection::new(Cluster { opener, classifier, reading, signer, ..cluster })
+}
+
+struct Joining {
+    servers: Box<dyn OpenServers>,
+    backend: DbBackend,
+}
+
+impl OpenEndpoint for Joining {
+    fn open<'a>(
+        &'a self,
+        replica: &'a Replica,
+        id: EndpointId,
+        _is_first: bool,
+    ) -> BoxFuture<'a, Result<Opened, DbErr>> {
+        Box::pin(async move {
+            let (probe, opener) = self.servers.open(id, &replica.name);
+            let opener = Box::new(Opener { opener, backend: self.backend });
+            let pools = EndpointPools::renewed(opener, nowhere(self.backend));
+            Ok(Opened { pools, probe })
+        })
+    }
+
+    fn forget(&self, _id: EndpointId) {}
 }
 
 struct Opener {

@@ -7,8 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use sealane_core::{
-    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, ReadRequest, Routable,
-    Route, Session, Verdict, WhenAhead,
+    Access, Candidate, Consistency, ConsistencyPolicy, FallbackPolicy, PrimaryReads, ReadRequest,
+    Routable, Route, Session, Verdict, WhenAhead,
 };
 use sealane_sql::Classification;
 
@@ -242,7 +242,9 @@ impl Caller {
     pub(crate) fn request(&self, read: &ReadRoute) -> ReadRequest {
         let (configured, now) = (self.cluster.reading.max_lag, self.cluster.store().now());
         let max_lag = [configured, read.route.max_lag].into_iter().flatten().min();
+        let shares = self.cluster.reading.primary_reads == PrimaryReads::Always;
         ReadRequest::new(Access::Read, read.route.consistency, now)
+            .sharing_primary(shares && !read.only_replicas())
             .avoiding(self.cluster.ejections.ejected())
             .with_session(
                 self.session_now().view_of(&read.tables, self.cluster.catalog_generation()),

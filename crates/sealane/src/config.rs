@@ -11,7 +11,7 @@ use std::{env, fmt, path::Path, sync::Arc, time::Duration};
 use sea_orm::ConnectOptions;
 use sealane_core::{
     Balancer, ByGroup, Consistency, CostClass, EjectionPolicy, FallbackPolicy, HealthPolicy,
-    LocalFirst, RoutingPolicy, Rule, TwoChoices, WhenAhead, WriteTracking,
+    LocalFirst, PrimaryReads, RoutingPolicy, Rule, TwoChoices, WhenAhead, WriteTracking,
 };
 use sealane_monitor::ProbeSchedule;
 
@@ -231,15 +231,16 @@ impl Config {
     }
 
     /// Which writes a read waits for when its handle has no separate session. Default:
-    /// [`WriteTracking::Tables`] where the catalog of the database is known. Elsewhere, as on MySQL
-    /// and MariaDB, it is always [`WriteTracking::Whole`].
+    /// [`WriteTracking::Tables`] where the catalog of the database is known. Elsewhere, as on
+    /// SQLite, it is always [`WriteTracking::Whole`]. MySQL and MariaDB show the catalog's triggers
+    /// only to a role that has TRIGGER on all databases that it sees.
     ///
     /// With `Tables`, such a read sees all writes through the handle to the tables that it reads.
     /// The written tables include those that the statements name, those behind views, partitions,
     /// and those that triggers, rules and cascading keys write to. They do not include
-    /// the writes of a trigger that somebody else created within the last minute, nor the writes of
-    /// a function that is part of an operator, an index or a type. A separate session waits for all
-    /// its writes.
+    /// the writes of a trigger that somebody else created within the last minute (three minutes while
+    /// the catalog cannot be loaded), nor the writes of a function that is part of an operator, an
+    /// index or a type. A separate session waits for all its writes.
     #[must_use]
     pub fn write_tracking(mut self, tracking: WriteTracking) -> Self {
         self.reading.tracking = tracking;
@@ -412,10 +413,20 @@ impl Config {
     /// or too far behind. Further ones wait for as long as [`primary_wait`](Self::primary_wait), and
     /// then fail with [`Error::Shed`](crate::Error::Shed). This keeps an outage of replicas from
     /// becoming one of the primary. Reads that ask for the primary, and those of a session whose
-    /// writes are not replayed yet, do not count. Default: half of the primary's connections.
+    /// writes are not replayed yet, do not count. [`usize::MAX`] sets no limit. Default: half of the
+    /// primary's connections at first; while reads fall back, the limit then adapts to the time that
+    /// the primary's own writes take, between an eighth and three quarters of the connections.
     #[must_use]
     pub fn fallback_limit(mut self, reads: usize) -> Self {
         self.fallback_limit = Some(reads);
+        self
+    }
+
+    /// Which of the reads that replicas could serve run on the primary. SQLite has no choice: the
+    /// readers of a file and its writer are one server. Default: [`PrimaryReads::Fallback`].
+    #[must_use]
+    pub fn primary_reads(mut self, reads: PrimaryReads) -> Self {
+        self.reading.primary_reads = reads;
         self
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use sea_orm::{ConnectOptions, DatabaseConnection};
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use sealane_core::EndpointId;
-use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, Rule, Topology};
+use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, PrimaryReads, Rule, Topology};
 use sealane_monitor::ProbeSchedule;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use sealane_monitor::{CatalogSource, CatalogWatch, Monitor, TopologyStore};
@@ -135,6 +135,9 @@ fn check(config: &Config) -> Result<Addresses, ConnectError> {
     Rule::check_all(&config.rules, &endpoints).map_err(ConnectError::Rule)?;
     match engine {
         Engine::Sqlite if count > 1 => Err(ConnectError::SqliteReplicas),
+        Engine::Sqlite if config.reading.primary_reads != PrimaryReads::Fallback => {
+            Err(ConnectError::SqlitePrimaryReads)
+        }
         _ => Ok(Addresses { engine, endpoints }),
     }
 }

@@ -74,7 +74,8 @@ impl RoutedConnection {
     /// proved on other endpoints, or they wait. What was known *against* a server is forgotten with
     /// it: do not remove and re-add a replica that has transactions that were lost in a failover or
     /// crash. If the primary is removed, there is no primary until another endpoint says that it is
-    /// the primary.
+    /// the primary. On PostgreSQL, a primary that was restarted before it is added again cannot be
+    /// told from another server that was promoted: replicas are not used until they are restarted.
     ///
     /// # Errors
     /// There is no such endpoint, it is the last one, or somebody ended its draining in the

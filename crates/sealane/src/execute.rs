@@ -119,7 +119,7 @@ impl Caller {
             // The primary's connections may be as dead as it seems to be, and nothing has been sent
             // yet.
             let ping = attempt.race(Stage::Unsent, line.ping());
-            match wait.bounded(&attempt, ping).await? {
+            match wait.bounded(&attempt, ping, std::future::pending()).await? {
                 Ok(()) => break (attempt, line),
                 Err(ended) => wait.unopened(&attempt, ended).await?,
             }

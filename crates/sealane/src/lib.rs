@@ -58,6 +58,10 @@
 //! and `sealane-monitor` observes the servers. This crate is the adapter between these crates and
 //! SeaORM.
 
+// Statements run in futures within futures. In a release build with several engines, their layout is
+// deeper than the compiler follows by default.
+#![recursion_limit = "256"]
+
 #[cfg(feature = "assembly")]
 #[doc(hidden)]
 pub mod assembly;
@@ -99,10 +103,10 @@ pub use sealane_core::{
     ConsistencyPolicy, Cost, CostClass, Database, Distance, EjectionPolicy, Endpoint, EndpointId,
     EndpointSet, EndpointState, Engine, Event, Failure, FallbackPolicy, FastestResponse, Health,
     HealthPolicy, Horizon, Incarnation, Intent, LeastInFlight, LeastLag, Limit, Loads, LocalFirst,
-    Moment, Pattern, Position, Random, ReadOnly, ReadRequest, Refusal, Replication, Role,
-    RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server, ServerInfo,
-    SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices, Verdict,
-    WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
+    Moment, Pattern, Position, PrimaryReads, Random, ReadOnly, ReadRequest, Refusal, Replication,
+    Role, RoundRobin, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules, Server,
+    ServerInfo, SessionView, Severity, Sticky, TableName, Tables, TimedEvent, Topology, TwoChoices,
+    Verdict, WeightedRoundRobin, WhenAhead, WriteStamp, WriteTracking,
 };
 pub use sealane_monitor::OPERATION_DURATION_BUCKETS;
 pub use sealane_sql::{Finding, Place, Reason};

@@ -55,8 +55,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-use sea_orm::DatabaseConnectionType;
 use sea_orm::{ConnectOptions, DatabaseConnection, DbBackend, DbErr};
 use sealane_core::{Engine, Role};
 
@@ -86,34 +84,6 @@ pub(crate) struct Pool {
     /// Who lends the connections, if a simulator does.
     #[cfg(feature = "assembly")]
     pub(crate) lender: Option<Arc<dyn simulated::Lender>>,
-}
-
-impl Pool {
-    /// Whether a connection is idle, or another one may be opened. Known for the drivers' pools.
-    pub(crate) fn has_room(&self) -> bool {
-        #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-        match &self.connection.inner {
-            #[cfg(feature = "postgres")]
-            DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                return has_room(self.connection.get_postgres_connection_pool());
-            }
-            #[cfg(feature = "mysql")]
-            DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                return has_room(self.connection.get_mysql_connection_pool());
-            }
-            #[cfg(feature = "sqlite")]
-            DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
-                return has_room(self.connection.get_sqlite_connection_pool());
-            }
-            _ => {}
-        }
-        true
-    }
-}
-
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-fn has_room<DB: sea_orm::sqlx::Database>(pool: &sea_orm::sqlx::Pool<DB>) -> bool {
-    pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
 }
 
 impl From<DatabaseConnection> for Pool {

@@ -21,7 +21,7 @@ use sea_orm::{
         },
     },
 };
-use sealane::{Config, RoutedConnection};
+use sealane::{Config, ConnectError, PrimaryReads, RoutedConnection};
 
 fn raw(sql: &str) -> Statement {
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, [])
@@ -312,4 +312,17 @@ async fn what_is_in_memory_is_not_split(#[case] url: &str, #[case] shows: &str) 
     let ours = sealane::connect(url).await;
     assert!(!is_split(ours.as_ref().unwrap()));
     assert_eq!(used(ours, "").await, shows, "sealane");
+}
+
+#[rstest]
+#[case(PrimaryReads::Intended)]
+#[case(PrimaryReads::Always)]
+#[tokio::test]
+async fn the_writer_of_a_file_is_left_to_writes(#[case] reads: PrimaryReads) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = || Config::sqlite(folder.path().join("file.db"));
+    let error = sealane::connect(config().primary_reads(reads)).await.unwrap_err();
+    assert!(matches!(error, ConnectError::SqlitePrimaryReads), "{error}");
+    assert!(error.to_string().contains("primary_reads"), "{error}");
+    assert!(sealane::connect(config().primary_reads(PrimaryReads::Fallback)).await.is_ok());
 }

@@ -54,7 +54,7 @@ impl Server {
     /// # Errors
     /// When the rules do not exist.
     pub async fn unblackhole(&self) -> anyhow::Result<()> {
-        self.filter(&format!("delete table {RULES}")).await
+        self.filter(&format!("delete table {RULES}")).await.map(drop)
     }
 
     /// Silently drops so many of a hundred packets to and from the server. The rules end with the
@@ -70,7 +70,7 @@ impl Server {
         };
         let rules =
             format!("table {LOSSES} {{ {} {} }}", chain("input", "iif"), chain("output", "oif"));
-        self.filter(&rules).await
+        self.filter(&rules).await.map(drop)
     }
 
     /// Undoes [`Server::lose_packets`].
@@ -78,18 +78,23 @@ impl Server {
     /// # Errors
     /// When the rules do not exist.
     pub async fn lose_no_packets(&self) -> anyhow::Result<()> {
-        self.filter(&format!("delete table {LOSSES}")).await
+        self.filter(&format!("delete table {LOSSES}")).await.map(drop)
     }
 
-    /// Whether [`Server::lose_packets`] is in effect.
-    pub(crate) async fn loses_packets(&self) -> bool {
-        self.filter(&format!("list table {LOSSES}")).await.is_ok()
+    /// Undoes [`Server::blackhole`] and [`Server::lose_packets`]. Nothing to undo is no error, and
+    /// neither is a machine without a firewall program.
+    pub(crate) async fn restore_packets(&self) -> anyhow::Result<()> {
+        let tables = self.filter("list tables").await.unwrap_or_default();
+        for rules in [RULES, LOSSES] {
+            if tables.contains(rules) {
+                self.filter(&format!("delete table {rules}")).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Whether [`Server::blackhole`] is in effect. Also false if this machine has no firewall
-    /// program.
-    pub(crate) async fn is_blackholed(&self) -> bool {
-        self.filter(&format!("list table {RULES}")).await.is_ok()
+    async fn is_blackholed(&self) -> bool {
+        self.filter("list tables").await.is_ok_and(|tables| tables.contains(RULES))
     }
 
     /// The server's URL without Docker's proxy, because the proxy accepts connections even if the
@@ -115,8 +120,8 @@ impl Server {
 
     /// Runs a firewall command from the machine's side, because the images have no program for
     /// this.
-    async fn filter(&self, command: &str) -> anyhow::Result<()> {
+    async fn filter(&self, command: &str) -> anyhow::Result<String> {
         let process = self.inspect("{{.State.Pid}}").await?;
-        run("nsenter", &["--target", &process, "--net", "nft", command]).await.map(drop)
+        run("nsenter", &["--target", &process, "--net", "nft", command]).await
     }
 }

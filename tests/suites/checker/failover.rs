@@ -38,11 +38,28 @@ pub enum Way {
     Asynchronous,
     /// Nothing that was answered may be lost.
     Synchronous,
-    /// The replica that has less is promoted, and nobody tells the other one, which goes on to follow
-    /// the old primary.
+    /// The replica that has less is promoted. Nobody tells the other one, which goes on to follow the
+    /// old primary, or it is told to follow a server that lacks what it has.
     Behind,
+    /// Nothing is promoted: the primary comes back without the end of its log. See `LostTail`.
+    /// Only on MySQL and MariaDB.
+    LostTail,
     /// The same is said, and is not true.
     Planted,
+}
+
+impl Way {
+    /// All that may happen to servers of this engine.
+    pub fn all(engine: Engine) -> &'static [Self] {
+        let ways = &[Self::Synchronous, Self::Asynchronous, Self::Behind, Self::LostTail];
+        if engine == Engine::Postgres { &ways[..3] } else { ways }
+    }
+
+    /// One after the other, by the seeds of a run.
+    pub fn of(seed: u64, engine: Engine) -> Self {
+        let ways = Self::all(engine);
+        ways[(seed % ways.len() as u64) as usize]
+    }
 }
 
 /// Fails over, and returns what was promoted and how it went. `survivors` is left empty: clients
@@ -55,7 +72,8 @@ pub async fn fail_over<'c>(
 ) -> anyhow::Result<(&'c Server, &'static str, Failover)> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let primary = cluster.primary();
-    let blow = match seed / 2 % 3 {
+    // Not drawn, so that a long run has every blow with every way.
+    let blow = match seed / Way::all(cluster.engine()).len() as u64 % 3 {
         0 => Blow::Kill,
         1 => Blow::Freeze,
         _ => Blow::Blackhole,
@@ -82,14 +100,15 @@ pub async fn fail_over<'c>(
     sleep(Duration::from_millis(rng.u64(200..2_500))).await;
     let successor = match way {
         Way::Behind => &cluster.replicas()[0],
-        Way::Asynchronous | Way::Synchronous | Way::Planted => cluster.choose_successor().await?,
+        _ => cluster.choose_successor().await?,
     };
+    let are_told = way != Way::Behind || (shared.plant == Plant::Nothing && rng.bool());
     let is_promoted = OnceLock::new();
     let promoted = async {
         successor.promote().await?;
         let _first = is_promoted.set(Instant::now());
         let others = cluster.replicas().iter().filter(|other| other.name != successor.name);
-        for other in others.filter(|_| way != Way::Behind) {
+        for other in others.filter(|_| are_told) {
             other.follow_instead(successor).await?;
         }
         sleep(Duration::from_millis(rng.u64(..2_000))).await;
@@ -115,7 +134,7 @@ pub async fn fail_over<'c>(
 
 /// Stops a replica between two transactions. On MySQL and MariaDB one that has half of a transaction
 /// waits for the rest before it stops applying, and so would its promotion.
-async fn cut_off(cluster: &Cluster, replica: &Server) -> anyhow::Result<()> {
+pub async fn cut_off(cluster: &Cluster, replica: &Server) -> anyhow::Result<()> {
     if cluster.engine() != Engine::Postgres {
         replica.pause_replay().await?;
     }

@@ -35,10 +35,7 @@ impl Numbers {
         let row = db.query_one_raw(raw(db, sql)).await?;
         let row = row.ok_or_else(|| DbErr::RecordNotFound("position".to_owned()))?;
         let position: String = row.try_get("", "position")?;
-        Ok(match self.engine {
-            Engine::Mysql => count(&position),
-            _ => last(&position),
-        })
+        Ok(number_of(self.engine, &position))
     }
 
     /// The replicas that have got as far as `db` has.
@@ -54,6 +51,14 @@ impl Numbers {
             }
         }
         Ok(level)
+    }
+}
+
+/// How far a position is.
+pub fn number_of(engine: Engine, position: &str) -> u64 {
+    match engine {
+        Engine::Mysql => count(position),
+        _ => last(position),
     }
 }
 

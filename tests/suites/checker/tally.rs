@@ -97,9 +97,15 @@ impl Tally {
         let enough = |count: usize, per_second: f64| count as f64 >= seconds * per_second;
         ensure!(enough(self.operations, 50.0), "{} operations", self.operations);
         ensure!(enough(done, 3.0), "{done} writes were done");
-        // Their share depends on the faults: 13 % to 48 % were seen in rounds of half a minute.
+        // Their share depends on the faults: 13 % to 48 % were seen in rounds of half a minute. A busy
+        // machine had 13 a second. Those that accept stale data are 6 % or so.
         let on_replicas = self.reads_on_replicas;
-        ensure!(enough(on_replicas, 20.0), "{on_replicas} of {} reads on replicas", self.reads);
+        ensure!(
+            on_replicas * 10 >= self.reads,
+            "{on_replicas} of {} reads on replicas",
+            self.reads
+        );
+        ensure!(enough(on_replicas, 8.0), "{on_replicas} of {} reads on replicas", self.reads);
         ensure!(enough(inflicted, 0.1), "{inflicted} faults took effect");
         Ok(())
     }

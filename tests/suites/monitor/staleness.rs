@@ -19,6 +19,8 @@ use crate::lookout::{INTERVAL, Lookout, SOON};
 /// How long it goes on, in seconds; until every trouble was there once at least.
 const SECONDS: &str = "SEALANE_STALENESS_SECONDS";
 const DEFAULT_SECONDS: u64 = 20;
+/// It goes on for so much longer if a bound that is too low would not have been found.
+const MORE: Duration = Duration::from_secs(60);
 /// Which order the troubles come in.
 const SEED: &str = "SEALANE_STALENESS_SEED";
 const DEFAULT_SEED: u64 = 4;
@@ -123,28 +125,47 @@ async fn a_bound_is_never_below_the_true_staleness() -> anyhow::Result<()> {
     });
     let (seconds, seed) = (number(SECONDS, DEFAULT_SECONDS)?, number(SEED, DEFAULT_SEED)?);
     let begun = Instant::now();
-    let end = begun + Duration::from_secs(seconds);
-    let passed = sail(&lookout, end, &mut fastrand::Rng::with_seed(seed)).await;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut passed, mut end) = (0, begun + Duration::from_secs(seconds));
+    let found = loop {
+        passed +=
+            sail(&lookout, end, &mut random).await.with_context(|| format!("{SEED}={seed}"))?;
+        let samples = samples(&lookout)?;
+        println!("{passed} troubles in {:.0?}, {SEED}={seed}", begun.elapsed());
+        bounds_held(&samples).with_context(|| format!("{SEED}={seed}"))?;
+        let found = would_be_found(&samples);
+        // On a busy machine probes come late, and the bounds are wide.
+        if found.is_ok() || begun.elapsed() > Duration::from_secs(seconds) + MORE {
+            break found;
+        }
+        end = Instant::now() + Duration::from_secs(seconds);
+    };
     reader.abort();
-    let passed = passed.with_context(|| format!("{SEED}={seed}"))?;
+    found
+}
+
+fn samples(lookout: &Lookout) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for replica in lookout.cluster.replicas() {
         samples.extend(lookout.ruler(&replica.name)?.samples());
     }
-    println!("{passed} troubles in {:.0?}, {SEED}={seed}", begun.elapsed());
+    Ok(samples)
+}
+
+fn bounds_held(samples: &[Sample]) -> anyhow::Result<()> {
     let kinds = TROUBLES.into_iter().map(Trouble::name).chain([NONE, RECOVERY]);
     for kind in kinds {
-        println!("{kind:>8}: {}", Summary::of(&samples, kind));
+        println!("{kind:>8}: {}", Summary::of(samples, kind));
     }
-    let all = Summary::of(&samples, "");
+    let all = Summary::of(samples, "");
     println!("     all: {all}");
     ensure!(
         all.wrong == 0,
-        "{BROKEN_PROMISE}: {} of {} bounds are too low, {SEED}={seed}",
+        "{BROKEN_PROMISE}: {} of {} bounds are too low",
         all.wrong,
         all.samples
     );
-    would_be_found(&samples)
+    Ok(())
 }
 
 /// That the test finds a bound that is too low, whatever the replica suffers from: had every

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::StreamExt;
-use sea_orm::{DbErr, Statement, StreamTrait, TransactionTrait, entity::prelude::*};
+use sea_orm::{
+    ConnectOptions, DbErr, Statement, StreamTrait, TransactionTrait, entity::prelude::*,
+};
 use sealane_tests::{
     BROKEN_PROMISE, Cluster, Server,
     crew::{Crew, Done, missing},
@@ -45,10 +47,13 @@ async fn judge(done: &[Done], promotion: Promotion, cluster: &Cluster) -> anyhow
         after.len(),
     );
     let answered_by_old = after.len() - missing(old, &strs(&names(&after))).await?;
+    ensure!(lost == 0, "{BROKEN_PROMISE}: {lost} acknowledged writes are not on the new primary");
+    ensure!(
+        answered_by_old == 0,
+        "{BROKEN_PROMISE}: the old primary acknowledged {answered_by_old}"
+    );
     ensure!(waited.len() >= WRITERS / 2, "{} writes were under way", waited.len());
     ensure!(after.len() >= 50, "{} writes were acknowledged after the promotion", after.len());
-    ensure!(lost == 0, "{BROKEN_PROMISE}: {lost} acknowledged writes are not on the new primary");
-    ensure!(answered_by_old == 0, "{answered_by_old} were acknowledged by the old primary");
     Ok(())
 }
 
@@ -181,6 +186,31 @@ async fn a_write_that_waits_for_a_primary_is_done_soon_after_a_promotion() -> an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_a_primary_longer_than_its_pool_waits_for_a_connection()
+-> anyhow::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let cluster = fleet::moor().await?;
+    let mut options = ConnectOptions::new(&cluster.primary().url);
+    options.acquire_timeout(PATIENCE);
+    let replicas = cluster.replicas().iter().map(|it| ConnectOptions::new(&it.url));
+    let config = fleet::config_of(options, replicas).primary_wait(LIMIT);
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    cluster.primary().kill().await?;
+    eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+    let waiting = {
+        let db = db.clone();
+        tokio::spawn(async move { fleet::boat("patient").insert(&db).await })
+    };
+    // Its pool has given up twice by then.
+    sleep(PATIENCE * 3).await;
+    ensure!(!waiting.is_finished(), "it has not waited");
+    promote(&cluster, &db).await?;
+    timeout(LIMIT, waiting).await.context("it has no end")???;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_writes_and_was_not_sent_moves_to_the_new_primary() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     let insert = "INSERT INTO boat (harbour_id, name) VALUES (1, 'unhurried')";
@@ -203,6 +233,7 @@ async fn a_stream_that_writes_and_was_not_sent_moves_to_the_new_primary() -> any
 async fn a_write_without_any_primary_fails_after_five_seconds_and_says_so() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     fleet::boat("Ida").insert(&db).await?;
+    fleet::replayed(&cluster).await?;
     cluster.primary().kill().await?;
     eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
     let began = Instant::now();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use sealane_tests::{Cluster, Engine, Occupation, Relay, Server};
+use sealane_tests::{Cluster, Engine, Occupation, Relay, Server, eventually};
 use tokio::{task::JoinHandle, time::sleep};
 
 /// The replica to which it happens.
@@ -18,6 +18,7 @@ const LOST: u32 = 20;
 const FILES: u32 = 8;
 /// Between two steps of a fault that consists of many.
 const STEP: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -133,7 +134,19 @@ impl Struck {
                 replica.fill_disk().await?;
                 struck.work = Some(tokio::spawn(write_on(primary.clone())));
             }
-            Fault::Conflicts => struck.work = Some(tokio::spawn(lock_on(primary.clone()))),
+            Fault::Conflicts => {
+                struck.work = Some(tokio::spawn(lock_on(primary.clone())));
+                // A server's processes report such things once a second at most.
+                eventually(PATIENCE, "a read was in the way of replay", async || {
+                    let ended: i64 = replica
+                        .query_scalar(
+                            "SELECT sum(confl_lock)::bigint FROM pg_stat_database_conflicts",
+                        )
+                        .await?;
+                    Ok(ended > 0)
+                })
+                .await?;
+            }
         }
         Ok(struck)
     }
@@ -170,10 +183,6 @@ impl Struck {
             }
             Fault::Conflicts => {
                 self.stop_work().await?;
-                let ended: i64 = replica
-                    .query_scalar("SELECT sum(confl_lock)::bigint FROM pg_stat_database_conflicts")
-                    .await?;
-                ensure!(ended > 0, "no read was in the way of replay");
                 set_standby_delay(replica, "TO DEFAULT").await?;
             }
         }

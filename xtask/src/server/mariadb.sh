@@ -12,7 +12,7 @@ sql=$data.sql
 
 # Left by a test that wants this server's data anew from the primary's.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small"
+    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small" "$data.galera"
 fi
 
 # Left by a test in which this server threw its log away: others begin with it.
@@ -42,6 +42,8 @@ cat > "$config" <<-CONF
 	pid_file = /tmp/sealane.pid
 	bind_address = *
 	skip_name_resolve = ON
+	# TLS costs a client built without optimisation 30 ms for every connection.
+	ssl = OFF
 	max_connections = 200
 	innodb_buffer_pool_size = 64M
 	# For suites that count the statements which reached a server; off by default here.
@@ -63,6 +65,40 @@ cat > "$config" <<-CONF
 	# The script below starts it, with every start of the server.
 	skip_slave_start = ON
 CONF
+
+# Left by a test that wants a member of a Galera cluster: the name of another member, or nothing. Each
+# member's data are a copy of the first one's, so a new one only has to be sent what came since. The
+# script with which a donor would send all its data is in another package; this one sends nothing.
+if [ -e "$data.galera" ]; then
+    cat >> "$config" <<-CONF
+	wsrep_on = ON
+	wsrep_provider = /usr/lib/galera/libgalera_smm.so
+	wsrep_cluster_address = gcomm://$(cat "$data.galera")
+	wsrep_node_address = $NAME
+	wsrep_sst_method = nothing
+	innodb_autoinc_lock_mode = 2
+	binlog_format = ROW
+	CONF
+    cat > /tmp/wsrep_sst_nothing <<-'PERL'
+	#!/usr/bin/perl
+	use IO::Socket::INET;
+	my $given = join ' ', @ARGV;
+	my ($host) = $given =~ /--address \W*([\w.-]+)/;
+	$| = 1;
+	if ($given =~ /--role \W*joiner/) {
+	    my $listener = IO::Socket::INET->new(Listen => 1, LocalPort => 4444, ReuseAddr => 1) or die;
+	    print "ready $host:4444\n";
+	    print scalar readline $listener->accept;
+	} else {
+	    my ($number) = $given =~ /--gtid \W*([\w:-]+)/;
+	    my $joiner = IO::Socket::INET->new("$host:4444") or die;
+	    print $joiner "$number\n";
+	    print "done $number\n";
+	}
+	PERL
+    chmod +x /tmp/wsrep_sst_nothing
+    export PATH="$PATH:/tmp"
+fi
 
 if [ ! -d "$empty" ]; then
     rm -rf "$made"

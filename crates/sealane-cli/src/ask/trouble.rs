@@ -1,5 +1,7 @@
 //! Why a server could not be asked.
 
+use std::io::ErrorKind;
+
 use sealane::Engine;
 use sealane_core::printable;
 
@@ -42,6 +44,8 @@ impl Trouble {
     pub(crate) fn of(engine: Engine, error: &sqlx::Error) -> Self {
         let text = printable(&error.to_string()).to_string();
         let kind = match error {
+            // The TLS library tells in this way that it does not trust a certificate.
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => TroubleKind::Tls,
             sqlx::Error::Io(_) => TroubleKind::Unreachable,
             sqlx::Error::Tls(_) => TroubleKind::Tls,
             sqlx::Error::Database(error) => {
@@ -90,6 +94,17 @@ mod tests {
         let Trouble { kind, text } = Trouble::of(Engine::Postgres, &error);
         assert_eq!(kind, TroubleKind::Unavailable);
         assert!(text.ends_with("no\\u{1b}[2J"), "{text}");
+    }
+
+    #[rstest]
+    #[case::not_trusted(ErrorKind::InvalidData, TroubleKind::Tls)]
+    #[case::nobody_listens(ErrorKind::ConnectionRefused, TroubleKind::Unreachable)]
+    fn a_certificate_that_is_not_trusted_is_no_dead_server(
+        #[case] said: ErrorKind,
+        #[case] kind: TroubleKind,
+    ) {
+        let error = sqlx::Error::Io(std::io::Error::new(said, "said by the driver"));
+        assert_eq!(Trouble::of(Engine::MySql, &error).kind, kind);
     }
 
     #[rstest]

@@ -148,14 +148,7 @@ impl<'a> Candidates<'a> {
     /// The same as a whole number, for comparisons.
     #[inline]
     pub(super) fn slowness_units(&self, id: EndpointId) -> u64 {
-        // Mostly no endpoint was ever away, and then nothing has to be looked up.
-        match self.topology.last_return() {
-            None => self.loads.slowness_since(id, self.now, None),
-            Some(_) => {
-                let since = self.topology.get(id).and_then(|state| state.returned_at);
-                self.loads.slowness_since(id, self.now, since)
-            }
-        }
+        self.loads.slowness_since(id, self.now, self.topology.returned_at(id))
     }
 
     /// What one more read on `id` costs, for comparisons only: its slowness, multiplied by what is in

@@ -70,11 +70,17 @@ impl Loads {
 
     /// Resets the counts at the place of `id`, for a new endpoint. Running statements stay counted.
     pub fn begin_anew(&self, id: EndpointId) {
-        let Load { in_flight: _, waiting: _, reads, writes, latency_us, failures, slowness } =
+        let Load { in_flight: _, waiting: _, reads, writes, latency_us, failures: _, slowness: _ } =
             self.of(id);
         [reads, writes, latency_us].iter().for_each(|count| count.store(0, Ordering::Relaxed));
-        failures.store(0, Ordering::Relaxed);
-        slowness.begin_anew();
+        self.forgive(id);
+    }
+
+    /// Forgets how slow `id` was, and that attempts failed there.
+    pub fn forgive(&self, id: EndpointId) {
+        let load = self.of(id);
+        load.slowness.begin_anew();
+        load.failures.store(0, Ordering::Relaxed);
     }
 
     /// How many statements run on `id` now.
@@ -142,16 +148,20 @@ impl Loads {
     /// takes, read before this attempt was recorded there; `None` if that is not known. Statements
     /// of which it is not known are compared with each other. The time of a served attempt should
     /// not contain the wait for a connection: what waits counts as in flight, and a connection that
-    /// had to be opened says nothing about later statements. If two attempts end at once, one may be
-    /// lost.
+    /// had to be opened says nothing about later statements. What was recorded before `since`, when the
+    /// server came back, is forgotten. If two attempts end at once, one may be lost.
     pub fn ended(
         &self,
         id: EndpointId,
         outcome: AttemptOutcome,
         usual: Option<Duration>,
         now: Moment,
+        since: Option<Moment>,
     ) {
         let load = self.of(id);
+        if load.slowness.is_before(since) {
+            self.forgive(id);
+        }
         match outcome {
             AttemptOutcome::Served(latency) => {
                 let new_us = micros(latency);
@@ -267,7 +277,7 @@ mod tests {
     fn a_new_endpoint_at_a_place_begins_with_nothing_counted_but_what_runs() {
         let loads = Arc::new(Loads::new());
         let running = loads.start_read(EndpointId::FIRST);
-        loads.ended(EndpointId::FIRST, AttemptOutcome::Failed, None, Moment::ZERO);
+        loads.ended(EndpointId::FIRST, AttemptOutcome::Failed, None, Moment::ZERO, None);
         assert_eq!(loads.busy().places().collect::<Vec<_>>(), [0]);
         loads.begin_anew(EndpointId::FIRST);
         assert_eq!((loads.reads(EndpointId::FIRST), loads.failures(EndpointId::FIRST)), (0, 0));
@@ -280,7 +290,7 @@ mod tests {
     fn latency_follows_what_is_served_and_failures_count_until_then() {
         let loads = Loads::new();
         let id = EndpointId::FIRST;
-        let end = |outcome| loads.ended(id, outcome, None, Moment::ZERO);
+        let end = |outcome| loads.ended(id, outcome, None, Moment::ZERO, None);
         assert_eq!((loads.latency(id), loads.failures(id)), (None, 0));
         end(AttemptOutcome::Served(Duration::from_millis(1)));
         assert_eq!(loads.latency(id), Some(Duration::from_millis(1)));
@@ -303,11 +313,23 @@ mod tests {
     fn a_report_does_not_make_an_endpoint_slow_and_a_slow_look_up_does() {
         let (loads, id, now) = (Loads::new(), EndpointId::FIRST, Moment::ZERO);
         let [report, look_up] = [2_000, 2].map(Duration::from_millis);
-        loads.ended(id, AttemptOutcome::Served(look_up), Some(look_up), now);
-        loads.ended(id, AttemptOutcome::Served(report), Some(report), now);
+        loads.ended(id, AttemptOutcome::Served(look_up), Some(look_up), now, None);
+        loads.ended(id, AttemptOutcome::Served(report), Some(report), now, None);
         assert!((loads.slowness(id, now) - 1.0).abs() < 0.01);
-        loads.ended(id, AttemptOutcome::Served(look_up * 3), Some(look_up), now);
+        loads.ended(id, AttemptOutcome::Served(look_up * 3), Some(look_up), now, None);
         assert!((loads.slowness(id, now) - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_first_read_after_a_return_does_not_bring_back_what_was_slow_before_it() {
+        let (loads, id, ms) = (Loads::new(), EndpointId::FIRST, Duration::from_millis(1));
+        let at = |s| Moment::from_origin(Duration::from_secs(s));
+        (0..8).for_each(|_| loads.ended(id, AttemptOutcome::Silent, None, at(1), None));
+        assert!(loads.slowness(id, at(1)) > 1_000.0 && loads.failures(id) == 8);
+        loads.ended(id, AttemptOutcome::Served(ms), Some(ms), at(8), Some(at(7)));
+        assert!((loads.slowness(id, at(8)) - 1.0).abs() < 0.01);
+        loads.ended(id, AttemptOutcome::Silent, None, at(9), Some(at(7)));
+        assert!(loads.failures(id) == 1 && loads.slowness(id, at(9)) < 10.0);
     }
 
     #[test]
@@ -315,8 +337,8 @@ mod tests {
         let (loads, now) = (Loads::new(), Moment::ZERO);
         let [quick, slow] = [1, 2].map(|index| EndpointId::from_index(index).unwrap());
         let ms = Duration::from_millis(10);
-        (0..20).for_each(|_| loads.ended(quick, AttemptOutcome::Served(ms), None, now));
-        loads.ended(slow, AttemptOutcome::Served(ms * 4), None, now);
+        (0..20).for_each(|_| loads.ended(quick, AttemptOutcome::Served(ms), None, now, None));
+        loads.ended(slow, AttemptOutcome::Served(ms * 4), None, now, None);
         assert!((loads.slowness(quick, now) - 1.0).abs() < 0.01);
         assert!((loads.slowness(slow, now) - 4.0).abs() < 0.01);
     }

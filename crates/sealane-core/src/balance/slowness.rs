@@ -94,13 +94,18 @@ impl Slowness {
     pub(super) fn at(&self, now: Moment, since: Option<Moment>) -> u64 {
         let (value, at_us) =
             (self.value.load(Ordering::Relaxed), self.at_us.load(Ordering::Relaxed));
-        if value == 0 || since.is_some_and(|since| at_us < micros(since)) {
+        if value == 0 || self.is_before(since) {
             return AS_USUAL;
         }
         match micros(now).saturating_sub(at_us).saturating_sub(FRESH_US) {
             0 => value,
             elapsed_us => aged(value, elapsed_us),
         }
+    }
+
+    /// Whether the last sample was recorded before `since`.
+    pub(super) fn is_before(&self, since: Option<Moment>) -> bool {
+        since.is_some_and(|since| self.at_us.load(Ordering::Relaxed) < micros(since))
     }
 
     /// Forgets all samples.

@@ -165,7 +165,7 @@ mod tests {
         for (index, took_ms) in [(0, 10), (1, 11)] {
             let id = EndpointId::from_index(index).unwrap();
             let took = AttemptOutcome::Served(Duration::from_millis(took_ms));
-            loads.ended(id, took, Some(usual), now);
+            loads.ended(id, took, Some(usual), now, None);
         }
         let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);
         let mut picks = [0_i32; 2];
@@ -180,8 +180,8 @@ mod tests {
         let (topology, loads) = (topology(), Arc::new(Loads::new()));
         let [quick, slow] = [0, 1].map(|index| EndpointId::from_index(index).unwrap());
         let (usual, now) = (Duration::from_millis(1), Moment::ZERO);
-        loads.ended(quick, AttemptOutcome::Served(usual), Some(usual), now);
-        loads.ended(slow, AttemptOutcome::Served(usual * 4), Some(usual), now);
+        loads.ended(quick, AttemptOutcome::Served(usual), Some(usual), now, None);
+        loads.ended(slow, AttemptOutcome::Served(usual * 4), Some(usual), now, None);
         let mut running = Vec::new();
         for _ in 0..3 {
             let two = Candidates::new(set(&[0, 1]), &topology, &loads, now);

@@ -39,6 +39,12 @@ pub struct ReadRequest {
     pub horizon: Horizon,
     /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
     pub ejected: EndpointSet,
+    /// Whether the primary is a candidate beside the replicas
+    /// ([`PrimaryReads::Always`](crate::PrimaryReads::Always)).
+    pub shares_primary: bool,
+    /// If no replica is fresh enough, the longest proved staleness that is accepted after all, and
+    /// then the primary is not tried. [`Duration::MAX`] accepts any, even an unknown one.
+    pub stale: Option<Duration>,
     /// A further condition that a replica must meet.
     pub policy: Option<Arc<dyn ConsistencyPolicy>>,
 }
@@ -57,6 +63,8 @@ impl ReadRequest {
             among,
             horizon: Horizon::NEVER,
             ejected: EndpointSet::EMPTY,
+            shares_primary: false,
+            stale: None,
             policy: None,
         }
     }
@@ -89,6 +97,18 @@ impl ReadRequest {
     #[must_use]
     pub fn avoiding(self, ejected: EndpointSet) -> Self {
         ReadRequest { ejected, ..self }
+    }
+
+    /// The same request, for which the primary is a candidate beside the replicas or not.
+    #[must_use]
+    pub fn sharing_primary(self, shares_primary: bool) -> Self {
+        ReadRequest { shares_primary, ..self }
+    }
+
+    /// The same request, which accepts stale data if there is nothing better.
+    #[must_use]
+    pub fn or_stale(self, stale: Option<Duration>) -> Self {
+        ReadRequest { stale, ..self }
     }
 
     /// The same request with a policy that a replica must satisfy as well.

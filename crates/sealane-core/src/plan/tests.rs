@@ -4,8 +4,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
-    Endpoint, Incarnation, Loads, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
-    Server, Session, TopologyReducer, TwoChoices, WriteClock,
+    Endpoint, Incarnation, Loads, Lsn, Moment, Observation, Outcome, Position, Random, Replication,
+    Report, Server, Session, TopologyReducer, TwoChoices, WriteClock,
 };
 
 fn id(index: usize) -> EndpointId {
@@ -302,4 +302,177 @@ fn a_session_whose_write_is_not_replayed_is_meant_to_read_on_the_primary() {
     let request = read(Consistency::ReadYourWrites).with_session(session.view());
     let plan = Plan::new(&topology(), &request);
     assert_eq!(plan.primary_use(&request), PrimaryUse::Pinned);
+}
+
+/// How often each of the endpoints is the first choice of a hundred reads. All that the primary serves
+/// beside replicas is used like a replica, and the primary stays the last resort.
+fn first_choices(request: &ReadRequest) -> [u32; 3] {
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let mut chosen = [0; 3];
+    for number in 0..100_u64 {
+        // Numbers that are spread without being random.
+        let random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut plan = Plan::new(&topology, request);
+        let order: Vec<_> = std::iter::from_fn(|| plan.next(&Random, all, random)).collect();
+        chosen[order[0].0.place()] += 1;
+        let replicas = order.iter().filter(|(_, role)| *role == Role::Replica);
+        let mut replicas: Vec<_> = replicas.map(|(id, _)| id.place()).collect();
+        replicas.sort_unstable();
+        assert!(replicas.windows(2).all(|two| two[0] != two[1]), "each is tried once");
+        assert_eq!(order.last(), Some(&(id(0), Role::Primary)));
+    }
+    chosen
+}
+
+#[test]
+fn the_primary_takes_its_turn_only_if_it_is_shared() {
+    let request = read(Consistency::Eventual);
+    let [primary, level, behind] = first_choices(&request);
+    assert!(primary == 0 && level >= 20 && behind >= 20, "{level}, {behind}");
+    let chosen = first_choices(&request.sharing_primary(true));
+    assert!(chosen.iter().all(|it| *it >= 20), "{chosen:?}");
+}
+
+#[rstest]
+#[case::of_a_group(read(Consistency::Eventual).among([id(1), id(2)].into_iter().collect()))]
+#[case::while_it_is_ejected(read(Consistency::Eventual).avoiding(ejected(&[0])))]
+fn the_primary_takes_no_turn_among_replicas(#[case] request: ReadRequest) {
+    let [primary, level, behind] = first_choices(&request.sharing_primary(true));
+    assert!(primary == 0 && level >= 20 && behind >= 20, "{level}, {behind}");
+}
+
+#[rstest]
+#[case::no_replica_is_fresh_enough(read(Consistency::BoundedStaleness(Duration::from_millis(
+    5
+))))]
+#[case::all_replicas_are_ejected(read(Consistency::Eventual).avoiding(ejected(&[1, 2])))]
+#[case::all_were_tried(read(Consistency::Eventual))]
+fn a_shared_primary_beside_no_replica_is_the_last_resort(#[case] request: ReadRequest) {
+    let request = request.sharing_primary(true);
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let mut plan = Plan::new(&topology, &request);
+    plan.leave_out([id(1), id(2)].into_iter().collect());
+    assert_eq!(plan.next(&TwoChoices, all, 0), Some((id(0), Role::Primary)));
+    assert_eq!(plan.primary_use(&request), PrimaryUse::Fallback);
+}
+
+#[test]
+fn ejected_replicas_do_not_bring_a_shared_primary_in_beside_the_limit() {
+    let request = read(Consistency::Eventual).avoiding(ejected(&[1])).sharing_primary(true);
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, Moment::ZERO);
+    let mut plan = Plan::new(&topology, &request);
+    plan.leave_out([id(2)].into_iter().collect());
+    plan.prefer_ejected(id(0));
+    let order: Vec<_> = std::iter::from_fn(|| plan.next(&TwoChoices, all, 0)).collect();
+    assert_eq!(order, [(id(1), Role::Replica), (id(0), Role::Primary)]);
+}
+
+#[test]
+fn a_session_that_may_have_seen_more_than_the_primary_shows_does_not_take_its_turn_there() {
+    let (clock, session) = (WriteClock::default(), Session::own());
+    let seen_on = |run| {
+        (0..5).for_each(|_| {
+            session.saw(Server { endpoint: id(0), run }, &session.view(), true, &clock);
+        });
+        session.view()
+    };
+    let topology = topology();
+    let run_of = |index| topology.get(id(index)).unwrap().run;
+    let shares = |view, consistency| {
+        let request = read(consistency).with_session(view).sharing_primary(true);
+        Plan::may_try(&topology, id(0), &request)
+    };
+    assert!(shares(seen_on(run_of(0)), Consistency::ReadYourWrites), "it was seen on the primary");
+    assert!(!shares(seen_on(run_of(1)), Consistency::ReadYourWrites));
+    assert!(shares(seen_on(run_of(1)), Consistency::Eventual), "nothing was promised");
+}
+
+fn places(plan: &Plan) -> (Vec<usize>, Option<EndpointId>, bool) {
+    (plan.replicas().places().collect(), plan.primary(), plan.is_stale())
+}
+
+#[rstest]
+#[case::any(Duration::MAX, &[1, 2])]
+#[case::enough_for_both(Duration::from_millis(110), &[1, 2])]
+#[case::enough_for_one(Duration::from_millis(10), &[1])]
+fn what_may_be_served_stale_is_served_by_replicas_within_its_bound(
+    #[case] bound: Duration,
+    #[case] expected: &[usize],
+) {
+    let tight = Consistency::BoundedStaleness(Duration::from_millis(5));
+    let request = read(tight).or_stale(Some(bound));
+    let plan = Plan::new(&topology(), &request);
+    assert_eq!(places(&plan), (expected.to_vec(), None, true));
+    for index in [1, 2] {
+        let suits = Plan::suits(&topology(), id(index), &request);
+        assert_eq!(suits.is_ok(), expected.contains(&index), "{suits:?}");
+    }
+}
+
+#[test]
+fn nothing_is_served_stale_beyond_its_bound_or_unasked() {
+    let tight = Consistency::BoundedStaleness(Duration::from_millis(5));
+    for stale in [None, Some(Duration::from_millis(9))] {
+        let plan = Plan::new(&topology(), &read(tight).or_stale(stale));
+        assert_eq!(places(&plan), (vec![], Some(id(0)), false), "{stale:?}");
+    }
+}
+
+#[test]
+fn a_read_with_a_fresh_replica_is_not_served_stale() {
+    let bound = Consistency::BoundedStaleness(Duration::from_millis(10));
+    let plan = Plan::new(&topology(), &read(bound).or_stale(Some(Duration::MAX)));
+    assert_eq!(places(&plan), (vec![1], Some(id(0)), false));
+}
+
+#[test]
+fn strong_reads_and_writes_are_never_served_stale() {
+    for request in
+        [read(Consistency::Strong), ReadRequest::new(Access::Write, Consistency::Eventual, ms(110))]
+    {
+        let request = request.or_stale(Some(Duration::MAX));
+        assert_eq!(places(&Plan::new(&topology(), &request)), (vec![], Some(id(0)), false));
+        assert_eq!(Plan::suits(&topology(), id(1), &request), Err(Refusal::NotPrimary));
+    }
+}
+
+#[test]
+fn the_replica_that_is_least_behind_serves_stale_whatever_the_balancer_prefers() {
+    let tight = Consistency::BoundedStaleness(Duration::from_millis(5));
+    let request = read(tight).or_stale(Some(Duration::MAX));
+    let (topology, loads) = (topology(), Loads::new());
+    let all = Candidates::all(&topology, &loads, ms(110));
+    for random in 0..9 {
+        let mut plan = Plan::new(&topology, &request);
+        let order: Vec<_> = std::iter::from_fn(|| plan.next(&Random, all, random)).collect();
+        assert_eq!(order, [(id(1), Role::Replica), (id(2), Role::Replica)]);
+    }
+}
+
+/// Refuses each replica, for its age or for good.
+#[derive(Debug)]
+struct Refuses(Refusal);
+
+impl ConsistencyPolicy for Refuses {
+    fn name(&self) -> &'static str {
+        "refuses"
+    }
+
+    fn judge(&self, _: &Candidate<'_>, _: &ReadRequest) -> Verdict {
+        Err(self.0.clone())
+    }
+}
+
+#[test]
+fn a_policy_that_refuses_a_replica_for_another_reason_than_its_age_is_heard() {
+    let too_stale = Refusal::TooStale { staleness: None, bound: Duration::ZERO };
+    for (refusal, served) in [(too_stale, 2), (Refusal::Declined { why: "it is far".into() }, 0)] {
+        let policy: Arc<dyn ConsistencyPolicy> = Arc::new(Refuses(refusal));
+        let request = read(Consistency::Eventual).with_policy(Some(policy));
+        let plan = Plan::new(&topology(), &request.or_stale(Some(Duration::MAX)));
+        assert_eq!(plan.replicas().len(), served);
+    }
 }

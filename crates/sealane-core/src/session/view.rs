@@ -99,6 +99,18 @@ impl SessionView {
         is_ahead.then_some(self.seen.stamp())
     }
 
+    /// Whether the primary is proved to show everything that the session has seen here, so that a
+    /// read there does not go back in time.
+    #[must_use]
+    pub fn is_shown_by_primary(&self, topology: &Topology) -> bool {
+        let on_primary = || {
+            let endpoint = topology.primary()?;
+            let primary = Server { endpoint, run: topology.get(endpoint)?.run };
+            self.seen.is_on(primary).then_some(())
+        };
+        self.seen.stamp() <= topology.shown().unwrap_or_default() || on_primary().is_some()
+    }
+
     /// Whether an endpoint in this state has everything that the session wrote, here and in other
     /// processes.
     pub(crate) fn has_writes(&self, state: &EndpointState) -> bool {

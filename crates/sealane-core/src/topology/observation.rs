@@ -134,7 +134,7 @@ pub struct ServerInfo {
     /// MariaDB). If so, a demoted primary does not refuse our writes.
     pub unbound: Option<bool>,
     /// The group of primaries that the server belongs to, and its state there, in the engine's
-    /// words: `Galera: Synced`. Positions prove nothing between members of a group.
+    /// words: `Galera: Synced`.
     pub group: Option<Arc<str>>,
     /// Whether commits wait for a replica, or a replica acknowledges commits, according to the
     /// server itself (MySQL and MariaDB: semi-synchronous replication).

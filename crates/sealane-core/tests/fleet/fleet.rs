@@ -211,7 +211,7 @@ impl Run<'_> {
         self.at_server[it.server] -= 1;
         let process = &self.processes[it.process];
         let endpoint = id(it.server + 1);
-        process.loads.ended(endpoint, outcome, process.pace.mean(), now);
+        process.loads.ended(endpoint, outcome, process.pace.mean(), now, None);
         process.balancer.ended(endpoint, outcome);
         if let AttemptOutcome::Served(latency) = outcome {
             process.pace.record(latency);

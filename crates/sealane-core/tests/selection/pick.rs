@@ -29,6 +29,9 @@ pub struct Case {
     /// The zone of the process.
     zone: Option<String>,
     spill: Option<u32>,
+    /// The primary, number 0, is a candidate only if `among` says so.
+    #[serde(default = "one")]
+    primary_weight: u32,
     /// The replicas from number 1 on.
     #[serde(default)]
     replicas: Vec<Replica>,
@@ -209,10 +212,10 @@ impl Case {
             if let Some(slow) = replica.slow {
                 let outcome = AttemptOutcome::Served(usual.mul_f64(slow));
                 // One sample raises the average to a multiple of itself only.
-                (0..20).for_each(|_| loads.ended(id, outcome, Some(usual), then));
+                (0..20).for_each(|_| loads.ended(id, outcome, Some(usual), then, None));
             }
             let failed = AttemptOutcome::Failed;
-            (0..replica.failures).for_each(|_| loads.ended(id, failed, None, then));
+            (0..replica.failures).for_each(|_| loads.ended(id, failed, None, then, None));
             running.extend((0..replica.in_flight).map(|_| loads.start_read(id)));
         }
         (loads, running)
@@ -220,7 +223,7 @@ impl Case {
 
     /// The primary is endpoint 0.
     fn topology(&self) -> Topology {
-        let primary = Endpoint::new("primary", "").with_weight(1);
+        let primary = Endpoint::new("primary", "").with_weight(self.primary_weight);
         let replicas = (1..).zip(&self.replicas).map(|(index, replica)| {
             let endpoint =
                 Endpoint::new(format!("replica-{index}"), "").with_weight(replica.weight);

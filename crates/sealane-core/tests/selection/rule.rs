@@ -247,6 +247,10 @@ fn read_way_out(text: &str) -> FallbackPolicy {
     match (text, number(text)) {
         ("primary", _) => FallbackPolicy::Primary,
         ("fail", _) => FallbackPolicy::Fail,
+        ("stale", _) => FallbackPolicy::Stale { at_most: None },
+        (stale, at_most @ Some(_)) if stale.starts_with("stale ") => {
+            FallbackPolicy::Stale { at_most }
+        }
         (_, Some(wait)) => FallbackPolicy::Wait(wait),
         _ => panic!("{text} is no fallback"),
     }
@@ -257,6 +261,8 @@ fn way_out(fallback: FallbackPolicy) -> String {
         FallbackPolicy::Primary => "primary".to_owned(),
         FallbackPolicy::Wait(wait) => format!("wait {}", wait.as_millis()),
         FallbackPolicy::Fail => "fail".to_owned(),
+        FallbackPolicy::Stale { at_most: None } => "stale".to_owned(),
+        FallbackPolicy::Stale { at_most: Some(bound) } => format!("stale {}", bound.as_millis()),
         other => format!("{other:?}"),
     }
 }

@@ -120,7 +120,9 @@ async fn a_failed_load_is_repeated_and_the_old_catalog_counts_for_a_while() {
     source.set(|state| state.fails = true);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(classifier.intent(SQL), Intent::Read);
-    tokio::time::sleep(Duration::from_secs(480)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(classifier.intent(SQL), Intent::Unknown, "three minutes after the last load");
+    tokio::time::sleep(Duration::from_secs(420)).await;
     assert_eq!(classifier.intent(SQL), Intent::Unknown);
     assert!(source.loads() < 30, "{} loads in ten minutes", source.loads());
     watch.schema_changed();

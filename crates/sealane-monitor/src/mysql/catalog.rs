@@ -28,6 +28,7 @@
 //! until the next load.
 
 mod filters;
+mod spread;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -202,19 +203,36 @@ async fn facts(connection: &mut MySqlConnection) -> Result<CatalogFacts, sqlx::E
     let mut facts = CatalogFacts::default();
     facts.has_all_relations = true;
     facts.default_schema = text(&used, "used").ok();
+    let mut shares_rows = false;
     // A view that is created between the two answers is unknown, so it is read on the primary.
-    for row in sqlx::raw_sql(TABLES).fetch_all(&mut *connection).await? {
+    for row in rows_of(connection, TABLES).await? {
         facts.relations.extend(table(&row)?);
+        let engine = text(&row, "its_engine").unwrap_or_default();
+        shares_rows |= engine.eq_ignore_ascii_case("mrg_myisam");
     }
-    for row in sqlx::raw_sql(VIEWS).fetch_all(&mut *connection).await? {
+    for row in rows_of(connection, VIEWS).await? {
         facts.relations.push(view(&row)?);
     }
-    for row in sqlx::raw_sql(FUNCTIONS).fetch_all(&mut *connection).await? {
+    if !shares_rows {
+        facts.tables = match spread::spread(connection, &facts.relations).await {
+            // A question that the server refuses costs the knowledge of tables, and not the catalog.
+            Err(sqlx::Error::Database(_)) => None,
+            told => told?,
+        };
+    }
+    for row in rows_of(connection, FUNCTIONS).await? {
         let (schema, name) = (text(&row, "its_schema")?, text(&row, "its_name")?);
         let (body, mode) = (text(&row, "body").ok(), text(&row, "its_mode")?);
         facts.functions.push(FunctionFact::of_routine(schema, name, body.as_deref(), &mode));
     }
     Ok(facts)
+}
+
+async fn rows_of(
+    connection: &mut MySqlConnection,
+    sql: &'static str,
+) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    sqlx::raw_sql(sql).fetch_all(connection).await
 }
 
 fn named(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {

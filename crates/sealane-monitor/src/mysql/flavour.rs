@@ -77,11 +77,17 @@ impl Flavour {
         }
     }
 
-    /// Reads the rows of one of the two statements.
-    pub(super) fn report(self, rows: &[MySqlRow], details: bool) -> Result<Report, Failure> {
+    /// Reads the rows of one of the two statements. A member of Galera needs no binary log, because
+    /// what it writes there proves nothing.
+    pub(super) fn report(
+        self,
+        rows: &[MySqlRow],
+        details: bool,
+        is_galera: bool,
+    ) -> Result<Report, Failure> {
         let answer = match self {
-            Flavour::MySql => mysql::Words::read(rows, details)?.answer()?,
-            Flavour::MariaDb => mariadb::Words::read(rows, details)?.answer()?,
+            Flavour::MySql => mysql::Words::read(rows, details)?.logged(is_galera).answer()?,
+            Flavour::MariaDb => mariadb::Words::read(rows, details)?.logged(is_galera).answer()?,
             Flavour::Aurora => aurora::Words::read(rows)?.answer(),
         };
         Ok(answer.report())

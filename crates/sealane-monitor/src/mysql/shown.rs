@@ -28,7 +28,7 @@
 use sealane_core::{Report, Transactions};
 use sqlx::{MySqlConnection, mysql::MySqlRow};
 
-use super::text;
+use super::{is_refused, text};
 
 /// So many groups at most are in the log and not counted.
 const UNDERWAY: u64 = 2;
@@ -85,8 +85,7 @@ impl Shown {
         };
         if self.may_ask && is_awaited {
             match sqlx::raw_sql(ASK).fetch_all(connection).await {
-                // No privilege; or a proxy in between that takes one statement at a time.
-                Err(sqlx::Error::Database(_)) => self.may_ask = false,
+                Err(error) if is_refused(&error) => self.may_ask = false,
                 rows => {
                     let answer = Answer::read(&rows?);
                     if answer.is_some_and(|answer| self.is_settled(&answer)) {

@@ -205,6 +205,45 @@ fn a_stored_function_is_judged_by_its_body() {
 }
 
 #[test]
+fn reads_touch_the_tables_behind_views_and_any_table_behind_functions() {
+    let mut facts = facts(
+        vec![
+            relation("shop", "crew"),
+            view("fleet", "select `shop`.`boat`.`id` AS `id` from `shop`.`boat`"),
+            view("above", "select `shop`.`fleet`.`id` AS `id` from `shop`.`fleet`"),
+            view("priced", "select `price`(1) AS `p`"),
+        ],
+        vec![function("price", "RETURN (SELECT max(id) FROM boat)")],
+    );
+    let touched = |facts: &CatalogFacts, sql: &str| judged(facts, sql).table_set;
+    assert!(touched(&facts, "SELECT * FROM boat").is_whole(), "tables were not asked for");
+    facts.tables = Some(Vec::new());
+    let set = |names: &str| names.split(' ').collect::<sealane_core::TableSet>();
+    for (sql, names) in [
+        ("SELECT * FROM boat", "boat"),
+        ("SELECT `id` FROM `BOAT`", "boat"),
+        ("SELECT * FROM fleet", "boat fleet"),
+        ("SELECT * FROM above", "boat fleet above"),
+        ("SELECT 1 FROM crew WHERE id IN (SELECT id FROM fleet)", "boat fleet crew"),
+    ] {
+        assert_eq!(touched(&facts, sql), set(names), "{sql}");
+    }
+    for sql in [
+        "SELECT price(1)",
+        "SELECT * FROM priced",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM performance_schema.threads",
+        "SHOW TABLE STATUS",
+        "SHOW INDEX FROM boat",
+        "SHOW TABLES",
+        "CHECKSUM TABLE boat",
+    ] {
+        let judged = judged(&facts, sql);
+        assert!(!judged.may_leave_primary() || judged.table_set.is_whole(), "{sql}: {judged:?}");
+    }
+}
+
+#[test]
 fn what_a_filter_leaves_out_is_refused_also_behind_views() {
     let mut facts = facts(
         vec![

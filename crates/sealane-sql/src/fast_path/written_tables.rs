@@ -53,10 +53,13 @@ impl Write {
         // be a call.
         let mut changes = vec![change];
         let mut before = Token::End;
+        // MySQL's UPDATE may name several tables before SET.
+        let mut names_tables = change == Change::Update;
         loop {
             let token = tokens.next()?;
             match token {
                 Token::End => return Some(Self { table, changes }),
+                Token::Comma if names_tables => return None,
                 Token::Name(name) => {
                     let is_call = tokens.is_before_parenthesis();
                     let is_attribute = before == Token::Dot
@@ -73,6 +76,7 @@ impl Write {
                     return None;
                 }
                 Token::Word(word) if !is_harmless(word) => return None,
+                Token::Word(Word::Set) => names_tables = false,
                 _ => {}
             }
             before = token;
@@ -245,6 +249,72 @@ mod tests {
         let moved = r#"UPDATE "trip" SET "year" = $1"#;
         assert!(written(moved).is_whole(), "moving a row deletes it from its old partition");
         assert_eq!(written(r#"DELETE FROM "fleet""#), tables(["fleet", "boat"]));
+    }
+
+    fn written_on_mysql(sql: &str) -> TableSet {
+        let relation = |name: &str| RelationFact {
+            schema: "shop".into(),
+            name: name.into(),
+            ..RelationFact::default()
+        };
+        let definitions = vec!["select `shop`.`boat`.`id` AS `id` from `shop`.`boat`".into()];
+        let table = |name: &str| TableFact {
+            schema: "shop".into(),
+            name: name.into(),
+            ..TableFact::default()
+        };
+        let mut relations = Vec::from(["boat", "crew", "Harbour", "größe"].map(relation));
+        relations.push(RelationFact { definitions, ..relation("fleet") });
+        let facts = CatalogFacts {
+            relations,
+            tables: Some(vec![TableFact { on_delete: true, ..table("Harbour") }]),
+            has_all_relations: true,
+            default_schema: Some("shop".into()),
+            ..CatalogFacts::default()
+        };
+        tables_written(sql, Dialect::MySql, &Catalog::of_mysql(&facts))
+    }
+
+    #[rstest]
+    #[case("INSERT INTO `boat` (`name`) VALUES (?), (?)")]
+    #[case("INSERT INTO `shop`.`Boat` (`name`) VALUES (?) RETURNING `id`")]
+    #[case(
+        "UPDATE `boat` AS `b` SET `name` = ?, `voyages` = `voyages` + 1 WHERE `b`.`id` IN (?, ?)"
+    )]
+    #[case("DELETE FROM `boat` WHERE `boat`.`id` = ? AND NOT (`name` IS NULL)")]
+    fn a_plain_write_on_mysql_writes_its_table(#[case] sql: &str) {
+        assert_eq!(written_on_mysql(sql), tables(["boat"]), "{sql}");
+    }
+
+    #[rstest]
+    #[case::several_tables("UPDATE `boat`, `crew` SET `crew`.`name` = ?")]
+    #[case::several_tables_with_aliases("UPDATE `boat` AS `b`, `crew` AS `c` SET `c`.`name` = ?")]
+    #[case::a_join("UPDATE `boat` JOIN `crew` ON `crew`.`id` = `boat`.`id` SET `crew`.`name` = ?")]
+    #[case::a_delete_by_a_join("DELETE `crew` FROM `boat` JOIN `crew` ON TRUE")]
+    #[case::a_delete_with_using("DELETE FROM `crew` USING `boat` JOIN `crew` ON TRUE")]
+    #[case::several_deletes("DELETE FROM `boat`, `crew` USING `boat` JOIN `crew` ON TRUE")]
+    #[case::an_update_instead(
+        "INSERT INTO `boat` (`id`) VALUES (?) ON DUPLICATE KEY UPDATE `id` = ?"
+    )]
+    #[case::a_replacement("REPLACE INTO `boat` (`id`) VALUES (?)")]
+    #[case::a_query("INSERT INTO `boat` (`id`) SELECT `id` FROM `crew`")]
+    #[case::a_call("UPDATE `boat` SET `name` = `f`(?)")]
+    #[case::a_variable("UPDATE `boat` SET `name` = @a := ?")]
+    #[case::a_comment_that_is_code("DELETE FROM `boat` /*! WHERE id = f() */")]
+    #[case::a_string_or_a_name("DELETE FROM \"boat\"")]
+    #[case::a_cascade("DELETE FROM `harbour`")]
+    #[case::a_name_that_may_fold_otherwise("DELETE FROM `größe`")]
+    #[case::an_unknown_table("DELETE FROM `unheard_of`")]
+    #[case::another_schema("DELETE FROM `log`.`boat`")]
+    #[case::the_servers_own("UPDATE `mysql`.`user` SET `a` = ?")]
+    fn a_text_with_anything_else_may_write_any_table_on_mysql(#[case] sql: &str) {
+        assert!(written_on_mysql(sql).is_whole(), "{sql}");
+    }
+
+    #[test]
+    fn a_write_on_mysql_to_a_view_writes_its_tables_and_one_event_is_not_another() {
+        assert_eq!(written_on_mysql("DELETE FROM `fleet`"), tables(["fleet", "boat"]));
+        assert_eq!(written_on_mysql("UPDATE `harbour` SET `a` = ?"), tables(["harbour"]));
     }
 
     #[test]

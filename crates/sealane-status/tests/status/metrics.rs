@@ -47,15 +47,15 @@ async fn names_follow_prometheus_whatever_the_exporter_adds() {
     assert_eq!(series(&plain), series(&with_endings));
 }
 
-fn read(path: &str) -> String {
+fn ops(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops");
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
-/// The series that an alert or a panel is about.
-fn asked(text: &str) -> BTreeSet<&str> {
+/// The series with names that begin so, which an alert or a panel is about.
+fn asked<'t>(text: &'t str, begin: &str) -> BTreeSet<&'t str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("sealane_")).collect()
+    words.filter(|word| word.starts_with(begin)).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,19 +63,22 @@ async fn alerts_and_dashboard_ask_for_what_is_exported() {
     let rendered = rendered(PrometheusBuilder::new()).await;
     let exported = series(&rendered);
     for path in ["prometheus/alerts.yml", "grafana/dashboard.json"] {
-        let text = read(path);
-        let asked = asked(&text);
+        let text = ops(path);
+        let asked = asked(&text, "sealane_");
         assert!(asked.len() >= 5, "{path}: {asked:?}");
         assert!(asked.is_subset(&exported), "{path}: {:?}", asked.difference(&exported));
     }
-    assert!(!asked("sealane_no_such_metric == 1").is_subset(&exported), "a planted name is found");
+    assert!(
+        !asked("sealane_no_such_metric == 1", "sealane_").is_subset(&exported),
+        "a planted name is found"
+    );
 }
 
 /// Two samples of a series are needed, and Prometheus asks once a minute unless told otherwise.
 #[test]
 fn no_panel_is_empty_at_the_default_scrape_interval() {
     let dashboard: serde_json::Value =
-        serde_json::from_str(&read("grafana/dashboard.json")).unwrap();
+        serde_json::from_str(&ops("grafana/dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let mut ranges = 0;
     for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
@@ -152,4 +155,8 @@ async fn durations_and_connections_have_opentelemetrys_names() {
         assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
     assert!(told.contains("db_client_connection_count{") && told.contains("_pending_requests{"));
+    let dashboard = ops("grafana/dashboard.json");
+    let (asked, exported) = (asked(&dashboard, "db_client_"), series(&told));
+    assert!(asked.len() >= 5, "{asked:?}");
+    assert!(asked.is_subset(&exported), "{:?}", asked.difference(&exported));
 }

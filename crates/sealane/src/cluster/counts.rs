@@ -50,6 +50,8 @@ pub(crate) struct Counts {
     pub(crate) asked: Detour,
     pub(crate) pinned: Detour,
     pub(crate) fell_back: Detour,
+    pub(crate) shared: Detour,
+    pub(crate) stale: Detour,
     pub(crate) shed: Detour,
     pub(crate) retried: Detour,
     pub(crate) overdue: Detour,
@@ -74,8 +76,15 @@ pub struct ReadCounts {
     pub pinned_by_shared_handle: u64,
     /// Ran on the primary because no replica was usable or fresh enough.
     pub fell_back_to_primary: u64,
+    /// Ran on the primary because it was its turn
+    /// ([`PrimaryReads::Always`](crate::PrimaryReads::Always)).
+    pub shared_with_primary: u64,
+    /// Ran on a replica that was not fresh enough for them, because nothing else could serve them
+    /// and they allowed it ([`FallbackPolicy::Stale`](crate::FallbackPolicy::Stale)).
+    pub served_stale: u64,
     /// Failed because [`Config::fallback_limit`](crate::Config::fallback_limit) reads were running
-    /// on the primary already.
+    /// on the primary already, or because the primary is only for
+    /// [intended](crate::PrimaryReads::Intended) reads.
     pub shed: u64,
     /// Ran again elsewhere after they had failed on one endpoint.
     pub retried: u64,
@@ -97,6 +106,8 @@ impl Counts {
             asked: detour("asked_for_primary"),
             pinned: detour("pinned_to_primary"),
             fell_back: detour("fell_back_to_primary"),
+            shared: detour("shared_with_primary"),
+            stale: detour("served_stale"),
             shed: detour("shed"),
             retried: detour("retried"),
             overdue: detour("overdue"),
@@ -121,6 +132,8 @@ impl Counts {
             asked,
             pinned,
             fell_back,
+            shared,
+            stale,
             shed,
             retried,
             overdue,
@@ -134,6 +147,8 @@ impl Counts {
             pinned_to_primary: pinned.get(),
             pinned_by_shared_handle: pinned_shared.get(),
             fell_back_to_primary: fell_back.get(),
+            shared_with_primary: shared.get(),
+            served_stale: stale.get(),
             shed: shed.get(),
             retried: retried.get(),
             overdue: overdue.get(),

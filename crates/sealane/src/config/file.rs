@@ -9,7 +9,8 @@ use std::{path::Path, time::Duration};
 
 use sea_orm::ConnectOptions;
 use sealane_core::{
-    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, WhenAhead, WriteTracking,
+    Consistency, EjectionPolicy, FallbackPolicy, HealthPolicy, PrimaryReads, WhenAhead,
+    WriteTracking,
 };
 use serde::Deserialize;
 
@@ -70,6 +71,8 @@ struct Routing {
     max_lag_ms: Option<u64>,
     fallback: Option<WayOut>,
     primary_wait_ms: Option<u64>,
+    stale_limit_ms: Option<u64>,
+    primary_reads: Option<PrimaryReads>,
     fallback_limit: Option<usize>,
     read_timeout_ms: Option<u64>,
     hedged_reads: Option<bool>,
@@ -110,6 +113,7 @@ enum WayOut {
     Primary,
     Wait,
     Fail,
+    Stale,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -275,11 +279,18 @@ impl Routing {
 
 impl Routing {
     fn fallback(&self) -> Result<FallbackPolicy, &'static str> {
-        way_out(self.fallback, self.max_wait_ms)
+        way_out(self.fallback, self.max_wait_ms, self.stale_limit_ms)
     }
 }
 
-fn way_out(chosen: Option<WayOut>, wait_ms: Option<u64>) -> Result<FallbackPolicy, &'static str> {
+fn way_out(
+    chosen: Option<WayOut>,
+    wait_ms: Option<u64>,
+    stale_limit_ms: Option<u64>,
+) -> Result<FallbackPolicy, &'static str> {
+    if stale_limit_ms.is_some() && chosen != Some(WayOut::Stale) {
+        return Err("stale_limit_ms needs fallback = \"stale\"");
+    }
     match (chosen, wait_ms) {
         (Some(WayOut::Wait), Some(wait_ms)) => {
             Ok(FallbackPolicy::Wait(Duration::from_millis(wait_ms)))
@@ -287,6 +298,9 @@ fn way_out(chosen: Option<WayOut>, wait_ms: Option<u64>) -> Result<FallbackPolic
         (Some(WayOut::Wait), None) => Err("fallback \"wait\" needs max_wait_ms"),
         (_, Some(_)) => Err("max_wait_ms needs fallback = \"wait\""),
         (Some(WayOut::Fail), None) => Ok(FallbackPolicy::Fail),
+        (Some(WayOut::Stale), None) => {
+            Ok(FallbackPolicy::Stale { at_most: stale_limit_ms.map(Duration::from_millis) })
+        }
         (Some(WayOut::Primary) | None, None) => Ok(FallbackPolicy::Primary),
     }
 }
@@ -315,6 +329,9 @@ impl Routing {
         }
         if let Some(wait) = self.primary_wait_ms.map(Duration::from_millis) {
             config = config.primary_wait(wait);
+        }
+        if let Some(reads) = self.primary_reads {
+            config = config.primary_reads(reads);
         }
         if let Some(reads) = self.fallback_limit {
             config = config.fallback_limit(reads);
@@ -469,6 +486,7 @@ mod tests {
             max_ahead_wait_ms = 250
             write_tracking = "whole"
             shared_waits_for_sessions = false
+            primary_reads = "always"
             fallback_limit = 7
             read_timeout_ms = 1500
             hedged_reads = true
@@ -566,6 +584,7 @@ mod tests {
         assert_eq!(config.health.lagging_until, Duration::from_secs(4));
         assert_eq!(config.health.replaced_after, Duration::from_secs(300));
         assert_eq!((config.fallback_limit, config.reading.hedged), (Some(7), true));
+        assert_eq!(config.reading.primary_reads, PrimaryReads::Always);
         assert!((config.replica_share - 0.5).abs() < 1e-9);
         assert_eq!(config.shadow, crate::Shadow::Compare { share: 0.125 });
         assert_eq!(config.reading.read_timeout, Some(Duration::from_millis(1_500)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Consistency, FallbackPolicy, WhenAhead, WriteTracking};
+use sealane_core::{Consistency, FallbackPolicy, PrimaryReads, WhenAhead, WriteTracking};
 
 /// How reads are served that ask for nothing special.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +10,7 @@ pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
     pub(crate) fallback: FallbackPolicy,
     pub(crate) when_ahead: WhenAhead,
+    pub(crate) primary_reads: PrimaryReads,
     pub(crate) max_lag: Option<Duration>,
     pub(crate) tracking: WriteTracking,
     /// Whether reads through the shared handle wait for the writes of all sessions.
@@ -28,6 +29,8 @@ impl Default for Reading {
             // Going back in time is rare, while waiting costs every transaction that follows a read
             // on a replica.
             when_ahead: WhenAhead::Primary,
+            // Reads stay off a primary that writes need, and an outage of replicas costs no read.
+            primary_reads: PrimaryReads::Fallback,
             // A replica further behind than this has a problem, which users should not notice.
             max_lag: Some(Duration::from_secs(30)),
             // A shared handle would otherwise read on the primary as long as anybody writes.

@@ -100,8 +100,8 @@ impl Start {
         for (_, state) in topology.iter() {
             let Some(group) = &state.info.group else { continue };
             let text = format!(
-                "{} is a member of a group of primaries ({group}), where positions prove nothing: \
-                 its reads may be older than promised",
+                "{} is a member of a group of primaries ({group}): set read_only on all of them \
+                 but one; of Galera's members, those serve eventual reads only",
                 of(&state.endpoint)
             );
             troubles.push(Trouble { text, is_told: false });

@@ -25,6 +25,10 @@ pub(crate) fn with_code<T>(error: &DbErr, judge: impl FnOnce(ErrorCode<'_>) -> T
     }
 }
 
+/// PostgreSQL's driver says this when the server closes the connection instead of answering.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const LOST_IN_HANDSHAKE: &str = "unexpected response from SSLRequest";
+
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) -> T) -> T {
     use sea_orm::sqlx::Error;
@@ -41,9 +45,30 @@ fn sqlx_code<T>(error: &sea_orm::sqlx::Error, judge: impl FnOnce(ErrorCode<'_>) 
                 None => judge(ErrorCode::Other),
             }
         }
-        // Not `Protocol`: the driver also uses it for values that it cannot send.
         Error::Io(_) | Error::Tls(_) | Error::WorkerCrashed => judge(ErrorCode::Connection),
+        // Not `Protocol` in general: the driver also uses it for values that it cannot send. But this
+        // is a server that ended while a connection was made, or what listened in its place.
+        Error::Protocol(text) if text.starts_with(LOST_IN_HANDSHAKE) => {
+            judge(ErrorCode::Connection)
+        }
         Error::PoolTimedOut => judge(ErrorCode::PoolExhausted),
         _ => judge(ErrorCode::Other),
+    }
+}
+
+#[cfg(all(test, any(feature = "postgres", feature = "mysql", feature = "sqlite")))]
+mod tests {
+    use sea_orm::sqlx::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_in_the_handshake_is_a_lost_connection_and_a_bad_value_is_not() {
+        let is_lost = |text: &str| {
+            let error = DbErr::Conn(RuntimeErr::SqlxError(Error::Protocol(text.to_owned()).into()));
+            with_code(&error, |code| code == ErrorCode::Connection)
+        };
+        assert!(is_lost("unexpected response from SSLRequest: 0x00 (sqlx_postgres)"));
+        assert!(!is_lost("value is too large to send"));
     }
 }

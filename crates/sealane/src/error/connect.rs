@@ -54,6 +54,8 @@ pub enum ConnectError {
     },
     /// Replicas were configured for an SQLite file.
     SqliteReplicas,
+    /// [`primary_reads`](crate::Config::primary_reads) was set for an SQLite file.
+    SqlitePrimaryReads,
     /// A name that is unsuitable for texts that people read.
     InvalidName {
         /// The endpoint's place in the configuration; the primary's is 1.

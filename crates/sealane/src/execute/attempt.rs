@@ -14,7 +14,11 @@ use sealane_core::{
 };
 use sealane_monitor::{Footing, Stage};
 
+#[cfg(feature = "mysql")]
+use super::opening;
 use super::opening::Opening;
+#[cfg(feature = "mysql")]
+use crate::pool::Begun;
 use crate::{
     BoxFuture,
     caller::Caller,
@@ -137,8 +141,9 @@ impl Attempt {
                 ),
                 outcome => outcome,
             };
-            cluster.loads.ended(endpoint, since_open, usual, now);
-            self.measure(Operation::Read(self.footing.role), outcome, now);
+            let returned_at = cluster.store().topology().returned_at(endpoint);
+            cluster.loads.ended(endpoint, since_open, usual, now, returned_at);
+            self.measure(Operation::Read(self.told_role()), outcome, now);
             cluster.balancer.ended(endpoint, outcome);
             if self.footing.role == Role::Replica && cluster.is_watched() {
                 cluster.judge_ejection(endpoint, judged, self.started);
@@ -211,6 +216,17 @@ impl Attempt {
 
     pub(crate) fn role(&self) -> Role {
         self.footing.role
+    }
+
+    /// Whether its server was the primary when it was planned. A read may run there although the
+    /// balancer has chosen the primary like a replica; its [role](Self::role) is that of a replica then.
+    pub(crate) fn is_on_primary(&self) -> bool {
+        self.footing.on_primary || self.footing.role == Role::Primary
+    }
+
+    /// What its server was when it was planned, for people.
+    fn told_role(&self) -> Role {
+        if self.is_on_primary() { Role::Primary } else { self.footing.role }
     }
 
     /// The server run that it was planned on.
@@ -296,6 +312,20 @@ impl Attempt {
         topology.get(self.footing.endpoint).is_some_and(|it| it.info.unbound == Some(true))
     }
 
+    /// Whether the server was demoted since `transaction` began and would accept its COMMIT all the
+    /// same. A probe then finds out what the server is now.
+    #[cfg(feature = "mysql")]
+    pub(crate) async fn is_demoted_under(&self, transaction: &Begun) -> Result<bool, Ended> {
+        if !self.is_unbound() {
+            return Ok(false);
+        }
+        let is_demoted = self.race(Stage::Sent, opening::is_read_only(transaction)).await?;
+        if is_demoted {
+            self.suspect(&demoted());
+        }
+        Ok(is_demoted)
+    }
+
     /// Waits for `running`, or until the basis of the plan no longer holds.
     pub(crate) async fn race<T>(
         &self,
@@ -334,7 +364,7 @@ impl Attempt {
 
     /// Where it runs, for traces.
     pub(crate) fn sent(&self, why: Why, earlier: u32) -> Sent {
-        Sent { endpoint: self.endpoint(), role: self.role(), why, earlier }
+        Sent { endpoint: self.endpoint(), role: self.told_role(), why, earlier }
     }
 
     /// The name of its endpoint.

@@ -43,6 +43,12 @@ fn says_so(row: Option<QueryResult>) -> Result<bool, DbErr> {
     row.map_or(Ok(false), |row| row.try_get("", "is_read_only"))
 }
 
+/// Whether `transaction` runs on a server that is set to be read-only.
+#[cfg(feature = "mysql")]
+pub(super) async fn is_read_only(transaction: &Begun) -> Result<bool, DbErr> {
+    says_so(transaction.query_one_raw(asks()).await?)
+}
+
 /// A connection for a statement or a stream.
 pub(crate) struct TakeLine;
 
@@ -116,7 +122,7 @@ impl Opening for Begin {
 
     #[cfg(feature = "mysql")]
     async fn is_read_only(transaction: &mut Begun) -> Result<bool, DbErr> {
-        says_so(transaction.query_one_raw(asks()).await?)
+        is_read_only(transaction).await
     }
 }
 

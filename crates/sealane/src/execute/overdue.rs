@@ -28,7 +28,8 @@
 use std::time::Duration;
 
 use sealane_core::{
-    AttemptOutcome, CostClass, EjectionChange, EndpointId, EndpointSet, Engine, Moment, Topology,
+    AttemptOutcome, CostClass, EjectionChange, EndpointId, EndpointSet, Engine, Moment,
+    PrimaryReads, Topology,
 };
 use sealane_monitor::Stage;
 use sealane_sql::Classification;
@@ -264,7 +265,7 @@ impl Cluster {
         began: Moment,
     ) {
         let (store, now) = (self.store(), self.store().now());
-        let in_use = || replicas_beside(&store.topology(), endpoint);
+        let in_use = || self.candidates_beside(&store.topology(), endpoint);
         let change = self.ejections.ended(endpoint, outcome, began, now, in_use);
         self.announce(endpoint, change);
     }
@@ -274,11 +275,20 @@ impl Cluster {
             self.store().announce(change.event(endpoint));
         }
     }
-}
 
-/// The replicas in use that serve the same reads as `id`, with it.
-fn replicas_beside(topology: &Topology, id: EndpointId) -> EndpointSet {
-    let group = topology.get(id).and_then(|state| state.endpoint.group());
-    let beside = group.and_then(|name| topology.group(name)).unwrap_or(topology.ungrouped());
-    topology.replicas_in_use().and(beside)
+    /// The endpoints in use that balancers choose from: the replicas, and the primary if it takes
+    /// its turn.
+    pub(super) fn candidates_in_use(&self, topology: &Topology) -> EndpointSet {
+        let shared = (self.reading.primary_reads == PrimaryReads::Always)
+            .then(|| topology.open_primary().filter(|_| topology.has_usable_primary()))
+            .flatten();
+        topology.replicas_in_use().or(shared.into_iter().collect())
+    }
+
+    /// Those of them that serve the same reads as `id`, with it.
+    fn candidates_beside(&self, topology: &Topology, id: EndpointId) -> EndpointSet {
+        let group = topology.get(id).and_then(|state| state.endpoint.group());
+        let beside = group.and_then(|name| topology.group(name)).unwrap_or(topology.ungrouped());
+        self.candidates_in_use(topology).and(beside)
+    }
 }

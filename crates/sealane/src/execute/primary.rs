@@ -21,7 +21,8 @@ const ASKED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct PrimaryWait {
     until: Option<Instant>,
-    last: Option<DbErr>,
+    /// Why the last attempt failed.
+    pub(super) last: Option<DbErr>,
     /// How many attempts were begun by [`open`](Self::open).
     attempts: u32,
     /// The limit on the statement's time.
@@ -65,7 +66,7 @@ impl PrimaryWait {
             let attempt = Attempt::begin(cluster, footing, false);
             begun(&attempt, self.attempts);
             self.attempts += 1;
-            match self.bounded(&attempt, attempt.open(opening)).await? {
+            match self.bounded(&attempt, attempt.open(opening), pending()).await? {
                 Ok(opened) => return Ok((attempt, opened)),
                 Err(ended) => self.unopened(&attempt, ended).await?,
             }
@@ -73,15 +74,16 @@ impl PrimaryWait {
     }
 
     /// Waits for `opening` on the primary. While the primary does not answer probes either, waits
-    /// for `primary_wait` in all.
+    /// for `primary_wait` in all, or until `leaves` completes: then the statement goes elsewhere.
     ///
     /// # Errors
     /// The limit has passed.
     pub(crate) async fn bounded<T>(
         &mut self,
         attempt: &Attempt,
-        opening: impl Future<Output = T>,
-    ) -> Result<T, DbErr> {
+        opening: impl Future<Output = Result<T, Ended>>,
+        leaves: impl Future<Output = ()>,
+    ) -> Result<Result<T, Ended>, DbErr> {
         let (cluster, deadline) = (attempt.cluster(), self.deadline);
         // Time lost before this attempt still counts.
         let before = self.until;
@@ -104,6 +106,7 @@ impl PrimaryWait {
         tokio::select! {
             biased;
             opened = opening => Ok(opened),
+            () = leaves => Ok(Err(Ended::Moved)),
             () = away => Err(self.give_up(cluster)),
             error = deadline.passes() => Err(error),
         }
@@ -114,11 +117,23 @@ impl PrimaryWait {
     /// # Errors
     /// Another try makes no sense: the error goes to the caller.
     pub(crate) async fn unopened(&mut self, attempt: &Attempt, ended: Ended) -> Result<(), DbErr> {
+        match self.is_gone(attempt, ended)? {
+            true => self.another(attempt.cluster()).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Records that nothing could be opened. Returns whether the primary is away, as far as this
+    /// shows; if not, it can be tried again at once.
+    ///
+    /// # Errors
+    /// Another try makes no sense: the error goes to the caller.
+    pub(super) fn is_gone(&mut self, attempt: &Attempt, ended: Ended) -> Result<bool, DbErr> {
         let cluster = attempt.cluster();
         // The time counts from now, not only from the next attempt on.
         let _ = self.end(cluster);
         let error = match ended {
-            Ended::Moved => return Ok(()),
+            Ended::Moved => return Ok(false),
             Ended::Failed(error) => error,
         };
         let decision = error::with_code(&error, |code| {
@@ -132,13 +147,11 @@ impl PrimaryWait {
             (RetryDecision::Suspect | RetryDecision::Reconnect, _) => {
                 attempt.suspect(&error);
                 self.last = Some(error);
-                self.another(cluster).await
+                Ok(true)
             }
             // Either the pool itself is full, or the primary is away: the pool cannot distinguish
-            // the two.
-            (_, true) if !cluster.store().topology().has_usable_primary() => {
-                Err(self.give_up(cluster))
-            }
+            // the two. How long its pool waits says nothing about when there is another primary.
+            (_, true) if !cluster.store().topology().has_usable_primary() => Ok(true),
             _ => Err(error),
         }
     }
@@ -178,7 +191,7 @@ impl PrimaryWait {
         self.deadline.before(until)
     }
 
-    fn give_up(&mut self, cluster: &Cluster) -> DbErr {
+    pub(super) fn give_up(&mut self, cluster: &Cluster) -> DbErr {
         if let Some(error) = self.deadline.passed() {
             return error;
         }

@@ -13,8 +13,10 @@
 mod entry;
 mod failure;
 mod freshness;
+mod off_primary;
 mod patience;
 mod racing;
+mod stale;
 mod telling;
 mod watching;
 
@@ -64,6 +66,10 @@ pub(crate) struct ReadExecution {
     was_overdue: bool,
     /// It was planned anew because its replica fell behind while it waited for a connection.
     began_anew: bool,
+    /// How often it was planned again because every endpoint of its plan had been tried.
+    rounds: u32,
+    /// Whether it has waited for a replica.
+    has_waited: bool,
     /// The replicas that were tried already.
     tried: EndpointSet,
     /// How many attempts were begun.
@@ -135,6 +141,8 @@ impl ReadExecution {
             renewed: 0,
             was_overdue: false,
             began_anew: false,
+            rounds: 0,
+            has_waited: false,
             tried: EndpointSet::EMPTY,
             attempts: 0,
             why: Why::Read,
@@ -147,7 +155,7 @@ impl ReadExecution {
             read.tell_of_wait();
             read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
         }
-        read.keep_from_primary()?;
+        read.keep_from_primary().await?;
         Ok(read)
     }
 
@@ -167,8 +175,15 @@ impl ReadExecution {
                 self.plan_again().await?;
                 continue;
             };
-            let mut why = Why::Read;
+            let mut why = self.why_there(&attempt);
             if attempt.role() == Role::Primary {
+                if self.turn_to_stale_without_primary() {
+                    continue;
+                }
+                if self.stays_off_primary() {
+                    self.plan_again().await?;
+                    continue;
+                }
                 let Some(used) = self.enter_primary(&mut attempt).await? else { continue };
                 why = Why::OnPrimary(used);
                 let (caller, seen) = (&self.caller, Some(&self.request.session));
@@ -182,7 +197,17 @@ impl ReadExecution {
             self.tell_of_attempt(&attempt, sql, why);
             self.note_begun(&attempt);
             let opened = match attempt.role() {
-                Role::Primary => self.wait.bounded(&attempt, attempt.open(opening)).await?,
+                Role::Primary => {
+                    let mut wait = std::mem::take(&mut self.wait);
+                    let (opening, leaves) = (attempt.open(opening), self.may_leave_lost_primary());
+                    let opened = wait.bounded(&attempt, opening, leaves).await;
+                    self.wait = wait;
+                    match opened {
+                        Ok(opened) => opened,
+                        Err(_) if self.turn_to_stale_after(&attempt) => continue,
+                        Err(error) => return Err(error),
+                    }
+                }
                 _ => self.watched(&attempt, Stage::Unsent, attempt.open(opening)).await,
             };
             match opened {
@@ -198,8 +223,20 @@ impl ReadExecution {
                     let deadline = self.wait.deadline;
                     deadline.bound(self.begin_anew(attempt)).await?;
                 }
-                Err(ended) => self.unopened(&attempt, ended).await?,
+                Err(ended) => match self.unopened(&attempt, ended).await {
+                    Err(_) if self.turn_to_stale_after(&attempt) => {}
+                    went_on => went_on?,
+                },
             }
+        }
+    }
+
+    /// Why `attempt` runs where it runs, if it does not fall back to the primary.
+    fn why_there(&self, attempt: &Attempt) -> Why {
+        match attempt.is_on_primary() {
+            true => Why::Shared,
+            false if self.plan.is_stale() => Why::Stale,
+            false => Why::Read,
         }
     }
 
@@ -222,9 +259,9 @@ impl ReadExecution {
         if let Some(statement) = &self.route.statement {
             statement.usage.served(attempt.since_open());
         }
-        // Other consistencies accept data without a proof.
+        // Other consistencies accept data without a proof, also on a primary that takes its turn.
         let proved = attempt.role() == Role::Primary
-            || self.request.consistency == Consistency::ReadYourWrites;
+            || self.request.consistency == Consistency::ReadYourWrites && !self.plan.is_stale();
         let session = self.caller.session_ref();
         session.saw(
             attempt.server(),
@@ -267,12 +304,12 @@ impl ReadExecution {
     /// Whether the opened attempt may still be sent now, some time after it was planned.
     pub(crate) fn may_serve(&self, attempt: &Attempt) -> bool {
         let cluster = attempt.cluster();
-        let request = self.caller.request(&self.route);
+        let request = self.caller.request(&self.route).or_stale(self.request.stale);
         let is_current = || {
             let topology = cluster.store().topology();
             cluster.is_settled()
                 && !cluster.reads_with_writer()
-                && Plan::suits(&topology, attempt.endpoint(), &request).is_ok()
+                && Plan::may_try(&topology, attempt.endpoint(), &request)
         };
         attempt.holds(Stage::Unsent) && (attempt.role() == Role::Primary || is_current())
     }
@@ -296,7 +333,7 @@ impl ReadExecution {
             let balancer =
                 if self.route.route.sticky { &cluster.sticky } else { &cluster.balancer };
             let (id, role) = self.plan.next(&**balancer, all, random)?;
-            if role == Role::Replica && Plan::suits(&topology, id, &self.request).is_err() {
+            if role == Role::Replica && !Plan::may_try(&topology, id, &self.request) {
                 continue;
             }
             let footing = cluster.store().footing(&topology, id, role)?;
@@ -326,9 +363,14 @@ impl ReadExecution {
     /// Plans again after every endpoint of the plan was tried: another endpoint may be the primary
     /// now, or may be soon.
     async fn plan_again(&mut self) -> Result<(), DbErr> {
-        let cluster = self.caller.cluster();
-        if !self.only_replicas() {
-            self.wait.another(cluster).await?;
+        let cluster = Arc::clone(self.caller.cluster());
+        self.rounds += 1;
+        if self.turn_to_stale() {
+            return Ok(());
+        } else if self.stays_off_primary() {
+            return self.wait_for_replica().await;
+        } else if !self.only_replicas() {
+            self.wait.another(&cluster).await?;
         } else if let Some(error) = self.last_error.take() {
             return Err(error);
         } else if cluster.is_split_file() {
@@ -340,19 +382,30 @@ impl ReadExecution {
             return Err(Error::NoReplica.into());
         }
         (self.request, self.plan) = plan_now(&self.caller, &self.route);
-        self.keep_from_primary()
+        self.keep_from_primary().await
     }
 
     fn only_replicas(&self) -> bool {
         self.route.only_replicas()
     }
 
-    fn keep_from_primary(&mut self) -> Result<(), DbErr> {
+    /// Takes the primary out of the plan if the read must not run there.
+    ///
+    /// # Errors
+    /// Nothing else is left, and no replica appeared in time.
+    async fn keep_from_primary(&mut self) -> Result<(), DbErr> {
         if self.only_replicas() {
             self.plan.forbid_primary();
             if !self.plan.has_next() {
                 self.tell_of_refusal();
                 return Err(Error::NoReplica.into());
+            }
+        } else if self.is_kept_off_primary()
+            || self.plan.replicas().is_empty() && self.misses_primary()
+        {
+            self.plan.forbid_primary();
+            if !self.plan.has_next() {
+                return self.wait_for_replica().await;
             }
         }
         Ok(())

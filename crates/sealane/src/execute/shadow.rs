@@ -111,7 +111,8 @@ impl Caller {
         cluster.settle_ejections();
         let request = self.request(planned);
         let session = request.session.clone().without_seen();
-        let request = request.with_session(session);
+        // The ledger tells where reads leave the primary to; the primary's own turns are left out.
+        let request = request.with_session(session).sharing_primary(false);
         let mut plan = plan_for(self, &request);
         let usual = plan.primary_use(&request);
         if planned.only_replicas() {

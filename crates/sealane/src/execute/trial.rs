@@ -32,7 +32,7 @@ impl Cluster {
             return;
         }
         let (topology, now) = (self.store().topology(), self.store().now());
-        for id in topology.members(self.ejections.retain(topology.replicas_in_use())) {
+        for id in topology.members(self.ejections.retain(self.candidates_in_use(&topology))) {
             self.announce(id, Some(EjectionChange::Readmitted));
         }
         for id in topology.members(self.ejections.ejected()) {
@@ -49,7 +49,8 @@ impl Caller {
             return;
         }
         let (topology, now) = (self.cluster().store().topology(), self.cluster().store().now());
-        for id in topology.members(ejections.ejected().and(topology.replicas_in_use())) {
+        let in_use = self.cluster().candidates_in_use(&topology);
+        for id in topology.members(ejections.ejected().and(in_use)) {
             if !ejections.is_due(id, now) {
                 continue;
             }
@@ -72,7 +73,12 @@ impl Caller {
     ) -> Option<(Footing, Duration)> {
         let cluster = self.cluster();
         let limit = overdue::limit(route.statement.as_deref(), cluster, id)?;
-        Plan::suits(topology, id, &self.request(route)).ok()?;
+        let request = self.request(route);
+        let is_primary = topology.primary() == Some(id);
+        // Only reads that may take the primary's turn try whether it is quick again.
+        if is_primary && !request.shares_primary || !Plan::may_try(topology, id, &request) {
+            return None;
+        }
         let footing = cluster.store().footing(topology, id, Role::Replica)?;
         (limit <= Ejections::TRIAL).then_some((footing, limit))
     }
@@ -90,10 +96,15 @@ async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
             read::outcome(&attempt, &error, read::decision(&attempt, &error))
         }
     };
+    let (cluster, id) = (attempt.cluster(), attempt.endpoint());
     if outcome == AttemptOutcome::Abandoned {
-        attempt.cluster().ejections.release(attempt.endpoint());
+        cluster.ejections.release(id);
     }
     attempt.tell(outcome);
+    if matches!(outcome, AttemptOutcome::Served(_)) && !cluster.ejections.is_ejected(id) {
+        // What it was ejected for is over.
+        cluster.loads.forgive(id);
+    }
 }
 
 /// How long the statement takes, without the wait for a connection.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sea_orm::DbErr;
-use sealane_core::{AttemptOutcome, Lent, RetryDecision, Role, Session, TableSet};
+use sealane_core::{AttemptOutcome, Engine, Lent, RetryDecision, Role, Session, TableSet};
 use sealane_monitor::Stage;
 
 pub(crate) use notes::Notes;
@@ -31,6 +31,8 @@ pub(crate) struct Writing {
     attempt: Attempt,
     session: Arc<Session>,
     what: What,
+    /// How long the attempt took until it was open, with the wait for its connection.
+    opening: Duration,
     /// Whether the write is known to be over on the server.
     over: AtomicBool,
     /// Whether nothing of it remains, as with a transaction without a COMMIT.
@@ -61,7 +63,8 @@ impl Writing {
     pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What) -> Self {
         let session = Arc::clone(caller.session_ref());
         let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
-        Writing { attempt, session, what, over: AtomicBool::new(false), undone }
+        let opening = attempt.age();
+        Writing { attempt, session, what, opening, over: AtomicBool::new(false), undone }
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
@@ -85,9 +88,21 @@ impl Writing {
         if let What::Transaction(notes) = &self.what {
             notes.commits();
         }
+        let cluster = self.attempt.cluster();
+        let sent = cluster.store().now();
         let result = self.judged(self.attempt.race(Stage::Sent, running).await);
-        if let What::Statement { .. } = self.what {
-            self.measure(&result);
+        let now = cluster.store().now();
+        // What a write waited for its connection shows a crowded primary as well. Of a transaction
+        // its beginning and the COMMIT count: what its caller does in between does not.
+        let took = match self.what {
+            What::Statement { .. } => {
+                self.measure(&result);
+                self.attempt.age()
+            }
+            What::Transaction(_) => self.opening + now.since(sent),
+        };
+        if result.is_ok() {
+            cluster.fallback_limit.write_ended(took, now);
         }
         result
     }
@@ -190,8 +205,10 @@ impl Drop for Writing {
                 notes.take_change()
             }
         };
+        // MySQL and MariaDB commit schema changes at once, also within a transaction.
+        let takes_back = self.attempt.cluster().engine != Engine::MySql;
         match change {
-            Some(change) if *self.undone.get_mut() => change.undone(),
+            Some(change) if takes_back && *self.undone.get_mut() => change.undone(),
             Some(change) if !*self.over.get_mut() => change.linger(),
             _ => {}
         }

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use sealane_core::{
-    Access, Consistency, EndpointId, FallbackPolicy, Intent, Plan, Refusal, Role, RoutingPolicy,
-    Topology,
+    Access, Consistency, EndpointId, FallbackPolicy, Intent, Plan, PrimaryReads, PrimaryUse,
+    ReadRequest, Refusal, Role, RoutingPolicy, Topology,
 };
 use sealane_sql::{Cost, Finding, Tables};
 use serde::Serialize;
 
-use crate::{caller::Caller, config::Shadow, scope};
+use crate::{caller::Caller, cluster::Cluster, config::Shadow, scope};
 
 /// Where a statement would run, and why.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +33,12 @@ pub struct Explanation {
     pub consistency: Consistency,
     /// What happens to the statement if no replica is good enough.
     pub fallback: FallbackPolicy,
+    /// Which of the reads that replicas could serve run on the primary.
+    pub primary_reads: PrimaryReads,
+    /// Whether the statement would be served stale now: no replica is fresh enough for it, the
+    /// primary has no place for it, and it accepts that ([`FallbackPolicy::Stale`]). The choices are
+    /// then those of such a read.
+    pub is_served_stale: bool,
     /// Whether the session may have seen more on a replica than the primary shows now
     /// ([`WhenAhead`](crate::WhenAhead)).
     pub is_ahead_of_primary: bool,
@@ -93,6 +99,9 @@ impl Explanation {
         if self.intent.is_read() && self.shadow.is_on() {
             why.push_str("; shadow mode");
         }
+        if self.is_served_stale {
+            why.push_str("; served stale");
+        }
         if self.is_ahead_of_primary && self.primary.as_deref() == Some(endpoint) {
             why.push_str("; it is not proved to show what the session has seen on a replica");
         }
@@ -111,27 +120,13 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         request.access = Access::Write;
     }
     let fallback = route.route.fallback;
-    let only_replicas = read.is_some() && route.only_replicas();
     let topology = cluster.store().topology();
-    let mut choices: Vec<_> = topology
-        .iter()
-        .map(|(id, state)| {
-            let is_primary = topology.primary() == Some(id);
-            let refusal = match is_primary && only_replicas {
-                true => Some(Refusal::OnlyReplicas),
-                false => Plan::judge(&topology, id, &request).err(),
-            };
-            let rank = match (&refusal, is_primary) {
-                (None, false) => 0,
-                (None, true) => 1,
-                (Some(_), _) => 2,
-            };
-            let endpoint = state.endpoint.name().to_owned();
-            (rank, Choice { endpoint, role: state.role, refusal })
-        })
-        .collect();
+    let primary_reads = cluster.reading.primary_reads;
+    let is_kept_off = allow_stale(cluster, &topology, &mut request, fallback);
+    let is_served_stale = Plan::new(&topology, &request).is_stale();
+    let only_replicas = read.is_some() && (route.only_replicas() || is_kept_off);
+    let choices = choices(&topology, &request, only_replicas);
     let primary = topology.primary().map(|id| name(&topology, id).to_owned());
-    choices.sort_by_key(|(rank, _)| *rank);
     let rule = route.route.rule.filter(|_| read.is_some());
     let rule = rule.and_then(|id| cluster.routing.rule_name(id)).map(|rule| rule.to_string());
     let unknown_group = read.and_then(|read| caller.unknown_group(read));
@@ -156,8 +151,10 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         unknown_group,
         consistency: request.consistency,
         fallback,
+        primary_reads,
+        is_served_stale,
         is_ahead_of_primary: request.session.ahead_of_primary(&topology).is_some(),
-        choices: choices.into_iter().map(|(_, choice)| choice).collect(),
+        choices,
         routing: cluster.routing.name(),
         rule,
         policy: caller.policy(),
@@ -166,6 +163,47 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
         balancer: cluster.balancer.name(),
         primary,
     }
+}
+
+/// Lets `request` be served stale if it may be, and the primary has no place for it now. Returns
+/// whether the primary is kept free of it, because it serves intended reads only.
+fn allow_stale(
+    cluster: &Cluster,
+    topology: &Topology,
+    request: &mut ReadRequest,
+    fallback: FallbackPolicy,
+) -> bool {
+    let used = Plan::new(topology, request).primary_use(request);
+    let falls_back = used == PrimaryUse::Fallback;
+    let is_kept_off = falls_back && cluster.reading.primary_reads == PrimaryReads::Intended;
+    let is_full = falls_back && !cluster.fallback_limit.has_room();
+    if used != PrimaryUse::Asked && (is_full || !topology.has_usable_primary()) {
+        request.stale = fallback.accepted_staleness();
+    }
+    is_kept_off
+}
+
+/// Every endpoint with its verdict, in the order of attempts.
+fn choices(topology: &Topology, request: &ReadRequest, only_replicas: bool) -> Vec<Choice> {
+    let mut choices: Vec<_> = topology
+        .iter()
+        .map(|(id, state)| {
+            let is_primary = topology.primary() == Some(id);
+            let refusal = match is_primary && only_replicas {
+                true => Some(Refusal::OnlyReplicas),
+                false => Plan::judge(topology, id, request).err(),
+            };
+            let rank = match (&refusal, is_primary) {
+                (None, false) => 0,
+                (None, true) => 1,
+                (Some(_), _) => 2,
+            };
+            let endpoint = state.endpoint.name().to_owned();
+            (rank, Choice { endpoint, role: state.role, refusal })
+        })
+        .collect();
+    choices.sort_by_key(|(rank, _)| *rank);
+    choices.into_iter().map(|(_, choice)| choice).collect()
 }
 
 /// Logs at debug level where a statement is sent and why. The text contains only values that the
@@ -238,6 +276,12 @@ impl fmt::Display for Explanation {
         }
         if self.fallback != FallbackPolicy::Primary {
             writeln!(f, "when all replicas are behind: {}", self.fallback)?;
+        }
+        if self.intent.is_read() && self.primary_reads != PrimaryReads::Fallback {
+            writeln!(f, "primary reads: {}", self.primary_reads.name())?;
+        }
+        if self.is_served_stale {
+            writeln!(f, "served stale: no replica is fresh enough, and the primary has no place")?;
         }
         if self.intent.is_read() && self.replica_share < 1.0 {
             let share = self.replica_share;

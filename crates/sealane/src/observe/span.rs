@@ -31,6 +31,10 @@ pub(crate) enum Why {
     Read,
     /// A read on the primary.
     OnPrimary(PrimaryUse),
+    /// A read on the primary, whose turn it was.
+    Shared,
+    /// A read on a replica that is not fresh enough for it.
+    Stale,
     /// Anything else.
     Write,
     /// In a transaction, which stays where it began.
@@ -44,6 +48,8 @@ impl Why {
             Why::OnPrimary(PrimaryUse::Asked) => "asked_for_primary",
             Why::OnPrimary(PrimaryUse::Pinned) => "pinned_to_primary",
             Why::OnPrimary(PrimaryUse::Fallback) => "fell_back_to_primary",
+            Why::Shared => "shared_with_primary",
+            Why::Stale => "served_stale",
             Why::Write => "write",
             Why::Transaction => "in_transaction",
         }

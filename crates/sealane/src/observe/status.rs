@@ -25,6 +25,9 @@ pub struct Status {
     pub replica_share: f64,
     /// What became of reads that did not simply run on a replica.
     pub reads: ReadCounts,
+    /// How many reads may fall back to the primary at a time, now; `None` for no limit
+    /// ([`Config::fallback_limit`](crate::Config::fallback_limit)).
+    pub fallback_limit: Option<usize>,
     /// What shadow mode has recorded; `None` if it was never on ([`Shadow`](crate::Shadow)).
     pub shadow: Option<ShadowReport>,
     /// Whether the primary serves all reads, because no replica takes any
@@ -116,7 +119,6 @@ pub struct EndpointStatus {
     /// be.
     pub read_only_guard: Option<ReadOnly>,
     /// The group of primaries that it belongs to, and its state there, such as `Galera: Synced`.
-    /// Positions prove nothing between members of a group.
     pub group: Option<String>,
     /// Whether commits wait for a replica, or it acknowledges them (semi-synchronous replication of
     /// MySQL and MariaDB). `None` if it does not say.
@@ -231,6 +233,7 @@ impl Status {
             replica_read_ratio,
             replica_share: cluster.roll_out.share(),
             reads: cluster.counts.read(),
+            fallback_limit: cluster.fallback_limit.most(),
             shadow: Some(cluster.ledger.report(cluster.roll_out.shadow()))
                 .filter(ShadowReport::is_any),
             reads_on_primary: store.reads_on_primary(),

@@ -10,6 +10,8 @@ use super::{EndpointPools, Pool, Pools};
 pub(crate) struct Connections {
     pub(crate) open: u32,
     pub(crate) idle: u32,
+    /// So many may be open; 0 if that is unknown.
+    most: u32,
 }
 
 impl EndpointPools {
@@ -26,11 +28,18 @@ impl Pools {
             return writes;
         }
         let reads = self.reads.connections();
-        Connections { open: reads.open + writes.open, idle: reads.idle + writes.idle }
+        let (open, idle) = (reads.open + writes.open, reads.idle + writes.idle);
+        Connections { open, idle, most: reads.most.saturating_add(writes.most) }
     }
 }
 
 impl Pool {
+    /// Whether a connection is idle, or another one may be opened, as far as is known.
+    pub(crate) fn has_room(&self) -> bool {
+        let Connections { open, idle, most } = self.connections();
+        most == 0 || idle > 0 || open < most
+    }
+
     #[cfg_attr(
         not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
         allow(clippy::match_single_binding, reason = "without a driver there is no pool")
@@ -39,18 +48,15 @@ impl Pool {
         match &self.connection.inner {
             #[cfg(feature = "postgres")]
             DatabaseConnectionType::SqlxPostgresPoolConnection(_) => {
-                let pool = self.connection.get_postgres_connection_pool();
-                Connections::of(pool.size(), pool.num_idle())
+                Connections::of(self.connection.get_postgres_connection_pool())
             }
             #[cfg(feature = "mysql")]
             DatabaseConnectionType::SqlxMySqlPoolConnection(_) => {
-                let pool = self.connection.get_mysql_connection_pool();
-                Connections::of(pool.size(), pool.num_idle())
+                Connections::of(self.connection.get_mysql_connection_pool())
             }
             #[cfg(feature = "sqlite")]
             DatabaseConnectionType::SqlxSqlitePoolConnection(_) => {
-                let pool = self.connection.get_sqlite_connection_pool();
-                Connections::of(pool.size(), pool.num_idle())
+                Connections::of(self.connection.get_sqlite_connection_pool())
             }
             // A mock or a simulator has no pool.
             _ => Connections::default(),
@@ -60,8 +66,10 @@ impl Pool {
 
 impl Connections {
     #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-    fn of(open: u32, idle: usize) -> Self {
+    fn of<DB: sea_orm::sqlx::Database>(pool: &sea_orm::sqlx::Pool<DB>) -> Self {
         // The driver reads the two numbers one after the other.
-        Connections { open, idle: u32::try_from(idle).unwrap_or(u32::MAX).min(open) }
+        let open = pool.size();
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX).min(open);
+        Connections { open, idle, most: pool.options().get_max_connections() }
     }
 }

@@ -148,6 +148,15 @@ impl Place {
         if !writing.attempt().holds(Stage::Sent) {
             return Err(self.lost());
         }
+        #[cfg(feature = "mysql")]
+        match writing.attempt().is_demoted_under(&inner).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let _ = self.within(inner.rollback()).await;
+                return Err(self.lost());
+            }
+            ended => return self.judged(ended.map(drop)),
+        }
         let cluster = writing.attempt().cluster();
         let was_asked = notes.take_keeps() && cluster.ask_what_is_kept(inner.driver()).await;
         if was_asked {

@@ -20,7 +20,8 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
 /// As the library's probe asks: whoever may read the table of all users sees everybody's
 /// privileges, so only the user's own count.
 const PRIVILEGES: &str = "SELECT privilege_type AS name FROM information_schema.user_privileges \
-     WHERE grantee = CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', 1)), '@', \
+     WHERE grantee = CONCAT(QUOTE(LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(\
+         SUBSTRING_INDEX(CURRENT_USER(), '@', -1)) - 1)), '@', \
                           QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
 const ENCRYPTION: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT UNIX_TIMESTAMP(NOW(6)) AS now";

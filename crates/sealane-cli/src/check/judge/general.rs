@@ -56,7 +56,8 @@ fn reach(endpoint: &EndpointFacts) -> Option<Finding> {
         TroubleKind::Tls => (
             code::TLS_REFUSED,
             "turn on TLS on the server (ssl = on, or ssl_cert and ssl_key), or set sslmode (MySQL: \
-             ssl-mode) of the URL to what the server offers",
+             ssl-mode) of the URL to what the server offers; a certificate that is not trusted needs \
+             the file of its authority in sslrootcert (MySQL: ssl-ca)",
         ),
         TroubleKind::NoDatabase => (
             code::NO_DATABASE,
@@ -339,7 +340,9 @@ fn seen(endpoint: &EndpointFacts, server: &ServerFacts) -> Vec<Finding> {
         findings.push(at(
             code::GROUP,
             &format!("it is a member of a group of primaries ({group})"),
-            "use servers that replicate from one primary: between members positions prove nothing",
+            "have one primary: set read_only on all other members, which serve eventual reads only. \
+             The state of a member of Group Replication shows with GRANT SELECT ON \
+             performance_schema.replication_group_members",
         ));
     }
     findings

@@ -98,6 +98,11 @@ impl Words {
         })
     }
 
+    /// The same of a server that is `excused` from having a binary log.
+    pub(super) fn logged(self, excused: bool) -> Self {
+        if excused { Words { log_bin: "1".into(), ..self } } else { self }
+    }
+
     pub(super) fn answer(self) -> Result<Answer, Failure> {
         let is_replica = is_on(&self.read_only);
         let replayed: GtidList = self.replayed.parse().map_err(unreadable)?;
@@ -299,8 +304,9 @@ mod tests {
     #[test]
     fn a_primary_without_a_log_proves_nothing() {
         let words = Words { read_only: "0".into(), log_bin: "0".into(), ..replica() };
-        let error = words.answer().unwrap_err();
+        let error = words.clone().logged(false).answer().unwrap_err();
         assert!(matches!(&error, Failure::Misconfigured(why) if why.contains("log_bin")));
+        assert!(words.logged(true).answer().is_ok(), "a member of Galera needs none");
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Words {
         })
     }
 
+    /// The same of a server that is `excused` from numbering its transactions.
+    pub(super) fn logged(self, excused: bool) -> Self {
+        if excused { Words { gtid_mode: "ON".to_owned(), ..self } } else { self }
+    }
+
     pub(super) fn answer(self) -> Result<Answer, Failure> {
         // Otherwise some transactions have no number, and an empty set would prove every replica to
         // be up to date.

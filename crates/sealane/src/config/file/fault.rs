@@ -17,7 +17,7 @@ const KEYS: &[&str] = &[
     "interval_ms", "quick_interval_ms", "timeout_ms", "budget_per_s", "down_after", "down_ratio",
     "up_after", "back_off_ms", "back_off_cap_ms", "forgiven_after_ms", "lagging_above_ms",
     "lagging_until_ms", "replaced_after_ms", "ejection", "after", "fallback_limit", "read_timeout_ms",
-    "hedged_reads", "replica_share", "shadow", "shadow_share",
+    "stale_limit_ms", "primary_reads", "hedged_reads", "replica_share", "shadow", "shadow_share",
     "rules", "spill_ratio", "heavy_reads", "priority",
     "tables", "text", "cost", "tag", "to_primary", "to_group", "to_replicas", "sticky", "hedged",
 ];
@@ -75,7 +75,7 @@ fn quoted(possible: &str) -> String {
 const CHOICES: &[&str] = &[
     "eventual", "bounded-staleness", "read-your-writes", "strong", "two-choices", "round-robin",
     "weighted-round-robin", "least-in-flight", "least-lag", "fastest-response", "random", "sticky",
-    "primary", "wait", "fail", "tables", "whole", "light", "moderate", "heavy",
+    "primary", "wait", "fail", "stale", "intended", "always", "tables", "whole", "light", "moderate", "heavy",
 ];
 
 /// A type name of serde's, in words for people.
@@ -139,7 +139,14 @@ mod tests {
             "[health]\n",
             "[tokens]\n",
         ];
-        let choices = ["consistency", "balancer", "fallback", "when_ahead", "write_tracking"];
+        let choices = [
+            "consistency",
+            "balancer",
+            "fallback",
+            "primary_reads",
+            "when_ahead",
+            "write_tracking",
+        ];
         let tables = tables.map(str::to_owned).into_iter();
         let choices = choices.map(|key| format!("routing.{key} = 'x'\n")).into_iter();
         let of_rules = ["cost", "fallback"].map(|key| format!("[[rules]]\n{key} = 'x'\n"));

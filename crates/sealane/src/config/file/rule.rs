@@ -26,6 +26,7 @@ pub(super) struct FileRule {
     max_lag_ms: Option<u64>,
     fallback: Option<WayOut>,
     max_wait_ms: Option<u64>,
+    stale_limit_ms: Option<u64>,
     #[serde(default)]
     sticky: bool,
     hedged: Option<bool>,
@@ -64,9 +65,9 @@ impl FileRule {
     }
 
     fn fallback(&self) -> Result<Option<FallbackPolicy>, &'static str> {
-        match (self.fallback, self.max_wait_ms) {
-            (None, None) => Ok(None),
-            (chosen, wait_ms) => way_out(chosen, wait_ms).map(Some),
+        match (self.fallback, self.max_wait_ms, self.stale_limit_ms) {
+            (None, None, None) => Ok(None),
+            (chosen, wait_ms, stale_ms) => way_out(chosen, wait_ms, stale_ms).map(Some),
         }
     }
 }

@@ -30,6 +30,11 @@ pub(super) fn text(error: &ConnectError) -> String {
             "{mysql} runs MySQL and {mariadb} runs MariaDB; their positions do not compare, so all \
              endpoints must run the same"
         ),
+        E::SqlitePrimaryReads => {
+            "primary_reads does not apply to an SQLite file: its readers and its \
+                                  writer are one server, and the writer is left to writes"
+                .to_owned()
+        }
         E::SqliteReplicas => "an SQLite file has no replicas: it is split by itself into one \
                               writing and several reading connections; configure the file alone"
             .to_owned(),

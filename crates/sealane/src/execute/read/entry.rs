@@ -31,6 +31,9 @@ impl ReadExecution {
             }
             PrimaryUse::Fallback => {
                 attempt.fallback = cluster.fallback_limit.try_enter();
+                if attempt.fallback.is_none() && self.turn_to_stale() {
+                    return Ok(None);
+                }
                 if attempt.fallback.is_none() && !self.plan.ejected().is_empty() {
                     self.plan.prefer_ejected(attempt.endpoint());
                     return Ok(None);
@@ -38,6 +41,7 @@ impl ReadExecution {
                 if attempt.fallback.is_none() && !self.enter_later(attempt).await? {
                     (self.request, self.plan) = plan_now(&self.caller, &self.route);
                     self.plan.leave_out(self.tried);
+                    self.keep_from_primary().await?;
                     return Ok(None);
                 }
                 cluster.counts.fell_back.add();
@@ -64,7 +68,8 @@ impl ReadExecution {
         let end = self.wait.end(&cluster);
         let (caller, route, tried) = (&self.caller, &self.route, self.tried);
         let serves = |topology: &Topology| {
-            let plan = Plan::new(topology, &caller.request(route));
+            let stale = route.route.fallback.accepted_staleness();
+            let plan = Plan::new(topology, &caller.request(route).or_stale(stale));
             !plan.replicas().without(tried).is_empty()
         };
         let place = cluster.fallback_limit.enter(end, cluster.primary_wait);

@@ -89,12 +89,12 @@ impl ReadExecution {
                     self.plan.retry_primary(attempt.endpoint());
                 }
             }
-            RetryDecision::AskPrimary => self.plan.only_primary(),
+            RetryDecision::AskPrimary => self.asks_primary(),
             RetryDecision::LearnWrite => return Next::Write,
             // Core may add more decisions; returning the error is always possible.
             _ => return Next::GiveUp(error),
         }
-        match self.plan.has_next() {
+        match self.plan.has_next() || self.plan.is_stale() || self.tries_replicas_again() {
             true => {
                 attempt.cluster().counts.retried.add();
                 self.leaves_failed(attempt, condition, &error);
@@ -102,6 +102,18 @@ impl ReadExecution {
                 Next::Retry
             }
             false => Next::GiveUp(error),
+        }
+    }
+
+    /// Only the primary can serve the statement, so the statement counts as asking for it.
+    fn asks_primary(&mut self) {
+        let is_kept =
+            self.plan.primary().is_none() && (self.plan.is_stale() || self.stays_off_primary());
+        self.plan.only_primary();
+        if let Some(id) =
+            self.caller.cluster().store().topology().open_primary().filter(|_| is_kept)
+        {
+            self.plan.retry_primary(id);
         }
     }
 
@@ -122,7 +134,10 @@ impl ReadExecution {
                 self.plan.prefer_ejected(attempt.endpoint());
                 return Ok(());
             }
-            return self.wait.unopened(attempt, ended).await;
+            if self.wait.is_gone(attempt, ended)? && !self.stays_off_primary() {
+                self.wait.another(attempt.cluster()).await?;
+            }
+            return Ok(());
         }
         let Ended::Failed(error) = ended else {
             self.leaves_silent(attempt);
@@ -139,7 +154,7 @@ impl ReadExecution {
         );
         match decision {
             RetryDecision::Suspect => attempt.suspect(&error),
-            RetryDecision::AskPrimary | RetryDecision::LearnWrite => self.plan.only_primary(),
+            RetryDecision::AskPrimary | RetryDecision::LearnWrite => self.asks_primary(),
             // The pool is full, or the server refuses us.
             _ => {}
         }

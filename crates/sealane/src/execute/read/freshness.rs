@@ -53,6 +53,7 @@ impl ReadExecution {
         }
         self.tried.remove(endpoint);
         self.plan.leave_out(self.tried);
-        self.keep_from_primary().map_err(|none| self.last_error.take().unwrap_or(none))
+        let kept = self.keep_from_primary().await;
+        kept.map_err(|none| self.last_error.take().unwrap_or(none))
     }
 }

@@ -36,6 +36,7 @@ impl ReadExecution {
 
     /// Plans as soon as a replica may serve, at the latest after `patience`.
     pub(super) async fn plan_within(&mut self, patience: Duration) {
+        self.has_waited = true;
         let (caller, route) = (&self.caller, &self.route);
         let serves = |topology: &Topology| {
             !Plan::new(topology, &caller.request(route)).replicas().is_empty()

@@ -50,6 +50,11 @@ impl ReadExecution {
 
     pub(super) fn tell_of_attempt(&mut self, attempt: &Attempt, sql: &str, why: Why) {
         self.why = why;
+        match why {
+            Why::Shared => attempt.cluster().counts.shared.add(),
+            Why::Stale => attempt.cluster().counts.stale.add(),
+            Why::Read | Why::OnPrimary(_) | Why::Write | Why::Transaction => {}
+        }
         attempt.trace(&self.caller, sql, why, self.attempts);
         self.attempts += 1;
         if let Some(Left { from: id, why }) = self.left.take() {
@@ -88,7 +93,7 @@ impl ReadExecution {
         }
     }
 
-    fn tell_of_staleness(&self, then: &str) {
+    pub(super) fn tell_of_staleness(&self, then: &str) {
         let cluster = self.caller.cluster();
         let (now, asked) = (cluster.store().now(), &self.request.consistency);
         cluster.notices.stale(now, asked, then, || self.refusals());

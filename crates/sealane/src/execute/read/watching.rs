@@ -37,7 +37,7 @@ impl ReadExecution {
         self.was_overdue |= outcome != AttemptOutcome::Silent;
         if stage == Stage::Sent && outcome == AttemptOutcome::Overdue {
             // It would have taken at least this long.
-            self.note_pace_of(attempt.age());
+            self.note_pace_of(attempt.since_open());
         }
         Err(Ended::Moved)
     }
@@ -52,8 +52,10 @@ impl ReadExecution {
         if !is_worth {
             return None;
         }
-        let is_primary_there =
-            || self.plan.primary().is_some() && cluster.store().topology().has_usable_primary();
+        let is_primary_there = || {
+            self.plan.primary().is_some_and(|id| id != attempt.endpoint())
+                && cluster.store().topology().has_usable_primary()
+        };
         let exits = match self.plan.replicas().is_empty() {
             false => Exits::Replicas,
             true if is_primary_there() => Exits::Primary,

@@ -17,13 +17,21 @@ impl fmt::Display for Report {
         let detours = &self.detours;
         writeln!(
             f,
-            "reads on the primary: {} asked for it, {} pinned, {} fell back",
-            detours.asked_for_primary, detours.pinned_to_primary, detours.fell_back_to_primary
+            "reads on the primary: {} asked for it, {} pinned, {} fell back, {} in its turn",
+            detours.asked_for_primary,
+            detours.pinned_to_primary,
+            detours.fell_back_to_primary,
+            detours.shared_with_primary
         )?;
         writeln!(
             f,
-            "reads: {} retried, {} hedged, {} overdue, {} timed out, {} shed",
-            detours.retried, detours.hedged, detours.overdue, detours.timed_out, detours.shed
+            "reads: {} retried, {} hedged, {} overdue, {} timed out, {} shed, {} served stale",
+            detours.retried,
+            detours.hedged,
+            detours.overdue,
+            detours.timed_out,
+            detours.shed,
+            detours.served_stale
         )?;
         write_statements(f, "most time", &self.statements.by_total)?;
         write_statements(f, "slowest", &self.statements.by_mean)?;
