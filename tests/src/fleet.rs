@@ -142,8 +142,13 @@ pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
 /// When this does not happen in time.
 pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
     let session = db.session();
-    let check =
-        async || Ok(session.explain("SELECT 1").choices.iter().all(|c| c.refusal.is_none()));
+    let check = async || {
+        let choices = session.explain("SELECT 1").choices;
+        let refused = choices.iter().filter(|choice| choice.refusal.is_some());
+        let refused: Vec<_> = refused.map(|it| format!("{} {:?}", it.endpoint, it.refusal)).collect();
+        ensure!(refused.is_empty(), "{}", refused.join("; "));
+        Ok(true)
+    };
     eventually(Duration::from_secs(10), "all replicas serve", check).await
 }
 

@@ -167,6 +167,8 @@ struct Watch<P> {
     /// How many processes probe this server; 1 if unknown.
     monitors: u32,
     allowance: Allowance,
+    /// How long the last probe took that had to connect; `None` if one has failed since.
+    connected_in: Option<Duration>,
     /// Failures in a row while nobody needs the endpoint.
     failures: u32,
     /// Answers in a row that the database does not exist.
@@ -191,6 +193,7 @@ impl<P: Probe> Watch<P> {
             asked_since: None,
             monitors: 1,
             allowance: Allowance::default(),
+            connected_in: None,
             failures: 0,
             absences: 0,
             calls: 0,
@@ -266,9 +269,10 @@ impl<P: Probe> Watch<P> {
             self.probe.disconnect();
         }
         let span = self.span();
-        let timeout = match self.probe.is_connected() {
+        let is_connected = self.probe.is_connected();
+        let timeout = match is_connected {
             true => self.schedule.timeout,
-            false => self.schedule.timeout_with_connect(),
+            false => self.schedule.timeout_to_reconnect(self.connected_in),
         };
         // The stamp and the time are read before the question is sent, so that the answer contains
         // every write stamped by then.
@@ -289,7 +293,13 @@ impl<P: Probe> Watch<P> {
                 }
             };
         let finished = self.store.now();
-        span::close(&span, &outcome, finished.since(started));
+        let took = finished.since(started);
+        span::close(&span, &outcome, took);
+        self.connected_in = match outcome {
+            Outcome::Failed(_) => None,
+            Outcome::Answered(_) if is_connected => self.connected_in,
+            Outcome::Answered(_) => Some(took),
+        };
         Observation { endpoint: self.endpoint, started, finished, stamp, outcome }
     }
 

@@ -59,7 +59,7 @@ pub struct ProbeSchedule {
     /// The most probes per second that one server gets from all processes together.
     pub budget_per_s: u32,
     /// A probe fails if it has no answer after this time. A probe that must connect first gets
-    /// three times as long.
+    /// three times as long, or less if the server used to connect quickly.
     pub timeout: Duration,
 }
 
@@ -93,6 +93,8 @@ const FIRST_STEPS: u32 = 4;
 const SLOWEST_QUICK: u32 = 4;
 /// Connecting takes a handful of round trips (TCP, TLS, authentication), a probe one.
 const CONNECT_TIMEOUTS: u32 = 3;
+/// A server that is not silent connects again within so many times of what it needed before.
+const RECONNECT_FACTOR: u32 = 4;
 /// A server that is down is probed at least once in this many idle intervals: a connection attempt
 /// every few seconds does no harm, and a server that comes back is soon in use.
 const RARELY: u32 = 5;
@@ -110,6 +112,16 @@ impl ProbeSchedule {
     #[must_use]
     pub fn timeout_with_connect(&self) -> Duration {
         self.timeout.saturating_mul(CONNECT_TIMEOUTS)
+    }
+
+    /// The timeout of a probe on a new connection to a server that has answered until now, and for
+    /// which such a probe took `connected_in` the last time. Whoever connects within milliseconds is
+    /// silent after [`ProbeSchedule::timeout`], so that a frozen primary is found as soon as a
+    /// frozen connection. If this probe fails, the next one has all the time.
+    pub(crate) fn timeout_to_reconnect(&self, connected_in: Option<Duration>) -> Duration {
+        let most = self.timeout_with_connect();
+        connected_in
+            .map_or(most, |took| took.saturating_mul(RECONNECT_FACTOR).clamp(self.timeout, most))
     }
 
     /// The delay to the next probe when a session has waited for `waited` and the replica's lag is

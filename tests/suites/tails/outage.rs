@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::ConnectOptions;
+use sea_orm::{ConnectOptions, DbErr};
 use sealane::{Error, RoutedConnection};
 use sealane_tests::{
     Cluster,
@@ -133,9 +133,7 @@ async fn outage_of(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<O
     for error in reads.iter().filter_map(|read| read.failure.as_ref()) {
         match Error::of(error) {
             Some(Error::Shed { .. }) => shed += 1,
-            None if error.to_string().contains("error communicating with database") => {
-                lost_twice += 1;
-            }
+            None if has_lost_its_connection(error) => lost_twice += 1,
             _ => others.push(error.to_string()),
         }
     }
@@ -158,6 +156,13 @@ async fn outage_of(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<O
         quiet_p99,
         p99,
     })
+}
+
+/// A server process of PostgreSQL may notice before its end that its postmaster is gone, and says so.
+fn has_lost_its_connection(error: &DbErr) -> bool {
+    let text = error.to_string();
+    text.contains("error communicating with database")
+        || text.contains("terminating connection due to unexpected postmaster exit")
 }
 
 async fn restart(cluster: &Cluster) -> anyhow::Result<()> {

@@ -33,6 +33,9 @@ struct State {
     panics: bool,
     lacks_database: bool,
     transactions: Option<Transactions>,
+    is_connected: bool,
+    /// How long a new connection takes.
+    connects_in: Duration,
 }
 
 impl Server {
@@ -49,6 +52,8 @@ impl Server {
             panics: false,
             lacks_database: false,
             transactions: None,
+            is_connected: false,
+            connects_in: Duration::ZERO,
         })))
     }
 
@@ -63,7 +68,7 @@ impl Server {
 
 impl Probe for Server {
     async fn ask(&mut self) -> Result<Report, Failure> {
-        let (report, answers) = {
+        let (report, answers, connects_in) = {
             let mut state = self.0.lock().unwrap();
             state.asked += 1;
             state.asked_at.push(tokio::time::Instant::now());
@@ -89,18 +94,24 @@ impl Probe for Server {
                 transactions: state.transactions.clone(),
                 ..Report::new(state.role, Incarnation::new(state.run))
             };
-            (report, state.answers)
+            (report, state.answers, (!state.is_connected).then_some(state.connects_in))
         };
         if !answers {
             std::future::pending::<()>().await;
         }
+        if let Some(time) = connects_in.filter(|time| !time.is_zero()) {
+            tokio::time::sleep(time).await;
+        }
+        self.set(|state| state.is_connected = true);
         Ok(report)
     }
 
-    fn disconnect(&mut self) {}
+    fn disconnect(&mut self) {
+        self.set(|state| state.is_connected = false);
+    }
 
     fn is_connected(&self) -> bool {
-        true
+        self.0.lock().unwrap().is_connected
     }
 
     fn system(&self) -> &'static str {
@@ -164,6 +175,40 @@ async fn many_refusals_are_answered_by_few_probes() {
     let most = begun.elapsed().as_millis() / 5 + 1;
     let asked = bench.primary.asked() - before;
     assert!(u128::from(asked) <= most, "{asked} probes where {most} are allowed");
+}
+
+/// How long it takes until a primary is down that a statement finds silent, and that needed
+/// `connects_in` for each connection before.
+async fn found_silent_in(connects_in: Duration) -> Duration {
+    let bench = bench().await;
+    let store = bench.monitor.store();
+    bench.primary.set(|state| state.connects_in = connects_in);
+    let suspect =
+        || store.suspect(EndpointId::FIRST, store.now(), Failure::Statement("silent".to_owned()));
+    suspect();
+    let is_up = |topology: &Topology| topology.get(EndpointId::FIRST).unwrap().is_usable();
+    store.until(is_up).await;
+    bench.primary.set(|state| state.answers = false);
+    let begun = tokio::time::Instant::now();
+    suspect();
+    let is_silent = |topology: &Topology| {
+        let health = &topology.get(EndpointId::FIRST).unwrap().health;
+        *health == Health::Down { failure: Failure::Timeout }
+    };
+    store.until(is_silent).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_connects_quickly_is_soon_found_silent() {
+    let quickly = found_silent_in(Duration::from_millis(5)).await;
+    assert!(quickly < Duration::from_millis(1_200), "{quickly:?}");
+    // One that is far away needs longer to connect.
+    let slowly = found_silent_in(Duration::from_millis(500)).await;
+    assert!(slowly > Duration::from_millis(1_900), "{slowly:?}");
+    let most = ProbeSchedule::default().timeout_with_connect();
+    let very_slowly = found_silent_in(Duration::from_millis(2_500)).await;
+    assert!((most..most + Duration::from_millis(200)).contains(&very_slowly), "{very_slowly:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ async fn a_probe_is_a_span_that_names_the_endpoint_and_the_outcome() {
         r#"server.address="10.1.2.3""#,
         "server.port=5432",
         r#"sealane.endpoint="near""#,
-        "sealane.probe.connects=false",
+        "sealane.probe.connects=true",
         r#"sealane.probe.outcome="answered""#,
         "sealane.probe.latency_us=",
     ] {
