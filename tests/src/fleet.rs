@@ -145,7 +145,8 @@ pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
     let check = async || {
         let choices = session.explain("SELECT 1").choices;
         let refused = choices.iter().filter(|choice| choice.refusal.is_some());
-        let refused: Vec<_> = refused.map(|it| format!("{} {:?}", it.endpoint, it.refusal)).collect();
+        let refused: Vec<_> =
+            refused.map(|it| format!("{} {:?}", it.endpoint, it.refusal)).collect();
         ensure!(refused.is_empty(), "{}", refused.join("; "));
         Ok(true)
     };

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use sea_orm::entity::prelude::*;
 use sealane::{Consistency, Resumed, RoutedConnection, TokenRefusal};
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, eventually,
+    BROKEN_PROMISE, Cluster, Engine, Relay, eventually,
     fleet::{self, reads_on_replica},
 };
 
@@ -109,6 +109,57 @@ async fn an_old_primary_gets_no_writes_while_the_new_one_is_read_only() -> anyho
 async fn an_old_primary_gets_no_writes_while_one_that_wrote_nothing_is_read_only()
 -> anyhow::Result<()> {
     returns_beside(0).await
+}
+
+/// A process that starts after a failover meets the old primary, which nobody has fenced off, and
+/// cannot reach the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_gets_no_writes_of_a_process_that_did_not_see_the_failover()
+-> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let [old, new, other] = ["primary", "replica-1", "replica-2"].map(|name| cluster.server(name));
+    // Whom a replica follows is shown to few.
+    let grant = match cluster.engine() {
+        Engine::Mysql => "REPLICATION CLIENT",
+        _ => "SLAVE MONITOR",
+    };
+    let create = format!(
+        "DROP USER IF EXISTS pilot@'%'; CREATE USER pilot@'%' IDENTIFIED BY 'pilot'; \
+         GRANT ALL ON sealane.* TO pilot@'%'; GRANT {grant} ON *.* TO pilot@'%'"
+    );
+    old.sql(&create).await?;
+    fleet::replayed(&cluster).await?;
+    new.promote().await?;
+    other.follow_instead(new).await?;
+    new.sql("INSERT INTO boat (harbour_id, name) VALUES (1, 'new')").await?;
+    fleet::replayed_by(new, other).await?;
+    let [mut to_new, mut to_other] = [Relay::to(new).await?, Relay::to(other).await?];
+    to_new.refuse().await;
+
+    let url = |url: &str| fleet::url_as(url, "pilot");
+    let config = fleet::config_of(url(&old.url), [url(to_new.url()), url(to_other.url())])
+        .primary_wait(Duration::from_millis(500));
+    let refused = sealane::connect(config.clone()).await.err().context("it may write")?;
+    ensure!(refused.to_string().contains("but it was replaced"), "{refused}");
+
+    // Nobody tells it yet.
+    to_other.refuse().await;
+    let db = sealane::connect(config).await?;
+    to_other.accept().await?;
+    let none = async || Ok(db.status().primary.is_none());
+    eventually(SOON, "the replica's word counts", none).await?;
+    let error = fleet::boat("astray").insert(&db).await.err().context("it was acknowledged")?;
+    ensure!(error.to_string().contains("primary is not proved to have"), "{error}");
+    let astray: i64 = old.query_scalar("SELECT count(*) FROM boat WHERE name = 'astray'").await?;
+    ensure!(astray == 0, "{BROKEN_PROMISE}: the old primary has taken a write");
+    becomes(&db, "primary", "stale_primary").await?;
+
+    to_new.accept().await?;
+    writes_go_to(&db, "replica-1").await?;
+    let Seen { missing, on_replicas } = write_and_read(&db, 20).await?;
+    ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} of 60 own reads missing");
+    println!("{on_replicas} of 60 own reads on the replica");
+    Ok(())
 }
 
 /// A token of a write on the new primary, made where that one is known.

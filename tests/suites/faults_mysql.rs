@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use rstest::rstest;
 use sea_orm::{ActiveModelTrait, TransactionTrait};
 use sealane::{Consistency, RoutedConnection};
 use sealane_tests::{
@@ -138,18 +139,38 @@ async fn a_replica_url_without_a_database_is_told_and_never_read() -> anyhow::Re
     Ok(())
 }
 
-/// A role that `read_only` does not bind, and a primary that is demoted under its connections.
+/// How a user has a privilege.
+#[derive(Clone, Copy, Debug)]
+enum Has {
+    Itself,
+    ByRole,
+}
+
+/// A user that `read_only` does not bind, and a primary that is demoted under its connections.
+#[rstest]
+#[case::by_itself(Has::Itself)]
+#[case::by_a_role(Has::ByRole)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_primary()
--> anyhow::Result<()> {
+async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_primary(
+    #[case] has: Has,
+) -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let grant = match cluster.engine() {
         Engine::Mysql => "CONNECTION_ADMIN",
         _ => "READ_ONLY ADMIN",
     };
+    let default = if cluster.engine() == Engine::Mysql { "TO" } else { "FOR" };
+    let how = match has {
+        Has::Itself => format!("GRANT {grant} ON *.* TO pilot@'%'"),
+        Has::ByRole => format!(
+            "GRANT {grant} ON *.* TO bridge; GRANT bridge TO pilot@'%'; \
+             SET DEFAULT ROLE bridge {default} pilot@'%'"
+        ),
+    };
     let create = format!(
         "DROP USER IF EXISTS pilot@'%'; CREATE USER pilot@'%' IDENTIFIED BY 'pilot'; \
-         GRANT ALL ON sealane.* TO pilot@'%'; GRANT {grant} ON *.* TO pilot@'%'"
+         DROP ROLE IF EXISTS bridge; CREATE ROLE bridge; \
+         GRANT ALL ON sealane.* TO pilot@'%'; {how}"
     );
     cluster.primary().sql(&create).await?;
     fleet::replayed(&cluster).await?;
@@ -180,7 +201,7 @@ async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_prima
         eventually(SOON, "the primary is back", back).await?;
         fleet::boat("Kutter").insert(&db).await?;
     }
-    cluster.primary().sql("DROP USER pilot@'%'").await
+    cluster.primary().sql("DROP USER pilot@'%'; DROP ROLE bridge").await
 }
 
 /// MariaDB's `gtid_slave_pos` is empty on a server that never followed another one.

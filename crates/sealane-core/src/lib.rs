@@ -48,7 +48,7 @@ pub use pace::Pace;
 pub use plan::{Plan, PrimaryUse};
 pub use position::{
     Ancestry, Distance, GtidList, GtidSet, Lsn, MAX_GTID_TEXT_BYTES, ParseGtidError, ParseLsnError,
-    Position,
+    Position, Source,
 };
 pub use printable::printable;
 pub use retry::{Engine, ErrorCode, RetryDecision};

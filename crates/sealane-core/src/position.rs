@@ -15,8 +15,8 @@ mod lsn;
 
 use std::fmt;
 
-pub use ancestry::Ancestry;
 pub(crate) use ancestry::leads;
+pub use ancestry::{Ancestry, Source};
 pub use gtid_list::GtidList;
 pub use gtid_set::GtidSet;
 pub use gtid_text::{MAX_GTID_TEXT_BYTES, ParseGtidError};

@@ -66,6 +66,7 @@ mod fleet;
 mod group;
 mod owned;
 mod shown;
+pub mod unbound;
 
 use std::{fmt, sync::Arc};
 
@@ -201,9 +202,7 @@ impl Link {
             .map(|row| Ok((text(row, "Variable_name")?, text(row, "Value")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let Introduction { flavour, version, identity } = Introduction::of(&variables);
-        // A proxy in between may not know the table.
-        let unbound = sqlx::raw_sql(UNBOUND).fetch_one(&mut connection).await;
-        let unbound = unbound.and_then(|row| text(&row, "unbound")).ok().map(|count| count != "0");
+        let unbound = is_unbound(&mut connection, &variables).await;
         let (details, fleet, group) = (true, Fleet::new(), Group::of(&variables));
         let shown = Shown::new();
         Ok(Link { connection, flavour, version, identity, details, unbound, fleet, group, shown })
@@ -226,15 +225,17 @@ impl Link {
 /// In place of a database's name.
 const NO_DATABASE: &str = "none (its URL names no database)";
 
-/// Whether the user may write where `read_only` is on. Who may read the table of all users sees
-/// everybody's privileges, so only the user's own are counted. Privileges that come through a role
-/// are not among them.
-const UNBOUND: &str = "SELECT CAST(COUNT(*) AS CHAR) AS unbound \
-     FROM information_schema.user_privileges \
-     WHERE privilege_type IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN') \
-     AND grantee = CONCAT(QUOTE(LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(\
-         SUBSTRING_INDEX(CURRENT_USER(), '@', -1)) - 1)), '@', \
-                          QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
+/// Whether the user of `connection` may write where `read_only` is on. A proxy in between may not know
+/// the statement.
+async fn is_unbound(
+    connection: &mut MySqlConnection,
+    variables: &[(String, String)],
+) -> Option<bool> {
+    let version = variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("version"))?;
+    let rows = sqlx::raw_sql(unbound::GRANTS).fetch_all(connection).await.ok()?;
+    let grants: Vec<String> = rows.iter().filter_map(|row| row.try_get_unchecked(0).ok()).collect();
+    Some(!unbound::privileges(grants.iter().map(String::as_str), &version.1).is_empty())
+}
 
 /// What a server says of itself once on each connection. Those of another flavour are not
 /// there, which is no error.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealane_core::{Ancestry, GtidSet, Lsn, Position, Transactions};
+use sealane_core::{Ancestry, GtidSet, Lsn, Position, Source, Transactions};
 
 use crate::{plant::Plant, scenario::Kind, server::Server, world::State};
 
@@ -73,6 +73,16 @@ pub(crate) fn ancestry(state: &State, its: &Server, len: usize) -> Option<Ancest
             let last: Vec<_> = last.values().map(|(source, until)| gtid(*source, *until)).collect();
             Ancestry::mariadb(server_id(its.source), &last.join(",")).ok()
         }
+    }
+}
+
+/// The server that a replica says it receives from.
+pub(crate) fn followed(state: &State, its: &Server) -> Option<Source> {
+    let upstream = state.servers.get(its.upstream).filter(|_| !its.is_primary)?;
+    match state.kind {
+        Kind::Timelines => None,
+        Kind::GtidSets => Source::mysql(&uuid(upstream.source)),
+        Kind::GtidLists => Source::mariadb(server_id(upstream.source)),
     }
 }
 

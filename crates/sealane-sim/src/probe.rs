@@ -246,6 +246,7 @@ fn report(state: &State, server: usize) -> Report {
         replication,
         transactions,
         ancestry,
+        sources: place::followed(state, its).into_iter().collect(),
         feeds: if its.is_primary { feeds(state, server) } else { Arc::default() },
         info,
         ..Report::new(role, run)

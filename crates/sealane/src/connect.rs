@@ -379,8 +379,11 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
         let endpoint = odd.endpoint.name().to_owned();
         return Err(ConnectError::OtherDatabase { endpoint, database, ours });
     }
-    let (endpoint, address) =
-        (state.endpoint.name().to_owned(), state.endpoint.address().to_owned());
+    if let [replaced] = claims.as_slice() {
+        let (endpoint, address) = named(replaced);
+        return Err(ConnectError::PrimaryReplaced { endpoint, address });
+    }
+    let (endpoint, address) = named(state);
     match &state.health {
         Health::Up => Err(ConnectError::NoPrimary { endpoint, address }),
         Health::Down { failure } => {
@@ -389,6 +392,12 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
         }
         _ => Err(ConnectError::PrimaryUnreachable { endpoint, address, failure: Failure::Timeout }),
     }
+}
+
+/// The endpoint's name and address.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+fn named(state: &sealane_core::EndpointState) -> (String, String) {
+    (state.endpoint.name().to_owned(), state.endpoint.address().to_owned())
 }
 
 #[cfg(feature = "sqlite")]

@@ -104,12 +104,16 @@ impl Flavour {
     /// Makes a replica tell its primary what it receives, or not. The thread that receives has to
     /// start again for this.
     pub(super) fn acknowledge(self, acknowledges: bool) -> String {
-        let role = match self {
-            Self::Mysql => "replica",
-            Self::Mariadb => "slave",
+        // A replica of MariaDB that stops to receive ends its session on the primary, and would wait for a
+        // frozen one for five seconds at each step of that.
+        let settings = match self {
+            Self::Mysql => "rpl_semi_sync_replica_enabled",
+            Self::Mariadb => {
+                "rpl_semi_sync_slave_kill_conn_timeout = 1, GLOBAL rpl_semi_sync_slave_enabled"
+            }
         };
         format!(
-            "SET GLOBAL rpl_semi_sync_{role}_enabled = {acknowledges}; \
+            "SET GLOBAL {settings} = {acknowledges}; \
              STOP REPLICA IO_THREAD; START REPLICA IO_THREAD"
         )
     }

@@ -28,6 +28,11 @@ impl TextRow {
         self.0.get(column).map(String::as_str)
     }
 
+    /// The value of a row with one column.
+    pub(crate) fn only(&self) -> Option<&str> {
+        self.0.values().next().map(String::as_str).filter(|_| self.0.len() == 1)
+    }
+
     /// The value of the first of these columns that exists: versions name them differently.
     pub(crate) fn any(&self, columns: &[&str]) -> Option<&str> {
         columns.iter().find_map(|column| self.text(column))

@@ -31,6 +31,32 @@ enum Kind {
     Server { id: u32, passed: Arc<[Gtid]> },
 }
 
+/// A MySQL or MariaDB server, as its replicas name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source(Name);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Uuid(u128),
+    Number(u32),
+}
+
+impl Source {
+    /// The MySQL server with this `server_uuid`; `None` if the text is not a UUID. (It is empty until
+    /// a replica has connected for the first time.)
+    #[must_use]
+    pub fn mysql(server_uuid: &str) -> Option<Self> {
+        parse_uuid(server_uuid).map(|uuid| Source(Name::Uuid(uuid)))
+    }
+
+    /// The MariaDB server with this `server_id`; `None` for 0, which a replica reports until it has
+    /// connected.
+    #[must_use]
+    pub fn mariadb(server_id: u32) -> Option<Self> {
+        (server_id != 0).then_some(Source(Name::Number(server_id)))
+    }
+}
+
 impl Ancestry {
     /// The ancestry of the MySQL server with this `server_uuid`.
     ///
@@ -85,6 +111,25 @@ impl Ancestry {
     /// server in every process.
     pub(crate) fn stranger(&self, primary: &Position, other: &Position) -> Option<u32> {
         self.lacks(primary, other).map(|it| it.server).next()
+    }
+
+    /// Whether this is the ancestry of `server`.
+    pub(crate) fn is_of(&self, server: Source) -> bool {
+        match (&self.0, server.0) {
+            (Kind::Source(own), Name::Uuid(uuid)) => *own == uuid,
+            (Kind::Server { id, .. }, Name::Number(number)) => *id == number,
+            _ => false,
+        }
+    }
+
+    /// Whether the data at position `other`, on the server of `its`, hold a transaction that the
+    /// primary lacks, and that neither the primary nor that server wrote.
+    pub(crate) fn is_passed(&self, primary: &Position, other: &Position, its: &Self) -> bool {
+        let own = match its.0 {
+            Kind::Source(uuid) => fold(uuid),
+            Kind::Server { id, .. } => id,
+        };
+        self.lacks(primary, other).any(|it| it.server != own)
     }
 
     /// Whether the primary has written something between the two positions.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Ancestry, Database, EndpointId, Feed, Moment, Position, Role, Subscription, WriteStamp,
+    Ancestry, Database, EndpointId, Feed, Moment, Position, Role, Source, Subscription, WriteStamp,
     printable,
 };
 
@@ -66,6 +66,9 @@ pub struct Report {
     pub transactions: Option<Transactions>,
     /// Which history a primary writes, on engines whose positions do not tell histories apart.
     pub ancestry: Option<Ancestry>,
+    /// The servers that a replica receives from, connected or not, on engines whose positions do not
+    /// tell histories apart. Empty if it does not tell.
+    pub sources: Vec<Source>,
     /// Facts for people to read.
     pub info: ServerInfo,
 }
@@ -103,6 +106,7 @@ impl Report {
             search_path: None,
             transactions: None,
             ancestry: None,
+            sources: Vec::new(),
             info: ServerInfo::default(),
         }
     }

@@ -5,6 +5,7 @@ mod election;
 mod epoch;
 mod identity;
 mod membership;
+mod outlived;
 mod shown;
 mod subscriber;
 mod timeline;

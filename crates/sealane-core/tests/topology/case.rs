@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use sealane_core::{
     Ancestry, Condition, Database, Endpoint, EndpointId, EndpointSet, Event, Failure, Feed,
     HealthPolicy, Incarnation, Lsn, Moment, Observation, Outcome, Position, Replication, Report,
-    Role, ServerInfo, Subscription, Topology, TopologyReducer, Transactions, WriteStamp,
+    Role, ServerInfo, Source, Subscription, Topology, TopologyReducer, Transactions, WriteStamp,
 };
 use serde::Deserialize;
 
@@ -137,6 +137,9 @@ pub struct Step {
     pub received: Option<String>,
     /// The endpoint whose UUID (MySQL) or number (MariaDB) the server has, if not this one.
     pub names_itself: Option<usize>,
+    /// The endpoints whose servers a replica receives from, if it tells.
+    #[serde(default)]
+    pub follows: Vec<usize>,
     /// The `gtid_binlog_state` of a MariaDB server, if it is more than its position.
     pub passed: Option<String>,
     /// What a MySQL primary shows, if it is less than its position: the rest is about to commit.
@@ -242,16 +245,28 @@ pub fn differ<T: PartialEq + fmt::Debug>(
     }
 }
 
+/// The UUID of the MySQL server of this endpoint.
+fn uuid(of: usize) -> String {
+    let letter = char::from(b'a' + u8::try_from(of).expect("an endpoint"));
+    with_uuids(&format!("{letter}:1")).trim_end_matches(":1").to_owned()
+}
+
+/// The server of an endpoint, as its replicas name it.
+fn source(engine: Engine, of: usize) -> Option<Source> {
+    match engine {
+        Engine::Mysql => Source::mysql(&uuid(of)),
+        Engine::Mariadb => Source::mariadb(u32::try_from(of + 1).expect("an endpoint")),
+        Engine::Postgres | Engine::Aurora => None,
+    }
+}
+
 impl Step {
     /// Of the endpoints in their order the MySQL servers are `a`, `b`, `c`, and the MariaDB
     /// servers 1, 2, 3.
     fn ancestry(&self, engine: Engine, text: &str) -> Option<Ancestry> {
         let of = self.names_itself.unwrap_or(self.of);
         let told = match engine {
-            Engine::Mysql => {
-                let letter = char::from(b'a' + u8::try_from(of).expect("an endpoint"));
-                Ancestry::mysql(with_uuids(&format!("{letter}:1")).trim_end_matches(":1"))
-            }
+            Engine::Mysql => Ancestry::mysql(&uuid(of)),
             Engine::Mariadb if text != "?" => {
                 let server = u32::try_from(of + 1).expect("an endpoint");
                 Ancestry::mariadb(server, self.passed.as_deref().unwrap_or(text))
@@ -273,6 +288,7 @@ impl Step {
             database: self.database.as_deref().map(|text| database(text).into()),
             search_path: self.search_path.as_deref().map(Into::into),
             ancestry: self.ancestry(engine, text),
+            sources: self.follows.iter().filter_map(|of| source(engine, *of)).collect(),
             transactions: self
                 .shows
                 .as_deref()

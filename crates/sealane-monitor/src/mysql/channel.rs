@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealane_core::{Replication, ServerInfo};
+use sealane_core::{Replication, ServerInfo, Source};
 use sqlx::{Row, mysql::MySqlRow};
 
 /// One source that a replica receives from. Most replicas have one.
@@ -14,6 +14,8 @@ pub(super) struct Channel {
     pub(super) applies: bool,
     /// How far the replica believes itself to be behind, while it applies.
     pub(super) lag: Option<Duration>,
+    /// The server that it receives from; `None` until it has connected to one.
+    pub(super) source: Option<Source>,
 }
 
 impl Channel {
@@ -25,11 +27,24 @@ impl Channel {
         };
         let runs = |names| says(names).is_some_and(|says| says == "Yes");
         let lag = says(["Seconds_Behind_Source", "Seconds_Behind_Master"]);
+        // MariaDB has no UUID, and MySQL's number need not be unique over time.
+        let source = match says(["Source_UUID", "Master_UUID"]) {
+            Some(uuid) => Source::mysql(&uuid),
+            None => says(["Source_Server_Id", "Master_Server_Id"])
+                .and_then(|number| number.parse().ok())
+                .and_then(Source::mariadb),
+        };
         Channel {
             receives: runs(["Replica_IO_Running", "Slave_IO_Running"]),
             applies: runs(["Replica_SQL_Running", "Slave_SQL_Running"]),
             lag: lag.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+            source,
         }
+    }
+
+    /// The servers that all channels receive from.
+    pub(super) fn sources(channels: &[Channel]) -> Vec<Source> {
+        channels.iter().filter_map(|channel| channel.source).collect()
     }
 
     /// The worst state of all channels; empty without channels.
@@ -67,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_worst_channel_speaks_for_all() {
-        let channel = |receives, applies| Channel { receives, applies, lag: None };
+        let channel = |receives, applies| Channel { receives, applies, lag: None, source: None };
         let (runs, paused, stopped) =
             (channel(true, true), channel(true, false), channel(false, true));
         assert_eq!(Channel::replication(&[runs, runs]), Some(Replication::Running));
@@ -85,6 +100,7 @@ mod tests {
             receives: true,
             applies: true,
             lag: seconds.map(Duration::from_secs),
+            source: None,
         };
         let lag = |channels: &[Channel]| Channel::info(channels).reported_lag;
         assert_eq!(lag(&[channel(Some(1)), channel(Some(7))]), Some(Duration::from_secs(7)));

@@ -6,7 +6,8 @@ mod mariadb;
 mod mysql;
 
 use sealane_core::{
-    Ancestry, Failure, Incarnation, Position, Replication, Report, Role, ServerInfo, Transactions,
+    Ancestry, Failure, Incarnation, Position, Replication, Report, Role, ServerInfo, Source,
+    Transactions,
 };
 use sqlx::mysql::MySqlRow;
 
@@ -37,6 +38,8 @@ struct Answer {
     /// The history that it writes, if the rows show it.
     ancestry: Option<Ancestry>,
     replication: Replication,
+    /// The servers that it receives from, if we may see that.
+    sources: Vec<Source>,
     info: ServerInfo,
 }
 
@@ -102,9 +105,9 @@ impl Answer {
         };
         let info = ServerInfo { writable: Some(!self.is_replica), ..self.info };
         let (position, incarnation) = (self.position, Incarnation::new(self.incarnation));
-        let (ancestry, transactions) = (self.ancestry, self.transactions);
+        let (ancestry, transactions, sources) = (self.ancestry, self.transactions, self.sources);
         let report = Report::new(role, incarnation);
-        Report { position, received, replication, transactions, ancestry, info, ..report }
+        Report { position, received, replication, transactions, ancestry, sources, info, ..report }
     }
 }
 

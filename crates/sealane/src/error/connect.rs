@@ -118,6 +118,14 @@ pub enum ConnectError {
         /// Where it is.
         address: String,
     },
+    /// The only endpoint that accepts writes was replaced: the replicas follow another server, which
+    /// none of the endpoints that answer leads to.
+    PrimaryReplaced {
+        /// Its name.
+        endpoint: String,
+        /// Where it is.
+        address: String,
+    },
     /// Two endpoints accept writes on the same timeline.
     PrimaryConflict {
         /// Their names.

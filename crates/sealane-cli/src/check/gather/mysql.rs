@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sealane_monitor::mysql::unbound;
+
 use super::{clock, release};
 use crate::{
     ask::{Line, TextRow, last_error, replica_status},
@@ -17,12 +19,6 @@ const SETTINGS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uu
      'replica_parallel_workers', 'slave_parallel_workers', 'binlog_expire_logs_seconds', \
      'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'performance_schema', \
      'max_connections', 'aurora_version', 'innodb_read_only')";
-/// As the library's probe asks: whoever may read the table of all users sees everybody's
-/// privileges, so only the user's own count.
-const PRIVILEGES: &str = "SELECT privilege_type AS name FROM information_schema.user_privileges \
-     WHERE grantee = CONCAT(QUOTE(LEFT(CURRENT_USER(), CHAR_LENGTH(CURRENT_USER()) - CHAR_LENGTH(\
-         SUBSTRING_INDEX(CURRENT_USER(), '@', -1)) - 1)), '@', \
-                          QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1)))";
 const ENCRYPTION: &str = "SHOW SESSION STATUS LIKE 'Ssl_cipher'";
 const CLOCK: &str = "SELECT UNIX_TIMESTAMP(NOW(6)) AS now";
 
@@ -51,10 +47,7 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
         run_again: run(&self::settings(other).await),
         database: text("database"),
         user: text("user").map(|user| quoted(&user)),
-        unbound_by: match line.told(PRIVILEGES).await {
-            Some(rows) => unbound_by(&rows, is_mariadb, release(&version)),
-            None => Vec::new(),
-        },
+        unbound_by: unbound_by(line, &version).await,
         clock: clock(line, CLOCK).await,
         is_encrypted: line
             .first(ENCRYPTION)
@@ -65,6 +58,13 @@ pub(super) async fn ask(lines: &mut [Line; 2]) -> sqlx::Result<ServerFacts> {
         settings,
         ..ServerFacts::default()
     })
+}
+
+/// Our user's privileges by which it may write where `read_only` is on.
+async fn unbound_by(line: &mut Line, version: &str) -> Vec<String> {
+    let rows = line.told(unbound::GRANTS).await.unwrap_or_default();
+    let privileges = unbound::privileges(rows.iter().filter_map(TextRow::only), version);
+    privileges.into_iter().map(str::to_owned).collect()
 }
 
 async fn settings(line: &mut Line) -> Settings {
@@ -78,20 +78,6 @@ async fn settings(line: &mut Line) -> Settings {
 fn is_read_only(settings: &Settings, is_aurora: bool) -> Option<bool> {
     let name = if is_aurora { "innodb_read_only" } else { "read_only" };
     settings.text(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("OFF"))
-}
-
-/// Those of our user's privileges by which it may write where `read_only` is on.
-///
-/// MariaDB took the permission out of SUPER in 10.11.0 (MDEV-29596), and an upgrade grants it to
-/// users with SUPER as a privilege of its own.
-fn unbound_by(rows: &[TextRow], is_mariadb: bool, release: (u32, u32)) -> Vec<String> {
-    let unbinding: &[&str] = match is_mariadb {
-        true if release >= (10, 11) => &["READ_ONLY ADMIN", "READ ONLY ADMIN"],
-        true => &["SUPER", "READ_ONLY ADMIN", "READ ONLY ADMIN"],
-        false => &["SUPER", "CONNECTION_ADMIN"],
-    };
-    let ours = rows.iter().filter_map(|row| row.text("name"));
-    ours.filter(|name| unbinding.contains(name)).map(str::to_owned).collect()
 }
 
 /// What no other running server shares. MariaDB has no identity that a copy does not share, but two
@@ -195,24 +181,6 @@ mod tests {
         assert_eq!(receiving(Some(vec![])).follows, Some(false));
         let hidden = receiving(None);
         assert_eq!((hidden.is_visible, hidden.follows), (Some(false), None));
-    }
-
-    #[rstest]
-    #[case::mariadb(true, (10, 11), &["READ_ONLY ADMIN"])]
-    #[case::newer(true, (11, 8), &["READ_ONLY ADMIN"])]
-    #[case::older(true, (10, 6), &["SUPER", "READ_ONLY ADMIN"])]
-    #[case::mysql(false, (8, 4), &["SUPER", "CONNECTION_ADMIN"])]
-    fn a_privilege_counts_where_read_only_does_not_bind_it(
-        #[case] is_mariadb: bool,
-        #[case] release: (u32, u32),
-        #[case] wanted: &[&str],
-    ) {
-        let all = ["SELECT", "SUPER", "CONNECTION_ADMIN", "READ_ONLY ADMIN", "CONNECTION ADMIN"];
-        let rows = all.map(|name| TextRow::from([("name", name)]));
-        assert_eq!(unbound_by(&rows, is_mariadb, release), wanted);
-        let super_only = [TextRow::from([("name", "SUPER")])];
-        let counts = !unbound_by(&super_only, is_mariadb, release).is_empty();
-        assert_eq!(counts, wanted.contains(&"SUPER"));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //!   the primary answers, it keeps its place, and the claim is not believed until the server is
 //!   seen in another role, or in another run while the primary no longer answers. If the primary
 //!   does not answer, or if a replica follows the claim's timeline, the claim counts.
+//! - On MySQL and MariaDB, a claim is not believed if the replicas show that another server has taken
+//!   the claimant's place (see `outlived`).
 //! - On MySQL and MariaDB, a claim without a primary counts if its endpoint was the last primary, or
 //!   leads to the run that was sampled last; if its data is proved to continue the last primary's;
 //!   or if the last primary was seen to step down for it, also if it was made anew since.
@@ -42,6 +44,8 @@ pub(super) struct Claim {
     pub(super) promotion: u32,
     /// The server that makes the claim, if servers identify themselves.
     by: Option<Ancestry>,
+    /// Whether a replica was seen to follow that server.
+    is_vouched: bool,
     belief: Belief,
 }
 
@@ -53,11 +57,26 @@ enum Belief {
     Refused,
     /// Another server has taken the claimant's place.
     Replaced,
+    /// The same, as only the replicas show; see `outlived`.
+    Outlived,
 }
 
 impl Claim {
     pub(super) fn is_believed(&self) -> bool {
         self.belief == Belief::Believed
+    }
+
+    pub(super) fn is_outlived(&self) -> bool {
+        self.belief == Belief::Outlived
+    }
+
+    /// What the replicas show of the claimant: whether another server has taken its place.
+    pub(super) fn judge(&mut self, is_outlived: bool) {
+        match (self.belief, is_outlived) {
+            (Belief::Believed | Belief::Open, true) => self.belief = Belief::Outlived,
+            (Belief::Outlived, false) => self.belief = Belief::Open,
+            _ => {}
+        }
     }
 
     /// The same claim in another system: nothing known of it before counts.
@@ -78,8 +97,18 @@ impl Claim {
         }
     }
 
+    /// Whether a replica was seen to follow the claimant, or the claimant was seen to be promoted.
+    pub(super) fn is_vouched(&self) -> bool {
+        self.is_vouched || self.promotion > 0
+    }
+
+    /// A replica was seen to follow the claimant.
+    pub(super) fn vouch(&mut self) {
+        self.is_vouched = true;
+    }
+
     fn is_denied(&self) -> bool {
-        matches!(self.belief, Belief::Refused | Belief::Replaced)
+        matches!(self.belief, Belief::Refused | Belief::Replaced | Belief::Outlived)
     }
 
     fn is_by_server_of(&self, other: &Claim) -> bool {
@@ -136,7 +165,7 @@ impl TopologyReducer {
                 };
                 let promotion = if is_promotion { promotions } else { 0 };
                 let by = report.ancestry.clone();
-                *none = Some(Claim { since: now, run, promotion, by, belief });
+                *none = Some(Claim { since: now, run, promotion, by, is_vouched: false, belief });
                 self.promotions += u32::from(is_promotion);
             }
         }
@@ -213,6 +242,8 @@ impl TopologyReducer {
 
     /// Decides the claims that wait for the primary in charge.
     pub(super) fn weigh_claims(&mut self) {
+        self.vouch();
+        self.judge_outlived();
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;
             let watched = self.watched(id)?;
@@ -225,10 +256,10 @@ impl TopologyReducer {
         let weights: Vec<_> = self
             .topology
             .iter()
-            .map(|(id, _)| (self.may_follow(id), self.is_followed(id)))
+            .map(|(id, _)| (self.may_follow(id), self.is_followed(id), self.succeeds(id)))
             .collect();
         let states = self.topology.endpoints.iter().zip(&mut self.watched).zip(weights);
-        for ((state, watched), (may_follow, is_followed)) in states {
+        for ((state, watched), (may_follow, is_followed, succeeds)) in states {
             let timeline = watched.timeline;
             let Some(claim) = watched.claim.as_mut() else { continue };
             if state.health != Health::Up || !state.is_ours() {
@@ -244,6 +275,7 @@ impl TopologyReducer {
                 (Belief::Open, Some((_, true, ..))) => Belief::Open,
                 (Belief::Open, Some((_, false, ..))) => Belief::Believed,
                 (Belief::Open, None) if claim.promotion > 0 || may_follow => Belief::Believed,
+                (Belief::Open | Belief::Refused, None) if succeeds => Belief::Believed,
                 (belief, _) => belief,
             };
         }

@@ -36,7 +36,7 @@
 use super::TopologyReducer;
 use crate::{
     Ancestry, EndpointId, EndpointState, Incarnation, Moment, Observation, Position, Report, Role,
-    position::leads, topology::samples::Sample,
+    Source, position::leads, topology::samples::Sample,
 };
 
 /// How many ended epochs are remembered, for tokens of sessions that wrote in them.
@@ -82,6 +82,8 @@ pub(super) struct Course {
     own: Option<Position>,
     /// The history that the endpoint writes, if it says that it is a primary.
     ancestry: Option<Ancestry>,
+    /// The servers that the endpoint said it receives from.
+    sources: Vec<Source>,
 }
 
 impl Course {
@@ -98,6 +100,7 @@ impl Course {
             (self.settled, self.own) = (None, None);
         }
         self.ancestry.clone_from(&report.ancestry);
+        self.sources.clone_from(&report.sources);
         self.is_known = report.position.is_some();
         if let Some(position) = &report.position {
             // If the position is repeated, its first time counts, because a probe of the primary
@@ -118,6 +121,21 @@ impl Course {
     pub(super) fn is_of(&self, server: Option<&Ancestry>) -> bool {
         let by = self.last.as_ref().and_then(|last| last.by.as_ref());
         Ancestry::is_of_one_server(by, server)
+    }
+
+    /// The server behind the endpoint, and what it has of each history.
+    pub(super) fn ancestry(&self) -> Option<&Ancestry> {
+        self.ancestry.as_ref()
+    }
+
+    /// The last reported position.
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.last.as_ref().map(|last| &last.position)
+    }
+
+    /// The servers that the endpoint said it receives from.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// Whether the endpoint is on another history than the primary's.

@@ -76,6 +76,7 @@ impl Words {
             ancestry: None,
             // It is unknown whether a reader outside the topology receives anything.
             replication: own.map_or(Replication::Unknown, |_| Replication::Running),
+            sources: Vec::new(),
             info: ServerInfo {
                 reported_lag: lag_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()),
                 ..ServerInfo::default()

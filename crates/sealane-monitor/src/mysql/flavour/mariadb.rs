@@ -131,6 +131,7 @@ impl Words {
             received,
             ancestry: Some(ancestry),
             replication,
+            sources: self.channels.as_ref().map(|(it, _)| Channel::sources(it)).unwrap_or_default(),
             info: match &self.channels {
                 Some((channels, _)) => Channel::info(channels),
                 None => ServerInfo::default(),
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_replica_has_received_what_it_replayed_and_what_waits() {
-        let channel = Channel { receives: true, applies: false, lag: None };
+        let channel = Channel { receives: true, applies: false, lag: None, source: None };
         let channels = Some((vec![channel], vec!["0-1-8".into()]));
         let words = Words { channels, ..replica() };
         assert_eq!(words.clone().answer().unwrap().replication, Replication::Paused);
@@ -292,7 +293,7 @@ mod tests {
         let told = Words { channels: Some((vec![], vec![])), ..demoted.clone() };
         assert_eq!(told.answer().unwrap().report().position.unwrap().to_string(), "0-1-9");
         // It has a source that has not sent anything yet.
-        let channel = Channel { receives: true, applies: true, lag: None };
+        let channel = Channel { receives: true, applies: true, lag: None, source: None };
         let begins = Words { channels: Some((vec![channel], vec![])), ..demoted.clone() };
         assert_eq!(positions(begins).0, Some(String::new()));
         let begins = Words { status: status("ON", "1", "1.000"), ..demoted.clone() };

@@ -74,6 +74,7 @@ impl Words {
         };
         let transactions =
             (!is_replica).then(|| Transactions::Within(Position::GtidSet(executed.clone())));
+        let sources = self.channels.as_ref().map(|(it, _)| Channel::sources(it));
         let (replication, received, info) = match self.channels {
             None => (Replication::Unknown, None, ServerInfo::default()),
             Some((channels, sets)) => {
@@ -96,6 +97,7 @@ impl Words {
             // The ancestry follows from the server's UUID, which was asked once.
             ancestry: None,
             replication,
+            sources: sources.unwrap_or_default(),
             info,
         })
     }
@@ -117,7 +119,7 @@ mod tests {
             read_only: "1".into(),
             incarnation: "2 1795250377".into(),
             channels: Some((
-                vec![Channel { receives: true, applies: true, lag: None }],
+                vec![Channel { receives: true, applies: true, lag: None, source: None }],
                 vec![format!("{A}:4-9")],
             )),
         }

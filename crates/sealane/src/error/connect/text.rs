@@ -107,6 +107,11 @@ fn text_of_servers(error: &ConnectError) -> String {
              a promotion is under way",
             located(endpoint, address)
         ),
+        E::PrimaryReplaced { endpoint, address } => format!(
+            "{} takes writes, but it was replaced: replicas follow another server and have what came \
+             after it; fence it off, and let the new primary's URL be reachable",
+            located(endpoint, address)
+        ),
         E::PrimaryConflict { endpoints } => format!(
             "more than one endpoint claims to be the primary: {endpoints}; fence one of them off (a \
              replica of MySQL or MariaDB must have read_only on)"
