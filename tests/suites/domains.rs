@@ -6,7 +6,7 @@ use anyhow::ensure;
 use sea_orm::{ConnectionTrait, entity::prelude::*};
 use sealane::RoutedConnection;
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, eventually,
+    BROKEN_PROMISE, Cluster, Server, eventually,
     fleet::{self, boat, raw, reads_on_replica},
 };
 use sqlx::{Connection, MySqlConnection};
@@ -19,15 +19,17 @@ async fn buoyed(db: &RoutedConnection) -> anyhow::Result<i64> {
     Ok(row.map_or(Ok(-1), |row| row.try_get("", "depth"))?)
 }
 
+/// A table with one row, for writes in another domain.
+async fn hold(cluster: &Cluster) -> anyhow::Result<()> {
+    let create = "DROP TABLE IF EXISTS held; CREATE TABLE held (id int PRIMARY KEY, depth bigint); \
+                  INSERT INTO held VALUES (1, 0)";
+    cluster.primary().sql(create).await?;
+    fleet::replayed(cluster).await
+}
+
 async fn one_domain_waits(cluster: &Cluster) -> anyhow::Result<()> {
     let (primary, replica) = (cluster.primary(), cluster.server("replica-1"));
-    primary
-        .sql(
-            "DROP TABLE IF EXISTS held; CREATE TABLE held (id int PRIMARY KEY, depth bigint); \
-             INSERT INTO held VALUES (1, 0)",
-        )
-        .await?;
-    fleet::replayed(cluster).await?;
+    hold(cluster).await?;
     replica.sql("STOP REPLICA; SET GLOBAL slave_parallel_threads = 4; START REPLICA").await?;
     let db = sealane::connect(fleet::config_of(&*primary.url, [&*replica.url])).await?;
     fleet::ready(&db).await?;
@@ -53,6 +55,60 @@ async fn one_domain_waits(cluster: &Cluster) -> anyhow::Result<()> {
     let proved = async || Ok(reads_on_replica(&session).await?);
     eventually(SOON, "the replica has both", proved).await?;
     ensure!(buoyed(&session).await? == 5, "{BROKEN_PROMISE}: the other domain's write is missing");
+    Ok(())
+}
+
+/// Writes in both domains, in one session, and how many of three reads miss one of them.
+async fn write_in_both(
+    db: &RoutedConnection,
+    primary: &Server,
+    depth: i64,
+) -> anyhow::Result<(u32, u32)> {
+    let session = db.session();
+    let update = format!("SET gtid_domain_id = 7; UPDATE held SET depth = {depth} WHERE id = 1");
+    primary.sql(&update).await?;
+    session.note_write();
+    let id = fleet::boat("own").insert(&session).await?.id;
+    let (mut missed, mut on_replica) = (0, 0);
+    for _ in 0..3 {
+        let boat = boat::Entity::find_by_id(id).one(&session).await?;
+        missed += u32::from(boat.is_none() || buoyed(&session).await? != depth);
+        on_replica += u32::from(reads_on_replica(&session).await?);
+    }
+    Ok((missed, on_replica))
+}
+
+/// The survivor has more of one domain than the promoted server. What that one then writes has the same
+/// numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_survivor_that_is_ahead_in_one_domain_serves_nobody() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let [promoted, survivor] = ["replica-1", "replica-2"].map(|name| cluster.server(name));
+    hold(&cluster).await?;
+    let db = sealane::connect(fleet::config(&cluster)).await?;
+    fleet::ready(&db).await?;
+    promoted.stop_replication().await?;
+    let session = db.session();
+    for depth in 1..=60 {
+        let update = format!("SET gtid_domain_id = 7; UPDATE held SET depth = {depth}");
+        cluster.primary().sql(&update).await?;
+    }
+    session.note_write();
+    fleet::replayed_by(cluster.primary(), survivor).await?;
+    let seen = async || Ok(reads_on_replica(&session).await?);
+    eventually(SOON, "it is seen to be ahead", seen).await?;
+    cluster.primary().kill().await?;
+    promoted.promote().await?;
+    let elected = async || Ok(db.status().primary.as_deref() == Some("replica-1"));
+    eventually(SOON, "replica-1 is the primary", elected).await?;
+    let (mut missing, mut on_survivor) = (0, 0);
+    for depth in 101..=140 {
+        let (missed, on_replica) = write_in_both(&db, promoted, depth).await?;
+        missing += missed;
+        on_survivor += on_replica;
+    }
+    ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} of 120 own reads missing");
+    ensure!(on_survivor == 0, "{BROKEN_PROMISE}: {on_survivor} of 120 own reads on the survivor");
     Ok(())
 }
 

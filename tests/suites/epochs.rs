@@ -6,11 +6,13 @@ mod kit;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::entity::prelude::*;
+use sea_orm::{DbErr, entity::prelude::*};
 use sealane::{Consistency, Resumed, RoutedConnection, TokenRefusal};
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, Engine, Relay, eventually,
-    fleet::{self, reads_on_replica},
+    BROKEN_PROMISE, Cluster, Engine, Relay,
+    crew::{Crew, Done, missing},
+    eventually,
+    fleet::{self, boat, reads_on_replica},
 };
 
 use crate::kit::{SOON, Seen, becomes, is_there, part, write_and_read};
@@ -111,6 +113,106 @@ async fn an_old_primary_gets_no_writes_while_one_that_wrote_nothing_is_read_only
     returns_beside(0).await
 }
 
+/// How many tasks write and read what they wrote during a switchover.
+const WRITERS: usize = 8;
+
+/// A switchover as people do it, without telling sealane: `read_only` on the old primary, then a
+/// promotion of a replica that has everything, then all others follow it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_that_nobody_announced_fails_no_write_and_loses_none() -> anyhow::Result<()> {
+    let (cluster, db) = fleet::launch().await?;
+    let outcome = switch_over(&cluster, &db).await;
+    cluster.begin_anew().await?;
+    outcome
+}
+
+#[allow(clippy::print_stdout, reason = "figures of a test")]
+async fn switch_over(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<()> {
+    let [old, new, other] = ["primary", "replica-1", "replica-2"].map(|name| cluster.server(name));
+    let crew = Crew::start(WRITERS, {
+        let db = db.clone();
+        move |_, name| {
+            let session = db.session();
+            async move {
+                let id = fleet::boat(&name).insert(&session).await?.id;
+                let there = boat::Entity::find_by_id(id).one(&session).await?;
+                there.map(drop).ok_or_else(|| DbErr::Custom("its own write is missing".into()))
+            }
+        }
+    });
+    crew.more(100).await?;
+    old.sql("SET GLOBAL read_only = ON").await?;
+    fleet::replayed_by(old, new).await?;
+    new.promote().await?;
+    other.follow_instead(new).await?;
+    if cluster.engine() == Engine::Mariadb {
+        let begin = "SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos; CHANGE MASTER TO \
+                     MASTER_USER = 'sealane_replication', MASTER_SSL = 0, \
+                     MASTER_PASSWORD = 'sealane_replication', MASTER_USE_GTID = slave_pos";
+        old.sql(begin).await?;
+    }
+    old.follow_instead(new).await?;
+    writes_go_to(db, "replica-1").await?;
+    crew.more(200).await?;
+    let done = crew.stop(SOON).await?;
+    let failures: Vec<_> = done.iter().filter_map(|it| it.failure.as_ref()).collect();
+    let longest = done.iter().map(Done::took).max().unwrap_or_default();
+    let names: Vec<&str> = done.iter().map(|it| it.name.as_str()).collect();
+    let lost = missing(new, &names).await?;
+    println!(
+        "{} writes, each read back; {} failed, {lost} lost, the longest took {longest:?}",
+        done.len(),
+        failures.len()
+    );
+    ensure!(failures.is_empty(), "{BROKEN_PROMISE}: {failures:?}");
+    ensure!(lost == 0, "{BROKEN_PROMISE}: {lost} acknowledged writes are lost");
+    // The old primary serves as a replica.
+    becomes(db, "primary", "serving").await
+}
+
+/// A token of a write that the failover lost is refused, and one of a write that survived is not, in
+/// a process that did not make them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_write_that_a_failover_lost_is_refused() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let config = || fleet::config(&cluster).token_key(KEY);
+    let (one, two) = (sealane::connect(config()).await?, sealane::connect(config()).await?);
+    fleet::ready(&one).await?;
+    fleet::ready(&two).await?;
+    let early = one.session();
+    let kept = fleet::boat("early").insert(&early).await?.id;
+    let early = early.token().await.context("a token")?;
+    fleet::replayed(&cluster).await?;
+    for replica in cluster.replicas() {
+        replica.stop_replication().await?;
+    }
+    let late = one.session();
+    let lost = fleet::boat("lost").insert(&late).await?.id;
+    let late = late.token().await.context("a token")?;
+    // It is known to both before it is lost.
+    ensure!(
+        two.resume(&late).refused.is_none() && is_there(&two.resume(&late).session, lost).await?
+    );
+    cluster.primary().kill().await?;
+    let new = cluster.server("replica-1");
+    new.promote().await?;
+    writes_go_to(&two, "replica-1").await?;
+    fleet::boat("new").insert(&two).await?;
+    eventually(SOON, "the token of what was lost is refused", async || {
+        let refused = two.resume(&late).refused;
+        ensure!(refused == Some(TokenRefusal::BeforeFailover), "{refused:?}");
+        Ok(true)
+    })
+    .await?;
+    // The new one may have the number of the lost one.
+    let left: i64 = new.query_scalar("SELECT count(*) FROM boat WHERE name = 'lost'").await?;
+    ensure!(left == 0, "it was not lost");
+    let resumed = two.resume(&early);
+    println!("the token of what survived: {:?}", resumed.refused);
+    ensure!(is_there(&resumed.session, kept).await?, "{BROKEN_PROMISE}: it is missing");
+    Ok(())
+}
+
 /// A process that starts after a failover meets the old primary, which nobody has fenced off, and
 /// cannot reach the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +242,7 @@ async fn an_old_primary_gets_no_writes_of_a_process_that_did_not_see_the_failove
     let config = fleet::config_of(url(&old.url), [url(to_new.url()), url(to_other.url())])
         .primary_wait(Duration::from_millis(500));
     let refused = sealane::connect(config.clone()).await.err().context("it may write")?;
-    ensure!(refused.to_string().contains("but it was replaced"), "{refused}");
+    ensure!(refused.to_string().contains("seems to have been replaced"), "{refused}");
 
     // Nobody tells it yet.
     to_other.refuse().await;

@@ -1,4 +1,4 @@
-//! A replica that follows two servers: what comes from the second one proves nothing of the primary, and
+//! Servers that follow a second one: what comes from the second one proves nothing of the primary, and
 //! does no harm.
 
 #![allow(clippy::print_stdout, reason = "figures are part of the result")]
@@ -23,10 +23,10 @@ const SOON: Duration = Duration::from_secs(20);
 /// How often a session writes and reads.
 const WRITES: u32 = 60;
 
-/// `replica-2` becomes a server by itself with a database of its own, and `replica-1` follows it and the
-/// primary.
-async fn follow_two(cluster: &Cluster) -> anyhow::Result<()> {
-    let [follower, second] = ["replica-1", "replica-2"].map(|name| cluster.server(name));
+/// `replica-2` becomes a server by itself with a database of its own, and `follower` follows it besides
+/// what it follows already.
+async fn follow_two(cluster: &Cluster, follower: &Server) -> anyhow::Result<()> {
+    let second = cluster.server("replica-2");
     let tides =
         "CREATE DATABASE tides; CREATE TABLE tides.tide (id int AUTO_INCREMENT PRIMARY KEY)";
     let (part, follow) = match cluster.engine() {
@@ -82,8 +82,36 @@ async fn write_and_read(db: &RoutedConnection, waits: bool) -> anyhow::Result<(u
     Ok((missing, on_replica))
 }
 
+/// The primary itself receives from another server, and goes on to take writes.
+async fn reads_behind_a_primary_with_a_source(cluster: &Cluster) -> anyhow::Result<()> {
+    let replica = cluster.server("replica-1");
+    follow_two(cluster, cluster.primary()).await?;
+    let db = sealane::connect(fleet::config_of(&*cluster.primary().url, [&*replica.url])).await?;
+    fleet::ready(&db).await?;
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let second = cluster.server("replica-2").clone();
+    let writer = tokio::spawn(keep_writing(second, Arc::clone(&goes_on)));
+    let outcome = write_and_read(&db, true).await;
+    goes_on.store(false, Ordering::Relaxed);
+    let written = writer.await??;
+    let (missing, on_replica) = outcome?;
+    println!("{missing} own reads missing, {on_replica} at once on the replica");
+    ensure!(written > 10, "the second server wrote only {written} times");
+    ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} own reads missing");
+    ensure!(db.status().primary.as_deref() == Some("primary"), "{:?}", db.status().primary);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_receives_from_another_server_is_followed() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let outcome = reads_behind_a_primary_with_a_source(&cluster).await;
+    cluster.begin_anew().await?;
+    outcome
+}
+
 async fn reads_beside_the_second(cluster: &Cluster) -> anyhow::Result<()> {
-    follow_two(cluster).await?;
+    follow_two(cluster, cluster.server("replica-1")).await?;
     let follower = cluster.server("replica-1");
     let db = sealane::connect(fleet::config_of(&*cluster.primary().url, [&*follower.url])).await?;
     fleet::ready(&db).await?;

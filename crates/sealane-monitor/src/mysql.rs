@@ -23,8 +23,9 @@
 //! # What the role needs
 //! Nothing but to connect: system variables and status are everybody's. Whether a
 //! replica receives, applies, and what it has received is told to those with
-//! `REPLICATION CLIENT` (MySQL) or `SLAVE MONITOR` (MariaDB). Without it routing is
-//! the same, by positions; a MySQL replica then shows as
+//! `REPLICATION CLIENT` (MySQL) or `SLAVE MONITOR` (MariaDB). Without it routing goes by
+//! positions alone, and a process that starts late may not see that a primary was replaced
+//! (`outlived` in core's reducer); a MySQL replica then shows as
 //! [`Replication::Unknown`](sealane_core::Replication::Unknown), one of MariaDB as
 //! running or not.
 //!
@@ -233,7 +234,8 @@ async fn is_unbound(
 ) -> Option<bool> {
     let version = variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("version"))?;
     let rows = sqlx::raw_sql(unbound::GRANTS).fetch_all(connection).await.ok()?;
-    let grants: Vec<String> = rows.iter().filter_map(|row| row.try_get_unchecked(0).ok()).collect();
+    let grants = rows.iter().map(|row| row.try_get_unchecked(0).ok());
+    let grants: Vec<String> = grants.collect::<Option<_>>()?;
     Some(!unbound::privileges(grants.iter().map(String::as_str), &version.1).is_empty())
 }
 

@@ -379,7 +379,7 @@ fn primary_answers(topology: &sealane_core::Topology) -> Result<(), ConnectError
         let endpoint = odd.endpoint.name().to_owned();
         return Err(ConnectError::OtherDatabase { endpoint, database, ours });
     }
-    if let [replaced] = claims.as_slice() {
+    if let ([replaced], None) = (claims.as_slice(), topology.primary()) {
         let (endpoint, address) = named(replaced);
         return Err(ConnectError::PrimaryReplaced { endpoint, address });
     }

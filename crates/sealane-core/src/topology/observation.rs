@@ -66,8 +66,9 @@ pub struct Report {
     pub transactions: Option<Transactions>,
     /// Which history a primary writes, on engines whose positions do not tell histories apart.
     pub ancestry: Option<Ancestry>,
-    /// The servers that a replica receives from, connected or not, on engines whose positions do not
-    /// tell histories apart. Empty if it does not tell.
+    /// The servers that a replica is connected to and receives from, on engines whose positions do
+    /// not tell histories apart. Empty if it does not tell, or if one of its sources is out of its
+    /// reach.
     pub sources: Vec<Source>,
     /// Facts for people to read.
     pub info: ServerInfo,

@@ -42,9 +42,10 @@ impl Channel {
         }
     }
 
-    /// The servers that all channels receive from.
+    /// The servers that all channels receive from; empty if one of them is not known to be connected.
     pub(super) fn sources(channels: &[Channel]) -> Vec<Source> {
-        channels.iter().filter_map(|channel| channel.source).collect()
+        let sources = channels.iter().map(|it| it.source.filter(|_| it.receives));
+        sources.collect::<Option<_>>().unwrap_or_default()
     }
 
     /// The worst state of all channels; empty without channels.
@@ -92,6 +93,21 @@ mod tests {
         let told = Channel::info(&[paused, stopped]);
         assert_eq!((told.receives, told.applies), (Some(false), Some(false)));
         assert_eq!(Channel::info(&[]), ServerInfo::default());
+    }
+
+    #[test]
+    fn whom_a_replica_follows_is_known_if_all_its_channels_are_connected() {
+        let channel = |receives, server| Channel {
+            receives,
+            applies: true,
+            lag: None,
+            source: Source::mariadb(server),
+        };
+        let told = |channels: &[Channel]| Channel::sources(channels).len();
+        assert_eq!(told(&[channel(true, 1), channel(true, 2)]), 2);
+        assert_eq!(told(&[channel(true, 1), channel(false, 2)]), 0);
+        assert_eq!(told(&[channel(true, 1), channel(true, 0)]), 0);
+        assert_eq!(told(&[]), 0);
     }
 
     #[test]

@@ -118,8 +118,9 @@ pub enum ConnectError {
         /// Where it is.
         address: String,
     },
-    /// The only endpoint that accepts writes was replaced: the replicas follow another server, which
-    /// none of the endpoints that answer leads to.
+    /// The only endpoint that accepts writes seems to have been replaced: the replicas follow another
+    /// server, to which no endpoint that answers leads; or another endpoint has claimed to be the
+    /// primary, and does not answer now.
     PrimaryReplaced {
         /// Its name.
         endpoint: String,

@@ -44,8 +44,10 @@ pub(super) struct Claim {
     pub(super) promotion: u32,
     /// The server that makes the claim, if servers identify themselves.
     by: Option<Ancestry>,
-    /// Whether a replica was seen to follow that server.
+    /// Whether a replica was seen to follow that server, in this run.
     is_vouched: bool,
+    /// What the claimant had when it first made the claim in this run.
+    began_with: Option<Position>,
     belief: Belief,
 }
 
@@ -70,18 +72,28 @@ impl Claim {
         self.belief == Belief::Outlived
     }
 
-    /// What the replicas show of the claimant: whether another server has taken its place.
-    pub(super) fn judge(&mut self, is_outlived: bool) {
-        match (self.belief, is_outlived) {
-            (Belief::Believed | Belief::Open, true) => self.belief = Belief::Outlived,
-            (Belief::Outlived, false) => self.belief = Belief::Open,
-            _ => {}
+    /// Another server has taken the claimant's place, as the replicas show.
+    pub(super) fn outlive(&mut self) {
+        if matches!(self.belief, Belief::Believed | Belief::Open) {
+            self.belief = Belief::Outlived;
         }
+    }
+
+    /// Nothing shows any more that another server has taken the claimant's place.
+    pub(super) fn reopen(&mut self) {
+        if self.is_outlived() {
+            self.belief = Belief::Open;
+        }
+    }
+
+    /// What the claimant had when it first made the claim in this run.
+    pub(super) fn began_with(&self) -> Option<&Position> {
+        self.began_with.as_ref()
     }
 
     /// The same claim in another system: nothing known of it before counts.
     pub(super) fn begin_anew(self) -> Self {
-        Claim { promotion: 0, belief: Belief::Believed, ..self }
+        Claim { promotion: 0, belief: Belief::Believed, is_vouched: false, ..self }
     }
 
     /// Another server has taken the claimant's place.
@@ -140,9 +152,15 @@ impl TopologyReducer {
         let run = report.incarnation.clone();
         match &mut watched.claim {
             Some(claim) if claim.refused_run_is_over(&run) => {
-                *claim = Claim { since: now, run, belief: Belief::Open, ..claim.clone() };
+                let (is_vouched, began_with) = (false, report.position.clone());
+                let belief = Belief::Open;
+                *claim = Claim { since: now, run, is_vouched, began_with, belief, ..claim.clone() };
             }
-            Some(claim) => claim.run = run,
+            Some(claim) if claim.run != run => {
+                (claim.is_vouched, claim.began_with) = (false, report.position.clone());
+                claim.run = run;
+            }
+            Some(_) => {}
             none @ None if known.is_some() => *none = known,
             none @ None => {
                 let timeline = report.position.as_ref().map_or(0, Position::timeline);
@@ -165,7 +183,9 @@ impl TopologyReducer {
                 };
                 let promotion = if is_promotion { promotions } else { 0 };
                 let by = report.ancestry.clone();
-                *none = Some(Claim { since: now, run, promotion, by, is_vouched: false, belief });
+                let (is_vouched, began_with) = (false, report.position.clone());
+                *none =
+                    Some(Claim { since: now, run, promotion, by, is_vouched, began_with, belief });
                 self.promotions += u32::from(is_promotion);
             }
         }
@@ -242,7 +262,6 @@ impl TopologyReducer {
 
     /// Decides the claims that wait for the primary in charge.
     pub(super) fn weigh_claims(&mut self) {
-        self.vouch();
         self.judge_outlived();
         let in_charge = self.topology.primary.and_then(|id| {
             let state = self.topology.get(id).filter(|state| state.role == Role::Primary)?;

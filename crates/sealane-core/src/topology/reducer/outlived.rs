@@ -2,18 +2,26 @@
 //!
 //! A process that starts after a failover may meet only the old primary, because the new one is out
 //! of its reach. Where histories are not numbered (MySQL, MariaDB), the old primary's own words do
-//! not show that it was replaced. Its former replicas do: they follow another server by now, and
-//! have something that came after the old primary.
+//! not show that it was replaced. Its former replicas do: they receive from another server, and have
+//! something that came after the old primary.
 //!
-//! So a claim is *outlived* if all replicas that tell whom they follow follow servers other than the
-//! claimant, and one of them has a transaction that the claimant lacks, and that neither of the two
-//! wrote. Both are needed. After a failover, a replica may follow the dead primary for a while, and
-//! has nothing new from it. And a replica that follows the claimant may have what an earlier primary
-//! did not send to anybody else.
+//! So a claim is *outlived* if all replicas that are connected to their sources are connected to
+//! servers other than the claimant, and one of these replicas has a transaction that the claimant
+//! lacks, and that neither the claimant nor that replica wrote. Both are needed. A replica may be
+//! connected to a relay that passes on what the claimant writes. And a replica of the claimant may
+//! have what an earlier primary did not send to anybody else.
 //!
-//! A claim is *vouched for* once a replica was seen to follow its server. Then nothing counts that
-//! somebody does to the replicas later: who lets the only replica follow a server in another
-//! cluster must not take away the primary. A promotion that was seen counts as much.
+//! A replica that is not connected shows nothing: after a failover it may go on to try the dead
+//! primary, of which it has more than the promoted server. What has shown once that a claim is
+//! outlived stays true while that replica is down, or looks for its source.
+//!
+//! A claim is *vouched for* once a replica was seen to be connected to its server, or to have
+//! something that this server wrote since it made the claim. Then nothing counts that somebody does
+//! to the replicas later: who lets the only replica follow a server in another cluster must not take
+//! away the primary. A promotion that was seen counts as much.
+//!
+//! What comes through a relay is told from a successor's if the relay is an endpoint, or if it has
+//! written nothing itself.
 //!
 //! Nothing is outlived where replicas do not tell whom they follow, because the role may not ask.
 //!
@@ -22,29 +30,23 @@
 //! that was ahead of the promoted server has what the new primary lacks.
 
 use super::{TopologyReducer, Watched, claim::Claim};
-use crate::{EndpointId, EndpointState, Role, Source};
+use crate::{Ancestry, EndpointId, EndpointState, Health, Position, Role, Source};
 
 impl TopologyReducer {
-    /// Records which claims are vouched for.
-    pub(super) fn vouch(&mut self) {
-        for index in 0..self.topology.endpoints.len() {
-            let id = self.topology.endpoints[index].id;
-            let is_open = self.watched[index].claim.as_ref().is_some_and(|it| !it.is_vouched());
-            if is_open
-                && self.is_backed(id)
-                && let Some(claim) = &mut self.watched[index].claim
-            {
-                claim.vouch();
-            }
-        }
-    }
-
-    /// Decides which claims are outlived.
+    /// Decides which claims are vouched for, and which are outlived.
     pub(super) fn judge_outlived(&mut self) {
         for index in 0..self.topology.endpoints.len() {
-            let is_outlived = self.is_outlived(self.topology.endpoints[index].id);
-            if let Some(claim) = &mut self.watched[index].claim {
-                claim.judge(is_outlived);
+            let id = self.topology.endpoints[index].id;
+            let (is_vouched, is_outlived) = (self.is_backed(id), self.is_outlived(id));
+            let is_passed = self.is_passed(id);
+            let Some(claim) = &mut self.watched[index].claim else { continue };
+            if is_vouched {
+                claim.vouch();
+            }
+            if claim.is_vouched() || !is_passed {
+                claim.reopen();
+            } else if is_outlived {
+                claim.outlive();
             }
         }
     }
@@ -56,60 +58,68 @@ impl TopologyReducer {
         self.watched.iter().any(is_outlived) && self.is_backed(id)
     }
 
-    /// Whether a replica says that it follows the server behind `id`.
-    fn is_backed(&self, id: EndpointId) -> bool {
-        self.watched(id).and_then(|it| it.course.ancestry()).is_some_and(|its| {
-            self.followers().any(|(_, sources)| sources.iter().any(|it| its.is_of(*it)))
-        })
-    }
-
     /// Whether the replicas show that another server has taken the place of `id`.
-    fn is_outlived(&self, id: EndpointId) -> bool {
-        let Some(watched) = self.watched(id) else { return false };
-        let is_vouched = watched.claim.as_ref().is_none_or(Claim::is_vouched);
-        let (Some(ancestry), Some(position), false) =
-            (watched.course.ancestry(), watched.course.position(), is_vouched)
-        else {
-            return false;
+    pub(super) fn is_outlived(&self, id: EndpointId) -> bool {
+        let is_unvouched = |it: &Watched| it.claim.as_ref().is_some_and(|it| !it.is_vouched());
+        let Some(watched) = self.watched(id).filter(|it| is_unvouched(it)) else { return false };
+        let leads_on = |source: &Source| {
+            // The claimant may be behind a server that it receives from itself.
+            watched.course.sources().contains(source) || self.is_of_replica(*source)
         };
-        let has_more = |follower: EndpointId| {
-            let course = self.watched(follower).map(|it| &it.course);
-            course
-                .and_then(|it| it.ancestry().zip(it.position()))
-                .is_some_and(|(its, theirs)| ancestry.is_passed(position, theirs, its))
-        };
-        // What follows another replica tells nothing: the claimant may be behind that one.
-        let tell = self
-            .followers()
-            .filter(|(_, sources)| !sources.iter().any(|source| self.is_of_replica(*source)));
-        let mut is_passed = false;
-        for (follower, sources) in tell {
-            if sources.iter().any(|source| ancestry.is_of(*source)) {
-                return false;
-            }
-            is_passed |= has_more(follower);
-        }
-        is_passed
+        let connected = self.replicas(Health::Up).filter(|it| !it.course.sources().is_empty());
+        let mut others =
+            connected.filter(|it| !it.course.sources().iter().any(leads_on)).peekable();
+        others.peek().is_some()
+            && !self.is_backed(id)
+            && others.any(|replica| has_more(replica, watched))
     }
 
-    /// The replicas that have told whom they follow. What they told counts while they are silent.
-    fn followers(&self) -> impl Iterator<Item = (EndpointId, &[Source])> {
-        let is_replica = |state: &EndpointState| state.role == Role::Replica && state.is_ours();
-        self.topology
-            .endpoints
-            .iter()
-            .zip(&self.watched)
-            .filter(move |(state, _)| is_replica(state))
-            .map(|(state, watched)| (state.id, watched.course.sources()))
-            .filter(|(_, sources)| !sources.is_empty())
+    /// Whether any replica has something that came after `id`, connected or not.
+    fn is_passed(&self, id: EndpointId) -> bool {
+        self.watched(id).is_some_and(|it| self.all_replicas().any(|replica| has_more(replica, it)))
+    }
+
+    /// Whether a replica is connected to the server behind `id`, or has something that this server
+    /// wrote since it claims to be the primary.
+    fn is_backed(&self, id: EndpointId) -> bool {
+        let Some(watched) = self.watched(id) else { return false };
+        let Some(ancestry) = watched.course.ancestry() else { return false };
+        let began_with = watched.claim.as_ref().and_then(Claim::began_with);
+        let has_newer = |its: &Position| began_with.is_some_and(|it| ancestry.has_written(it, its));
+        self.replicas(Health::Up).any(|replica| {
+            replica.course.sources().iter().any(|source| ancestry.is_of(*source))
+                || replica.course.position().is_some_and(has_newer)
+        })
     }
 
     /// Whether `server` is known to be a replica.
     fn is_of_replica(&self, server: Source) -> bool {
-        let all = self.topology.endpoints.iter().zip(&self.watched);
-        let is_it = |watched: &Watched| {
-            watched.course.ancestry().is_some_and(|ancestry| ancestry.is_of(server))
-        };
-        all.filter(|(state, _)| state.role == Role::Replica).any(|(_, watched)| is_it(watched))
+        let is_it = |ancestry: &Ancestry| ancestry.is_of(server);
+        self.all_replicas().any(|replica| replica.course.ancestry().is_some_and(is_it))
     }
+
+    /// What is remembered of the replicas that hold our data.
+    fn all_replicas(&self) -> impl Iterator<Item = &Watched> {
+        self.replicas_that(|_| true)
+    }
+
+    fn replicas(&self, health: Health) -> impl Iterator<Item = &Watched> {
+        self.replicas_that(move |state| state.health == health)
+    }
+
+    fn replicas_that(
+        &self,
+        suits: impl Fn(&EndpointState) -> bool,
+    ) -> impl Iterator<Item = &Watched> {
+        let is_replica = |state: &EndpointState| state.role == Role::Replica && state.is_ours();
+        let all = self.topology.endpoints.iter().zip(&self.watched);
+        all.filter(move |(state, _)| is_replica(state) && suits(state)).map(|(_, watched)| watched)
+    }
+}
+
+/// Whether `replica` has a transaction that `claimant` lacks, and that neither of them wrote.
+fn has_more(replica: &Watched, claimant: &Watched) -> bool {
+    let its = replica.course.ancestry().zip(replica.course.position());
+    let ours = claimant.course.ancestry().zip(claimant.course.position());
+    its.zip(ours).is_some_and(|((its, has), (ours, had))| ours.is_passed(had, has, its))
 }

@@ -108,8 +108,9 @@ fn text_of_servers(error: &ConnectError) -> String {
             located(endpoint, address)
         ),
         E::PrimaryReplaced { endpoint, address } => format!(
-            "{} takes writes, but it was replaced: replicas follow another server and have what came \
-             after it; fence it off, and let the new primary's URL be reachable",
+            "{} takes writes, but seems to have been replaced: replicas have what came after it, or \
+             another endpoint has claimed to be the primary as well; fence off the one that is not, and \
+             see that the other one's URL is reachable",
             located(endpoint, address)
         ),
         E::PrimaryConflict { endpoints } => format!(
