@@ -241,7 +241,7 @@ async fn what_an_administrator_ends_does_not_visit_the_primary_and_takes_nobody_
     Ok(())
 }
 
-/// Too few values, too many, and a text that is longer than a replica takes.
+/// Too few values, and too many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_that_do_not_fit_take_nobody_out_of_use() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;

@@ -47,6 +47,7 @@ const BOTH: &[Condition] = &[
     one(1461, InLog, "SET GLOBAL max_prepared_stmt_count = 0", "SET GLOBAL max_prepared_stmt_count = 16382", NAMES),
     one(1045, InStatus, "ALTER USER coder@'%' IDENTIFIED BY 'other'", PASSWORD, NAMES),
     one(1049, InStatus, "DROP DATABASE code_db", "CREATE DATABASE code_db; CREATE TABLE code_db.harbour (id int); INSERT INTO code_db.harbour VALUES (1)", NAMES),
+    one(1226, InStatus, "ALTER USER coder@'%' WITH MAX_QUERIES_PER_HOUR 1", "ALTER USER coder@'%' WITH MAX_QUERIES_PER_HOUR 0; FLUSH USER_RESOURCES", NAMES),
     one(1205, InLog, "SET GLOBAL lock_wait_timeout = 1", "SET GLOBAL lock_wait_timeout = 86400", NAMES),
     one(1146, InLog, "DROP TABLE code_db.harbour", "CREATE TABLE code_db.harbour (id int); INSERT INTO code_db.harbour VALUES (1)", NAMES),
     one(1814, InLog, "ALTER TABLE code_db.harbour DISCARD TABLESPACE", "DROP TABLE code_db.harbour; CREATE TABLE code_db.harbour (id int); INSERT INTO code_db.harbour VALUES (1)", NAMES),

@@ -44,10 +44,14 @@ pub(super) struct Claim {
     pub(super) promotion: u32,
     /// The server that makes the claim, if servers identify themselves.
     by: Option<Ancestry>,
-    /// Whether a replica was seen to follow that server, in this run.
+    /// Whether a replica was seen to follow that server.
     is_vouched: bool,
-    /// What the claimant had when it first made the claim in this run.
+    /// What the claimant had when it first made the claim.
     began_with: Option<Position>,
+    /// What a replica had when it showed that the claim is outlived.
+    shown: Option<(EndpointId, Position)>,
+    /// Whether that replica has received more from the successor since.
+    is_shown_to_last: bool,
     belief: Belief,
 }
 
@@ -72,21 +76,36 @@ impl Claim {
         self.belief == Belief::Outlived
     }
 
-    /// Another server has taken the claimant's place, as the replicas show.
-    pub(super) fn outlive(&mut self) {
+    /// Another server has taken the claimant's place, as replica `by` shows with what it has now.
+    /// `has_grown` tells whether that is more than a position from another server than the claimant.
+    pub(super) fn outlive(
+        &mut self,
+        (by, now): (EndpointId, &Position),
+        has_grown: impl FnOnce(&Position) -> bool,
+    ) {
+        match &self.shown {
+            Some((before, had)) if *before == by => self.is_shown_to_last |= has_grown(had),
+            _ => self.shown = Some((by, now.clone())),
+        }
         if matches!(self.belief, Belief::Believed | Belief::Open) {
             self.belief = Belief::Outlived;
         }
     }
 
+    /// Whether what a replica has shown counts while it is not connected.
+    pub(super) fn is_shown_to_last(&self) -> bool {
+        self.is_shown_to_last
+    }
+
     /// Nothing shows any more that another server has taken the claimant's place.
     pub(super) fn reopen(&mut self) {
+        (self.shown, self.is_shown_to_last) = (None, false);
         if self.is_outlived() {
             self.belief = Belief::Open;
         }
     }
 
-    /// What the claimant had when it first made the claim in this run.
+    /// What the claimant had when it first made the claim.
     pub(super) fn began_with(&self) -> Option<&Position> {
         self.began_with.as_ref()
     }
@@ -152,15 +171,9 @@ impl TopologyReducer {
         let run = report.incarnation.clone();
         match &mut watched.claim {
             Some(claim) if claim.refused_run_is_over(&run) => {
-                let (is_vouched, began_with) = (false, report.position.clone());
-                let belief = Belief::Open;
-                *claim = Claim { since: now, run, is_vouched, began_with, belief, ..claim.clone() };
+                (claim.since, claim.run, claim.belief) = (now, run, Belief::Open);
             }
-            Some(claim) if claim.run != run => {
-                (claim.is_vouched, claim.began_with) = (false, report.position.clone());
-                claim.run = run;
-            }
-            Some(_) => {}
+            Some(claim) => claim.run = run,
             none @ None if known.is_some() => *none = known,
             none @ None => {
                 let timeline = report.position.as_ref().map_or(0, Position::timeline);
@@ -183,9 +196,18 @@ impl TopologyReducer {
                 };
                 let promotion = if is_promotion { promotions } else { 0 };
                 let by = report.ancestry.clone();
-                let (is_vouched, began_with) = (false, report.position.clone());
-                *none =
-                    Some(Claim { since: now, run, promotion, by, is_vouched, began_with, belief });
+                let began_with = report.position.clone();
+                *none = Some(Claim {
+                    since: now,
+                    run,
+                    promotion,
+                    by,
+                    is_vouched: false,
+                    began_with,
+                    shown: None,
+                    is_shown_to_last: false,
+                    belief,
+                });
                 self.promotions += u32::from(is_promotion);
             }
         }
@@ -290,7 +312,11 @@ impl TopologyReducer {
                 (Belief::Open, Some((_, true, _, its))) if timeline > its && timeline == newest => {
                     Belief::Believed
                 }
-                (Belief::Open, Some((_, true, Some(at), _))) if at > claim.since => Belief::Refused,
+                (Belief::Open | Belief::Outlived, Some((_, true, Some(at), _)))
+                    if at > claim.since =>
+                {
+                    Belief::Refused
+                }
                 (Belief::Open, Some((_, true, ..))) => Belief::Open,
                 (Belief::Open, Some((_, false, ..))) => Belief::Believed,
                 (Belief::Open, None) if claim.promotion > 0 || may_follow => Belief::Believed,

@@ -12,8 +12,8 @@
 //! have what an earlier primary did not send to anybody else.
 //!
 //! A replica that is not connected shows nothing: after a failover it may go on to try the dead
-//! primary, of which it has more than the promoted server. What has shown once that a claim is
-//! outlived stays true while that replica is down, or looks for its source.
+//! primary, of which it has more than the promoted server. But once it was seen to receive more from
+//! the successor, what it has shown counts while it is down, too, or looks for its source.
 //!
 //! A claim is *vouched for* once a replica was seen to be connected to its server, or to have
 //! something that this server wrote since it made the claim. Then nothing counts that somebody does
@@ -32,22 +32,52 @@
 use super::{TopologyReducer, Watched, claim::Claim};
 use crate::{Ancestry, EndpointId, EndpointState, Health, Position, Role, Source};
 
+/// A replica, and what it has.
+struct Shown<'a> {
+    by: EndpointId,
+    ancestry: &'a Ancestry,
+    position: &'a Position,
+}
+
+impl<'a> Shown<'a> {
+    fn of(by: EndpointId, watched: &'a Watched) -> Option<Self> {
+        let (ancestry, position) = (watched.course.ancestry()?, watched.course.position()?);
+        Some(Shown { by, ancestry, position })
+    }
+
+    /// Whether the replica has a transaction that `claimant` lacks, and that neither of them wrote.
+    fn is_past(&self, claimant: &Watched) -> bool {
+        let its = claimant.course.ancestry().zip(claimant.course.position());
+        its.is_some_and(|(its, had)| its.is_passed(had, self.position, self.ancestry))
+    }
+}
+
 impl TopologyReducer {
     /// Decides which claims are vouched for, and which are outlived.
     pub(super) fn judge_outlived(&mut self) {
         for index in 0..self.topology.endpoints.len() {
             let id = self.topology.endpoints[index].id;
-            let (is_vouched, is_outlived) = (self.is_backed(id), self.is_outlived(id));
-            let is_passed = self.is_passed(id);
-            let Some(claim) = &mut self.watched[index].claim else { continue };
-            if is_vouched {
+            let claim = self.watched[index].claim.as_ref();
+            // Nothing is left to decide, as nearly always.
+            let Some(claim) = claim.filter(|it| !it.is_vouched() || it.is_outlived()) else {
+                continue;
+            };
+            let mut claim = claim.clone();
+            if self.is_backed(id) {
                 claim.vouch();
             }
-            if claim.is_vouched() || !is_passed {
-                claim.reopen();
-            } else if is_outlived {
-                claim.outlive();
+            let ancestry = self.watched[index].course.ancestry();
+            match (self.outliving(id), ancestry) {
+                _ if claim.is_vouched() => claim.reopen(),
+                (Some(shown), Some(ancestry)) => {
+                    claim.outlive((shown.by, shown.position), |before| {
+                        ancestry.is_passed(before, shown.position, shown.ancestry)
+                    });
+                }
+                _ if claim.is_shown_to_last() && self.is_passed(id) => {}
+                _ => claim.reopen(),
             }
+            self.watched[index].claim = Some(claim);
         }
     }
 
@@ -55,71 +85,74 @@ impl TopologyReducer {
     /// outlived.
     pub(super) fn succeeds(&self, id: EndpointId) -> bool {
         let is_outlived = |it: &Watched| it.claim.as_ref().is_some_and(Claim::is_outlived);
-        self.watched.iter().any(is_outlived) && self.is_backed(id)
+        let claim = self.watched(id).and_then(|it| it.claim.as_ref());
+        self.watched.iter().any(is_outlived) && claim.is_some_and(Claim::is_vouched)
     }
 
     /// Whether the replicas show that another server has taken the place of `id`.
     pub(super) fn is_outlived(&self, id: EndpointId) -> bool {
-        let is_unvouched = |it: &Watched| it.claim.as_ref().is_some_and(|it| !it.is_vouched());
-        let Some(watched) = self.watched(id).filter(|it| is_unvouched(it)) else { return false };
+        let claim = self.watched(id).and_then(|it| it.claim.as_ref());
+        claim.is_some_and(|it| !it.is_vouched()) && self.outliving(id).is_some()
+    }
+
+    /// A replica that is connected and shows that another server has taken the place of `id`.
+    fn outliving(&self, id: EndpointId) -> Option<Shown<'_>> {
+        let watched = self.watched(id)?;
+        let ancestry = watched.course.ancestry()?;
         let leads_on = |source: &Source| {
             // The claimant may be behind a server that it receives from itself.
             watched.course.sources().contains(source) || self.is_of_replica(*source)
         };
-        let connected = self.replicas(Health::Up).filter(|it| !it.course.sources().is_empty());
-        let mut others =
-            connected.filter(|it| !it.course.sources().iter().any(leads_on)).peekable();
-        others.peek().is_some()
-            && !self.is_backed(id)
-            && others.any(|replica| has_more(replica, watched))
+        let connected = || self.up().filter(|(_, it)| !it.course.sources().is_empty());
+        if connected()
+            .any(|(_, it)| it.course.sources().iter().any(|source| ancestry.is_of(*source)))
+        {
+            return None;
+        }
+        let others = connected().filter(|(_, it)| !it.course.sources().iter().any(leads_on));
+        others.filter_map(|(by, it)| Shown::of(by, it)).find(|it| it.is_past(watched))
     }
 
-    /// Whether any replica has something that came after `id`, connected or not.
+    /// Whether any other endpoint has something that came after `id`, connected or not.
     fn is_passed(&self, id: EndpointId) -> bool {
-        self.watched(id).is_some_and(|it| self.all_replicas().any(|replica| has_more(replica, it)))
+        let Some(watched) = self.watched(id) else { return false };
+        let others = self.topology.endpoints.iter().zip(&self.watched);
+        let others = others.filter(|(state, _)| state.id != id && state.is_ours());
+        others.filter_map(|(state, it)| Shown::of(state.id, it)).any(|it| it.is_past(watched))
     }
 
     /// Whether a replica is connected to the server behind `id`, or has something that this server
-    /// wrote since it claims to be the primary.
+    /// wrote since it claims to be the primary. What this server lacks itself, it has lost.
     fn is_backed(&self, id: EndpointId) -> bool {
         let Some(watched) = self.watched(id) else { return false };
-        let Some(ancestry) = watched.course.ancestry() else { return false };
+        let (Some(ancestry), Some(position)) =
+            (watched.course.ancestry(), watched.course.position())
+        else {
+            return false;
+        };
         let began_with = watched.claim.as_ref().and_then(Claim::began_with);
-        let has_newer = |its: &Position| began_with.is_some_and(|it| ancestry.has_written(it, its));
-        self.replicas(Health::Up).any(|replica| {
+        let is_newer = |its: &Position| {
+            began_with.is_some_and(|it| ancestry.has_written(it, its))
+                && !ancestry.has_written(position, its)
+        };
+        self.up().any(|(_, replica)| {
             replica.course.sources().iter().any(|source| ancestry.is_of(*source))
-                || replica.course.position().is_some_and(has_newer)
+                || replica.course.position().is_some_and(is_newer)
         })
     }
 
     /// Whether `server` is known to be a replica.
     fn is_of_replica(&self, server: Source) -> bool {
         let is_it = |ancestry: &Ancestry| ancestry.is_of(server);
-        self.all_replicas().any(|replica| replica.course.ancestry().is_some_and(is_it))
+        self.up().any(|(_, replica)| replica.course.ancestry().is_some_and(is_it))
     }
 
-    /// What is remembered of the replicas that hold our data.
-    fn all_replicas(&self) -> impl Iterator<Item = &Watched> {
-        self.replicas_that(|_| true)
-    }
-
-    fn replicas(&self, health: Health) -> impl Iterator<Item = &Watched> {
-        self.replicas_that(move |state| state.health == health)
-    }
-
-    fn replicas_that(
-        &self,
-        suits: impl Fn(&EndpointState) -> bool,
-    ) -> impl Iterator<Item = &Watched> {
-        let is_replica = |state: &EndpointState| state.role == Role::Replica && state.is_ours();
+    /// The replicas that hold our data and answer.
+    fn up(&self) -> impl Iterator<Item = (EndpointId, &Watched)> {
+        let is_replica = |state: &EndpointState| {
+            state.role == Role::Replica && state.health == Health::Up && state.is_ours()
+        };
         let all = self.topology.endpoints.iter().zip(&self.watched);
-        all.filter(move |(state, _)| is_replica(state) && suits(state)).map(|(_, watched)| watched)
+        all.filter(move |(state, _)| is_replica(state)).map(|(state, watched)| (state.id, watched))
     }
-}
-
-/// Whether `replica` has a transaction that `claimant` lacks, and that neither of them wrote.
-fn has_more(replica: &Watched, claimant: &Watched) -> bool {
-    let its = replica.course.ancestry().zip(replica.course.position());
-    let ours = claimant.course.ancestry().zip(claimant.course.position());
-    its.zip(ours).is_some_and(|((its, has), (ours, had))| ours.is_passed(had, has, its))
 }

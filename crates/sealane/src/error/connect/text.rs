@@ -110,7 +110,8 @@ fn text_of_servers(error: &ConnectError) -> String {
         E::PrimaryReplaced { endpoint, address } => format!(
             "{} takes writes, but seems to have been replaced: replicas have what came after it, or \
              another endpoint has claimed to be the primary as well; fence off the one that is not, and \
-             see that the other one's URL is reachable",
+             see that the other one's URL is reachable (a server between the primary and a replica must \
+             be configured, too)",
             located(endpoint, address)
         ),
         E::PrimaryConflict { endpoints } => format!(
