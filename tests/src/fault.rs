@@ -215,6 +215,20 @@ impl Server {
         self.ready().await
     }
 
+    /// Kills the server and starts it with these lines in its configuration, or without such lines if
+    /// there are none. It keeps them until [`Server::rebuild`]. Only on MySQL and MariaDB.
+    ///
+    /// # Errors
+    /// When Docker refuses, or the server does not answer within 30 s.
+    pub async fn restart_with(&self, options: &[&str]) -> anyhow::Result<()> {
+        let file = format!("{}.options", self.replication().data());
+        let write: Vec<String> =
+            options.iter().map(|line| format!("echo '{line}' >> {file}")).collect();
+        self.shell(&format!("rm -f {file}; {}", write.join("; "))).await?;
+        self.kill().await?;
+        self.start().await
+    }
+
     /// Restarts the server with a clock that is wrong by `seconds`.
     ///
     /// # Errors

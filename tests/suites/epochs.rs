@@ -68,10 +68,29 @@ async fn a_survivor_ahead_of_the_promoted_replica_serves_nobody() -> anyhow::Res
     becomes(&db, "replica-2", "old_timeline").await
 }
 
+/// What makes the promoted server read-only.
+#[derive(Clone, Copy, Debug)]
+enum ReadOnly {
+    /// Somebody sets it.
+    Set,
+    /// It is killed and starts with `read_only = ON` in its configuration, as it is recommended.
+    AfterRestart,
+}
+
 /// The old primary returns, unfenced, beside a promoted server that wrote so much.
-async fn returns_beside(written: u32) -> anyhow::Result<()> {
+async fn returns_beside(written: u32, read_only: ReadOnly) -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let config = fleet::config(&cluster).primary_wait(Duration::from_secs(1));
+    let outcome = gets_no_writes(&cluster, written, read_only).await;
+    cluster.begin_anew().await?;
+    outcome
+}
+
+async fn gets_no_writes(
+    cluster: &Cluster,
+    written: u32,
+    read_only: ReadOnly,
+) -> anyhow::Result<()> {
+    let config = fleet::config(cluster).primary_wait(Duration::from_secs(1));
     let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     let (old, promoted) = (cluster.primary(), cluster.server("replica-1"));
@@ -87,8 +106,10 @@ async fn returns_beside(written: u32) -> anyhow::Result<()> {
     }
     becomes(&db, "primary", "stale_primary").await?;
 
-    // As it is for a moment after a restart.
-    promoted.sql("SET GLOBAL read_only = ON").await?;
+    match read_only {
+        ReadOnly::Set => promoted.sql("SET GLOBAL read_only = ON").await?,
+        ReadOnly::AfterRestart => promoted.restart_with(&["read_only = ON"]).await?,
+    }
     let moved = async || Ok(db.status().primary.as_deref() != Some("replica-1"));
     eventually(SOON, "it is seen to be read-only", moved).await?;
     let error =
@@ -104,13 +125,18 @@ async fn returns_beside(written: u32) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_primary_gets_no_writes_while_the_new_one_is_read_only() -> anyhow::Result<()> {
-    returns_beside(10).await
+    returns_beside(10, ReadOnly::Set).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_gets_no_writes_after_the_new_one_was_restarted() -> anyhow::Result<()> {
+    returns_beside(10, ReadOnly::AfterRestart).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_primary_gets_no_writes_while_one_that_wrote_nothing_is_read_only()
 -> anyhow::Result<()> {
-    returns_beside(0).await
+    returns_beside(0, ReadOnly::Set).await
 }
 
 /// How many tasks write and read what they wrote during a switchover.

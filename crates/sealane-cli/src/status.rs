@@ -73,11 +73,15 @@ pub(crate) fn keeps_up(endpoint: &EndpointStatus) -> bool {
     endpoint.lag_ms.is_some() || endpoint.behind.is_none()
 }
 
-/// The version without what the packager added.
+/// The version without what the packager added, and how the server replicates if that is unusual.
 fn version(endpoint: &EndpointStatus) -> String {
     let text = endpoint.version.as_deref().unwrap_or(UNKNOWN);
     let text = text.split(" (").next().unwrap_or_default();
-    text.split("-MariaDB").next().unwrap_or_default().to_owned()
+    let version = text.split("-MariaDB").next().unwrap_or_default();
+    match endpoint.replication_notes() {
+        notes if notes.is_empty() => version.to_owned(),
+        notes => format!("{version} ({notes})"),
+    }
 }
 
 fn write(status: &Status, out: &mut dyn Write) -> io::Result<()> {
@@ -148,5 +152,13 @@ mod tests {
         // Aurora: positions do not compare, so nothing is proved of any replica.
         status.endpoints[1].behind = None;
         assert!(is_well(&status));
+        let primary = &mut status.endpoints[0];
+        primary.version = Some("11.8.2-MariaDB-log (Debian)".to_owned());
+        assert_eq!(version(primary), "11.8.2");
+        (primary.group, primary.semi_sync) = (Some("Galera: Synced".to_owned()), Some(false));
+        assert_eq!(
+            version(primary),
+            "11.8.2 (Galera: Synced; semi-synchronous, but not at present)"
+        );
     }
 }

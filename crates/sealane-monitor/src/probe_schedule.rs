@@ -26,7 +26,9 @@
 //! - A replica that is down is asked again after half a second to a second, then less and less
 //!   often, down to once in 2.5 to 5 s. This delay is spread over its upper half, because all
 //!   clients lose a server at the same time.
-//! - A primary that is down is asked at the idle cadence, because everybody waits for its return.
+//! - While no primary answers, the endpoints in use and the primary itself are asked ten times a second,
+//!   because one of them may be promoted although no statement waits for it, and the primary may
+//!   return. After half a minute they are asked at the idle cadence again.
 //! - A database that a server does not have yet is asked for after 50 ms, then less and less often:
 //!   on a replica it may be about to appear.
 //! - A probe that panics is reported, and begins again.
@@ -101,6 +103,8 @@ const RARELY: u32 = 5;
 /// The longest delay between probes that errors request: ten connections per second find a new
 /// primary soon and are no storm.
 const SLOWEST_CALLED: Duration = Duration::from_millis(100);
+/// How long all endpoints are asked quickly once no primary answers. Failovers take less.
+const SEARCH: Duration = Duration::from_secs(30);
 /// A process that used less than its share may use this much of it at once. So an occasional write
 /// is proved as quickly in a large fleet as in a small one.
 const SAVED: Duration = Duration::from_secs(1);
@@ -177,6 +181,12 @@ impl ProbeSchedule {
     /// not probe in step. `random` is uniform over 0..1.
     pub(crate) fn idle_spread(&self, random: f64) -> Duration {
         self.idle.mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0))
+    }
+
+    /// The longest delay to the next probe when no primary has answered for `missed_for`; `None` if
+    /// that is too long ago to hurry.
+    pub(crate) fn search_after(&self, missed_for: Duration) -> Option<Duration> {
+        (missed_for < SEARCH).then(|| SLOWEST_CALLED.max(self.quick))
     }
 
     /// The delay to the next probe of an endpoint that is out of use and has failed `failures`

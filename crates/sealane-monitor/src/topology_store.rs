@@ -274,18 +274,20 @@ impl TopologyStore {
     ) {
         let mut reducer = self.lock();
         let mut events = change(&mut reducer);
-        let epoch = self.topology().epoch();
+        let before = self.topology();
         let (topology, woken) = self.publish(reducer.topology().clone());
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }))
-            || topology.epoch() != epoch;
+            || topology.epoch() != before.epoch();
+        let is_lost = has_primary(&before) && !has_primary(&topology);
         let twins = twins(&events);
         self.listeners.judge_reads(&topology, &mut events);
         self.telling.put(Told { topology, endpoint, at, events });
         drop(reducer);
         self.wake_attempts(woken);
         self.published.notify_waiters();
-        if elsewhere {
-            // Probe at once whether the replicas follow the new primary.
+        if elsewhere || is_lost {
+            // Probe at once whether the replicas follow the new primary, or which of them has taken
+            // the place of the lost one.
             self.nudge_all();
         }
         // One of the two addresses may lead elsewhere by now, perhaps to the primary, and the
@@ -352,6 +354,11 @@ impl TopologyStore {
         }
     }
 
+    /// Whether a primary answers.
+    pub(crate) fn has_primary(&self) -> bool {
+        has_primary(&self.topology())
+    }
+
     /// Completes when the next observation is published. Once enabled, it misses no observation.
     pub(crate) fn published(&self) -> tokio::sync::futures::Notified<'_> {
         self.published.notified()
@@ -388,6 +395,11 @@ impl TopologyStore {
         // The reducer does not panic half-way, and a stale topology is safer than no topology.
         self.reducer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn has_primary(topology: &Topology) -> bool {
+    let primary = topology.primary().and_then(|primary| topology.get(primary));
+    primary.is_some_and(EndpointState::is_usable)
 }
 
 /// The endpoints that have just turned out to lead to one server.

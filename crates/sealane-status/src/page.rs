@@ -153,6 +153,7 @@ fn write_endpoint(
     let version = it.version.as_deref().unwrap_or_default();
     // Without the package that it is from: `PostgreSQL 17.5 (Debian 17.5-1)`.
     let product = version.split_once(" (").map_or(version, |(product, _)| product);
+    let notes = it.replication_notes();
     write!(
         f,
         "<tr class=\"{class}\"><th>{name}</th><td>{role}</td><td>{condition}{ejected}{why}</td>\
@@ -163,7 +164,7 @@ fn write_endpoint(
          <td class=\"n\" data-name=\"reads\">{reads}</td>\
          <td data-name=\"share\"><progress max=\"{most}\" value=\"{reads}\"></progress></td>\
          <td class=\"n\" data-name=\"writes\">{writes}</td>\
-         <td title=\"{version}\">{address} <small>{product}</small></td></tr>",
+         <td title=\"{version}\">{address} <small>{product} {notes}</small></td></tr>",
         class = class(status, it),
         name = escaped(&it.name),
         condition = it.condition,
@@ -176,6 +177,7 @@ fn write_endpoint(
         address = escaped(address),
         version = escaped(version),
         product = escaped(product),
+        notes = escaped(&notes),
     )
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rstest::rstest;
 use sea_orm::entity::prelude::*;
 use sealane::Config;
 use sealane_tests::{
@@ -28,8 +29,25 @@ pub async fn direct(cluster: &Cluster) -> anyhow::Result<Config> {
     Ok(fleet::config_of(cluster.primary().direct_url().await?, replicas))
 }
 
+/// How the primary vanishes.
+#[derive(Clone, Copy, Debug)]
+enum Vanishes {
+    /// Nothing reaches it, and nobody is told.
+    FromNetwork,
+    /// It accepts connections and says nothing: SIGSTOP.
+    Hangs,
+    /// SIGKILL.
+    Dies,
+}
+
+#[rstest]
+#[case::from_the_network(Vanishes::FromNetwork)]
+#[case::by_hanging(Vanishes::Hangs)]
+#[case::by_dying(Vanishes::Dies)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_on_a_primary_that_vanished_end_and_go_on_after_a_promotion() -> anyhow::Result<()> {
+async fn reads_on_a_primary_that_vanished_end_and_go_on_after_a_promotion(
+    #[case] vanishes: Vanishes,
+) -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let db = sealane::connect(direct(&cluster).await?).await?;
     fleet::ready(&db).await?;
@@ -46,7 +64,11 @@ async fn reads_on_a_primary_that_vanished_end_and_go_on_after_a_promotion() -> a
         })
     };
     crew.more(200).await?;
-    cluster.primary().blackhole().await?;
+    match vanishes {
+        Vanishes::FromNetwork => cluster.primary().blackhole().await?,
+        Vanishes::Hangs => cluster.primary().freeze().await?,
+        Vanishes::Dies => cluster.primary().kill().await?,
+    }
     eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
     ensure!(crew.running() >= READERS / 2, "only {} reads are under way", crew.running());
     let promotion = promote(&cluster, &db).await?;

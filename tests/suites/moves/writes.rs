@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::StreamExt;
+use rstest::rstest;
 use sea_orm::{
     ConnectOptions, DbErr, Statement, StreamTrait, TransactionTrait, entity::prelude::*,
 };
@@ -67,13 +68,29 @@ async fn takes_writes(server: &Server) -> anyhow::Result<bool> {
     Ok(server.sql_as_application(insert).await.is_ok())
 }
 
+/// How the old primary ends.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// As an administrator ends it.
+    Stopped,
+    /// By SIGKILL.
+    Killed,
+}
+
+#[rstest]
+#[case::stopped(Ends::Stopped)]
+#[case::killed(Ends::Killed)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waited_for_a_primary_that_stopped_is_not_acknowledged_by_it_when_it_returns()
--> anyhow::Result<()> {
+async fn what_waited_for_a_primary_that_ended_is_not_acknowledged_by_it_when_it_returns(
+    #[case] ends: Ends,
+) -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     let crew = Crew::writing(&db, WRITERS);
     crew.more(200).await?;
-    cluster.primary().stop().await?;
+    match ends {
+        Ends::Stopped => cluster.primary().stop().await?,
+        Ends::Killed => cluster.primary().kill().await?,
+    }
     let waits = async || Ok(!is_up(&db, "primary") && crew.running() >= WRITERS / 2);
     eventually(SOON, "writes wait for a primary that is away", waits).await?;
     let promotion = promote(&cluster, &db).await?;
@@ -182,6 +199,24 @@ async fn a_write_that_waits_for_a_primary_is_done_soon_after_a_promotion() -> an
     ensure!(failed.is_empty(), "{} writes failed: {}", failed.len(), failed[0]);
     fresh.context("it has no end")??;
     ensure!(last.max(fresh_took) <= Duration::from_secs(1), "it took too long");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_is_soon_seen_although_no_statement_waits() -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let (cluster, db) = fleet::launch().await?;
+        cluster.primary().kill().await?;
+        eventually(SOON, "it is noticed", async || Ok(!is_up(&db, "primary"))).await?;
+        // Whatever it did when it noticed is over.
+        sleep(RETURNED).await;
+        let promotion = promote(&cluster, &db).await?;
+        found.push(promotion.known.saturating_duration_since(promotion.ended));
+    }
+    println!("promotions were known so long after the server said that they were done: {found:?}");
+    // It is looked for every tenth of a second.
+    ensure!(found.iter().all(|it| *it <= Duration::from_millis(400)), "{found:?}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@ sql=$data.sql
 
 # Left by a test that wants this server's data anew from the primary's.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small" "$data.galera"
+    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small" "$data.options" "$data.galera"
 fi
 
 # Left by a test in which this server threw its log away: others begin with it.
@@ -65,6 +65,10 @@ cat > "$config" <<-CONF
 	# The script below starts it, with every start of the server.
 	skip_slave_start = ON
 CONF
+# Left by a test that wants the server to start with other settings.
+if [ -e "$data.options" ]; then
+    cat "$data.options" >> "$config"
+fi
 
 # Left by a test that wants a member of a Galera cluster: the name of another member, or nothing. Each
 # member's data are a copy of the first one's, so a new one only has to be sent what came since. The

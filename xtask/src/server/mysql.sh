@@ -12,7 +12,7 @@ sql=$data.sql
 
 # Left by a test that wants this server's data anew from the primary's.
 if [ -e "$data.rebuild" ]; then
-    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small"
+    rm -rf "$data" "$data.promoted" "$data.rebuild" "$data.small" "$data.options"
 fi
 
 # Left by a test in which this server threw its log away: others begin with it.
@@ -68,6 +68,10 @@ cat > "$config" <<-CONF
 	# The script below starts it, with every start of the server.
 	skip_replica_start = ON
 CONF
+# Left by a test that wants the server to start with other settings.
+if [ -e "$data.options" ]; then
+    cat "$data.options" >> "$config"
+fi
 
 if [ ! -d "$empty" ]; then
     rm -rf "$made"

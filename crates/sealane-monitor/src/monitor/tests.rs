@@ -21,6 +21,7 @@ struct Server(Arc<Mutex<State>>);
 struct State {
     role: Role,
     lsn: u64,
+    timeline: u32,
     answers: bool,
     /// Refuses connections at once, like a machine without a server.
     refuses: bool,
@@ -43,6 +44,7 @@ impl Server {
         Server(Arc::new(Mutex::new(State {
             role,
             lsn,
+            timeline: 1,
             answers: true,
             refuses: false,
             asked: 0,
@@ -86,7 +88,7 @@ impl Probe for Server {
             let report = Report {
                 position: Some(Position::Wal {
                     system: 1,
-                    timeline: 1,
+                    timeline: state.timeline,
                     lsn: Lsn::from_bytes(state.lsn),
                 }),
                 replication: Replication::Running,
@@ -223,6 +225,42 @@ async fn a_server_that_hangs_is_down_and_comes_back() {
     assert_eq!((all_gone.event, all_gone.severity), (Event::ReadsOnPrimary {}, Severity::Warning));
     bench.replica.set(|state| state.answers = true);
     assert_eq!(events.recv().await.unwrap().event, Event::Up { endpoint: replica_id() });
+}
+
+/// How long the monitor needs to find that the replica was promoted, if it was `after` the
+/// primary's death was found and no statement waits.
+async fn promotion_found_in(after: Duration) -> Duration {
+    let bench = bench().await;
+    let store = bench.monitor.store();
+    bench.primary.set(|state| state.refuses = true);
+    let is_down = |topology: &Topology| !topology.get(EndpointId::FIRST).unwrap().is_usable();
+    store.until(is_down).await;
+    tokio::time::sleep(after).await;
+    bench.replica.set(|state| (state.role, state.timeline) = (Role::Primary, 2));
+    let begun = tokio::time::Instant::now();
+    store.until(|topology| topology.primary() == Some(replica_id())).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_is_soon_found_although_no_statement_waits() {
+    for after in [0, 70, 2_000, 20_000].map(Duration::from_millis) {
+        let found = promotion_found_in(after).await;
+        assert!(found <= Duration::from_millis(110), "{found:?} if {after:?} after the death");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_stays_away_is_looked_for_at_the_idle_cadence_in_the_end() {
+    let bench = bench().await;
+    bench.primary.set(|state| state.refuses = true);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let (before, seconds) = ([bench.primary.asked(), bench.replica.asked()], 20);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    for (server, before) in [&bench.primary, &bench.replica].into_iter().zip(before) {
+        let asked = server.asked() - before;
+        assert!((seconds / 2..=seconds + 1).contains(&asked), "{asked} probes in {seconds} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

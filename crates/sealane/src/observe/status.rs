@@ -131,6 +131,21 @@ pub struct EndpointStatus {
     pub writes: u64,
 }
 
+impl EndpointStatus {
+    /// Its [group](Self::group) and whether replication is [semi-synchronous](Self::semi_sync), in
+    /// words for people. Empty if it says neither.
+    #[must_use]
+    pub fn replication_notes(&self) -> String {
+        let semi_sync = self.semi_sync.map(|is_on| match is_on {
+            true => "semi-synchronous",
+            // Nobody has acknowledged a commit in time, or nobody is connected.
+            false => "semi-synchronous, but not at present",
+        });
+        let notes: Vec<&str> = self.group.as_deref().into_iter().chain(semi_sync).collect();
+        notes.join("; ")
+    }
+}
+
 /// The lags found in a period, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[non_exhaustive]
