@@ -9,6 +9,8 @@ mod cases;
 mod commit;
 #[path = "codes/conditions.rs"]
 mod conditions;
+#[path = "codes/disk.rs"]
+mod disk;
 #[path = "codes/idle.rs"]
 mod idle;
 #[path = "codes/log.rs"]
@@ -30,9 +32,9 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(20);
 /// How many codes the statements provoke at least.
-const FLOOR: usize = 34;
+const FLOOR: usize = 40;
 /// How many conditions are provoked at least.
-const CONDITIONS_FLOOR: usize = 10;
+const CONDITIONS_FLOOR: usize = 15;
 
 /// Reads that take whichever replica there is.
 fn eventual(db: &RoutedConnection) -> RoutedConnection {
@@ -132,17 +134,23 @@ async fn meets(
     let db = sealane::connect(config(cluster)).await?;
     serve(&db).await.context("before")?;
     let eventual = eventual(&db);
-    let read = || Statement::from_string(DbBackend::MySql, condition.read);
+    let text = match condition.read {
+        conditions::LARGE => format!("SELECT id FROM harbour /* {} */", "x".repeat(20_000)),
+        read => read.to_owned(),
+    };
+    let read = || eventual.query_one_raw(Statement::from_string(DbBackend::MySql, &text));
     log.forget();
     sqlx::raw_sql(AssertSqlSafe(condition.apply)).execute(&mut *admin).await?;
     if condition.code == 1205 {
         sqlx::raw_sql("LOCK TABLES code_db.harbour WRITE").execute(&mut *admin).await?;
     }
     let mut events = db.events();
-    // Every second one begins there, unless the replica is out of use.
-    for n in 0..12 {
-        let found = eventual.query_one_raw(read()).await;
-        ensure!(found.with_context(|| format!("read {n}"))?.is_some(), "no row");
+    // Every second one begins there, unless the replica is out of use. Two at a time need two
+    // connections.
+    for round in 0..3 {
+        let found = tokio::try_join!(read(), read(), read(), read());
+        let (a, b, c, d) = found.with_context(|| format!("round {round}"))?;
+        ensure!([a, b, c, d].iter().all(Option::is_some), "no row");
     }
     let code = condition.code.to_string();
     match condition.shows {

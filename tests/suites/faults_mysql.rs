@@ -144,24 +144,29 @@ async fn a_replica_url_without_a_database_is_told_and_never_read() -> anyhow::Re
 enum Has {
     Itself,
     ByRole,
+    /// With SUPER, which includes it on MySQL.
+    AsSuper,
 }
 
 /// A user that `read_only` does not bind, and a primary that is demoted under its connections.
 #[rstest]
 #[case::by_itself(Has::Itself)]
 #[case::by_a_role(Has::ByRole)]
+#[case::as_super(Has::AsSuper)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_read_only_does_not_bind_writes_nothing_into_a_demoted_primary(
     #[case] has: Has,
 ) -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let grant = match cluster.engine() {
-        Engine::Mysql => "CONNECTION_ADMIN",
+    let grant = match (cluster.engine(), has) {
+        (Engine::Mysql, Has::AsSuper) => "SUPER",
+        (Engine::Mysql, _) => "CONNECTION_ADMIN",
+        (_, Has::AsSuper) => "SUPER, READ_ONLY ADMIN",
         _ => "READ_ONLY ADMIN",
     };
     let default = if cluster.engine() == Engine::Mysql { "TO" } else { "FOR" };
     let how = match has {
-        Has::Itself => format!("GRANT {grant} ON *.* TO pilot@'%'"),
+        Has::Itself | Has::AsSuper => format!("GRANT {grant} ON *.* TO pilot@'%'"),
         Has::ByRole => format!(
             "GRANT {grant} ON *.* TO bridge; GRANT bridge TO pilot@'%'; \
              SET DEFAULT ROLE bridge {default} pilot@'%'"

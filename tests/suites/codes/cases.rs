@@ -17,7 +17,9 @@ pub const FIXTURES: &str = "DROP TABLE IF EXISTS part; \
         d date, n bigint unsigned, g point, j text); \
     INSERT INTO letters VALUES ('a', 'b', '2026-11-22', 0, POINT(1, 1), 'x'); \
     DROP VIEW IF EXISTS broken; DROP TABLE IF EXISTS gone; CREATE TABLE gone (id int); \
-    CREATE VIEW broken AS SELECT id FROM gone; DROP TABLE gone";
+    CREATE VIEW broken AS SELECT id FROM gone; DROP TABLE gone; \
+    CREATE OR REPLACE DEFINER = ghost@'%' VIEW haunted AS SELECT id FROM harbour; \
+    GRANT SELECT ON nosuch.* TO sealane@'%'";
 
 /// What both servers answer alike, and what one of them says.
 pub fn all(engine: Engine) -> Vec<Case> {
@@ -61,7 +63,8 @@ const BOTH: &[Row] = &[
     (&[1582], AtOnce, "SELECT ABS(1, 2) FROM harbour"),
     (&[1690], AtOnce, "SELECT n - 1 FROM letters"),
     // What a replica may lack.
-    (&[1049, 1044, 1142], OnPrimary, "SELECT 1 FROM nosuch.harbour"),
+    (&[1049, 1146], OnPrimary, "SELECT 1 FROM nosuch.harbour"),
+    (&[1049], OnPrimary, "SHOW TABLES FROM nosuch"),
     (&[1054], OnPrimary, "SELECT nosuch FROM harbour"),
     (&[1146], OnPrimary, "SELECT 1 FROM nosuch"),
     (&[1176], OnPrimary, "SELECT 1 FROM harbour FORCE INDEX (nosuch)"),
@@ -69,6 +72,12 @@ const BOTH: &[Row] = &[
     (&[1273], OnPrimary, "SELECT name COLLATE nosuch_ci FROM harbour"),
     (&[1356], OnPrimary, "SELECT * FROM broken"),
     (&[1735], OnPrimary, "SELECT 1 FROM part PARTITION (nosuch)"),
+    (&[1193], OnPrimary, "SELECT @@nosuch FROM harbour"),
+    (&[1305], OnPrimary, "SELECT nosuch(id) FROM harbour"),
+    // Who may see that the definer is missing gets 1449.
+    (&[1045], OnPrimary, "SELECT id FROM haunted"),
+    // A privilege that no replica has more than the primary.
+    (&[1227], OnPrimary, "SHOW BINARY LOGS"),
 ];
 
 #[rustfmt::skip]

@@ -34,6 +34,8 @@ const fn one(
 }
 
 const NAMES: &str = "SELECT id FROM harbour WHERE id = 1";
+/// A statement of more than 16 KB, of which the packet is larger than the smallest limit.
+pub const LARGE: &str = "large";
 const UNLOCK: &str = "ALTER USER coder@'%' ACCOUNT UNLOCK";
 const PASSWORD: &str = "ALTER USER coder@'%' IDENTIFIED BY 'coder'";
 
@@ -51,10 +53,14 @@ const BOTH: &[Condition] = &[
     one(1205, InLog, "SET GLOBAL lock_wait_timeout = 1", "SET GLOBAL lock_wait_timeout = 86400", NAMES),
     one(1146, InLog, "DROP TABLE code_db.harbour", "CREATE TABLE code_db.harbour (id int); INSERT INTO code_db.harbour VALUES (1)", NAMES),
     one(1814, InLog, "ALTER TABLE code_db.harbour DISCARD TABLESPACE", "DROP TABLE code_db.harbour; CREATE TABLE code_db.harbour (id int); INSERT INTO code_db.harbour VALUES (1)", NAMES),
+    one(1153, InLog, "SET GLOBAL max_allowed_packet = 1024", "SET GLOBAL max_allowed_packet = DEFAULT", LARGE),
 ];
 
 #[rustfmt::skip]
 const MYSQL: &[Condition] = &[
+    one(1040, InLog, "SET GLOBAL max_connections = 1", "SET GLOBAL max_connections = 200", NAMES),
+    one(1203, InLog, "SET GLOBAL max_user_connections = 1", "SET GLOBAL max_user_connections = 0", NAMES),
+    one(1130, InStatus, "UPDATE mysql.user SET Host = '192.0.2.1' WHERE Host = '%'; FLUSH PRIVILEGES", "UPDATE mysql.user SET Host = '%' WHERE Host = '192.0.2.1'; FLUSH PRIVILEGES", NAMES),
     one(3118, InStatus, "ALTER USER coder@'%' ACCOUNT LOCK", UNLOCK, NAMES),
     one(1862, InStatus, "ALTER USER coder@'%' PASSWORD EXPIRE", PASSWORD, NAMES),
     one(3032, InStatus, "SET GLOBAL offline_mode = ON", "SET GLOBAL offline_mode = OFF", NAMES),
@@ -63,6 +69,7 @@ const MYSQL: &[Condition] = &[
 
 #[rustfmt::skip]
 const MARIADB: &[Condition] = &[
+    one(1130, InStatus, "UPDATE mysql.global_priv SET Host = '192.0.2.1' WHERE Host = '%'; FLUSH PRIVILEGES", "UPDATE mysql.global_priv SET Host = '%' WHERE Host = '192.0.2.1'; FLUSH PRIVILEGES", NAMES),
     one(4151, InStatus, "ALTER USER coder@'%' ACCOUNT LOCK", UNLOCK, NAMES),
     one(1698, InStatus, "ALTER USER coder@'%' IDENTIFIED VIA unix_socket", PASSWORD, NAMES),
     one(1862, InStatus, "SET GLOBAL disconnect_on_expired_password = ON; ALTER USER coder@'%' PASSWORD EXPIRE", "SET GLOBAL disconnect_on_expired_password = OFF; ALTER USER coder@'%' IDENTIFIED BY 'coder'", NAMES),

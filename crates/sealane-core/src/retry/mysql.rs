@@ -1,7 +1,8 @@
 //! What follows from the errors of MySQL 9 and MariaDB 11.8, as data.
 //!
-//! The numbers come from the servers' own lists: `perror` of MySQL, `errmsg.sys` of MariaDB. Both
-//! servers use the same numbers up to 1877. Above that, one number may mean something else on the
+//! The numbers come from the servers' own lists: `perror` of MySQL, `errmsg.sys` of MariaDB, and for
+//! those below 1000, which concern files and memory, `mysys_err.h` of both. Both servers use the same
+//! numbers up to 1877. Above that, one number may mean something else on the
 //! other server. A number is listed here only if its other meaning is not an error that a read can
 //! meet.
 //!
@@ -44,6 +45,30 @@ type Row = (u16, Says, &'static str);
 /// Sorted by number.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
+    (1, Busy, "it cannot create a file"),
+    (2, Busy, "it cannot read a file"),
+    // MySQL: a temporary file, such as that of a sort, on a full disk.
+    (3, Busy, "it cannot write a file"),
+    (4, Busy, "it cannot close a file"),
+    (5, Busy, "it is out of memory"),
+    (9, Busy, "a file has ended too early"),
+    (10, Busy, "it cannot lock a file"),
+    (12, Busy, "it cannot read a directory"),
+    (13, Busy, "it cannot find out about a file"),
+    (14, Busy, "it cannot change the size of a file"),
+    (15, Busy, "it cannot open a file"),
+    (20, Busy, "its disk is full"),
+    (22, Lacks, "it has no such character set"),
+    (23, Busy, "it has too many open files"),
+    (27, Busy, "it cannot write a file to its disk"),
+    (28, Lacks, "it has no such collation"),
+    (29, Busy, "a file is missing"),
+    (33, Busy, "it cannot read at a place in a file"),
+    // MariaDB only: of a temporary file; 201 and 202 of a temporary table.
+    (41, Lacks, "its max_tmp_session_space_usage is too small"),
+    (42, Busy, "max_tmp_total_space_usage is reached"),
+    (201, Lacks, "its max_tmp_session_space_usage is too small"),
+    (202, Busy, "max_tmp_total_space_usage is reached"),
     (1015, Busy, "it cannot lock a file"),
     (1016, Busy, "it cannot open a file of a table"),
     (1017, Busy, "a file of a table is missing"),
@@ -71,7 +96,7 @@ const TABLE: &[Row] = &[
     // A Galera node that is not ready. MySQL uses this number for an unknown command, which our
     // driver does not send.
     (1047, Away, "its node is not ready"),
-    // The creation of the database may not be replayed yet: see `for_statement`.
+    // The creation of the database may not be replayed yet: see `for_statement`. So it is with 1045.
     (1049, Refused, "it has no such database"),
     (1051, Lacks, "it has no such table"),
     (1053, Away, "it is shutting down"),
@@ -252,8 +277,9 @@ pub(super) fn for_statement(role: Role, code: &str) -> RetryDecision {
         (Idle, _) => RetryDecision::Renew,
         (_, Role::Primary) => RetryDecision::ReturnToCaller,
         (Unusable, _) => RetryDecision::Suspect,
-        // The database was created a moment ago, and the text names it.
-        (Refused, _) if code == "1049" => RetryDecision::AskPrimary,
+        // The database was created a moment ago, and the text names it; or a view's definer was, of
+        // whom only administrators are told (1449).
+        (Refused, _) if matches!(code, "1045" | "1049") => RetryDecision::AskPrimary,
         (Own | Refused, _) => RetryDecision::ReturnToCaller,
         (Busy, _) => RetryDecision::TryElsewhere,
         (Lacks, _) => RetryDecision::AskPrimary,
@@ -279,11 +305,13 @@ mod tests {
     #[rstest]
     // Failures of the server itself.
     #[case(&["1461", "1814", "1226", "1114", "1021", "1030", "1203", "1040"], TryElsewhere)]
+    #[case(&["3", "1", "20", "42", "202", "29"], TryElsewhere)]
+    #[case(&["41", "201"], AskPrimary)]
     #[case(&["1812", "1877", "1194", "1932", "1016", "1024", "1026", "1037", "1135"], TryElsewhere)]
     // Conflicts with changes that are being applied.
     #[case(&["1205", "1213", "1689", "1412", "1020"], TryElsewhere)]
     // Something that is not replayed yet, or is set differently.
-    #[case(&["1146", "1054", "1305", "1049", "1176", "1191", "1735"], AskPrimary)]
+    #[case(&["1146", "1054", "1305", "1045", "1049", "1176", "1191", "1735"], AskPrimary)]
     #[case(&["1140", "1055", "3087", "3088", "1153", "1162", "1298", "1193", "1273"], AskPrimary)]
     #[case(&["1820", "1053", "1047", "3032", "3168", "2006", "2013"], Suspect)]
     #[case(&["1142", "1143", "1370"], AskPrimary)]
@@ -291,7 +319,7 @@ mod tests {
     #[case(&["4031"], Renew)]
     #[case(&["1290", "1792", "1836"], LearnWrite)]
     // Errors of the statement, even if they look like errors of the server.
-    #[case(&["1044", "1045", "1227"], ReturnToCaller)]
+    #[case(&["1044", "1227"], ReturnToCaller)]
     #[case(&["1835", "1210", "1064", "1317", "3024", "1969", "1365", "1690"], ReturnToCaller)]
     #[case(&["no number", "", "99999"], ReturnToCaller)]
     fn what_follows_for_a_read_on_a_replica(
