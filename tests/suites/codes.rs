@@ -13,21 +13,18 @@ mod conditions;
 mod disk;
 #[path = "codes/idle.rs"]
 mod idle;
-#[path = "codes/log.rs"]
-mod log;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::{Config, Consistency, RoundRobin, RoutedConnection};
-use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
+use sealane_tests::{Cluster, Engine, Log, Server, eventually, fleet};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use crate::{
     case::nobody_went,
     conditions::{Condition, Shows},
-    log::Log,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -156,7 +153,7 @@ async fn meets(
     match condition.shows {
         Shows::InLog => {
             nobody_went(&mut events, &db).await?;
-            let told = log.lines(&code);
+            let told = log.failures(&code);
             ensure!(!told.is_empty(), "nobody met it");
             ensure!(told.iter().all(|line| line.contains("condition=")), "{told:?}");
         }

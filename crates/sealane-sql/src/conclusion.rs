@@ -239,7 +239,11 @@ struct Judged {
 
 impl Judged {
     fn new(fact: &RelationFact, facts: &CatalogFacts, dialect: Dialect, catalog: &Catalog) -> Self {
-        let is_left_out = facts.filters.iter().any(|it| it.leaves_out(&fact.schema, &fact.name));
+        let used = facts.default_schema.as_deref();
+        let is_left_out = facts.filters.iter().any(|it| {
+            it.leaves_out(&fact.schema, &fact.name)
+                || used.is_some_and(|used| it.leaves_out_database(used))
+        });
         let mut refused = fact.refused.as_deref().map(Box::from);
         // A view is not filtered, but the tables that it reads are.
         if is_left_out && fact.definitions.is_empty() {

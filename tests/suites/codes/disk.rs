@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::RoundRobin;
-use sealane_tests::{Cluster, Engine, fleet};
+use sealane_tests::{Cluster, Engine, Log, fleet};
 
-use crate::{case::nobody_went, eventual, log::Log, serve};
+use crate::{case::nobody_went, eventual, serve};
 
 /// About 3 MB, more than the replica sorts or groups in memory.
 const CARGO: &str = "DROP TABLE IF EXISTS cargo; \
@@ -86,7 +86,7 @@ async fn read_on(cluster: &Cluster, log: &Log) -> anyhow::Result<()> {
             ensure!(found.is_some(), "{code}: no row");
         }
         nobody_went(&mut events, &db).await?;
-        let told = log.lines(&format!("error returned from database: {code} "));
+        let told = log.failures(&format!("error returned from database: {code} "));
         ensure!(!told.is_empty(), "nobody met {code}");
         ensure!(told.iter().all(|line| line.contains("condition=")), "{told:?}");
         met.push(code);

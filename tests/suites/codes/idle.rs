@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectOptions, ConnectionTrait, DbBackend, Statement};
 use sealane::RoundRobin;
-use sealane_tests::{Cluster, Engine, Server, eventually, fleet};
+use sealane_tests::{Cluster, Engine, Log, Server, eventually, fleet};
 
-use crate::{case::nobody_went, eventual, log::Log, serve};
+use crate::{case::nobody_went, eventual, serve};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Longer than the monitor leaves its own connection idle.
@@ -56,7 +56,7 @@ async fn read_on(cluster: &Cluster, log: &Log) -> anyhow::Result<()> {
     }
     if cluster.engine() == Engine::Mysql {
         nobody_went(&mut events, &db).await?;
-        let told = log.lines("4031");
+        let told = log.failures("4031");
         ensure!(!told.is_empty(), "no read met an ended connection");
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! What a replication filter of MySQL or MariaDB leaves out.
 //!
 //! The rules are those of MySQL's manual, section 19.2.5 ("How Servers Evaluate Replication
-//! Filtering Rules"), for changes that are logged as rows. MariaDB has the same rules. With
-//! `binlog_format=STATEMENT`, a filter on databases checks the database in use, which no table name
-//! shows. An application that writes across databases must not use such a filter.
+//! Filtering Rules"), for changes that are logged as rows. MariaDB has the same rules. Of changes that
+//! are logged as statements (`STATEMENT`, and often `MIXED`, MariaDB's default), a filter on databases
+//! checks the database that the writer uses, which no table name shows. So if it leaves out the
+//! database that the application uses, every table counts as left out. What others write while they
+//! use such a database is not noticed.
 
 use serde::Deserialize;
 
@@ -53,15 +55,18 @@ impl ReplicationFilter {
     /// Whether the filter leaves out the rows of a table.
     #[must_use]
     pub fn leaves_out(&self, schema: &str, name: &str) -> bool {
-        let has_database = |list: &[String]| list.iter().any(|it| it == schema);
-        if has_database(&self.rewritten_databases) {
-            return true;
-        }
-        let leaves_out_database = match self.do_databases.is_empty() {
-            true => has_database(&self.ignore_databases),
-            false => !has_database(&self.do_databases),
+        self.leaves_out_database(schema) || self.leaves_out_table(&format!("{schema}.{name}"))
+    }
+
+    /// Whether the filter leaves out a whole database, whatever its tables are called.
+    #[must_use]
+    pub fn leaves_out_database(&self, schema: &str) -> bool {
+        let has = |list: &[String]| list.iter().any(|it| it == schema);
+        let is_left_out = match self.do_databases.is_empty() {
+            true => has(&self.ignore_databases),
+            false => !has(&self.do_databases),
         };
-        leaves_out_database || self.leaves_out_table(&format!("{schema}.{name}"))
+        is_left_out || has(&self.rewritten_databases)
     }
 
     /// The first list that holds the table decides. If no list holds it, the table is left out if

@@ -264,6 +264,24 @@ fn what_a_filter_leaves_out_is_refused_also_behind_views() {
     assert!(is_read(&facts, "SELECT * FROM boat"));
 }
 
+/// Logged as statements, what is written into any table is left out then.
+#[test]
+fn if_a_filter_leaves_out_the_database_in_use_every_table_is_refused() {
+    let mut facts = facts(vec![relation("log", "entry")], vec![]);
+    let filters: [fn(&mut ReplicationFilter); 2] = [
+        |filter| filter.ignore_databases = vec!["shop".into()],
+        |filter| filter.do_databases = vec!["log".into()],
+    ];
+    for change in filters {
+        assert!(is_read(&facts, "SELECT * FROM log.entry"));
+        let mut filter = ReplicationFilter::default();
+        change(&mut filter);
+        facts.filters = vec![filter];
+        assert!(!is_read(&facts, "SELECT * FROM log.entry"), "{:?}", facts.filters);
+        facts.filters.clear();
+    }
+}
+
 #[test]
 fn in_doubt_tables_are_read_and_views_and_new_names_are_not() {
     let facts = facts(
