@@ -45,6 +45,6 @@ mod world;
 pub use coverage::{WANTED, never_reached};
 pub use plant::Plant;
 pub use run::{Outcome, run};
-pub use scenario::{Ends, Fault, Kind, Loss, Scenario, Step, User};
+pub use scenario::{Ends, Fault, Kind, Loss, Newcomer, Scenario, Step, User};
 pub use shrink::{shrink, story};
 pub use violation::Violation;

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use crate::{
     oracle,
     process::process_of,
     replication::follow,
-    scenario::{Fault, Kind, Scenario},
+    scenario::{Fault, Kind, Newcomer, Scenario},
     user::{Company, Person, insert, select, short},
     violation::Violation,
     world::World,
@@ -86,7 +86,7 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
     for process in 0..processes {
         handles.push(process_of(scenario, &world, process, &lent).await);
     }
-    busy(scenario, &world, &handles).await;
+    handles.extend(busy(scenario, &world, &handles, &lent).await);
     check_calm(scenario, &world, &handles).await;
     // Attempts that were outrun end by themselves.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -109,8 +109,13 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
     (world, simulated)
 }
 
-/// Users and faults, until all of it is over.
-async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnection]) {
+/// Users and faults, until all of it is over. Returns the handle of the process that has come later.
+async fn busy(
+    scenario: &Scenario,
+    world: &Arc<World>,
+    handles: &[RoutedConnection],
+    lent: &Arc<Semaphore>,
+) -> Option<RoutedConnection> {
     let person = |user: &crate::scenario::User| {
         let handle = &handles[user.process];
         let db = if user.shares { handle.clone() } else { handle.session() };
@@ -133,6 +138,15 @@ async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnecti
             }
         }));
     }
+    let newcomer = scenario.newcomer.as_ref().map(|newcomer| {
+        let coming = Coming {
+            scenario: scenario.clone(),
+            world: Arc::clone(world),
+            others: handles.to_vec(),
+            lent: Arc::clone(lent),
+        };
+        tokio::spawn(coming.come(newcomer.clone()))
+    });
     let faults = scenario.faults.iter();
     let faults: Vec<_> = faults
         .map(|(at_ms, fault)| {
@@ -146,15 +160,63 @@ async fn busy(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnecti
     for work in working {
         joined(world, work.await);
     }
-    let refused = company.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut refused = company.refused();
+    let newcomer = match newcomer {
+        Some(newcomer) => joined(world, newcomer.await),
+        None => None,
+    };
+    refused.extend(newcomer.iter().flat_map(|company| company.refused()));
     oracle::check_writes(&mut world.lock(), &refused);
+    newcomer.and_then(|company| company.processes.last().cloned())
 }
 
 /// A panic of a task is a defect, too.
-fn joined(world: &World, end: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = end {
+fn joined<T>(world: &World, end: Result<T, tokio::task::JoinError>) -> Option<T> {
+    end.inspect_err(|error| {
         let violation = Violation::Leak { what: format!("a task ended: {error}") };
         oracle::note(&mut world.lock(), violation, None);
+    })
+    .ok()
+}
+
+/// Numbers of a newcomer's writes begin here, beyond all others.
+const NEWCOMERS_WRITES: u64 = 1 << 40;
+
+/// A process that comes later.
+struct Coming {
+    scenario: Scenario,
+    world: Arc<World>,
+    /// The handles of the processes that were there before.
+    others: Vec<RoutedConnection>,
+    lent: Arc<Semaphore>,
+}
+
+impl Coming {
+    /// Comes and works until its user is done.
+    async fn come(self, newcomer: Newcomer) -> Arc<Company> {
+        let (world, process) = (self.world, self.scenario.processes);
+        tokio::time::sleep(Duration::from_millis(newcomer.at_ms)).await;
+        world.lock().trace.note(format_args!("process {process} starts"));
+        if let Some((server, for_ms)) = newcomer.cut {
+            let cut = Fault::Cut { process, server, for_ms };
+            tokio::spawn(inflict(Arc::clone(&world), Vec::new(), 0, cut));
+            tokio::task::yield_now().await;
+        }
+        let db = process_of(&self.scenario, &world, process, &self.lent).await;
+        let session = if newcomer.user.shares { db.clone() } else { db.session() };
+        let person = Person::new(newcomer.user.shares, process, session);
+        let company = Arc::new(Company {
+            world,
+            processes: self.others.into_iter().chain([db]).collect(),
+            users: vec![Mutex::new(person)],
+            next_write: AtomicU64::new(NEWCOMERS_WRITES),
+            refused: Mutex::default(),
+        });
+        for (pause_ms, step) in newcomer.user.steps {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            company.step(0, step).await;
+        }
+        company
     }
 }
 

@@ -3,9 +3,12 @@
 //! Everything is drawn before it runs. So a fault or a statement can be left out, and the rest of
 //! the scenario stays what it was.
 
+mod newcomer;
 mod wider;
 
 use clap::ValueEnum;
+
+pub use newcomer::Newcomer;
 
 use crate::{draw::Draw, plant::Plant};
 
@@ -50,6 +53,8 @@ pub struct Scenario {
     pub has_subscriber: bool,
     /// What each user does.
     pub users: Vec<User>,
+    /// A process that starts late.
+    pub newcomer: Option<Newcomer>,
     /// What goes wrong, and when, in milliseconds.
     pub faults: Vec<(u64, Fault)>,
     /// What is wrong on purpose.
@@ -187,6 +192,12 @@ impl Scenario {
     /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
+        newcomer::joined(Scenario::wide(seed))
+    }
+
+    /// The scenario of a seed before there were newcomers. What such worlds found keeps its meaning.
+    #[must_use]
+    pub fn wide(seed: u64) -> Self {
         wider::widened(Scenario::plain(seed))
     }
 
@@ -210,7 +221,7 @@ impl Scenario {
         };
         let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        let (is_synchronous, has_subscriber) = (false, false);
+        let (is_synchronous, has_subscriber, newcomer) = (false, false, None);
         Scenario {
             seed,
             kind,
@@ -220,6 +231,7 @@ impl Scenario {
             is_synchronous,
             has_subscriber,
             users,
+            newcomer,
             faults,
             plant,
         }
@@ -228,17 +240,24 @@ impl Scenario {
     /// How much it is, for telling which of two is smaller.
     #[must_use]
     pub fn size(&self) -> usize {
-        let steps: usize = self.users.iter().map(|user| user.steps.len()).sum();
-        self.servers + self.processes + self.faults.len() + steps
+        let newcomer = self.newcomer.iter().map(|it| &it.user);
+        let steps: usize = self.users.iter().chain(newcomer).map(|user| user.steps.len()).sum();
+        let processes = self.processes + usize::from(self.newcomer.is_some());
+        self.servers + processes + self.faults.len() + steps
     }
 }
 
 fn user(draw: &mut Draw, processes: usize, users: usize) -> User {
+    user_until(draw, processes, users, BUSY_MS)
+}
+
+/// One who is busy for so long.
+fn user_until(draw: &mut Draw, processes: usize, users: usize, busy_ms: u64) -> User {
     let (process, shares) = (draw.below(processes), draw.percent(20));
     // Some are in a hurry, some are not.
     let slowest_ms = [30, 150, 600][draw.below(3)];
     let (mut steps, mut ends_ms) = (Vec::new(), 0);
-    while ends_ms < BUSY_MS && steps.len() < 300 {
+    while ends_ms < busy_ms && steps.len() < 300 {
         // Now and then a pause: the next step finds a calm process.
         let pause_ms =
             if draw.percent(4) { draw.within(1_000..=4_000) } else { draw.within(0..=slowest_ms) };

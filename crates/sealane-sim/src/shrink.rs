@@ -34,6 +34,12 @@ pub fn shrink(scenario: &Scenario, kind: &str) -> (Scenario, Outcome) {
 /// The scenario without one thing or another, the largest things first.
 fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
+    if let Some(newcomer) = &scenario.newcomer {
+        all.push(Scenario { newcomer: None, ..scenario.clone() });
+        let mut idle = newcomer.clone();
+        idle.user.steps.clear();
+        all.push(Scenario { newcomer: Some(idle), ..scenario.clone() });
+    }
     for number in (0..scenario.users.len()).rev() {
         let mut less = scenario.clone();
         // Others name users by number, so none is taken away.
@@ -88,12 +94,13 @@ pub fn story(scenario: &Scenario, outcome: &Outcome) -> String {
     let sharing: Vec<usize> = users.filter(|(_, it)| it.shares).map(|(number, _)| number).collect();
     let mut story = format!(
         "seed {}: {:?}, {} servers, {} processes, {steps} steps, {} faults, \
-         users {sharing:?} begin with the shared handle\n",
+         users {sharing:?} begin with the shared handle{}\n",
         scenario.seed,
         scenario.kind,
         scenario.servers,
         scenario.processes,
-        scenario.faults.len()
+        scenario.faults.len(),
+        if scenario.newcomer.is_some() { ", one process starts late" } else { "" }
     );
     let lines: Vec<&str> = outcome.trace.lines().collect();
     let broken = lines.iter().position(|line| line.contains("VIOLATION")).unwrap_or(lines.len());

@@ -91,6 +91,11 @@ pub(crate) fn insert(id: WriteId, ending: &str) -> Statement {
 }
 
 impl Company {
+    /// Writes of which clients were told that they were not carried out.
+    pub(crate) fn refused(&self) -> Vec<(WriteId, String)> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn person(&self, user: usize) -> MutexGuard<'_, Person> {
         self.users[user].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -136,8 +136,9 @@ impl World {
             snapshots: Vec::new(),
             commits_of: BTreeMap::new(),
             acknowledged: Vec::new(),
-            told_timeline: vec![0; processes],
-            elected_timeline: vec![0; processes],
+            // One may come later.
+            told_timeline: vec![0; processes + 1],
+            elected_timeline: vec![0; processes + 1],
             probes: BTreeMap::new(),
             kind,
             plant,

@@ -41,7 +41,7 @@ fn no_promise_is_broken_in_a_world_where_one_was() {
         let seed = seed.parse().unwrap();
         run_and_hold(&match plain {
             Some(_) => Scenario::plain(seed),
-            None => Scenario::drawn(seed),
+            None => Scenario::wide(seed),
         });
     }
 }
