@@ -26,7 +26,7 @@
 //! believing a claim only if it holds everything that the primary has. A failover loses the tail of
 //! an asynchronous primary's log, and it must be followed all the same.
 
-use super::{TopologyReducer, Watched};
+use super::TopologyReducer;
 use crate::{
     Ancestry, EndpointId, EndpointState, Event, Health, Incarnation, Moment, Position, Replication,
     Report, Role,
@@ -403,18 +403,21 @@ impl TopologyReducer {
     /// somebody has made all of them follow it. What was sampled of the last primary, `id` has, too, or
     /// none of them has it any more.
     pub(super) fn has_all_replicas(&self, id: EndpointId) -> bool {
+        let course = |id: EndpointId| self.watched(id).map(|it| &it.course);
         let newest = self.history.newest().map(|sample| &sample.position);
-        let Some((newest, claimant)) = newest.zip(self.watched(id)) else { return false };
-        let Some(server) = claimant.course.ancestry() else { return false };
-        let holds = |it: &Watched| {
-            let has = it.course.ancestry().zip(it.course.position());
+        let server = course(id).and_then(|it| it.ancestry());
+        let Some((newest, server)) = newest.zip(server) else { return false };
+        let holds = |id: EndpointId| {
+            let has = course(id).and_then(|it| it.ancestry().zip(it.position()));
             has.is_some_and(|(its, position)| its.contains(position, newest))
         };
-        let mut others = self.others(id).filter_map(|(other, _)| self.watched(other)).peekable();
-        let follows = |it: &Watched| it.course.sources().iter().any(|source| server.is_of(*source));
+        let follows = |id: EndpointId| {
+            course(id).is_some_and(|it| it.sources().iter().any(|source| server.is_of(*source)))
+        };
+        let mut others = self.others(id).map(|(other, _)| other).peekable();
         self.others_are_replicas(id)
             && others.peek().is_some()
-            && others.all(|it| follows(it) && (holds(claimant) || !holds(it)))
+            && others.all(|other| follows(other) && (holds(id) || !holds(other)))
     }
 
     /// Reports endpoints that claim to be the primary but are not believed. An endpoint on an old
