@@ -74,6 +74,7 @@ async fn sessions_never_go_back_while_commits_wait_for_their_group() -> anyhow::
     outcome
 }
 
+#[allow(clippy::print_stdout, reason = "figures of a test")]
 async fn cross_beside_groups(cluster: &Cluster) -> anyhow::Result<()> {
     let (primary, replica) = (cluster.primary(), cluster.server("replica-1"));
     let ahead = Cell::new(0);

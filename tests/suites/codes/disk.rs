@@ -63,6 +63,7 @@ fn options(engine: Engine) -> &'static [&'static str] {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "figures of a test")]
 async fn read_on(cluster: &Cluster, log: &Log) -> anyhow::Result<()> {
     let replica = cluster.server("replica-1");
     let mut met = Vec::new();
