@@ -10,7 +10,10 @@ use sqlx::mysql::MySqlDatabaseError;
 pub enum Ends {
     /// On the replica that was asked first.
     AtOnce,
-    /// On the primary, which was asked next, or at once: the catalog does not know the name.
+    /// On the primary, which was asked after a replica.
+    Next,
+    /// On the primary, which was asked at once: the text is no proved read, or the catalog does not
+    /// know a name in it.
     OnPrimary,
     /// Nowhere: no server could do it.
     Everywhere,
@@ -46,7 +49,8 @@ impl Case {
         let replicas = visited.iter().skip(1).filter(|it| **it).count();
         let seen = match (replicas, visited[0]) {
             (1, false) => Ends::AtOnce,
-            (0 | 1, true) => Ends::OnPrimary,
+            (1, true) => Ends::Next,
+            (0, true) => Ends::OnPrimary,
             (2, true) => Ends::Everywhere,
             other => bail!("{code}: visited {other:?}"),
         };

@@ -1,10 +1,11 @@
 //! What follows from the errors of MySQL 9 and MariaDB 11.8, as data.
 //!
 //! The numbers come from the servers' own lists: `perror` of MySQL, `errmsg.sys` of MariaDB, and for
-//! those below 1000, which concern files and memory, `mysys_err.h` of both. Both servers use the same
-//! numbers up to 1877. Above that, one number may mean something else on the
-//! other server. A number is listed here only if its other meaning is not an error that a read can
-//! meet.
+//! those below 1000, which concern files and memory, `mysys_err.h` of both. From 120 on these are the
+//! numbers of the storage engines (`my_base.h`): MyISAM and Aria give them to the client as they are.
+//! Both servers use the same numbers up to 1877. Above that, one number may mean something else on
+//! the other server. A number is listed here only if its other meaning is not an error that a read
+//! can meet.
 //!
 //! An error that is not listed concerns the statement: it fails in the same way everywhere, and the
 //! caller gets the error. Errors listed as [`Own`] look as if they concerned the server but concern
@@ -67,6 +68,16 @@ const TABLE: &[Row] = &[
     // MariaDB only: of a temporary file; 201 and 202 of a temporary table.
     (41, Lacks, "its max_tmp_session_space_usage is too small"),
     (42, Busy, "max_tmp_total_space_usage is reached"),
+    // Of a table in MyISAM or Aria whose files are damaged.
+    (126, Busy, "an index is corrupt"),
+    (127, Busy, "a file of a table is corrupt"),
+    (130, Busy, "a file of a table is wrong"),
+    (144, Busy, "a table is crashed, and its repair failed"),
+    (145, Busy, "a table is marked as crashed"),
+    (175, Busy, "a file of a table is too short"),
+    (176, Busy, "a page of a table has a wrong checksum"),
+    // MariaDB. On MySQL, only a DELETE or an UPDATE meets this number.
+    (192, Busy, "it cannot decrypt a table"),
     (201, Lacks, "its max_tmp_session_space_usage is too small"),
     (202, Busy, "max_tmp_total_space_usage is reached"),
     (1015, Busy, "it cannot lock a file"),
@@ -104,6 +115,8 @@ const TABLE: &[Row] = &[
     // sql_mode may differ between servers. The same holds for the similar errors below.
     (1055, Lacks, "its sql_mode refuses a column beside GROUP BY"),
     (1079, Away, "it has shut down"),
+    // The server estimates this before it reads.
+    (1104, Lacks, "its max_join_size is too small"),
     (1105, Own, "an error without a number"),
     // A temporary table that outgrew its file or its memory. The statement causes this, but the
     // limit is the server's.
@@ -163,6 +176,8 @@ const TABLE: &[Row] = &[
     (1305, Lacks, "it has no such routine"),
     // KILL QUERY: somebody who ends a statement does not want it to run again on another server.
     (1317, Own, "an administrator has ended the statement"),
+    // The function was created anew, with other arguments.
+    (1318, Lacks, "its routine takes other arguments"),
     (1356, Lacks, "its view refers to what it has not"),
     (1370, Lacks, "our user has no privilege for a routine"),
     (1390, Own, "too many parameters"),
@@ -180,6 +195,7 @@ const TABLE: &[Row] = &[
     (1712, Busy, "an index is corrupt"),
     (1728, Busy, "a system table is corrupt"),
     (1735, Lacks, "it has no such partition"),
+    (1747, Lacks, "its table has no partitions"),
     // A READ ONLY transaction.
     (1792, Writes, "the transaction reads only"),
     (1805, Busy, "a system table is corrupt"),
@@ -218,6 +234,7 @@ const TABLE: &[Row] = &[
     (3168, Away, "it is not available"),
     (3169, Closed, "an administrator has ended the connection"),
     (3170, Busy, "a limit of its memory is reached"),
+    (3548, Lacks, "it has no such spatial reference system"),
     // Group Replication: the statement waits for consistency on a member that is not online.
     (3796, Busy, "its member is not in its group"),
     (3797, Busy, "its member did not get the others' transactions in time"),
@@ -306,12 +323,14 @@ mod tests {
     // Failures of the server itself.
     #[case(&["1461", "1814", "1226", "1114", "1021", "1030", "1203", "1040"], TryElsewhere)]
     #[case(&["3", "1", "20", "42", "202", "29"], TryElsewhere)]
+    #[case(&["126", "127", "130", "144", "145", "175", "176", "192"], TryElsewhere)]
     #[case(&["41", "201"], AskPrimary)]
     #[case(&["1812", "1877", "1194", "1932", "1016", "1024", "1026", "1037", "1135"], TryElsewhere)]
     // Conflicts with changes that are being applied.
     #[case(&["1205", "1213", "1689", "1412", "1020"], TryElsewhere)]
     // Something that is not replayed yet, or is set differently.
     #[case(&["1146", "1054", "1305", "1045", "1049", "1176", "1191", "1735"], AskPrimary)]
+    #[case(&["1104", "1318", "1747", "3548"], AskPrimary)]
     #[case(&["1140", "1055", "3087", "3088", "1153", "1162", "1298", "1193", "1273"], AskPrimary)]
     #[case(&["1820", "1053", "1047", "3032", "3168", "2006", "2013"], Suspect)]
     #[case(&["1142", "1143", "1370"], AskPrimary)]
