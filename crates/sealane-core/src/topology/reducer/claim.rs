@@ -345,7 +345,7 @@ impl TopologyReducer {
     /// Whether the last primary, where histories are numbered, was seen on the newer timeline of
     /// `id`'s claim, as a replica, and all others are replicas, too. A replica on that timeline is not
     /// enough: a backup that was restored may have the number that the next promotion takes. If the
-    /// last primary was removed, all others must be on that timeline.
+    /// last primary was removed, all others must be on that timeline and have no more than `id`.
     fn is_followed(&self, id: EndpointId) -> bool {
         let timeline = |id: EndpointId| self.watched(id).map_or(0, |it| it.timeline);
         let newest = self.history.newest().map_or(0, |sample| sample.position.timeline());
@@ -354,9 +354,18 @@ impl TopologyReducer {
         let is_followed = match last {
             Some(last) => timeline(last) == timeline(id),
             // It was removed, so the others decide.
-            None => others.peek().is_some() && others.all(|it| timeline(it) == timeline(id)),
+            None => {
+                others.peek().is_some()
+                    && others.all(|it| timeline(it) == timeline(id) && self.has_all_of(id, it))
+            }
         };
         timeline(id) > newest && newest > 0 && is_followed && self.others_are_replicas(id)
+    }
+
+    /// Whether `id` was last seen with everything that `other` was last seen with.
+    fn has_all_of(&self, id: EndpointId, other: EndpointId) -> bool {
+        let position = |id: EndpointId| self.topology.get(id).and_then(|it| it.position.as_ref());
+        position(id).zip(position(other)).is_some_and(|(ours, theirs)| ours.covers(theirs))
     }
 
     fn others(&self, id: EndpointId) -> impl Iterator<Item = (EndpointId, &EndpointState)> {
