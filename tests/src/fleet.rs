@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
-use sealane::{Config, EjectionPolicy, Replica, RoutedConnection};
+use sealane::{Config, EjectionPolicy, Refusal, Replica, RoutedConnection};
 
 use crate::{Cluster, Engine, Server, eventually, watch};
 
@@ -144,6 +144,10 @@ pub async fn ready(db: &RoutedConnection) -> anyhow::Result<()> {
     let session = db.session();
     let check = async || {
         let choices = session.explain("SELECT 1").choices;
+        if choices.iter().any(|choice| choice.refusal == Some(Refusal::Ejected)) {
+            // A busy machine may have been slow when the connection was made. Reads try it again.
+            session.query_one_raw(raw(&session, "SELECT 1")).await?;
+        }
         let refused = choices.iter().filter(|choice| choice.refusal.is_some());
         let refused: Vec<_> =
             refused.map(|it| format!("{} {:?}", it.endpoint, it.refusal)).collect();

@@ -1,5 +1,9 @@
 //! What the catalog of MySQL and MariaDB knows and no text shows, over a routed connection.
 
+#[path = "catalog_mysql/definitions.rs"]
+mod definitions;
+#[path = "catalog_mysql/engines.rs"]
+mod engines;
 #[path = "catalog_mysql/filters.rs"]
 mod filters;
 
@@ -8,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TryGetable};
 use sealane::{Config, RoutedConnection};
-use sealane_tests::{BROKEN_PROMISE, Cluster, Engine, eventually, fleet};
+use sealane_tests::{BROKEN_PROMISE, Cluster, eventually, fleet};
 use sqlx::{Connection, MySqlConnection};
 
 /// Loading the catalog takes milliseconds, at most every 200 of them.
@@ -181,24 +185,6 @@ async fn follows_functions(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.primary().sql(&format!("{drop}; {doubles}")).await?;
     db.note_schema_change();
     leaves_soon().await
-}
-
-/// MariaDB has it in a package of its own, and unit tests know it there.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_whose_engine_holds_no_rows_is_read_on_the_primary() -> anyhow::Result<()> {
-    let cluster = stocked().await?;
-    let (engine, word) = match cluster.engine() {
-        Engine::Mysql => ("BLACKHOLE", "BLACKHOLE"),
-        _ => ("MEMORY", "lost"),
-    };
-    let create = format!("DROP TABLE IF EXISTS hold; CREATE TABLE hold (id int) ENGINE = {engine}");
-    cluster.primary().sql(&create).await?;
-    fleet::replayed(&cluster).await?;
-    let db = connected(fleet::config(&cluster)).await?;
-    let sql = "SELECT in_recovery() FROM harbour LEFT JOIN hold ON true LIMIT 1";
-    ensure!(!leaves(&db, sql) && db.explain(sql).reason.contains(word), "{}", db.explain(sql));
-    ensure!(!answer::<bool>(&db, sql).await?, "a replica has answered");
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

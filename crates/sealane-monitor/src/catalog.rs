@@ -1,13 +1,14 @@
 //! Keeps the classifier up to date with the primary's catalog.
 //!
-//! The catalog is loaded at the start, after each schema change through sealane, and once a minute.
+//! The catalog is loaded at the start, after each schema change through sealane, and once a minute. A
+//! source that asks all servers is also asked again when the servers in use change.
 //! Views are printed a hundred at a time and with a short `lock_timeout`: printing a view locks
 //! what the view reads, and a migration must not become the victim of a deadlock with us. The
 //! definitions of views, policies and domains are judged on the client, like any text.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sealane_core::{EndpointId, Failure};
+use sealane_core::{EndpointId, Failure, Topology};
 use sealane_sql::{Catalog, Classifier};
 use tokio::{
     sync::watch,
@@ -31,6 +32,10 @@ const LOAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A source to load catalogs from.
 pub trait CatalogSource: Send + Sync + 'static {
+    /// Whether a load asks all servers. If so, it is repeated as soon as a server answers that did
+    /// not, or another server is the primary.
+    const ASKS_ALL: bool = false;
+
     /// Loads the current catalog of `endpoint`.
     ///
     /// # Errors
@@ -112,6 +117,7 @@ impl<S: CatalogSource> Keeper<S> {
         loop {
             // Both are read before the load, because the load may miss a later change.
             let (changes, began) = (*self.told.borrow_and_update(), Instant::now());
+            let asked = Servers::of(&self.store.topology());
             let rest = match self.load().await {
                 Ok(()) => {
                     let _ = self.done.send_replace(Some(changes));
@@ -138,6 +144,7 @@ impl<S: CatalogSource> Keeper<S> {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(rest) => {}
+                () = self.store.until(|topology| asked.lack_any_of(topology)), if S::ASKS_ALL => {}
                 told = self.told.changed() => {
                     // The watch was dropped, so nobody needs the catalog any more.
                     if told.is_err() {
@@ -161,6 +168,27 @@ impl<S: CatalogSource> Keeper<S> {
         tracing::debug!(target: "sealane::catalog", known = catalog.len(), "loaded");
         self.classifier.set_catalog(catalog, doubts);
         Ok(())
+    }
+}
+
+/// The servers that a load could ask.
+struct Servers {
+    primary: Option<EndpointId>,
+    usable: Vec<EndpointId>,
+}
+
+impl Servers {
+    fn of(topology: &Topology) -> Self {
+        let usable = topology.iter().filter(|(_, state)| state.is_usable());
+        Servers { primary: topology.primary(), usable: usable.map(|(id, _)| id).collect() }
+    }
+
+    /// Whether a server can be asked now that could not, or another one is the primary.
+    fn lack_any_of(&self, topology: &Topology) -> bool {
+        let mut usable = topology.iter().filter(|(_, state)| state.is_usable());
+        let primary = topology.primary();
+        usable.any(|(id, _)| !self.usable.contains(&id))
+            || (primary.is_some() && primary != self.primary)
     }
 }
 

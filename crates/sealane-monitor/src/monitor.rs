@@ -169,8 +169,6 @@ struct Watch<P> {
     allowance: Allowance,
     /// How long the last probe took that had to connect; `None` if one has failed since.
     connected_in: Option<Duration>,
-    /// Since when no primary answers, as this task has seen it.
-    missed_since: Option<Moment>,
     /// Failures in a row while nobody needs the endpoint.
     failures: u32,
     /// Answers in a row that the database does not exist.
@@ -196,7 +194,6 @@ impl<P: Probe> Watch<P> {
             monitors: 1,
             allowance: Allowance::default(),
             connected_in: None,
-            missed_since: None,
             failures: 0,
             absences: 0,
             calls: 0,
@@ -321,8 +318,7 @@ impl<P: Probe> Watch<P> {
     async fn rest(&mut self) {
         let store = Arc::clone(&self.store);
         let began = Instant::now();
-        let calm = began + self.calm_delay();
-        let calm = self.allowed(calm);
+        let calm = self.allowed(began + self.calm_delay());
         loop {
             let (woken, published) = (store.woken(), store.published());
             tokio::pin!(woken, published);
@@ -396,13 +392,12 @@ impl<P: Probe> Watch<P> {
     }
 
     /// The delay until the next probe if nobody requests one.
-    fn calm_delay(&mut self) -> Duration {
-        let search = self.search_delay();
+    fn calm_delay(&self) -> Duration {
         let delay = match self.failures {
             0 if self.probe.is_undecided() => self.schedule.soon(),
             0 => {
                 let idle = self.schedule.idle_spread(self.store.entropy().ratio());
-                search.map_or(idle, |search| search.min(idle))
+                self.search_delay().map_or(idle, |search| search.min(idle))
             }
             failures => self.schedule.retry_spread(failures, self.store.entropy().ratio()),
         };
@@ -412,15 +407,11 @@ impl<P: Probe> Watch<P> {
         }
     }
 
-    /// The longest delay until the next probe while a primary is looked for.
-    fn search_delay(&mut self) -> Option<Duration> {
-        if self.store.has_primary() {
-            self.missed_since = None;
-            return None;
-        }
-        let now = self.store.now();
-        let since = *self.missed_since.get_or_insert(now);
-        self.schedule.search_after(now.since(since))
+    /// The longest delay until the next probe while a primary is looked for. Endpoints that would have
+    /// to be connected to first are no candidates that any moment may be promoted.
+    fn search_delay(&self) -> Option<Duration> {
+        let missed_for = self.store.missed_for().filter(|_| self.probe.is_connected())?;
+        self.schedule.search_after(missed_for, self.store.entropy().ratio())
     }
 }
 

@@ -26,9 +26,10 @@
 //! - A replica that is down is asked again after half a second to a second, then less and less
 //!   often, down to once in 2.5 to 5 s. This delay is spread over its upper half, because all
 //!   clients lose a server at the same time.
-//! - While no primary answers, the endpoints in use and the primary itself are asked ten times a second,
-//!   because one of them may be promoted although no statement waits for it, and the primary may
-//!   return. After half a minute they are asked at the idle cadence again.
+//! - While no primary answers, the endpoints that are connected are asked about ten times a second,
+//!   because one of them may be promoted although no statement waits for it. After half a minute
+//!   they are asked at the idle cadence again.
+//! - A primary that is down is connected to at the idle cadence, because everybody waits for its return.
 //! - A database that a server does not have yet is asked for after 50 ms, then less and less often:
 //!   on a replica it may be about to appear.
 //! - A probe that panics is reported, and begins again.
@@ -183,10 +184,12 @@ impl ProbeSchedule {
         self.idle.mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0))
     }
 
-    /// The longest delay to the next probe when no primary has answered for `missed_for`; `None` if
-    /// that is too long ago to hurry.
-    pub(crate) fn search_after(&self, missed_for: Duration) -> Option<Duration> {
-        (missed_for < SEARCH).then(|| SLOWEST_CALLED.max(self.quick))
+    /// The longest delay to the next probe when no primary has answered for `missed_for`, spread because
+    /// all processes lose a primary at the same time; `None` if that is too long ago to hurry. `random`
+    /// is uniform over 0..1.
+    pub(crate) fn search_after(&self, missed_for: Duration, random: f64) -> Option<Duration> {
+        let delay = SLOWEST_CALLED.max(self.quick).mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0));
+        (missed_for < SEARCH).then_some(delay)
     }
 
     /// The delay to the next probe of an endpoint that is out of use and has failed `failures`

@@ -46,6 +46,8 @@ pub struct TopologyStore {
     /// Milliseconds from the origin of time to the last refusal, plus one; 0 before the first
     /// refusal.
     refused_at_ms: AtomicU64,
+    /// When the last primary was lost, in milliseconds from the origin of time; 0 before.
+    lost_at_ms: AtomicU64,
     wake_all: Notify,
     /// How many tasks wait until the primary shows what a session has seen.
     shown_awaited: AtomicUsize,
@@ -139,6 +141,7 @@ impl TopologyStore {
             published: Notify::new(),
             awaited: AtomicU64::new(0),
             refused_at_ms: AtomicU64::new(0),
+            lost_at_ms: AtomicU64::new(0),
             wake_all: Notify::new(),
             shown_awaited: AtomicUsize::new(0),
             shown_before: AtomicU64::new(0),
@@ -279,6 +282,9 @@ impl TopologyStore {
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }))
             || topology.epoch() != before.epoch();
         let is_lost = has_primary(&before) && !has_primary(&topology);
+        if is_lost {
+            self.lost_at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        }
         let twins = twins(&events);
         self.listeners.judge_reads(&topology, &mut events);
         self.telling.put(Told { topology, endpoint, at, events });
@@ -354,9 +360,11 @@ impl TopologyStore {
         }
     }
 
-    /// Whether a primary answers.
-    pub(crate) fn has_primary(&self) -> bool {
-        has_primary(&self.topology())
+    /// For how long no primary has answered; `None` while one does.
+    pub(crate) fn missed_for(&self) -> Option<Duration> {
+        let lost_at = Duration::from_millis(self.lost_at_ms.load(Ordering::Relaxed));
+        let now = self.now().since(Moment::ZERO);
+        (!has_primary(&self.topology())).then(|| now.saturating_sub(lost_at))
     }
 
     /// Completes when the next observation is published. Once enabled, it misses no observation.
@@ -397,9 +405,13 @@ impl TopologyStore {
     }
 }
 
+/// Whether there is a primary that is not known to be away. That a statement has failed on it says
+/// little, and it is probed at once.
 fn has_primary(topology: &Topology) -> bool {
     let primary = topology.primary().and_then(|primary| topology.get(primary));
-    primary.is_some_and(EndpointState::is_usable)
+    primary.is_some_and(|state| {
+        matches!(state.health, Health::Up | Health::Down { failure: Failure::Statement(_) })
+    })
 }
 
 /// The endpoints that have just turned out to lead to one server.

@@ -131,7 +131,8 @@ fn callables(facts: &CatalogFacts, dialect: Dialect) -> Known {
         if overloads.iter().all(|overload| overload.schema != schema) {
             overloads.push(Callable { schema, is_pure: true, is_shadowed });
         }
-        if fact.volatile {
+        // Replicas keep the old function when it is replaced.
+        if fact.volatile || leaves_out_statements(facts, &fact.schema) {
             note_impure(&mut known, fact);
         }
     }
@@ -144,6 +145,13 @@ fn callables(facts: &CatalogFacts, dialect: Dialect) -> Known {
         known.has_active_operators |= fact.volatile;
     }
     known
+}
+
+/// Whether a filter of replication leaves out statements of somebody who uses the database `schema`, or
+/// the database of our own connection: changes of the schema, and rows that are logged as statements.
+fn leaves_out_statements(facts: &CatalogFacts, schema: &str) -> bool {
+    let mut used = facts.default_schema.as_deref().into_iter().chain([schema]);
+    used.any(|used| facts.filters.iter().any(|it| it.leaves_out_database(used)))
 }
 
 /// Records that this overload is not pure, so no function with its name and schema counts as pure.
@@ -239,14 +247,11 @@ struct Judged {
 
 impl Judged {
     fn new(fact: &RelationFact, facts: &CatalogFacts, dialect: Dialect, catalog: &Catalog) -> Self {
-        let used = facts.default_schema.as_deref();
-        let is_left_out = facts.filters.iter().any(|it| {
-            it.leaves_out(&fact.schema, &fact.name)
-                || used.is_some_and(|used| it.leaves_out_database(used))
-        });
+        let is_left_out = leaves_out_statements(facts, &fact.schema)
+            || facts.filters.iter().any(|it| it.leaves_out(&fact.schema, &fact.name));
         let mut refused = fact.refused.as_deref().map(Box::from);
-        // A view is not filtered, but the tables that it reads are.
-        if is_left_out && fact.definitions.is_empty() {
+        // Also a view: its replacement does not reach the replicas, and they keep the old one.
+        if is_left_out {
             refused.get_or_insert_with(|| "a filter of replication leaves it out".into());
         }
         let mut reads: Vec<TableName> =

@@ -295,8 +295,8 @@ pub(super) fn for_statement(role: Role, code: &str) -> RetryDecision {
         (_, Role::Primary) => RetryDecision::ReturnToCaller,
         (Unusable, _) => RetryDecision::Suspect,
         // The database was created a moment ago, and the text names it; or a view's definer was, of
-        // whom only administrators are told (1449).
-        (Refused, _) if matches!(code, "1045" | "1049") => RetryDecision::AskPrimary,
+        // whom only administrators are told (1449). Who logs in without a password gets 1698.
+        (Refused, _) if matches!(code, "1045" | "1049" | "1698") => RetryDecision::AskPrimary,
         (Own | Refused, _) => RetryDecision::ReturnToCaller,
         (Busy, _) => RetryDecision::TryElsewhere,
         (Lacks, _) => RetryDecision::AskPrimary,
@@ -329,7 +329,7 @@ mod tests {
     // Conflicts with changes that are being applied.
     #[case(&["1205", "1213", "1689", "1412", "1020"], TryElsewhere)]
     // Something that is not replayed yet, or is set differently.
-    #[case(&["1146", "1054", "1305", "1045", "1049", "1176", "1191", "1735"], AskPrimary)]
+    #[case(&["1146", "1054", "1305", "1045", "1698", "1049", "1176", "1191", "1735"], AskPrimary)]
     #[case(&["1104", "1318", "1747", "3548"], AskPrimary)]
     #[case(&["1140", "1055", "3087", "3088", "1153", "1162", "1298", "1193", "1273"], AskPrimary)]
     #[case(&["1820", "1053", "1047", "3032", "3168", "2006", "2013"], Suspect)]

@@ -1,6 +1,8 @@
 use std::sync::Mutex;
 
-use sealane_core::{Endpoint, Topology};
+use sealane_core::{
+    Endpoint, Incarnation, Lsn, Observation, Outcome, Position, Report, Role, WriteStamp,
+};
 use sealane_sql::{CatalogFacts, Dialect, FunctionFact, Intent};
 
 use super::*;
@@ -97,6 +99,49 @@ async fn a_catalog_loaded_before_a_change_stays_in_doubt() {
     watch.schema_changed();
     assert!(watch.current(LONG).await);
     assert_eq!(classifier.intent(SQL), Intent::Unknown);
+}
+
+/// A source that asks all servers.
+struct Everywhere(Source);
+
+impl CatalogSource for Everywhere {
+    const ASKS_ALL: bool = true;
+
+    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
+        self.0.load(endpoint).await
+    }
+}
+
+/// The loads before and after a second server answers for the first time.
+async fn loads_around_an_answer(source: impl CatalogSource, counter: &Source) -> [u64; 2] {
+    let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
+    let store = TopologyStore::new(Topology::new(names.to_vec()));
+    let answers = |place, role| {
+        let endpoint = EndpointId::from_index(place).unwrap();
+        let lsn = Lsn::from_bytes(100);
+        let position = Some(Position::Wal { system: 1, timeline: 1, lsn });
+        let report = Report { position, ..Report::new(role, Incarnation::new("first")) };
+        let (started, finished) = (store.now(), store.now());
+        let (stamp, outcome) = (WriteStamp::NONE, Outcome::Answered(report));
+        store.apply(&Observation { endpoint, started, finished, stamp, outcome });
+    };
+    answers(0, Role::Primary);
+    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
+    let watch = CatalogWatch::spawn(Arc::clone(&store), classifier, source);
+    assert!(watch.current(LONG).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = counter.loads();
+    answers(1, Role::Replica);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    [before, counter.loads()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_asks_all_servers_is_asked_again_once_another_answers() {
+    let source = Source::default();
+    assert_eq!(loads_around_an_answer(source.clone(), &source).await, [1, 1]);
+    let source = Source::default();
+    assert_eq!(loads_around_an_answer(Everywhere(source.clone()), &source).await, [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,11 +21,13 @@
 //! is known: a table that has another engine on a replica is not noticed.
 //!
 //! # Filters
-//! Replicas are asked for their filters at each load, and the primary for those of its binary log.
-//! This needs `REPLICATION CLIENT` (MySQL), or `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB).
-//! Tables that one server leaves out are read on the primary, whichever replica would be read. A
-//! replica that does not answer keeps its earlier filters; a replica that never answered has none
-//! until the next load.
+//! Replicas are asked for their filters at each load, and all servers for those of their binary logs:
+//! a replica may follow another replica. The catalog is also loaded when a server answers that did
+//! not answer before, and after a failover. Seeing filters needs `REPLICATION CLIENT` (MySQL), or
+//! `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB). Tables that one server leaves out are read on the
+//! primary, whichever replica would be read. A replica that does not answer keeps its earlier
+//! filters. A replica that never answered has none until the end of the load that begins once it
+//! answers. Reads of these few tenths of a second may miss what it leaves out.
 
 mod filters;
 mod spread;
@@ -167,6 +169,9 @@ impl MySqlCatalog {
 }
 
 impl CatalogSource for Arc<MySqlCatalog> {
+    /// Each server has filters of its own.
+    const ASKS_ALL: bool = true;
+
     /// Opens a connection for each load, because loads happen only once a minute.
     async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
         let known = self.all().into_iter().find(|(known, _)| *known == endpoint);

@@ -6,6 +6,10 @@
 //! checks the database that the writer uses, which no table name shows. So if it leaves out the
 //! database that the application uses, every table counts as left out. What others write while they
 //! use such a database is not noticed.
+//!
+//! Changes of the schema are always logged as statements, so replicas do not get them either. A view that
+//! a filter leaves out is filtered like a table, also by its name, and a stored function by the database
+//! that its author uses. Replicas keep the old ones.
 
 use serde::Deserialize;
 

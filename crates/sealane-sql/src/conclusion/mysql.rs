@@ -264,6 +264,66 @@ fn what_a_filter_leaves_out_is_refused_also_behind_views() {
     assert!(is_read(&facts, "SELECT * FROM boat"));
 }
 
+/// Replicas do not get a replacement of such a view or function.
+#[test]
+fn views_and_functions_that_a_filter_leaves_out_are_refused() {
+    let in_log = |name: &str, body: &str| {
+        FunctionFact::of_routine("log".into(), name.into(), Some(body), "STRICT_TRANS_TABLES")
+    };
+    let mut facts = facts(
+        vec![
+            view("one", "select 1 AS `one`"),
+            view("above", "select `one`.`one` AS `one` from `shop`.`one`"),
+            view("far", "select `log`.`rate`() AS `rate`"),
+            RelationFact {
+                definitions: vec!["select 1 AS `one`".into()],
+                ..relation("log", "one")
+            },
+        ],
+        vec![function("price", "RETURN 1"), in_log("rate", "RETURN 2")],
+    );
+    let all = [
+        "SELECT * FROM one",
+        "SELECT * FROM above",
+        "SELECT * FROM far",
+        "SELECT * FROM log.one",
+        "SELECT price()",
+        "SELECT log.rate()",
+        "SELECT * FROM boat",
+    ];
+    type Change = fn(&mut ReplicationFilter);
+    let cases: [(Change, [bool; 7]); 4] = [
+        (|_| {}, [true; 7]),
+        (
+            |it| it.ignore_tables = vec!["shop.one".into()],
+            [false, false, true, true, true, true, true],
+        ),
+        (
+            |it| it.do_tables = vec!["shop.boat".into()],
+            [false, false, false, false, true, true, true],
+        ),
+        (
+            |it| it.ignore_databases = vec!["log".into()],
+            [true, true, false, false, true, false, true],
+        ),
+    ];
+    for (change, are_reads) in cases {
+        let mut filter = ReplicationFilter::default();
+        change(&mut filter);
+        facts.filters = vec![filter];
+        for (sql, is_one) in all.iter().zip(are_reads) {
+            assert_eq!(is_read(&facts, sql), is_one, "{sql}: {:?}", facts.filters);
+        }
+    }
+    // The database in use.
+    let filter =
+        ReplicationFilter { ignore_databases: vec!["shop".into()], ..ReplicationFilter::default() };
+    facts.filters = vec![filter];
+    for sql in all {
+        assert!(!is_read(&facts, sql), "{sql}");
+    }
+}
+
 /// Logged as statements, what is written into any table is left out then.
 #[test]
 fn if_a_filter_leaves_out_the_database_in_use_every_table_is_refused() {

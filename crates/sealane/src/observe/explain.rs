@@ -111,6 +111,8 @@ impl Explanation {
 
 pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
     let cluster = caller.cluster();
+    // As a read would do first.
+    cluster.settle_ejections();
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
     // For a statement that is not a read, the route is not used.

@@ -15,8 +15,7 @@
 //!   the claimant's place (see `outlived`).
 //! - On MySQL and MariaDB, a claim without a primary counts if its endpoint was the last primary, or
 //!   leads to the run that was sampled last; if its data is proved to continue the last primary's;
-//!   if the last primary was seen to step down for it, also if it was made anew since; or if all
-//!   other endpoints are its replicas now.
+//!   or if the last primary was seen to step down for it, also if it was made anew since.
 //!
 //! A claim belongs to a server. Where servers identify themselves (MySQL, MariaDB), the claim
 //! follows its server to a new address: what is held against the server always, and that it was
@@ -344,32 +343,14 @@ impl TopologyReducer {
 
     /// Whether the last primary, where histories are numbered, was seen on the newer timeline of
     /// `id`'s claim, as a replica, and all others are replicas, too. A replica on that timeline is not
-    /// enough: a backup that was restored may have the number that the next promotion takes. If the
-    /// last primary was removed, all others must be on that timeline and have no more than `id`.
+    /// enough: a backup that was restored may have the number that the next promotion takes.
     fn is_followed(&self, id: EndpointId) -> bool {
         let timeline = |id: EndpointId| self.watched(id).map_or(0, |it| it.timeline);
         let newest = self.history.newest().map_or(0, |sample| sample.position.timeline());
-        let mut others = self.others(id).map(|(other, _)| other).peekable();
-        let last = self.sampled_of.filter(|last| self.topology.get(*last).is_some());
-        let is_followed = match last {
-            Some(last) => timeline(last) == timeline(id),
-            // It was removed, so the others decide.
-            None => {
-                others.peek().is_some()
-                    && others.all(|it| timeline(it) == timeline(id) && self.has_all_of(id, it))
-            }
-        };
-        timeline(id) > newest && newest > 0 && is_followed && self.others_are_replicas(id)
-    }
-
-    /// Whether `id` was last seen with everything that `other` was last seen with.
-    fn has_all_of(&self, id: EndpointId, other: EndpointId) -> bool {
-        let position = |id: EndpointId| self.topology.get(id).and_then(|it| it.position.as_ref());
-        position(id).zip(position(other)).is_some_and(|(ours, theirs)| ours.covers(theirs))
-    }
-
-    fn others(&self, id: EndpointId) -> impl Iterator<Item = (EndpointId, &EndpointState)> {
-        self.topology.iter().filter(move |(other, _)| *other != id)
+        timeline(id) > newest
+            && newest > 0
+            && self.sampled_of.is_some_and(|last| timeline(last) == timeline(id))
+            && self.others_are_replicas(id)
     }
 
     /// Whether every endpoint but `id` answers and is a replica, and was asked after `id`'s claim.
@@ -377,7 +358,7 @@ impl TopologyReducer {
         let Some(claim) = self.watched(id).and_then(|it| it.claim.as_ref()) else {
             return false;
         };
-        self.others(id).all(|(other, state)| {
+        self.topology.iter().filter(|(other, _)| *other != id).all(|(other, state)| {
             let asked_at = self.watched(other).and_then(|it| it.answered_at);
             state.health == Health::Up
                 && state.role == Role::Replica
@@ -401,32 +382,11 @@ impl TopologyReducer {
             return false;
         };
         let is_same_run = last.incarnation == self.sampled_run;
-        let has_moved =
-            self.others(last.id).any(|(_, other)| other.incarnation == last.incarnation);
+        let mut others = self.topology.iter().filter(|(other, _)| *other != last.id);
+        let has_moved = others.any(|(_, other)| other.incarnation == last.incarnation);
         (is_same_run || !has_moved)
             && self.others_are_replicas(id)
             && self.is_followed_by_the_last(id, is_same_run)
-    }
-
-    /// Whether every other endpoint answers, is a replica, and is connected to the server behind `id`:
-    /// somebody has made all of them follow it. What was sampled of the last primary, `id` has, too, or
-    /// none of them has it any more.
-    pub(super) fn has_all_replicas(&self, id: EndpointId) -> bool {
-        let course = |id: EndpointId| self.watched(id).map(|it| &it.course);
-        let newest = self.history.newest().map(|sample| &sample.position);
-        let server = course(id).and_then(|it| it.ancestry());
-        let Some((newest, server)) = newest.zip(server) else { return false };
-        let holds = |id: EndpointId| {
-            let has = course(id).and_then(|it| it.ancestry().zip(it.position()));
-            has.is_some_and(|(its, position)| its.contains(position, newest))
-        };
-        let follows = |id: EndpointId| {
-            course(id).is_some_and(|it| it.sources().iter().any(|source| server.is_of(*source)))
-        };
-        let mut others = self.others(id).map(|(other, _)| other).peekable();
-        self.others_are_replicas(id)
-            && others.peek().is_some()
-            && others.all(|other| follows(other) && (holds(id) || !holds(other)))
     }
 
     /// Reports endpoints that claim to be the primary but are not believed. An endpoint on an old

@@ -133,10 +133,8 @@ impl TopologyReducer {
     /// refused claim either, and the claim stays refused: the server may be a backup that was
     /// written to on the same timeline.
     fn readmit(&mut self) {
-        let is_complete = |id: EndpointId| {
-            (self.goes_on(id) || self.has_taken_over(id) || self.has_all_replicas(id))
-                && !self.is_outlived(id)
-        };
+        let is_complete =
+            |id: EndpointId| (self.goes_on(id) || self.has_taken_over(id)) && !self.is_outlived(id);
         let complete: Vec<bool> = self.topology.iter().map(|(id, _)| is_complete(id)).collect();
         let is_numbered = self.ours.as_ref().is_none_or(|ours| ours.system().is_some());
         for (watched, complete) in self.watched.iter_mut().zip(complete) {

@@ -9,40 +9,45 @@ use sqlx::{
 use crate::mysql::text;
 
 /// What one server has reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Told {
-    /// One for each channel with a filter.
-    Filters(Vec<ReplicationFilter>),
-    /// Our role may not see the filters.
-    Hidden,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// One for each channel with a filter, and one for the binary log if that is filtered.
+    filters: Vec<ReplicationFilter>,
+    /// Whether there may be filters that our role may not see.
+    is_hidden: bool,
 }
 
 impl Told {
     /// The known filters.
     pub(super) fn filters(&self) -> &[ReplicationFilter] {
-        match self {
-            Told::Filters(filters) => filters,
-            Told::Hidden => &[],
-        }
+        &self.filters
     }
 
     /// Logs the filters.
     pub(super) fn say(&self, endpoint: &str) {
-        match self {
-            Told::Hidden => tracing::info!(
+        if self.is_hidden {
+            tracing::info!(
                 target: "sealane::catalog",
                 endpoint,
                 "our role may not see this server's filters of replication; if it has any, its \
                  tables must be read on the primary by a hint"
-            ),
-            Told::Filters(filters) if filters.is_empty() => {}
-            Told::Filters(filters) => tracing::warn!(
+            );
+        }
+        if !self.filters.is_empty() {
+            tracing::warn!(
                 target: "sealane::catalog",
                 endpoint,
-                ?filters,
+                filters = ?self.filters,
                 "this server filters replication: reads of what is left out stay on the primary"
-            ),
+            );
         }
+    }
+
+    /// Both reports of one server.
+    fn and(mut self, other: Told) -> Told {
+        self.filters.extend(other.filters);
+        self.is_hidden |= other.is_hidden;
+        self
     }
 }
 
@@ -51,12 +56,14 @@ impl Told {
 const OF_REPLICAS: &[&str] = &["SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS"];
 const OF_LOGS: &[&str] = &["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
 
-/// The filters of a replica.
+/// The filters of a replica, and those of its own binary log: other replicas may follow it, and it may
+/// become the primary.
 pub(super) async fn of_replica(options: &MySqlConnectOptions) -> Result<Told, sqlx::Error> {
     let mut connection = MySqlConnection::connect_with(options).await?;
-    let told = told(&mut connection, OF_REPLICAS, of_channel).await?;
+    let applied = told(&mut connection, OF_REPLICAS, of_channel).await?;
+    let logged = told(&mut connection, OF_LOGS, of_log).await?;
     let _ = connection.close().await;
-    Ok(told)
+    Ok(applied.and(logged))
 }
 
 /// The filters of the primary's binary log.
@@ -64,7 +71,7 @@ pub(super) async fn of_primary(connection: &mut MySqlConnection) -> Result<Told,
     told(connection, OF_LOGS, of_log).await
 }
 
-/// The answer to the first statement that the server accepts; `Hidden` if it refuses all of them. A
+/// The answer to the first statement that the server accepts; hidden if it refuses all of them. A
 /// lost connection is an error.
 async fn told(
     connection: &mut MySqlConnection,
@@ -75,13 +82,13 @@ async fn told(
         match sqlx::raw_sql(*statement).fetch_all(&mut *connection).await {
             Ok(rows) => {
                 let filters = rows.iter().map(filter).filter(|filter| !filter.is_empty());
-                return Ok(Told::Filters(filters.collect()));
+                return Ok(Told { filters: filters.collect(), is_hidden: false });
             }
             Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Told::Hidden)
+    Ok(Told { filters: Vec::new(), is_hidden: true })
 }
 
 fn of_channel(row: &MySqlRow) -> ReplicationFilter {
