@@ -407,8 +407,8 @@ impl<P: Probe> Watch<P> {
         }
     }
 
-    /// The longest delay until the next probe while a primary is looked for. Endpoints that would have
-    /// to be connected to first are no candidates that any moment may be promoted.
+    /// The longest delay until the next probe while a primary is looked for. A server without a
+    /// connection is not asked quickly, because connecting costs a server more than a probe.
     fn search_delay(&self) -> Option<Duration> {
         let missed_for = self.store.missed_for().filter(|_| self.probe.is_connected())?;
         self.schedule.search_after(missed_for, self.store.entropy().ratio())

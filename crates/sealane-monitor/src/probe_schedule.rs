@@ -104,7 +104,7 @@ const RARELY: u32 = 5;
 /// The longest delay between probes that errors request: ten connections per second find a new
 /// primary soon and are no storm.
 const SLOWEST_CALLED: Duration = Duration::from_millis(100);
-/// How long all endpoints are asked quickly once no primary answers. Failovers take less.
+/// How long connected endpoints are asked quickly once no primary answers. Failovers take less.
 const SEARCH: Duration = Duration::from_secs(30);
 /// A process that used less than its share may use this much of it at once. So an occasional write
 /// is proved as quickly in a large fleet as in a small one.

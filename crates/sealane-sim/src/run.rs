@@ -131,12 +131,7 @@ async fn busy(
     let mut working = Vec::new();
     for (number, user) in scenario.users.iter().enumerate() {
         let (company, steps) = (Arc::clone(&company), user.steps.clone());
-        working.push(tokio::spawn(async move {
-            for (pause_ms, step) in steps {
-                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                company.step(number, step).await;
-            }
-        }));
+        working.push(tokio::spawn(async move { company.work(number, steps).await }));
     }
     let newcomer = scenario.newcomer.as_ref().map(|newcomer| {
         let coming = Coming {
@@ -212,10 +207,7 @@ impl Coming {
             next_write: AtomicU64::new(NEWCOMERS_WRITES),
             refused: Mutex::default(),
         });
-        for (pause_ms, step) in newcomer.user.steps {
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            company.step(0, step).await;
-        }
+        company.work(0, newcomer.user.steps).await;
         company
     }
 }

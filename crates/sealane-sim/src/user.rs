@@ -104,8 +104,16 @@ impl Company {
         self.world.lock().trace.note(line);
     }
 
+    /// Does all steps, each after its pause.
+    pub(crate) async fn work(&self, user: usize, steps: Vec<(u64, Step)>) {
+        for (pause_ms, step) in steps {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            self.step(user, step).await;
+        }
+    }
+
     /// Does one step, within the longest time that one may take.
-    pub(crate) async fn step(&self, user: usize, step: Step) {
+    async fn step(&self, user: usize, step: Step) {
         self.note(format_args!("user {user}: {step:?}"));
         let (began_ms, longest) = {
             let (mut person, state) = (self.person(user), self.world.lock());

@@ -295,3 +295,70 @@ async fn many_failing_statements_cause_no_storm_of_connections() {
         assert!(fleet.asked_at(server).len() > times.len());
     }
 }
+
+/// How long the monitor needs to find that the replica was promoted, if it was `after` the
+/// primary's death was found and no statement waits.
+async fn promotion_found_in(after: Duration) -> Duration {
+    let bench = bench().await;
+    let store = bench.monitor.store();
+    bench.primary.set(|state| state.refuses = true);
+    let is_down = |topology: &Topology| !topology.get(EndpointId::FIRST).unwrap().is_usable();
+    store.until(is_down).await;
+    tokio::time::sleep(after).await;
+    bench.replica.set(|state| (state.role, state.timeline) = (Role::Primary, 2));
+    let begun = tokio::time::Instant::now();
+    store.until(|topology| topology.primary() == Some(replica_id())).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_is_soon_found_although_no_statement_waits() {
+    for after in [0, 70, 2_000, 20_000].map(Duration::from_millis) {
+        let found = promotion_found_in(after).await;
+        assert!(found <= Duration::from_millis(130), "{found:?} if {after:?} after the death");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_primary_is_connected_to_at_the_idle_cadence() {
+    let bench = bench().await;
+    bench.primary.set(|state| state.refuses = true);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = [bench.primary.asked(), bench.replica.asked()];
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked = [bench.primary.asked() - before[0], bench.replica.asked() - before[1]];
+    assert!((8..=11).contains(&asked[0]), "{asked:?} probes in 10 s");
+    assert!((80..=130).contains(&asked[1]), "{asked:?} probes in 10 s");
+}
+
+/// A primary that returned for a moment, between two probes of the replica.
+#[tokio::test(start_paused = true)]
+async fn a_second_loss_is_as_good_as_the_first() {
+    let bench = bench().await;
+    let store = bench.monitor.store();
+    let is_up = |topology: &Topology| topology.get(EndpointId::FIRST).unwrap().is_usable();
+    let set = |refuses| bench.primary.set(|state| state.refuses = refuses);
+    set(true);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    set(false);
+    store.until(is_up).await;
+    set(true);
+    store.until(|topology| !is_up(topology)).await;
+    let before = bench.replica.asked();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked = bench.replica.asked() - before;
+    assert!((80..=130).contains(&asked), "{asked} probes in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_stays_away_is_looked_for_at_the_idle_cadence_in_the_end() {
+    let bench = bench().await;
+    bench.primary.set(|state| state.refuses = true);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let (before, seconds) = ([bench.primary.asked(), bench.replica.asked()], 20);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    for (server, before) in [&bench.primary, &bench.replica].into_iter().zip(before) {
+        let asked = server.asked() - before;
+        assert!((seconds / 2..=seconds + 1).contains(&asked), "{asked} probes in {seconds} s");
+    }
+}
