@@ -63,7 +63,7 @@ impl Plan {
         if request.access == Access::Write || request.consistency == Consistency::Strong {
             return plan;
         }
-        for state in topology.states(topology.replicas_in_use().and(request.among)) {
+        for state in topology.states(candidates(topology, request)) {
             if !request.horizon.includes(state.id) {
                 continue;
             }
@@ -322,7 +322,18 @@ fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadReque
         return Err(if nobody { Refusal::NotPrimary } else { Refusal::OtherGroup });
     }
     judge_use(state)?;
+    if topology.may_miss(state) || !topology.includes_filters(request.catalog) {
+        return Err(Refusal::FiltersUnknown);
+    }
     judge_freshness(topology, state, request)
+}
+
+/// The replicas that may serve `request` if they are fresh enough.
+fn candidates(topology: &Topology, request: &ReadRequest) -> EndpointSet {
+    match topology.includes_filters(request.catalog) {
+        true => topology.replicas_in_use().and(request.among),
+        false => EndpointSet::EMPTY,
+    }
 }
 
 /// Why an endpoint other than the primary is not a [replica in use](Topology::replicas_in_use).
@@ -360,8 +371,8 @@ fn judge_freshness(topology: &Topology, state: &EndpointState, request: &ReadReq
 
 /// The replicas that may serve `request` stale, if they miss `bound` at most.
 fn stale(topology: &Topology, request: &ReadRequest, bound: Duration) -> EndpointSet {
-    let in_use = topology.states(topology.replicas_in_use());
-    in_use.filter(|it| judge_stale(topology, it, request, bound)).map(|it| it.id).collect()
+    let candidates = topology.states(candidates(topology, request));
+    candidates.filter(|it| judge_stale(topology, it, request, bound)).map(|it| it.id).collect()
 }
 
 fn accepts_stale(topology: &Topology, state: &EndpointState, request: &ReadRequest) -> bool {
@@ -383,8 +394,7 @@ fn judge_stale(
             Ok(()) | Err(Refusal::TooStale { .. } | Refusal::BehindSession { .. })
         )
     };
-    topology.replicas_in_use().contains(state.id)
-        && request.among.contains(state.id)
+    candidates(topology, request).contains(state.id)
         && request.horizon.includes(state.id)
         && !state.old_timeline
         && !state.doubted
@@ -413,7 +423,7 @@ fn floor(topology: &Topology, request: &ReadRequest) -> EndpointSet {
     let (mut best, mut old_only) = (EndpointSet::EMPTY, false);
     for _ in 0..FLOOR {
         let next = topology
-            .states(topology.replicas_in_use().and(request.among))
+            .states(candidates(topology, request))
             .filter(|state| {
                 request.horizon.includes(state.id) && !best.contains(state.id) && suits(state)
             })

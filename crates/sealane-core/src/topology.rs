@@ -82,6 +82,10 @@ pub struct Topology {
     /// The newest stamp that the primary is proved to show; `None` if the primary does not report
     /// it.
     shown: Option<WriteStamp>,
+    /// Whether servers may filter what they replicate, so that each run is asked for its filters.
+    asks_for_filters: bool,
+    /// The first generation of the catalog with the filters of all servers that were asked.
+    filters_since: u64,
     /// Which endpoints belong to which group.
     groups: Arc<Groups>,
 }
@@ -151,6 +155,8 @@ impl Topology {
             epoch: 0,
             ended: Arc::default(),
             shown: None,
+            asks_for_filters: false,
+            filters_since: 0,
             groups,
         }
     }
@@ -173,8 +179,10 @@ impl Topology {
     /// Must be called whenever the result of [`EndpointState::is_replica_in_use`], the choice of
     /// the primary or an endpoint's return may have changed.
     fn note_replicas_in_use(&mut self) {
-        let states = self.endpoints.iter().filter(|state| self.primary != Some(state.id));
-        let in_use = states.filter(|state| state.is_replica_in_use());
+        let may_serve = |state: &&EndpointState| {
+            self.primary != Some(state.id) && state.is_replica_in_use() && !self.may_miss(state)
+        };
+        let in_use = self.endpoints.iter().filter(may_serve);
         self.replicas_in_use = in_use.map(|state| state.id).collect();
         self.last_return = self.endpoints.iter().filter_map(|state| state.returned_at).max();
     }
@@ -335,6 +343,7 @@ impl Topology {
             (Health::Up, _) if state.same_as.is_some() => Condition::SameServer,
             (Health::Up, _) if state.draining => Condition::Draining,
             (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
+            (Health::Up, Role::Replica) if self.may_miss(state) => Condition::FiltersUnknown,
             (Health::Up, _) if state.replication == Replication::Copying => Condition::Copying,
             (Health::Up, Role::Unknown) => Condition::Unobserved,
             (Health::Up, Role::Primary) => Condition::StalePrimary,

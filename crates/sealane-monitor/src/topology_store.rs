@@ -302,6 +302,16 @@ impl TopologyStore {
         self.telling.tell_all(|told| self.tell(told));
     }
 
+    /// Notes that these runs of servers were asked for their filters of replication. `since` is the
+    /// first generation of the catalog that includes them, or `None` if they add nothing to it.
+    pub(crate) fn note_filters(&self, runs: &[(EndpointId, u32)], since: Option<u64>) {
+        let Some((first, _)) = runs.first() else { return };
+        self.change(*first, self.now(), |reducer| {
+            reducer.note_filters(runs, since);
+            Vec::new()
+        });
+    }
+
     /// Waits until `holds` is true for a snapshot. Cancel safe; the caller limits the time.
     pub async fn until(&self, mut holds: impl FnMut(&Topology) -> bool) {
         loop {

@@ -166,45 +166,59 @@ impl Caller {
     /// Where the statement may run besides the primary; `None` if it is not a proved read, or if
     /// there is only one endpoint.
     pub(crate) fn route(&self, sql: &str) -> Option<ReadRoute> {
-        let found = self.cluster.classifier.as_ref()?.look_up(sql);
-        self.route_of_read(found, sql)
+        let (found, catalog) = self.judged(sql)?;
+        self.route_of_read(found, catalog, sql)
     }
 
     /// The same for a statement that is about to run: if it is not a proved read, this is counted.
     pub(crate) fn route_to_run(&self, sql: &str) -> Option<ReadRoute> {
-        let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        let (found, catalog) = self.judged(sql)?;
         if !found.intent.is_read() {
             found.usage.unproved();
         }
-        self.route_of_read(found, sql)
+        self.route_of_read(found, catalog, sql)
     }
 
-    fn route_of_read(&self, found: Arc<Classification>, sql: &str) -> Option<ReadRoute> {
+    fn route_of_read(
+        &self,
+        found: Arc<Classification>,
+        catalog: u64,
+        sql: &str,
+    ) -> Option<ReadRoute> {
         let is_read = found.intent.is_read();
         is_read.then(|| {
-            let route = self.cluster.shared_out(self.route_of(&found, sql));
+            let route = self.cluster.shared_out(self.route_of(&found, catalog, sql));
             ReadRoute { statement: Some(found), ..route }
         })
     }
 
     /// The same without a share of the replicas and without shadow mode.
     pub(crate) fn unshadowed(&self, sql: &str) -> Option<ReadRoute> {
-        let found = self.cluster.classifier.as_ref()?.look_up(sql);
+        let (found, catalog) = self.judged(sql)?;
         let is_read = found.intent.is_read();
         is_read.then(|| ReadRoute {
             statement: Some(Arc::clone(&found)),
-            ..self.route_of(&found, sql)
+            ..self.route_of(&found, catalog, sql)
         })
     }
 
-    /// Where a proved read with the text `sql` may run besides the primary.
-    pub(crate) fn route_of(&self, read: &Classification, sql: &str) -> ReadRoute {
+    /// The judgement on `sql`, and a generation of the catalog that is not newer than the catalog
+    /// that it was made with.
+    fn judged(&self, sql: &str) -> Option<(Arc<Classification>, u64)> {
+        let classifier = self.cluster.classifier.as_ref()?;
+        let catalog = classifier.generation();
+        Some((classifier.look_up(sql), catalog))
+    }
+
+    /// Where a proved read with the text `sql` may run besides the primary. `catalog` is a generation of
+    /// the catalog that is not newer than the one of `read`.
+    pub(crate) fn route_of(&self, read: &Classification, catalog: u64, sql: &str) -> ReadRoute {
         let mut routable = self.routable();
         routable.text = Some(sql);
         routable.tables = Some(&read.tables);
         routable.cost = Some(&read.cost);
         routable.hint = read.group.as_deref();
-        self.cluster.route(Some(read), routable)
+        self.cluster.route(Some(read), catalog, routable)
     }
 
     /// Where a read-only transaction may run, whatever it will read.
@@ -214,7 +228,8 @@ impl Caller {
 
     /// The same without a share of the replicas and without shadow mode.
     pub(crate) fn unshadowed_transaction(&self) -> ReadRoute {
-        self.cluster.route(None, self.routable())
+        // Its statements are judged when it has begun, by this catalog or a newer one.
+        self.cluster.route(None, self.cluster.catalog_generation(), self.routable())
     }
 
     fn routable(&self) -> Routable<'_> {
@@ -251,6 +266,7 @@ impl Caller {
             )
             .among(read.route.among)
             .within(read.horizon)
+            .judged_by(read.catalog)
             .with_max_lag(max_lag)
             .with_policy(self.wish.policy.clone())
     }

@@ -120,6 +120,8 @@ pub(crate) struct ReadRoute {
     pub(crate) tables: TableSet,
     /// When the route was made; it does not lead to endpoints added later.
     pub(crate) horizon: Horizon,
+    /// The generation of the catalog by which the statement was judged.
+    pub(crate) catalog: u64,
     /// Whether no replica may serve the read, whatever the handle asks for.
     pub(crate) stays_on_primary: bool,
     /// What is known about the statement; `None` for anything but a single statement.
@@ -212,10 +214,12 @@ impl Cluster {
     }
 
     /// Where a proved read may run besides the primary. The routing policy decides that, unless
-    /// something keeps the statement on the primary.
+    /// something keeps the statement on the primary. `catalog` is the generation of the catalog before
+    /// the statement was judged.
     pub(crate) fn route(
         &self,
         statement: Option<&Classification>,
+        catalog: u64,
         read: Routable<'_>,
     ) -> ReadRoute {
         let tables = statement.map_or(TableSet::WHOLE, |found| self.now(found.table_set));
@@ -223,7 +227,14 @@ impl Cluster {
         if !may_leave || self.reads_with_writer() {
             let route = Route::new(EndpointSet::EMPTY, read.consistency, read.fallback);
             let horizon = Horizon::NEVER;
-            return ReadRoute { route, tables, horizon, stays_on_primary: true, statement: None };
+            return ReadRoute {
+                route,
+                tables,
+                horizon,
+                catalog,
+                stays_on_primary: true,
+                statement: None,
+            };
         }
         let topology = self.store().topology();
         let mut route = self.routing.route(&read, &topology);
@@ -240,7 +251,7 @@ impl Cluster {
             route.among = route.among.without(subscribers.without(asked));
         }
         let horizon = topology.horizon();
-        ReadRoute { route, tables, horizon, stays_on_primary: false, statement: None }
+        ReadRoute { route, tables, horizon, catalog, stays_on_primary: false, statement: None }
     }
 
     /// The same route, or one to the primary for a read outside the share of the replicas and in

@@ -37,6 +37,9 @@ pub struct ReadRequest {
     /// When `among` was made. An endpoint that was added later is not in `among`, even if it has
     /// the place of a member.
     pub horizon: Horizon,
+    /// The generation of the catalog by which the statement was judged. `u64::MAX` stands for the
+    /// newest.
+    pub catalog: u64,
     /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
     pub ejected: EndpointSet,
     /// Whether the primary is a candidate beside the replicas
@@ -62,6 +65,7 @@ impl ReadRequest {
             now,
             among,
             horizon: Horizon::NEVER,
+            catalog: u64::MAX,
             ejected: EndpointSet::EMPTY,
             shares_primary: false,
             stale: None,
@@ -91,6 +95,12 @@ impl ReadRequest {
     #[must_use]
     pub fn within(self, horizon: Horizon) -> Self {
         ReadRequest { horizon, ..self }
+    }
+
+    /// The same request for a statement that was judged by this generation of the catalog.
+    #[must_use]
+    pub fn judged_by(self, catalog: u64) -> Self {
+        ReadRequest { catalog, ..self }
     }
 
     /// The same request that prefers other endpoints to these replicas.

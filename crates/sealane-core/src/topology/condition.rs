@@ -33,6 +33,8 @@ pub enum Condition {
     SameServer,
     /// The endpoint is being drained: it gets no new statements.
     Draining,
+    /// The endpoint answers, but it, or the primary, was not asked yet which tables it filters.
+    FiltersUnknown,
     /// The endpoint claims to be the primary, but another one is in charge.
     StalePrimary,
     /// The endpoint replays a timeline that a promotion has ended.
@@ -59,6 +61,7 @@ impl fmt::Display for Condition {
             Condition::OtherDatabase => "another database",
             Condition::SameServer => "another address of a server in use",
             Condition::Draining => "being drained",
+            Condition::FiltersUnknown => "not asked for filters yet",
             Condition::StalePrimary => "a primary that was replaced",
             Condition::OldTimeline => "on an old timeline",
             Condition::Copying => "copying its tables",

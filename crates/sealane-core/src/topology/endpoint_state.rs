@@ -46,6 +46,9 @@ pub struct EndpointState {
     pub doubted: bool,
     /// Whether the endpoint is a replica that counts as lagging by the health policy.
     pub lagging: bool,
+    /// Whether the endpoint may leave out something that the catalog does not say, because this run
+    /// of its server was not asked for its filters of replication yet.
+    pub filters_unknown: bool,
     /// Whether the endpoint gets no new statements, because somebody wants it idle. It is still
     /// probed and proved, and a primary stays the primary.
     pub draining: bool,
@@ -87,6 +90,7 @@ impl EndpointState {
             old_timeline: false,
             doubted: false,
             lagging: false,
+            filters_unknown: false,
             draining: false,
             returned_at: None,
             info: ServerInfo::default(),
@@ -110,9 +114,10 @@ impl EndpointState {
         self.health == Health::Up && self.is_ours()
     }
 
-    /// Whether the endpoint answers, shows a replica's role, and may get new statements.
+    /// Whether the endpoint answers, shows a replica's role and known filters, and may get new
+    /// statements.
     pub(crate) fn is_replica_in_use(&self) -> bool {
-        self.is_usable() && !self.draining && self.role == Role::Replica
+        self.is_usable() && !self.draining && !self.filters_unknown && self.role == Role::Replica
     }
 
     /// Whether the endpoint leads to our database, as far as is known, and no other endpoint

@@ -33,7 +33,7 @@ impl ReadsPlace {
     }
 
     /// Judges `topology`, and returns what has changed. While no primary
-    /// answers, and before every endpoint was observed, nothing changes.
+    /// answers, and before every endpoint was observed and asked for its filters, nothing changes.
     pub fn judge(&mut self, topology: &Topology) -> Option<Event> {
         // First: a replica may also be removed while no primary answers.
         if topology.len() < 2 {
@@ -41,7 +41,10 @@ impl ReadsPlace {
             return None;
         }
         let primary = topology.primary().filter(|_| topology.has_usable_primary())?;
-        let is_awaited = |state: &EndpointState| state.health == Health::Unknown;
+        let is_awaited = |state: &EndpointState| {
+            let asked_soon = state.filters_unknown && !self.ejected.contains(state.id);
+            state.health == Health::Unknown || state.is_usable() && asked_soon
+        };
         if topology.iter().any(|(_, state)| is_awaited(state)) {
             return None;
         }

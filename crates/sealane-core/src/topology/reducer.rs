@@ -3,6 +3,7 @@
 mod claim;
 mod election;
 mod epoch;
+mod filters;
 mod identity;
 mod membership;
 mod outlived;
@@ -215,6 +216,7 @@ impl TopologyReducer {
         self.note_claim(id, report, now);
         let is_astray = self.is_astray(id, report);
         let (policy, next_run) = (self.policy, self.runs.saturating_add(1));
+        let asks_for_filters = self.topology.asks_for_filters;
         let Some((state, watched)) = self.both_mut(id) else { return };
         watched.answered_at = Some(observation.started);
         watched.course.note(state, report, observation);
@@ -234,6 +236,7 @@ impl TopologyReducer {
         let is_new_run = state.incarnation.as_ref() != Some(&report.incarnation);
         if is_new_run {
             state.run = next_run;
+            state.filters_unknown = asks_for_filters;
             // The caches of a server that was restarted are cold, and so may be those of one that
             // was added. What is there at the start was there before.
             if state.incarnation.is_some() || watched.came_later {

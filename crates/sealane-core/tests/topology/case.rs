@@ -392,6 +392,7 @@ fn names_its_replicas_in_use(topology: &Topology) -> bool {
             | Condition::OtherDatabase
             | Condition::SameServer
             | Condition::Draining
+            | Condition::FiltersUnknown
             | Condition::StalePrimary
             | Condition::Copying => false,
             _ => primary != Some(id) && state.role == Role::Replica,

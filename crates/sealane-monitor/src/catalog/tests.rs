@@ -33,7 +33,7 @@ impl Source {
 }
 
 impl CatalogSource for Source {
-    async fn load(&self, _: EndpointId) -> Result<Catalog, Failure> {
+    async fn load(&self, _: EndpointId) -> Result<Loaded, Failure> {
         let mut state = self.0.lock().unwrap();
         state.loads += 1;
         if state.fails {
@@ -52,7 +52,7 @@ impl CatalogSource for Source {
         };
         let mut facts = CatalogFacts::default();
         facts.functions.push(price);
-        Ok(Catalog::new(&facts))
+        Ok(Loaded { catalog: Catalog::new(&facts), ..Loaded::default() })
     }
 }
 
@@ -101,47 +101,224 @@ async fn a_catalog_loaded_before_a_change_stays_in_doubt() {
     assert_eq!(classifier.intent(SQL), Intent::Unknown);
 }
 
-/// A source that asks all servers.
-struct Everywhere(Source);
+/// Servers of which the second may filter something, and a classifier that knows a little function.
+struct Fleet {
+    store: Arc<TopologyStore>,
+    source: Filtered,
+    watch: CatalogWatch,
+    classifier: Arc<Classifier>,
+}
 
-impl CatalogSource for Everywhere {
-    const ASKS_ALL: bool = true;
+/// A source of servers that filter.
+#[derive(Clone, Default)]
+struct Filtered {
+    inner: Source,
+    servers: Arc<Mutex<Servers>>,
+    store: Option<Arc<TopologyStore>>,
+}
 
-    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
-        self.0.load(endpoint).await
+#[derive(Default)]
+struct Servers {
+    /// Whether the replica has a filter.
+    filters: bool,
+    /// Whether the last load included it.
+    is_known: bool,
+    /// Whether it does not answer this question.
+    is_silent: bool,
+    questions: u64,
+}
+
+impl Filtered {
+    fn set(&self, change: impl FnOnce(&mut Servers)) {
+        change(&mut self.servers.lock().unwrap());
+    }
+
+    /// The runs of the servers that are up.
+    fn runs(&self) -> Vec<(EndpointId, u32)> {
+        let topology = self.store.as_ref().unwrap().topology();
+        let up = topology.iter().filter(|(_, state)| state.is_usable());
+        up.map(|(id, state)| (id, state.run)).collect()
     }
 }
 
-/// The loads before and after a second server answers for the first time.
-async fn loads_around_an_answer(source: impl CatalogSource, counter: &Source) -> [u64; 2] {
-    let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
-    let store = TopologyStore::new(Topology::new(names.to_vec()));
-    let answers = |place, role| {
-        let endpoint = EndpointId::from_index(place).unwrap();
-        let lsn = Lsn::from_bytes(100);
-        let position = Some(Position::Wal { system: 1, timeline: 1, lsn });
-        let report = Report { position, ..Report::new(role, Incarnation::new("first")) };
-        let (started, finished) = (store.now(), store.now());
-        let (stamp, outcome) = (WriteStamp::NONE, Outcome::Answered(report));
-        store.apply(&Observation { endpoint, started, finished, stamp, outcome });
-    };
-    answers(0, Role::Primary);
-    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
-    let watch = CatalogWatch::spawn(Arc::clone(&store), classifier, source);
-    assert!(watch.current(LONG).await);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let before = counter.loads();
-    answers(1, Role::Replica);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    [before, counter.loads()]
+impl CatalogSource for Filtered {
+    const HAS_FILTERS: bool = true;
+
+    async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
+        let loaded = self.inner.load(primary).await?;
+        let mut servers = self.servers.lock().unwrap();
+        let has_new_filters = servers.filters && !servers.is_known;
+        servers.is_known = servers.filters;
+        Ok(Loaded { runs: self.runs(), has_new_filters, ..loaded })
+    }
+
+    async fn ask(&self, asked: Vec<EndpointId>) -> Asked {
+        let mut servers = self.servers.lock().unwrap();
+        servers.questions += 1;
+        let runs = self.runs().into_iter().filter(|(id, _)| asked.contains(id));
+        match servers.is_silent {
+            true => Asked::default(),
+            false if servers.filters && !servers.is_known => {
+                Asked { included: Vec::new(), is_news: true }
+            }
+            false => Asked { included: runs.collect(), is_news: false },
+        }
+    }
+}
+
+const PRIMARY: usize = 0;
+const REPLICA: usize = 1;
+
+fn id(place: usize) -> EndpointId {
+    EndpointId::from_index(place).unwrap()
+}
+
+impl Fleet {
+    /// A primary that answers, and its loaded catalog.
+    async fn start() -> Self {
+        let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
+        let topology = Topology::new(names.to_vec()).asking_for_filters();
+        let store = TopologyStore::new(topology);
+        answers(&store, PRIMARY, "first");
+        let source = Filtered { store: Some(Arc::clone(&store)), ..Filtered::default() };
+        let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
+        let watch =
+            CatalogWatch::spawn(Arc::clone(&store), Arc::clone(&classifier), source.clone());
+        assert!(watch.current(LONG).await);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(source.inner.loads(), 1);
+        Fleet { store, source, watch, classifier }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.store.topology().replicas_in_use().contains(id(REPLICA))
+    }
+
+    fn is_primary_known(&self) -> bool {
+        !self.store.topology().with_unknown_filters().contains(id(PRIMARY))
+    }
+}
+
+/// An answer of this run of a server.
+fn answers(store: &TopologyStore, place: usize, run: &str) {
+    let role = if place == PRIMARY { Role::Primary } else { Role::Replica };
+    let position = Some(Position::Wal { system: 1, timeline: 1, lsn: Lsn::from_bytes(100) });
+    tell(
+        store,
+        place,
+        Outcome::Answered(Report { position, ..Report::new(role, Incarnation::new(run)) }),
+    );
+}
+
+fn tell(store: &TopologyStore, place: usize, outcome: Outcome) {
+    let (started, finished) = (store.now(), store.now());
+    let stamp = WriteStamp::NONE;
+    store.apply(&Observation { endpoint: id(place), started, finished, stamp, outcome });
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_asks_all_servers_is_asked_again_once_another_answers() {
+async fn a_replica_without_filters_serves_as_soon_as_it_was_asked_and_without_a_load() {
+    let fleet = Fleet::start().await;
+    answers(&fleet.store, REPLICA, "first");
+    assert!(!fleet.is_in_use(), "before it was asked");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(fleet.is_in_use());
+    assert_eq!(
+        (fleet.source.inner.loads(), fleet.source.servers.lock().unwrap().questions),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_with_filters_serves_once_the_catalog_includes_them() {
+    let fleet = Fleet::start().await;
+    fleet.source.set(|it| it.filters = true);
+    let before = fleet.classifier.generation();
+    // The catalog with its filter is another one.
+    fleet.source.inner.set(|it| it.volatile = true);
+    answers(&fleet.store, REPLICA, "first");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(fleet.is_in_use());
+    assert_eq!(fleet.source.inner.loads(), 2);
+    let topology = Topology::clone(&fleet.store.topology());
+    assert!(!topology.includes_filters(before), "of statements judged before");
+    assert!(topology.includes_filters(fleet.classifier.generation()));
+    // The same filters after a restart need no load.
+    answers(&fleet.store, REPLICA, "second");
+    assert!(!fleet.is_in_use());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(fleet.is_in_use());
+    assert_eq!(fleet.source.inner.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_no_load_succeeds_only_replicas_without_new_filters_serve() {
+    let fleet = Fleet::start().await;
+    fleet.source.inner.set(|it| it.fails = true);
+    fleet.watch.schema_changed();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    answers(&fleet.store, REPLICA, "first");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.is_in_use());
+    fleet.source.set(|it| it.filters = true);
+    answers(&fleet.store, REPLICA, "second");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!fleet.is_in_use());
+    assert!(fleet.source.inner.loads() < 20, "{} loads", fleet.source.inner.loads());
+    fleet.source.inner.set(|it| it.fails = false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(fleet.is_in_use());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_tell_its_filters_is_asked_again_and_serves_nothing_meanwhile() {
+    let fleet = Fleet::start().await;
+    fleet.source.set(|it| it.is_silent = true);
+    answers(&fleet.store, REPLICA, "first");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!fleet.is_in_use());
+    let asked = fleet.source.servers.lock().unwrap().questions;
+    assert!((30..=60).contains(&asked), "asked {asked} times");
+    fleet.source.set(|it| it.is_silent = false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.is_in_use());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_of_the_primary_replicas_wait_until_it_was_asked() {
+    let fleet = Fleet::start().await;
+    answers(&fleet.store, REPLICA, "first");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.is_in_use());
+    fleet.source.set(|it| it.is_silent = true);
+    answers(&fleet.store, PRIMARY, "second");
+    assert!(!fleet.is_primary_known());
+    assert!(!fleet.is_in_use());
+    // While it is away, nobody can write there what its log leaves out.
+    tell(&fleet.store, PRIMARY, Outcome::Failed(Failure::Unavailable("gone".to_owned())));
+    answers(&fleet.store, REPLICA, "first");
+    fleet.store.until(|topology| !topology.has_usable_primary()).await;
+    assert!(fleet.is_in_use());
+    answers(&fleet.store, PRIMARY, "second");
+    assert!(!fleet.is_in_use());
+    fleet.source.set(|it| it.is_silent = false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.is_in_use());
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_without_filters_are_not_asked() {
     let source = Source::default();
-    assert_eq!(loads_around_an_answer(source.clone(), &source).await, [1, 1]);
-    let source = Source::default();
-    assert_eq!(loads_around_an_answer(Everywhere(source.clone()), &source).await, [1, 2]);
+    let names = ["primary", "replica"].map(|name| Endpoint::new(name, name));
+    let store = TopologyStore::new(Topology::new(names.to_vec()));
+    answers(&store, PRIMARY, "first");
+    let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
+    let watch = CatalogWatch::spawn(Arc::clone(&store), classifier, source.clone());
+    assert!(watch.current(LONG).await);
+    answers(&store, REPLICA, "first");
+    assert!(store.topology().replicas_in_use().contains(id(REPLICA)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(source.loads(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,13 +21,12 @@
 //! is known: a table that has another engine on a replica is not noticed.
 //!
 //! # Filters
-//! Replicas are asked for their filters at each load, and all servers for those of their binary logs:
-//! a replica may follow another replica. The catalog is also loaded when a server answers that did
-//! not answer before, and after a failover. Seeing filters needs `REPLICATION CLIENT` (MySQL), or
-//! `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB). Tables that one server leaves out are read on the
-//! primary, whichever replica would be read. A replica that does not answer keeps its earlier
-//! filters. A replica that never answered has none until the end of the load that begins once it
-//! answers. Reads of these few tenths of a second may miss what it leaves out.
+//! Servers are asked for their filters at each load, and each new run of a server as soon as it
+//! answers: for those of its replication, and for those of its binary log, because a replica may
+//! follow another replica. A server gets no reads before. Seeing filters needs `REPLICATION CLIENT`
+//! (MySQL), or `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB). Tables that one server leaves out are
+//! read on the primary, whichever replica would be read. A server that does not answer keeps its
+//! earlier filters. Not noticed before the next load: filters that are set while a server runs.
 
 mod filters;
 mod spread;
@@ -35,7 +34,8 @@ mod spread;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sealane_core::{EndpointId, EndpointState, Failure};
+use futures_util::future::join_all;
+use sealane_core::{EndpointId, Failure};
 use sealane_sql::{Catalog, CatalogFacts, FunctionFact, RelationFact, ReplicationFilter};
 use sqlx::{
     ConnectOptions, Connection, MySqlConnection,
@@ -43,7 +43,7 @@ use sqlx::{
 };
 
 use super::{failure, text};
-use crate::{CatalogSource, TopologyStore};
+use crate::{Asked, CatalogSource, Loaded, TopologyStore};
 use filters::Told;
 
 /// A definition is printed in the SQL mode of the asking session.
@@ -81,8 +81,8 @@ const FUNCTIONS: &str = concat!(
 const USED: &str = "SELECT DATABASE() AS used";
 const FOLDS: &str = "SELECT CAST(@@global.lower_case_table_names AS CHAR) AS folds";
 
-/// Time limit for one replica to report its filters. The catalog waits for this.
-const REPLICA_LIMIT: Duration = Duration::from_secs(2);
+/// Time limit for one server to report its filters. The catalog waits for this.
+const SERVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Loads the catalog of any endpoint of one cluster.
 pub struct MySqlCatalog {
@@ -95,8 +95,15 @@ pub struct MySqlCatalog {
 struct Source {
     endpoint: EndpointId,
     options: MySqlConnectOptions,
-    /// The filters that it last reported, so that each is logged only once.
+    /// The filters that the last catalog includes.
     told: Option<Told>,
+}
+
+/// What one run of a server has reported.
+struct Answer {
+    endpoint: EndpointId,
+    run: u32,
+    told: Told,
 }
 
 impl MySqlCatalog {
@@ -121,76 +128,100 @@ impl MySqlCatalog {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How to connect to each endpoint.
-    fn all(&self) -> Vec<(EndpointId, MySqlConnectOptions)> {
-        self.sources().iter().map(|source| (source.endpoint, source.options.clone())).collect()
+    /// How to connect to each of these endpoints.
+    fn options_of(
+        &self,
+        is_meant: impl Fn(EndpointId) -> bool,
+    ) -> Vec<(EndpointId, MySqlConnectOptions)> {
+        let sources = self.sources();
+        let meant = sources.iter().filter(|source| is_meant(source.endpoint));
+        meant.map(|source| (source.endpoint, source.options.clone())).collect()
     }
 
-    /// The filters of all servers.
-    async fn filters(
-        &self,
-        primary: EndpointId,
-        connection: &mut MySqlConnection,
-    ) -> Vec<ReplicationFilter> {
-        for (endpoint, options) in self.all() {
-            // A replica that is down reports its filters when it is back.
-            if endpoint != primary
-                && !self.store.topology().get(endpoint).is_some_and(EndpointState::is_usable)
-            {
-                continue;
-            }
-            let told = match endpoint == primary {
-                true => filters::of_primary(connection).await.ok(),
-                false => tokio::time::timeout(REPLICA_LIMIT, filters::of_replica(&options))
-                    .await
-                    .ok()
-                    .and_then(Result::ok),
+    /// What each of these servers reports in time.
+    async fn answers(&self, servers: Vec<(EndpointId, MySqlConnectOptions)>) -> Vec<Answer> {
+        // A server that is down reports its filters when it is back.
+        let up = servers.into_iter().filter_map(|(endpoint, options)| {
+            let topology = self.store.topology();
+            let state = topology.get(endpoint).filter(|state| state.is_usable())?;
+            let run = state.run;
+            Some(async move {
+                let told = tokio::time::timeout(SERVER_LIMIT, filters::of_server(&options));
+                let told = told.await.ok()?.ok()?;
+                Some(Answer { endpoint, run, told })
+            })
+        });
+        let answers = join_all(up).await;
+        answers.into_iter().flatten().collect()
+    }
+
+    /// Keeps the filters of these servers, and logs them if they are new.
+    fn keep(&self, answers: Vec<Answer>) {
+        for Answer { endpoint, told, .. } in answers {
+            let is_news = match self.sources().iter_mut().find(|it| it.endpoint == endpoint) {
+                Some(source) => source.told.replace(told.clone()).as_ref() != Some(&told),
+                None => false,
             };
-            // A server that does not answer has reported before, or reports at the next load.
-            if let Some(told) = told {
-                self.note(endpoint, told);
+            if is_news && let Some(state) = self.store.topology().get(endpoint) {
+                told.say(state.endpoint.name());
             }
         }
+    }
+
+    /// The filters in these answers, and for the other servers those that the last catalog includes.
+    fn filters_with(&self, answers: &[Answer]) -> Vec<ReplicationFilter> {
         let sources = self.sources();
-        let told = sources.iter().filter_map(|source| source.told.as_ref());
+        let told = sources.iter().filter_map(|source| {
+            let answer = answers.iter().find(|answer| answer.endpoint == source.endpoint);
+            answer.map(|answer| &answer.told).or(source.told.as_ref())
+        });
         told.flat_map(Told::filters).cloned().collect()
     }
 
-    /// Logs filters once, and after each change.
-    fn note(&self, endpoint: EndpointId, told: Told) {
-        let is_news = match self.sources().iter_mut().find(|it| it.endpoint == endpoint) {
-            Some(source) => source.told.replace(told.clone()).as_ref() != Some(&told),
-            None => false,
-        };
-        if is_news && let Some(state) = self.store.topology().get(endpoint) {
-            told.say(state.endpoint.name());
-        }
+    /// Whether the last catalog includes all filters of this answer, of whatever server.
+    fn includes(&self, answer: &Answer) -> bool {
+        let sources = self.sources();
+        let known = || sources.iter().filter_map(|it| it.told.as_ref()).flat_map(Told::filters);
+        answer.told.filters().iter().all(|filter| known().any(|it| it == filter))
     }
 }
 
 impl CatalogSource for Arc<MySqlCatalog> {
-    /// Each server has filters of its own.
-    const ASKS_ALL: bool = true;
+    const HAS_FILTERS: bool = true;
 
     /// Opens a connection for each load, because loads happen only once a minute.
-    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
-        let known = self.all().into_iter().find(|(known, _)| *known == endpoint);
+    async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
+        let known = self.options_of(|endpoint| endpoint == primary).into_iter().next();
         let Some((_, options)) = known else {
-            return Err(Failure::Unexpected(format!("there is no endpoint {endpoint}")));
+            return Err(Failure::Unexpected(format!("there is no endpoint {primary}")));
         };
         let mut connection =
             MySqlConnection::connect_with(&options).await.map_err(|error| failure(&error))?;
         let mut facts = facts(&mut connection).await.map_err(|error| failure(&error))?;
-        facts.filters = self.filters(endpoint, &mut connection).await;
-        if folds_names(&mut connection).await.map_err(|error| failure(&error))? {
-            facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
-        }
+        let folds = folds_names(&mut connection).await.map_err(|error| failure(&error))?;
         // The facts have arrived, so an error at closing does not matter.
         let _ = connection.close().await;
+        let answers = self.answers(self.options_of(|_| true)).await;
+        facts.filters = self.filters_with(&answers);
+        if folds {
+            facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
+        }
         // Each view is parsed: milliseconds for hundreds of them.
-        tokio::task::spawn_blocking(move || Catalog::of_mysql(&facts))
+        let catalog = tokio::task::spawn_blocking(move || Catalog::of_mysql(&facts))
             .await
-            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))
+            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
+        let runs = answers.iter().map(|answer| (answer.endpoint, answer.run)).collect();
+        let has_new_filters = answers.iter().any(|answer| !self.includes(answer));
+        self.keep(answers);
+        Ok(Loaded { catalog, runs, has_new_filters })
+    }
+
+    async fn ask(&self, servers: Vec<EndpointId>) -> Asked {
+        let answers = self.answers(self.options_of(|endpoint| servers.contains(&endpoint))).await;
+        let included = answers.iter().filter(|answer| self.includes(answer));
+        let included: Vec<_> = included.map(|answer| (answer.endpoint, answer.run)).collect();
+        let is_news = included.len() < answers.len();
+        Asked { included, is_news }
     }
 }
 

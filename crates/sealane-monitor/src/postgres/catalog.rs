@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::failure;
-use crate::CatalogSource;
+use crate::{CatalogSource, Loaded};
 
 /// Everything except the definitions of views.
 const CATALOG: &str = include_str!("catalog.sql");
@@ -54,9 +54,9 @@ impl PostgresCatalog {
 
 impl CatalogSource for Arc<PostgresCatalog> {
     /// Opens a connection for each load, because loads happen only once a minute.
-    async fn load(&self, endpoint: EndpointId) -> Result<Catalog, Failure> {
-        let Some(options) = self.of(endpoint) else {
-            return Err(Failure::Unexpected(format!("there is no endpoint {endpoint}")));
+    async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
+        let Some(options) = self.of(primary) else {
+            return Err(Failure::Unexpected(format!("there is no endpoint {primary}")));
         };
         let mut connection =
             PgConnection::connect_with(&options).await.map_err(|error| failure(&error))?;
@@ -70,11 +70,11 @@ impl CatalogSource for Arc<PostgresCatalog> {
         }
         // The facts have arrived, so an error at closing does not matter.
         let _ = connection.close().await;
-        let parsed = move || Catalog::new(&answer.facts);
         // Each view is parsed: milliseconds for hundreds of them.
-        tokio::task::spawn_blocking(parsed)
+        let catalog = tokio::task::spawn_blocking(move || Catalog::new(&answer.facts))
             .await
-            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))
+            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
+        Ok(Loaded { catalog, ..Loaded::default() })
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn replicated(
     config: &Config,
     addresses: &Addresses,
 ) -> Result<Cluster, ConnectError> {
-    let topology = Topology::new(addresses.endpoints.clone());
+    let topology = Topology::new(addresses.endpoints.clone()).asking_for_filters();
     let database = address::database(config, addresses.first());
     let store = TopologyStore::of_database(&database, topology, config.health);
     let sources = Arc::new(MySqlCatalog::new(Arc::clone(&store)));

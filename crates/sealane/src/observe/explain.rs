@@ -113,10 +113,14 @@ pub(crate) fn explain(caller: &Caller, sql: &str) -> Explanation {
     let cluster = caller.cluster();
     // As a read would do first.
     cluster.settle_ejections();
+    let catalog = cluster.catalog_generation();
     let found = cluster.classifier.as_ref().map(|classifier| classifier.classify(sql));
     let read = found.as_ref().filter(|found| found.intent.is_read());
-    // For a statement that is not a read, the route is not used.
-    let route = read.map_or_else(|| caller.route_of_transaction(), |it| caller.route_of(it, sql));
+    let route = match read {
+        Some(read) => caller.route_of(read, catalog, sql),
+        // For a statement that is not a read, the route is not used.
+        None => caller.route_of_transaction(),
+    };
     let mut request = caller.request(&route);
     if read.is_none() {
         request.access = Access::Write;

@@ -56,19 +56,14 @@ impl Told {
 const OF_REPLICAS: &[&str] = &["SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS"];
 const OF_LOGS: &[&str] = &["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW MASTER STATUS"];
 
-/// The filters of a replica, and those of its own binary log: other replicas may follow it, and it may
-/// become the primary.
-pub(super) async fn of_replica(options: &MySqlConnectOptions) -> Result<Told, sqlx::Error> {
+/// The filters of what a server replicates, and those of its own binary log: replicas follow a
+/// primary, and may follow another replica.
+pub(super) async fn of_server(options: &MySqlConnectOptions) -> Result<Told, sqlx::Error> {
     let mut connection = MySqlConnection::connect_with(options).await?;
     let applied = told(&mut connection, OF_REPLICAS, of_channel).await?;
     let logged = told(&mut connection, OF_LOGS, of_log).await?;
     let _ = connection.close().await;
     Ok(applied.and(logged))
-}
-
-/// The filters of the primary's binary log.
-pub(super) async fn of_primary(connection: &mut MySqlConnection) -> Result<Told, sqlx::Error> {
-    told(connection, OF_LOGS, of_log).await
 }
 
 /// The answer to the first statement that the server accepts; hidden if it refuses all of them. A
