@@ -72,7 +72,10 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     let writer = one.session();
     let id = fleet::boat("new").insert(&writer).await?.id;
     let token = writer.token().await.context("a token")?;
-    ensure!(two.status().primary.as_deref() == Some("primary"), "the other one knows already");
+    for db in [&two, &three] {
+        let status = db.status();
+        ensure!(status.primary.as_deref() == Some("primary"), "it knows already: {status:?}");
+    }
     let strong = two.with_consistency(Consistency::Strong);
     ensure!(!is_there(&strong, id).await?, "the old primary has it");
     let resumed = two.resume(&token);

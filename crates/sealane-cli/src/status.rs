@@ -54,7 +54,7 @@ pub(crate) fn is_known(status: &Status) -> bool {
     status.endpoints.len() < 2
         || status.endpoints.iter().all(|it| match it.condition {
             Condition::Serving => it.lag_ms.is_some(),
-            Condition::Unobserved | Condition::Probation => false,
+            Condition::Unobserved | Condition::Probation | Condition::FiltersUnknown => false,
             _ => true,
         })
 }

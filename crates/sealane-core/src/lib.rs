@@ -64,7 +64,7 @@ pub use statement::{
 };
 pub use topology::{
     Condition, Database, Endpoint, EndpointId, EndpointSet, EndpointState, Event, Failure, Feed,
-    Health, HealthPolicy, Horizon, Incarnation, LagHistory, LagSummary, MAX_ENDPOINTS, Observation,
-    Outcome, ReadOnly, ReadsPlace, Replication, Report, Role, ServerInfo, Severity, Subscription,
-    TimedEvent, Topology, TopologyReducer, Transactions,
+    FilterQuestion, Health, HealthPolicy, Horizon, Incarnation, LagHistory, LagSummary,
+    MAX_ENDPOINTS, Observation, Outcome, ReadOnly, ReadsPlace, Replication, Report, Role,
+    ServerInfo, Severity, Subscription, TimedEvent, Topology, TopologyReducer, Transactions,
 };

@@ -322,7 +322,7 @@ fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadReque
         return Err(if nobody { Refusal::NotPrimary } else { Refusal::OtherGroup });
     }
     judge_use(state)?;
-    if topology.may_miss(state) || !topology.includes_filters(request.catalog) {
+    if topology.may_miss_since(state).is_some() || !topology.includes_filters(request.catalog) {
         return Err(Refusal::FiltersUnknown);
     }
     judge_freshness(topology, state, request)

@@ -5,6 +5,7 @@ mod database;
 mod endpoint;
 mod endpoint_state;
 mod event;
+mod filter_question;
 mod health;
 mod lag;
 mod observation;
@@ -24,6 +25,7 @@ pub use database::Database;
 pub use endpoint::{Endpoint, EndpointId, EndpointSet, Horizon, MAX_ENDPOINTS};
 pub use endpoint_state::EndpointState;
 pub use event::Event;
+pub use filter_question::FilterQuestion;
 pub use health::{Health, HealthPolicy};
 pub use lag::{LagHistory, LagSummary};
 pub use observation::{
@@ -82,9 +84,9 @@ pub struct Topology {
     /// The newest stamp that the primary is proved to show; `None` if the primary does not report
     /// it.
     shown: Option<WriteStamp>,
-    /// Whether servers may filter what they replicate, so that each run is asked for its filters.
+    /// Whether servers may filter what they replicate, so that they are asked for their filters.
     asks_for_filters: bool,
-    /// The first generation of the catalog with the filters of all servers that were asked.
+    /// The first generation of the catalog with all filters that are known.
     filters_since: u64,
     /// Which endpoints belong to which group.
     groups: Arc<Groups>,
@@ -180,7 +182,9 @@ impl Topology {
     /// the primary or an endpoint's return may have changed.
     fn note_replicas_in_use(&mut self) {
         let may_serve = |state: &&EndpointState| {
-            self.primary != Some(state.id) && state.is_replica_in_use() && !self.may_miss(state)
+            self.primary != Some(state.id)
+                && state.is_replica_in_use()
+                && self.may_miss_since(state).is_none()
         };
         let in_use = self.endpoints.iter().filter(may_serve);
         self.replicas_in_use = in_use.map(|state| state.id).collect();
@@ -343,7 +347,9 @@ impl Topology {
             (Health::Up, _) if state.same_as.is_some() => Condition::SameServer,
             (Health::Up, _) if state.draining => Condition::Draining,
             (Health::Up, _) if self.primary == Some(id) => Condition::Serving,
-            (Health::Up, Role::Replica) if self.may_miss(state) => Condition::FiltersUnknown,
+            (Health::Up, Role::Replica) if self.may_miss_since(state).is_some() => {
+                Condition::FiltersUnknown
+            }
             (Health::Up, _) if state.replication == Replication::Copying => Condition::Copying,
             (Health::Up, Role::Unknown) => Condition::Unobserved,
             (Health::Up, Role::Primary) => Condition::StalePrimary,

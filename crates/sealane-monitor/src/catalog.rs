@@ -1,28 +1,35 @@
 //! Keeps the classifier up to date with the primary's catalog.
 //!
-//! The catalog is loaded at the start, after each schema change through sealane, and once a minute. If
-//! servers may filter what they replicate, it is also loaded after a failover, and each new run of a
-//! server is asked for its filters. Until the catalog includes them, no replica with such a run gets
-//! reads, and after a restart of the primary none does ([`Topology::asking_for_filters`]): what a
-//! filter leaves out is then already read on the primary when the server gets its first read. A run
-//! whose filters the catalog includes already, mostly because it has none, does not wait for a load,
-//! which needs a primary.
-//!
+//! The catalog is loaded at the start, after each schema change through sealane, and once a minute.
 //! Views are printed a hundred at a time and with a short `lock_timeout`: printing a view locks
 //! what the view reads, and a migration must not become the victim of a deadlock with us. The
 //! definitions of views, policies and domains are judged on the client, like any text.
+//!
+//! # Filters
+//! Where servers may filter what they replicate, the catalog is also loaded after a failover, and
+//! servers are asked for their filters when the topology [says so](Topology::asking_for_filters). They
+//! are asked beside the loads, each by itself: a load may hang at a primary that is gone, and needs a
+//! primary, while most servers have no filter or one that the catalog includes already. Only a new
+//! filter waits for a load. A server that does not answer is asked again, ever less often, and gets no
+//! reads. The primary is an exception: if it cannot tell the filters of its log, they count as they were.
+//! Otherwise, all reads would run on a primary that perhaps has no connection left to be asked on.
+
+mod known_filters;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use sealane_core::{EndpointId, Failure, Topology};
 use sealane_sql::{Catalog, Classifier};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
 use crate::TopologyStore;
+
+pub use known_filters::{Answer, KnownFilters, ServerFilters};
 
 /// Time between loads without a known change: other processes change schemas too.
 const IDLE: Duration = Duration::from_secs(60);
@@ -30,8 +37,11 @@ const IDLE: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(200);
 /// Delay after the first failed attempt; it doubles up to [`IDLE`].
 const RETRY: Duration = Duration::from_secs(1);
-/// Time between two questions to a server that does not tell its filters.
+/// Delay after the first question to a server that it does not answer; it doubles up to
+/// [`ASK_AT_LEAST`].
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// The longest time between two such questions.
+const ASK_AT_LEAST: Duration = Duration::from_secs(5);
 /// If no load that began in this time succeeds, the facts that allow something no longer count: other
 /// processes change schemas too. With a last load that hangs, these are three minutes.
 const BELIEVED: Duration = Duration::from_secs(150);
@@ -49,31 +59,33 @@ pub trait CatalogSource: Send + Sync + 'static {
     /// The server cannot be asked, or its answer is not understood.
     fn load(&self, primary: EndpointId) -> impl Future<Output = Result<Loaded, Failure>> + Send;
 
-    /// Asks servers for their filters, and returns what it found about those that answered.
-    fn ask(&self, servers: Vec<EndpointId>) -> impl Future<Output = Asked> + Send {
-        let _ = servers;
-        std::future::ready(Asked::default())
+    /// Asks a server for its filters, to answer the question of this number.
+    fn ask(&self, server: EndpointId, question: u32) -> impl Future<Output = Told> + Send {
+        let _ = (server, question);
+        std::future::ready(Told::Included)
     }
 }
 
-/// A catalog, and the runs of servers whose filters it includes.
+/// A catalog, and which servers were asked for their filters.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The catalog.
     pub catalog: Catalog,
-    /// Endpoints, each with its [run](sealane_core::EndpointState::run) when it was asked.
-    pub runs: Vec<(EndpointId, u32)>,
+    /// The questions that are answered. See [`Topology::filter_questions`].
+    pub answered: Vec<(EndpointId, u32)>,
     /// Whether a server has filters that the catalog before did not include.
     pub has_new_filters: bool,
 }
 
-/// What servers said about their filters between two loads.
-#[derive(Debug, Default)]
-pub struct Asked {
-    /// The runs whose filters the last catalog includes.
-    pub included: Vec<(EndpointId, u32)>,
-    /// Whether another server has filters that the last catalog does not include.
-    pub is_news: bool,
+/// What a server said of its filters between two loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The last catalog includes all of them.
+    Included,
+    /// The last catalog does not include all of them.
+    New,
+    /// Nothing, for this reason.
+    Nothing(String),
 }
 
 /// Loads the primary's catalog into a [`Classifier`]: at the start, after each reported schema
@@ -96,7 +108,8 @@ impl CatalogWatch {
     ) -> Self {
         let (changes, told) = watch::channel(0);
         let (done, loaded) = watch::channel(None);
-        let keeper = Keeper { store, classifier: Arc::clone(&classifier), source, done };
+        let news = Notify::new();
+        let keeper = Keeper { store, classifier: Arc::clone(&classifier), source, done, news };
         CatalogWatch { classifier, changes, loaded, task: tokio::spawn(keeper.run(told)) }
     }
 
@@ -139,19 +152,29 @@ struct Keeper<S> {
     store: Arc<TopologyStore>,
     classifier: Arc<Classifier>,
     source: S,
+    /// A server has filters that the last catalog does not include.
+    news: Notify,
     done: watch::Sender<Option<u64>>,
 }
 
 impl<S: CatalogSource> Keeper<S> {
-    async fn run(self, mut told: watch::Receiver<u64>) {
+    async fn run(self, told: watch::Receiver<u64>) {
+        tokio::select! {
+            biased;
+            () = self.load_again_and_again(told) => {}
+            () = self.ask_for_filters(), if S::HAS_FILTERS => {}
+        }
+    }
+
+    async fn load_again_and_again(&self, mut told: watch::Receiver<u64>) {
         let mut retry = RETRY;
         let mut loaded = Instant::now();
         loop {
             // These are read before the load, because the load may miss a later change.
             let (changes, began) = (*told.borrow_and_update(), Instant::now());
-            let primary = self.store.topology().primary();
-            let result = self.load(primary).await;
-            let is_loaded = result.is_ok();
+            let before = Topology::clone(&self.store.topology());
+            let result = self.load(before.primary()).await;
+            let failed = result.is_err();
             let rest = match result {
                 Ok(()) => {
                     let _ = self.done.send_replace(Some(changes));
@@ -175,10 +198,16 @@ impl<S: CatalogSource> Keeper<S> {
                 Duration::ZERO => jittered,
                 left => jittered.min(left),
             };
+            let returns = failed && !before.has_usable_primary();
+            let is_other = |topology: &Topology| {
+                let is_new = topology.primary().is_some() && topology.primary() != before.primary();
+                is_new || (returns && topology.has_usable_primary())
+            };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(rest) => {}
-                () = self.has_news(primary, is_loaded), if S::HAS_FILTERS => {}
+                () = self.store.until(is_other), if S::HAS_FILTERS => {}
+                () = self.news.notified() => {}
                 told = told.changed() => {
                     // The watch was dropped, so nobody needs the catalog any more.
                     if told.is_err() {
@@ -196,42 +225,82 @@ impl<S: CatalogSource> Keeper<S> {
                 "there is no primary to load the catalog from".to_owned(),
             ));
         };
-        let Loaded { catalog, runs, has_new_filters } =
+        let Loaded { catalog, answered, has_new_filters } =
             timeout(LOAD_LIMIT, self.source.load(primary))
                 .await
                 .unwrap_or(Err(Failure::Timeout))?;
         tracing::debug!(target: "sealane::catalog", known = catalog.len(), "loaded");
         self.classifier.set_catalog(catalog, doubts);
         let since = has_new_filters.then(|| self.classifier.generation());
-        self.store.note_filters(&runs, since);
+        self.store.note_filters(&answered, since);
         Ok(())
     }
 
-    /// Waits until another server than `primary` is the primary, or, after a successful load, a server
-    /// has filters that the load does not include. Servers without such filters get reads meanwhile.
-    async fn has_news(&self, primary: Option<EndpointId>, is_loaded: bool) {
-        let is_other =
-            |topology: &Topology| topology.primary().is_some_and(|now| Some(now) != primary);
-        tokio::select! {
-            () = self.store.until(is_other) => {}
-            () = self.ask_new_runs(is_loaded) => {}
+    /// Asks servers for their filters as long as there are questions. Never ends.
+    async fn ask_for_filters(&self) {
+        let mut asking = FuturesUnordered::new();
+        let mut asked = Vec::new();
+        loop {
+            let questions: Vec<_> = self.store.topology().filter_questions().collect();
+            for question in questions {
+                if !asked.contains(&question) {
+                    asked.push(question);
+                    asking.push(self.ask(question));
+                }
+            }
+            let is_new = |topology: &Topology| {
+                topology.filter_questions().any(|question| !asked.contains(&question))
+            };
+            let ended = tokio::select! {
+                biased;
+                Some(ended) = asking.next(), if !asking.is_empty() => Some(ended),
+                () = self.store.until(is_new) => None,
+            };
+            asked.retain(|question| Some(*question) != ended);
         }
     }
 
-    /// Asks each new run for its filters, until one has filters that count only after a load.
-    async fn ask_new_runs(&self, is_loaded: bool) {
+    /// Asks a server until it has answered this question, or nobody asks it any more.
+    async fn ask(&self, question: (EndpointId, u32)) -> (EndpointId, u32) {
+        let (server, number) = question;
+        let mut pause = ASK_AGAIN;
+        let mut is_first = true;
         loop {
-            self.store.until(|topology| !topology.with_unknown_filters().is_empty()).await;
-            let topology = Topology::clone(&self.store.topology());
-            let new: Vec<_> = topology.members(topology.with_unknown_filters()).collect();
-            let asked = self.source.ask(new.clone()).await;
-            self.store.note_filters(&asked.included, None);
-            if asked.is_news && is_loaded {
-                return;
+            match self.source.ask(server, number).await {
+                Told::Included => self.store.note_filters(&[question], None),
+                Told::New => self.news.notify_one(),
+                Told::Nothing(why) => self.note_silence(question, is_first, &why),
             }
-            if asked.included.len() < new.len() {
-                tokio::time::sleep(ASK_AGAIN).await;
+            is_first = false;
+            let is_over =
+                |topology: &Topology| topology.filter_questions().all(|open| open != question);
+            if timeout(pause, self.store.until(is_over)).await.is_ok() {
+                return question;
             }
+            pause = (pause * 2).min(ASK_AT_LEAST);
+        }
+    }
+
+    /// A server does not tell its filters.
+    fn note_silence(&self, question: (EndpointId, u32), is_first: bool, why: &str) {
+        let topology = self.store.topology();
+        let is_primary = topology.primary() == Some(question.0);
+        if is_first && let Some(state) = topology.get(question.0) {
+            tracing::warn!(
+                target: "sealane::catalog",
+                endpoint = state.endpoint.name(),
+                why,
+                "{}",
+                match is_primary {
+                    true => "cannot ask the primary for the filters of its log, which count as \
+                             they were until the next load of the catalog",
+                    false => "cannot ask this server for its filters of replication; it gets no \
+                              reads until it has told them",
+                }
+            );
+        }
+        if is_primary {
+            self.store.note_filters(&[question], None);
         }
     }
 }

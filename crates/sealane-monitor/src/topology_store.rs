@@ -286,7 +286,7 @@ impl TopologyStore {
             self.lost_at_ms.store(self.elapsed_ms(), Ordering::Relaxed);
         }
         let twins = twins(&events);
-        self.listeners.judge_reads(&topology, &mut events);
+        self.listeners.judge_reads(&topology, at, &mut events);
         self.telling.put(Told { topology, endpoint, at, events });
         drop(reducer);
         self.wake_attempts(woken);
@@ -302,12 +302,16 @@ impl TopologyStore {
         self.telling.tell_all(|told| self.tell(told));
     }
 
-    /// Notes that these runs of servers were asked for their filters of replication. `since` is the
-    /// first generation of the catalog that includes them, or `None` if they add nothing to it.
-    pub(crate) fn note_filters(&self, runs: &[(EndpointId, u32)], since: Option<u64>) {
-        let Some((first, _)) = runs.first() else { return };
-        self.change(*first, self.now(), |reducer| {
-            reducer.note_filters(runs, since);
+    /// Notes that questions for filters are answered. `since` is the first generation of the catalog
+    /// that includes what was found, or `None` if that adds nothing to it.
+    pub(crate) fn note_filters(&self, answered: &[(EndpointId, u32)], since: Option<u64>) {
+        if answered.is_empty() && since.is_none() {
+            return;
+        }
+        // The metrics of others follow with their next probe.
+        let first = answered.first().map_or(EndpointId::FIRST, |(id, _)| *id);
+        self.change(first, self.now(), |reducer| {
+            reducer.note_filters(answered, since);
             Vec::new()
         });
     }

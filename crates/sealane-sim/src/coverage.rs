@@ -17,8 +17,10 @@ use tracing::{
 /// application. Rarer things are counted and not asked for: probation, lost connections of which a
 /// server knows nothing.
 pub const WANTED: &[&str] = &[
+    "catalogs loaded",
     "condition: Down",
     "condition: Draining",
+    "condition: FiltersUnknown",
     "condition: NotReplicating",
     "condition: OldTimeline",
     "condition: Paused",
@@ -45,6 +47,8 @@ pub const WANTED: &[&str] = &[
     "refusal: OtherGroup",
     "refusal: StalePrimary",
     "refusal: TooStale",
+    "views on primaries",
+    "views on replicas",
 ];
 
 /// What the product can decide or find, so that what is never reached can be named.

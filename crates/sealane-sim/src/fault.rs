@@ -135,6 +135,14 @@ fn start(state: &mut State, server: usize, older: usize, behind_ms: u64) {
     let at_ms = if behind_ms == 0 { 0 } else { state.now_ms() + behind_ms };
     if !state.servers[server].is_up {
         state.servers[server].start(older, at_ms);
+        configure(state, server);
+    }
+}
+
+/// A server that starts reads its configuration.
+fn configure(state: &mut State, server: usize) {
+    if state.filters_percent > 0 {
+        state.servers[server].filters_pier = state.draw.percent(state.filters_percent);
     }
 }
 
@@ -257,6 +265,7 @@ fn settle(state: &mut State) {
             Some(_) => its.subscribe_anew(up, now_ms),
             None => its.rebuild(up),
         }
+        configure(state, number);
     }
     for server in state.servers.iter_mut().filter(|it| it.subscription.is_none() || it.is_up) {
         server.upstream = primary;

@@ -217,6 +217,16 @@ impl Inner {
     }
 }
 
+/// The name of an endpoint, by its address.
+pub(crate) fn endpoint_name(address: usize) -> String {
+    format!("server-{address}")
+}
+
+/// The address of an endpoint, by its name.
+pub(crate) fn address_of(name: &str) -> Option<usize> {
+    name.strip_prefix("server-")?.parse().ok()
+}
+
 /// The run of a server, in its own words.
 pub(crate) fn incarnation(server: usize, run: u32, plant: Plant) -> Incarnation {
     let run = if plant == Plant::OneRun { 1 } else { run };
@@ -269,7 +279,7 @@ struct Lent {
 impl Lent {
     async fn ask(&mut self, request: Request) -> Result<Answer, DbErr> {
         // A beginning that its caller has given up goes to its end, and nothing follows it.
-        if matches!(request, Request::Read | Request::Write(_)) {
+        if matches!(request, Request::Read { .. } | Request::Write(_)) {
             oracle::check_drained(
                 &mut self.pool.world.lock(),
                 self.pool.process,

@@ -15,11 +15,12 @@
 //! # What is not simulated
 //! - Settings other than the defaults, except hedging and a group for costly reads: no
 //!   `primary_reads`, `FallbackPolicy` or `WhenAhead` of an application.
-//! - The drivers and their protocols, and the catalog (so no schema changes, and the handle that
+//! - The drivers and their protocols, and what writes change in other tables (so the handle that
 //!   everybody shares does not tell tables apart).
 //! - A split SQLite file. sqlx runs each of its connections on a thread of its own, and SQLite waits
 //!   for its locks there in real time. The paused clock would jump ahead of both.
 
+mod catalog;
 mod coverage;
 mod draw;
 mod error;
@@ -45,6 +46,6 @@ mod world;
 pub use coverage::{WANTED, never_reached};
 pub use plant::Plant;
 pub use run::{Outcome, run};
-pub use scenario::{Ends, Fault, Kind, Loss, Newcomer, Scenario, Step, User};
+pub use scenario::{Ends, Fault, Kind, Loss, Newcomer, Scenario, Step, Tables, User};
 pub use shrink::{shrink, story};
 pub use violation::Violation;

@@ -48,6 +48,10 @@ pub enum Plant {
     LostAnswers,
     /// Replicas do not tell how far they are.
     NoPositions,
+    /// Servers do not tell their filters.
+    UntoldFilters,
+    /// Loads of the catalog show a view as it was first.
+    OldViews,
     /// Each probe counts for thirty.
     ManyProbes,
 }

@@ -7,7 +7,7 @@ use std::{
 
 use sealane::{
     Config, RoutedConnection,
-    assembly::{OpenLenders, OpenServers, Parts, assemble_with},
+    assembly::{OpenLenders, OpenServers, Parts, assemble_with, assemble_with_catalog},
 };
 use sealane_core::{
     Endpoint as Address, EndpointId, Engine, Event, HealthPolicy, TimedEvent, Topology,
@@ -17,9 +17,10 @@ use sealane_sql::Dialect;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
+    catalog::SimCatalog,
     coverage::variant,
     draw::Draw,
-    lender::{Endpoint, incarnation},
+    lender::{Endpoint, address_of, endpoint_name, incarnation},
     probe::SimProbe,
     scenario::{Kind, Scenario},
     world::World,
@@ -27,11 +28,6 @@ use crate::{
 
 /// The group of a subscriber, which serves only what is sent there.
 pub(crate) const GROUP: &str = "costly";
-
-/// The name of an endpoint, by its address.
-pub(crate) fn endpoint_name(address: usize) -> String {
-    format!("server-{address}")
-}
 
 /// The product, in one process.
 pub(crate) async fn process_of(
@@ -56,7 +52,12 @@ pub(crate) async fn process_of(
     let endpoints = endpoints.collect();
     let draw = Mutex::new(Draw::new(scenario.seed ^ (process as u64 + 1)));
     let entropy = Entropy::new(move || draw.lock().unwrap_or_else(PoisonError::into_inner).word());
-    let topology = Topology::new(endpoints);
+    let topology = match (scenario.tables, kind) {
+        (Some(_), Kind::GtidSets | Kind::GtidLists) => {
+            Topology::new(endpoints).asking_for_filters()
+        }
+        _ => Topology::new(endpoints),
+    };
     let store = TopologyStore::with_entropy(topology, HealthPolicy::default(), entropy);
     let servers = Servers {
         world: Arc::clone(world),
@@ -74,7 +75,12 @@ pub(crate) async fn process_of(
     let config = if scenario.has_subscriber { config.heavy_reads(GROUP) } else { config };
     let events = (store.events(), Arc::downgrade(&store));
     tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
-    assemble_with(Parts { config, engine, dialect, probes, pools, store }, Box::new(servers)).await
+    let catalog = SimCatalog::new(Arc::clone(world), process, Arc::clone(&store));
+    let parts = Parts { config, engine, dialect, probes, pools, store };
+    match scenario.tables {
+        Some(_) => assemble_with_catalog(parts, Box::new(servers), catalog).await,
+        None => assemble_with(parts, Box::new(servers)).await,
+    }
 }
 
 /// What a process opens at an address.
@@ -97,8 +103,7 @@ impl Servers {
 
 impl OpenServers for Servers {
     fn open(&self, id: EndpointId, name: &str) -> (BoxProbe, Box<dyn OpenLenders>) {
-        let address = (0..).find(|address| endpoint_name(*address) == name);
-        self.at(id, address.unwrap_or_default())
+        self.at(id, address_of(name).unwrap_or_default())
     }
 }
 

@@ -93,8 +93,10 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
     count_reads(&world, &handles);
     check_rest(&world, &handles, &lent);
     drop(handles);
-    // Pings before connections go back, goodbyes.
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    // Pings before connections go back, goodbyes; and a change of the schema whose end was not heard
+    // counts for another minute.
+    let lingers = if scenario.tables.is_some() { LINGERS } else { Duration::ZERO };
+    tokio::time::sleep(Duration::from_secs(30) + lingers).await;
     let alive = Handle::current().metrics().num_alive_tasks();
     if alive > idle {
         let what = format!("{} tasks", alive - idle);
@@ -212,6 +214,8 @@ impl Coming {
     }
 }
 
+/// How long a change of the schema counts whose end was not heard.
+const LINGERS: Duration = Duration::from_secs(60);
 /// How long the world takes to recover when nothing goes wrong any more.
 const RECOVERY: Duration = Duration::from_secs(8);
 

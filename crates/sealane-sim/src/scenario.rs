@@ -4,11 +4,13 @@
 //! the scenario stays what it was.
 
 mod newcomer;
+mod tables;
 mod wider;
 
 use clap::ValueEnum;
 
 pub use newcomer::Newcomer;
+pub use tables::Tables;
 
 use crate::{draw::Draw, plant::Plant};
 
@@ -51,6 +53,9 @@ pub struct Scenario {
     pub is_synchronous: bool,
     /// Whether the last server is a logical subscriber.
     pub has_subscriber: bool,
+    /// Whether there are more tables than one, and what is to know of them; `None` where statements
+    /// are judged without a catalog.
+    pub tables: Option<Tables>,
     /// What each user does.
     pub users: Vec<User>,
     /// A process that starts late.
@@ -85,6 +90,15 @@ pub enum Step {
     ReadStrong,
     /// Reads what is costly, in the group of the subscriber if there is one.
     ReadHeavy,
+    /// Reads a table that servers may filter.
+    ReadFiltered,
+    /// Reads a view.
+    ReadView,
+    /// Makes the view take a lock, or take none.
+    ChangeView {
+        /// Whether it does.
+        locks: bool,
+    },
     /// Reads through the handle that everybody shares.
     ReadShared,
     /// Streams so many rows.
@@ -192,6 +206,12 @@ impl Scenario {
     /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
+        tables::stocked(Scenario::crowded(seed))
+    }
+
+    /// The scenario of a seed before there were more tables. What such worlds found keeps its meaning.
+    #[must_use]
+    pub fn crowded(seed: u64) -> Self {
         newcomer::joined(Scenario::wide(seed))
     }
 
@@ -221,7 +241,7 @@ impl Scenario {
         };
         let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        let (is_synchronous, has_subscriber, newcomer) = (false, false, None);
+        let (is_synchronous, has_subscriber, newcomer, tables) = (false, false, None, None);
         Scenario {
             seed,
             kind,
@@ -230,6 +250,7 @@ impl Scenario {
             is_hedged,
             is_synchronous,
             has_subscriber,
+            tables,
             users,
             newcomer,
             faults,

@@ -11,22 +11,32 @@ use sealane::assembly::{Answer, Row};
 use crate::{
     error::Trouble,
     history::{CommitId, WriteId},
+    oracle,
     plant::Plant,
     scenario::Kind,
     server::Server,
     violation::Violation,
-    world::{LinkId, OpenTransaction, Refusal, State, Way, World},
+    world::{LinkId, OpenTransaction, Refusal, State, View, Way, World},
 };
 
 /// A statement that a server understands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Request {
     Ping,
-    Begin { is_reading: bool },
+    Begin {
+        is_reading: bool,
+    },
     Commit,
     Rollback,
-    Read,
+    Read {
+        /// Whether it reads the table that servers may filter.
+        of_pier: bool,
+    },
     Write(WriteId),
+    /// Makes another view, which takes a lock or none.
+    ChangeView {
+        locks: bool,
+    },
 }
 
 impl Request {
@@ -41,7 +51,10 @@ impl Request {
             ("COMMIT", _) => Request::Commit,
             ("ROLLBACK", _) => Request::Rollback,
             (sql, Some(id)) if sql.starts_with("INSERT") => Request::Write(id),
-            _ => Request::Read,
+            (sql, _) if sql.starts_with("CREATE") => {
+                Request::ChangeView { locks: sql.contains("lock") }
+            }
+            (sql, _) => Request::Read { of_pier: sql.contains("pier") },
         }
     }
 }
@@ -86,7 +99,8 @@ async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Tr
                 commit(world, link, writes).await?;
             }
         }
-        Request::Read => return read(world, link),
+        Request::Read { of_pier } => return read(world, link, of_pier),
+        Request::ChangeView { locks } => return change_view(world, link, locks),
         Request::Write(id) => return write(world, link, id).await,
     }
     Ok(Answer::default())
@@ -101,8 +115,21 @@ async fn works(world: &World, link: LinkId) -> Result<(), Trouble> {
     }
 }
 
-fn read(world: &World, link: LinkId) -> Result<Answer, Trouble> {
+/// The number of the new view is in the answer.
+fn change_view(world: &World, link: LinkId, locks: bool) -> Result<Answer, Trouble> {
     let mut state = world.lock();
+    let refusal = state.says(Refusal::ReadOnly);
+    if !state.server_of(link).ok_or(Trouble::Lost)?.is_primary {
+        return Err(refusal);
+    }
+    state.sight = View { number: state.sight.number + 1, locks };
+    state.trace.note(format_args!("  link {link}: the view is another one"));
+    Ok(Answer { affected: state.sight.number, ..Answer::default() })
+}
+
+fn read(world: &World, link: LinkId, of_pier: bool) -> Result<Answer, Trouble> {
+    let mut state = world.lock();
+    let is_of_replica = state.links.get(&link).is_some_and(|it| it.is_reading);
     let its = state.server_of(link).ok_or(Trouble::Lost)?;
     let (server, kills) = (its.number, its.kills);
     let conflicts = if its.is_primary { 0 } else { its.conflicts };
@@ -111,6 +138,9 @@ fn read(world: &World, link: LinkId) -> Result<Answer, Trouble> {
     }
     if kills > 0 && state.draw.percent(kills) {
         return Err(kill(&mut state, link));
+    }
+    if of_pier && is_of_replica && state.servers[server].filters_pier {
+        oracle::note(&mut state, Violation::FilteredRead { server }, None);
     }
     let shown = state.show(server);
     state.trace.note(format_args!("  link {link}: server {server} reads"));

@@ -3,6 +3,7 @@
 mod session;
 mod stream;
 mod transaction;
+mod view;
 
 use std::{
     sync::{
@@ -83,6 +84,11 @@ fn costly() -> Statement {
     Statement::from_string(DbBackend::Postgres, text)
 }
 
+/// A statement that reads a table that servers may filter.
+fn of_pier() -> Statement {
+    Statement::from_string(DbBackend::Postgres, "SELECT shown FROM pier")
+}
+
 /// A statement that writes.
 pub(crate) fn insert(id: WriteId, ending: &str) -> Statement {
     let id = Value::BigInt(i64::try_from(id).ok());
@@ -144,6 +150,9 @@ impl Company {
             Step::ReadEventual => self.look(user, &db, Consistency::Eventual).await,
             Step::ReadHeavy => self.read_by(user, &db, costly()).await,
             Step::ReadStrong => self.read(user, &db.on_primary()).await,
+            Step::ReadFiltered => self.read_by(user, &db, of_pier()).await,
+            Step::ReadView => self.read_view(user, &db, process).await,
+            Step::ChangeView { locks } => self.change_view(&db, process, locks).await,
             Step::ReadShared => self.read_shared(user, process).await,
             Step::Stream(rows) => self.stream(user, &db, rows, Duration::ZERO).await,
             Step::SlowStream(rows, ms) => {

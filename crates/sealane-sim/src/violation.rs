@@ -14,6 +14,10 @@ pub enum Violation {
     WentBack { session: usize, commit: usize, server: usize },
     /// A read has missed what was older than its bound.
     TooStale { session: usize, commit: usize, server: usize, bound_ms: u64 },
+    /// A table was read on a replica that leaves it out.
+    FilteredRead { server: usize },
+    /// A view that takes a lock was read on a replica, though its process had made it so.
+    LockedOnReplica { session: usize, server: usize },
     /// A write came to a server on a session for reading.
     WriteAsRead { id: WriteId, server: usize },
     /// A write was carried out more than once.

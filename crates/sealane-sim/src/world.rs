@@ -77,10 +77,24 @@ pub(crate) struct State {
     pub(crate) elected_timeline: Vec<u32>,
     /// How many probes each process has sent to each server, and when the last second began.
     pub(crate) probes: BTreeMap<(usize, usize), (u64, u32)>,
+    /// How many of a hundred starts of a server are with a filter.
+    pub(crate) filters_percent: u64,
+    /// What the view is now.
+    pub(crate) sight: View,
+    /// The last view that each process was told to have made.
+    pub(crate) made_sight: Vec<View>,
     pub(crate) kind: Kind,
     pub(crate) plant: Plant,
     pub(crate) violations: Vec<Violation>,
     pub(crate) counts: BTreeMap<String, u64>,
+}
+
+/// What a view is: each change of it has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct View {
+    pub(crate) number: u64,
+    /// Whether reading it takes a lock, so that replicas must not be asked.
+    pub(crate) locks: bool,
 }
 
 /// Why a server does not do what it could.
@@ -140,6 +154,9 @@ impl World {
             told_timeline: vec![0; processes + 1],
             elected_timeline: vec![0; processes + 1],
             probes: BTreeMap::new(),
+            filters_percent: scenario.tables.map_or(0, |it| it.filters_percent),
+            sight: View::default(),
+            made_sight: vec![View::default(); processes + 1],
             kind,
             plant,
             violations: Vec::new(),

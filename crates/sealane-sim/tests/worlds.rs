@@ -69,6 +69,8 @@ fn the_same_seed_is_the_same_run() {
 #[case::too_many_probes(Plant::ManyProbes, 0, &["TooManyProbes"])]
 #[case::a_drain_that_does_not_wait(Plant::NotDrained, 0, &["UsedThoughDrained"])]
 #[case::runs_that_are_not_told_apart(Plant::OneRun, 20, &["MissedWrite", "WentBack"])]
+#[case::filters_that_are_not_told(Plant::UntoldFilters, 0, &["FilteredRead"])]
+#[case::views_as_they_were(Plant::OldViews, 0, &["LockedOnReplica"])]
 #[case::commits_that_wait_for_nobody(Plant::Asynchronous, 70, &["AcknowledgedLost"])]
 fn what_is_planted_is_found(#[case] plant: Plant, #[case] from: u64, #[case] kinds: &[&str]) {
     let mut found = (from..from + FOUND_WITHIN)

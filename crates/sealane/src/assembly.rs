@@ -14,7 +14,7 @@ use std::{fmt, sync::Arc};
 
 use sea_orm::{DbBackend, DbErr};
 use sealane_core::{EndpointId, Engine};
-use sealane_monitor::{BoxProbe, Monitor, TopologyStore};
+use sealane_monitor::{BoxProbe, CatalogSource, Monitor, TopologyStore};
 use sealane_sql::{Classifier, Dialect};
 
 use crate::{
@@ -65,16 +65,35 @@ impl fmt::Debug for Parts {
 /// Observes all endpoints once, as [`connect`](crate::connect) does, without a catalog. The endpoints
 /// are fixed.
 pub async fn assemble(parts: Parts) -> RoutedConnection {
-    assembled(parts, None).await
+    without_catalog(parts, None).await
 }
 
 /// Like [`assemble`], and endpoints can be added, drained and removed.
 pub async fn assemble_with(parts: Parts, servers: Box<dyn OpenServers>) -> RoutedConnection {
-    assembled(parts, Some(servers)).await
+    without_catalog(parts, Some(servers)).await
 }
 
-async fn assembled(parts: Parts, servers: Option<Box<dyn OpenServers>>) -> RoutedConnection {
-    let Parts { config, engine, dialect, store, probes, pools } = parts;
+/// Like [`assemble_with`], and the catalog is loaded from `catalog`.
+pub async fn assemble_with_catalog(
+    parts: Parts,
+    servers: Box<dyn OpenServers>,
+    catalog: impl CatalogSource,
+) -> RoutedConnection {
+    let (config, dialect) = (parts.config.clone(), parts.dialect);
+    let cluster = assembled(parts, Some(servers)).await;
+    RoutedConnection::new(cluster.with_catalog(&config, dialect, catalog).await)
+}
+
+async fn without_catalog(parts: Parts, servers: Option<Box<dyn OpenServers>>) -> RoutedConnection {
+    let (quick, dialect) = (parts.config.schedule.quick, parts.dialect);
+    let cluster = assembled(parts, servers).await;
+    cluster.monitor.await_replication(quick * 10).await;
+    let classifier = Some(Arc::new(Classifier::new(dialect)));
+    RoutedConnection::new(Cluster { classifier, ..cluster })
+}
+
+async fn assembled(parts: Parts, servers: Option<Box<dyn OpenServers>>) -> Cluster {
+    let Parts { config, engine, store, probes, pools, .. } = parts;
     let backend = match engine {
         Engine::MySql => DbBackend::MySql,
         _ => DbBackend::Postgres,
@@ -86,12 +105,10 @@ async fn assembled(parts: Parts, servers: Option<Box<dyn OpenServers>>) -> Route
         EndpointPools::renewed(opener, nowhere(backend))
     });
     let cluster = Cluster::assemble(engine, monitor, PoolTable::new(pools)).configured(&config);
-    cluster.monitor.await_replication(config.schedule.quick * 10).await;
-    let classifier = Some(Arc::new(Classifier::new(dialect)));
-    let (reading, signer) = (config.reading, config.signer);
     let opener =
         servers.map(|servers| Box::new(Joining { servers, backend }) as Box<dyn OpenEndpoint>);
-    RoutedConnection::new(Cluster { opener, classifier, reading, signer, ..cluster })
+    let (reading, signer) = (config.reading, config.signer);
+    Cluster { opener, reading, signer, ..cluster }
 }
 
 struct Joining {

@@ -1,5 +1,7 @@
 //! The endpoints of one configuration, and everything that their statements share.
 
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "assembly"))]
+mod catalog;
 mod counts;
 mod durations;
 #[cfg_attr(

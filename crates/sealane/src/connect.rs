@@ -18,9 +18,7 @@ use sealane_core::EndpointId;
 use sealane_core::{Endpoint, Engine, MAX_ENDPOINTS, PrimaryReads, Rule, Topology};
 use sealane_monitor::ProbeSchedule;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
-use sealane_monitor::{CatalogSource, CatalogWatch, Monitor, TopologyStore};
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-use sealane_sql::Classifier;
+use sealane_monitor::{Monitor, TopologyStore};
 use sealane_sql::is_group_name;
 
 #[cfg(any(feature = "mysql", feature = "postgres"))]
@@ -317,26 +315,6 @@ async fn replicated(
     monitor.first_round(config.schedule.timeout_with_connect()).await;
     let cluster = Cluster::assemble(addresses.engine, monitor, PoolTable::new(pools));
     Ok(Cluster { opener: Some(opener), ..cluster.configured(config) })
-}
-
-/// The cluster with its catalog. Waits a moment until the replicas are proved and the catalog is
-/// loaded.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-async fn with_catalog(
-    cluster: Cluster,
-    config: &Config,
-    classifier: Classifier,
-    source: impl CatalogSource,
-) -> Cluster {
-    let classifier = Arc::new(classifier);
-    let store = Arc::clone(cluster.store());
-    let catalog = CatalogWatch::spawn(store, Arc::clone(&classifier), source);
-    // After the limit, reads begin on the primary and move when there is a proof.
-    cluster.monitor.await_replication(config.schedule.quick * 10).await;
-    // Without the catalog, statements that only it knows to be pure run on the primary for a little
-    // longer.
-    catalog.current(config.schedule.timeout_with_connect()).await;
-    Cluster { classifier: Some(classifier), catalog: Some(catalog), ..cluster }
 }
 
 /// Checks that an endpoint accepts writes. The error says why none does.

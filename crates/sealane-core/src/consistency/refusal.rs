@@ -35,8 +35,8 @@ pub enum Refusal {
     OtherDatabase,
     /// The endpoint is another address of a server that is in use.
     SameServer,
-    /// The endpoint may filter what it replicates, and its filters, or those of the primary's log,
-    /// were not known when the statement was judged.
+    /// The filters of the endpoint's replication, or of the primary's log, are not known, or were not
+    /// known when the statement was judged.
     FiltersUnknown,
     /// The endpoint was seen to be a primary, but another one is in charge.
     StalePrimary,
@@ -84,7 +84,7 @@ impl fmt::Display for Refusal {
             Refusal::Foreign => f.write_str("holds another system's data"),
             Refusal::OtherDatabase => f.write_str("leads to another database"),
             Refusal::SameServer => f.write_str("is another address of a server that is in use"),
-            Refusal::FiltersUnknown => f.write_str("was not asked yet which tables it filters"),
+            Refusal::FiltersUnknown => f.write_str("may filter tables that are not known yet"),
             Refusal::StalePrimary => f.write_str("is a primary that was replaced"),
             Refusal::NotReplicating => f.write_str("does not replicate"),
             Refusal::OldTimeline => f.write_str("is on an old timeline"),

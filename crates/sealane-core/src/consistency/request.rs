@@ -37,8 +37,7 @@ pub struct ReadRequest {
     /// When `among` was made. An endpoint that was added later is not in `among`, even if it has
     /// the place of a member.
     pub horizon: Horizon,
-    /// The generation of the catalog by which the statement was judged. `u64::MAX` stands for the
-    /// newest.
+    /// The generation of the catalog by which the statement was judged; `u64::MAX` for the newest.
     pub catalog: u64,
     /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
     pub ejected: EndpointSet,

@@ -33,7 +33,8 @@ pub enum Condition {
     SameServer,
     /// The endpoint is being drained: it gets no new statements.
     Draining,
-    /// The endpoint answers, but it, or the primary, was not asked yet which tables it filters.
+    /// The endpoint answers, but its filters of replication, or those of the primary's log, are not
+    /// known.
     FiltersUnknown,
     /// The endpoint claims to be the primary, but another one is in charge.
     StalePrimary,
@@ -61,7 +62,7 @@ impl fmt::Display for Condition {
             Condition::OtherDatabase => "another database",
             Condition::SameServer => "another address of a server in use",
             Condition::Draining => "being drained",
-            Condition::FiltersUnknown => "not asked for filters yet",
+            Condition::FiltersUnknown => "with filters that are not known yet",
             Condition::StalePrimary => "a primary that was replaced",
             Condition::OldTimeline => "on an old timeline",
             Condition::Copying => "copying its tables",

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Database, Endpoint, EndpointId, Failure, Health, Incarnation, Replication, Role, ServerInfo,
+    Database, Endpoint, EndpointId, Failure, FilterQuestion, Health, Incarnation, Replication,
+    Role, ServerInfo,
 };
 use crate::{Moment, Position, WriteStamp};
 
@@ -46,9 +47,9 @@ pub struct EndpointState {
     pub doubted: bool,
     /// Whether the endpoint is a replica that counts as lagging by the health policy.
     pub lagging: bool,
-    /// Whether the endpoint may leave out something that the catalog does not say, because this run
-    /// of its server was not asked for its filters of replication yet.
-    pub filters_unknown: bool,
+    /// The question for the server's filters of replication that is not answered yet. Until it is, the
+    /// server may leave out something that the catalog does not say.
+    pub filters_unknown: Option<FilterQuestion>,
     /// Whether the endpoint gets no new statements, because somebody wants it idle. It is still
     /// probed and proved, and a primary stays the primary.
     pub draining: bool,
@@ -90,7 +91,7 @@ impl EndpointState {
             old_timeline: false,
             doubted: false,
             lagging: false,
-            filters_unknown: false,
+            filters_unknown: None,
             draining: false,
             returned_at: None,
             info: ServerInfo::default(),
@@ -114,10 +115,9 @@ impl EndpointState {
         self.health == Health::Up && self.is_ours()
     }
 
-    /// Whether the endpoint answers, shows a replica's role and known filters, and may get new
-    /// statements.
+    /// Whether the endpoint answers, shows a replica's role, and may get new statements.
     pub(crate) fn is_replica_in_use(&self) -> bool {
-        self.is_usable() && !self.draining && !self.filters_unknown && self.role == Role::Replica
+        self.is_usable() && !self.draining && self.role == Role::Replica
     }
 
     /// Whether the endpoint leads to our database, as far as is known, and no other endpoint

@@ -7,7 +7,10 @@
 //! ejected. (Rejected: to watch where reads really go. A session whose write is not replayed yet
 //! reads on the primary as well, and without reads nothing would be known.)
 
+use std::time::Duration;
+
 use super::{EndpointSet, EndpointState, Event, Health, Topology};
+use crate::Moment;
 
 /// Follows whether all reads are on the primary.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,9 @@ pub struct ReadsPlace {
     /// replica is removed, no replica takes reads again, and the first one that does is told.
     told_on_primary: bool,
 }
+
+/// A server that does not tell its filters for so long counts as one that takes no reads.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
 impl ReadsPlace {
     /// Takes in one event: ejections are in no topology.
@@ -33,26 +39,27 @@ impl ReadsPlace {
     }
 
     /// Judges `topology`, and returns what has changed. While no primary
-    /// answers, and before every endpoint was observed and asked for its filters, nothing changes.
-    pub fn judge(&mut self, topology: &Topology) -> Option<Event> {
+    /// answers, and before every endpoint was observed, nothing changes.
+    pub fn judge(&mut self, topology: &Topology, now: Moment) -> Option<Event> {
         // First: a replica may also be removed while no primary answers.
         if topology.len() < 2 {
             self.on_primary = None;
             return None;
         }
         let primary = topology.primary().filter(|_| topology.has_usable_primary())?;
-        let is_awaited = |state: &EndpointState| {
-            let asked_soon = state.filters_unknown && !self.ejected.contains(state.id);
-            state.health == Health::Unknown || state.is_usable() && asked_soon
-        };
+        let is_awaited = |state: &EndpointState| state.health == Health::Unknown;
         if topology.iter().any(|(_, state)| is_awaited(state)) {
             return None;
         }
         let takes_reads = |id| {
             let state = topology.get(id);
-            state.is_some_and(|it| it.id != primary && !it.lagging && !it.old_timeline)
+            let is_asked = |it: &EndpointState| {
+                topology.may_miss_since(it).is_none_or(|since| now.since(since) < ASKED_WITHIN)
+            };
+            let suits = |it: &EndpointState| !it.lagging && !it.old_timeline && is_asked(it);
+            state.is_some_and(|it| it.id != primary && suits(it))
         };
-        let able = topology.replicas_in_use().without(self.ejected);
+        let able = topology.able_replicas().without(self.ejected);
         let on_primary = !topology.members(able).any(takes_reads);
         self.on_primary = Some(on_primary);
         match (std::mem::replace(&mut self.told_on_primary, on_primary), on_primary) {
@@ -135,7 +142,7 @@ mod tests {
         }
 
         fn judge(&mut self) -> Option<Event> {
-            self.1.judge(self.0.topology())
+            self.1.judge(self.0.topology(), Moment::ZERO)
         }
     }
 

@@ -58,6 +58,8 @@ pub struct TopologyReducer {
     partings: u32,
     /// How many runs of servers were seen.
     runs: u32,
+    /// How often servers were to be asked for their filters.
+    filter_questions: u32,
     /// Whether several endpoints claim to be the primary.
     conflict: bool,
     /// Claims of servers whose former addresses lead elsewhere by now.
@@ -93,6 +95,7 @@ impl TopologyReducer {
             promotions: 0,
             partings: 0,
             runs: 0,
+            filter_questions: 0,
             conflict: false,
             departed: Vec::new(),
             watched,
@@ -215,8 +218,8 @@ impl TopologyReducer {
         let located = self.locate(observation);
         self.note_claim(id, report, now);
         let is_astray = self.is_astray(id, report);
+        self.ask_for_filters(id, report, now);
         let (policy, next_run) = (self.policy, self.runs.saturating_add(1));
-        let asks_for_filters = self.topology.asks_for_filters;
         let Some((state, watched)) = self.both_mut(id) else { return };
         watched.answered_at = Some(observation.started);
         watched.course.note(state, report, observation);
@@ -236,7 +239,6 @@ impl TopologyReducer {
         let is_new_run = state.incarnation.as_ref() != Some(&report.incarnation);
         if is_new_run {
             state.run = next_run;
-            state.filters_unknown = asks_for_filters;
             // The caches of a server that was restarted are cold, and so may be those of one that
             // was added. What is there at the start was there before.
             if state.incarnation.is_some() || watched.came_later {

@@ -110,11 +110,11 @@ struct Fleet {
 }
 
 /// A source of servers that filter.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Filtered {
     inner: Source,
     servers: Arc<Mutex<Servers>>,
-    store: Option<Arc<TopologyStore>>,
+    store: Arc<TopologyStore>,
 }
 
 #[derive(Default)]
@@ -123,8 +123,10 @@ struct Servers {
     filters: bool,
     /// Whether the last load included it.
     is_known: bool,
-    /// Whether it does not answer this question.
-    is_silent: bool,
+    /// The server that does not tell its filters.
+    silent: Option<usize>,
+    /// Whether loads hang.
+    hangs: bool,
     questions: u64,
 }
 
@@ -133,11 +135,8 @@ impl Filtered {
         change(&mut self.servers.lock().unwrap());
     }
 
-    /// The runs of the servers that are up.
-    fn runs(&self) -> Vec<(EndpointId, u32)> {
-        let topology = self.store.as_ref().unwrap().topology();
-        let up = topology.iter().filter(|(_, state)| state.is_usable());
-        up.map(|(id, state)| (id, state.run)).collect()
+    fn questions(&self) -> u64 {
+        self.servers.lock().unwrap().questions
     }
 }
 
@@ -146,23 +145,26 @@ impl CatalogSource for Filtered {
 
     async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
         let loaded = self.inner.load(primary).await?;
+        if self.servers.lock().unwrap().hangs {
+            std::future::pending::<()>().await;
+        }
         let mut servers = self.servers.lock().unwrap();
         let has_new_filters = servers.filters && !servers.is_known;
         servers.is_known = servers.filters;
-        Ok(Loaded { runs: self.runs(), has_new_filters, ..loaded })
+        let topology = self.store.topology();
+        let answered = topology.filter_questions();
+        let answered = answered.filter(|(of, _)| Some(of.place()) != servers.silent).collect();
+        Ok(Loaded { answered, has_new_filters, ..loaded })
     }
 
-    async fn ask(&self, asked: Vec<EndpointId>) -> Asked {
+    async fn ask(&self, server: EndpointId, _: u32) -> Told {
         let mut servers = self.servers.lock().unwrap();
         servers.questions += 1;
-        let runs = self.runs().into_iter().filter(|(id, _)| asked.contains(id));
-        match servers.is_silent {
-            true => Asked::default(),
-            false if servers.filters && !servers.is_known => {
-                Asked { included: Vec::new(), is_news: true }
-            }
-            false => Asked { included: runs.collect(), is_news: false },
+        if servers.silent == Some(server.place()) {
+            return Told::Nothing("there is no room for it".to_owned());
         }
+        let is_news = server.place() == REPLICA && servers.filters && !servers.is_known;
+        if is_news { Told::New } else { Told::Included }
     }
 }
 
@@ -180,7 +182,8 @@ impl Fleet {
         let topology = Topology::new(names.to_vec()).asking_for_filters();
         let store = TopologyStore::new(topology);
         answers(&store, PRIMARY, "first");
-        let source = Filtered { store: Some(Arc::clone(&store)), ..Filtered::default() };
+        let (inner, servers) = (Source::default(), Arc::default());
+        let source = Filtered { inner, servers, store: Arc::clone(&store) };
         let classifier = Arc::new(Classifier::new(Dialect::PostgreSql));
         let watch =
             CatalogWatch::spawn(Arc::clone(&store), Arc::clone(&classifier), source.clone());
@@ -195,7 +198,7 @@ impl Fleet {
     }
 
     fn is_primary_known(&self) -> bool {
-        !self.store.topology().with_unknown_filters().contains(id(PRIMARY))
+        self.store.topology().filter_questions().all(|(of, _)| of != id(PRIMARY))
     }
 }
 
@@ -223,10 +226,7 @@ async fn a_replica_without_filters_serves_as_soon_as_it_was_asked_and_without_a_
     assert!(!fleet.is_in_use(), "before it was asked");
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(fleet.is_in_use());
-    assert_eq!(
-        (fleet.source.inner.loads(), fleet.source.servers.lock().unwrap().questions),
-        (1, 1)
-    );
+    assert_eq!((fleet.source.inner.loads(), fleet.source.questions()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,37 +273,61 @@ async fn while_no_load_succeeds_only_replicas_without_new_filters_serve() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_tell_its_filters_is_asked_again_and_serves_nothing_meanwhile() {
     let fleet = Fleet::start().await;
-    fleet.source.set(|it| it.is_silent = true);
+    fleet.source.set(|it| it.silent = Some(REPLICA));
+    let asked = fleet.source.questions();
     answers(&fleet.store, REPLICA, "first");
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!fleet.is_in_use());
-    let asked = fleet.source.servers.lock().unwrap().questions;
-    assert!((30..=60).contains(&asked), "asked {asked} times");
-    fleet.source.set(|it| it.is_silent = false);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = fleet.source.questions() - asked;
+    assert!((10..=20).contains(&asked), "asked {asked} times in a minute");
+    fleet.source.set(|it| it.silent = None);
+    tokio::time::sleep(ASK_AT_LEAST).await;
     assert!(fleet.is_in_use());
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restart_of_the_primary_replicas_wait_until_it_was_asked() {
+async fn a_load_that_hangs_delays_no_question() {
+    let fleet = Fleet::start().await;
+    fleet.source.set(|it| it.hangs = true);
+    fleet.watch.schema_changed();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    answers(&fleet.store, REPLICA, "first");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(fleet.is_in_use());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_of_the_primary_replicas_wait_until_it_was_asked_once() {
     let fleet = Fleet::start().await;
     answers(&fleet.store, REPLICA, "first");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(fleet.is_in_use());
-    fleet.source.set(|it| it.is_silent = true);
     answers(&fleet.store, PRIMARY, "second");
+    assert!(!fleet.is_in_use());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(fleet.is_in_use());
+    // If it has no room for a question, its filters count as they were.
+    fleet.source.set(|it| it.silent = Some(PRIMARY));
+    answers(&fleet.store, PRIMARY, "third");
     assert!(!fleet.is_primary_known());
     assert!(!fleet.is_in_use());
-    // While it is away, nobody can write there what its log leaves out.
-    tell(&fleet.store, PRIMARY, Outcome::Failed(Failure::Unavailable("gone".to_owned())));
-    answers(&fleet.store, REPLICA, "first");
-    fleet.store.until(|topology| !topology.has_usable_primary()).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(fleet.is_in_use());
-    answers(&fleet.store, PRIMARY, "second");
-    assert!(!fleet.is_in_use());
-    fleet.source.set(|it| it.is_silent = false);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(fleet.is_in_use());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_failed_loads_the_catalog_is_loaded_as_soon_as_the_primary_is_back() {
+    let fleet = Fleet::start().await;
+    fleet.source.inner.set(|it| it.fails = true);
+    let gone = Failure::Unavailable("gone".to_owned());
+    (0..3).for_each(|_| tell(&fleet.store, PRIMARY, Outcome::Failed(gone.clone())));
+    assert!(!fleet.store.topology().has_usable_primary());
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(fleet.classifier.intent(SQL), Intent::Unknown);
+    fleet.source.inner.set(|it| it.fails = false);
+    answers(&fleet.store, PRIMARY, "first");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(fleet.classifier.intent(SQL), Intent::Read);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,20 +21,18 @@
 //! is known: a table that has another engine on a replica is not noticed.
 //!
 //! # Filters
-//! Servers are asked for their filters at each load, and each new run of a server as soon as it
-//! answers: for those of its replication, and for those of its binary log, because a replica may
-//! follow another replica. A server gets no reads before. Seeing filters needs `REPLICATION CLIENT`
-//! (MySQL), or `SLAVE MONITOR` and `BINLOG MONITOR` (MariaDB). Tables that one server leaves out are
-//! read on the primary, whichever replica would be read. A server that does not answer keeps its
-//! earlier filters. Not noticed before the next load: filters that are set while a server runs.
+//! Servers are asked for the filters of their replication, and for those of their binary log, because a
+//! replica may follow another replica. Seeing filters needs `REPLICATION CLIENT` (MySQL), or `SLAVE
+//! MONITOR` and `BINLOG MONITOR` (MariaDB). Tables that one server leaves out are read on the primary,
+//! whichever replica would be read. A server that does not answer during a load keeps its earlier
+//! filters. When servers are asked: [`crate::CatalogSource`]. Not noticed: what a replica leaves out
+//! that others follow, until it is asked after its restart.
 
 mod filters;
 mod spread;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use sealane_core::{EndpointId, Failure};
 use sealane_sql::{Catalog, CatalogFacts, FunctionFact, RelationFact, ReplicationFilter};
 use sqlx::{
@@ -43,8 +41,7 @@ use sqlx::{
 };
 
 use super::{failure, text};
-use crate::{Asked, CatalogSource, Loaded, TopologyStore};
-use filters::Told;
+use crate::{CatalogSource, KnownFilters, Loaded, ServerFilters, Told, TopologyStore};
 
 /// A definition is printed in the SQL mode of the asking session.
 const SETTINGS: &str = "SET SESSION sql_mode = '', max_statement_time = 20";
@@ -81,109 +78,65 @@ const FUNCTIONS: &str = concat!(
 const USED: &str = "SELECT DATABASE() AS used";
 const FOLDS: &str = "SELECT CAST(@@global.lower_case_table_names AS CHAR) AS folds";
 
-/// Time limit for one server to report its filters. The catalog waits for this.
-const SERVER_LIMIT: Duration = Duration::from_secs(2);
-
 /// Loads the catalog of any endpoint of one cluster.
 pub struct MySqlCatalog {
-    /// Knows the endpoints' names.
-    store: Arc<TopologyStore>,
-    sources: Mutex<Vec<Source>>,
-}
-
-/// One endpoint.
-struct Source {
-    endpoint: EndpointId,
-    options: MySqlConnectOptions,
-    /// The filters that the last catalog includes.
-    told: Option<Told>,
-}
-
-/// What one run of a server has reported.
-struct Answer {
-    endpoint: EndpointId,
-    run: u32,
-    told: Told,
+    filters: KnownFilters,
+    /// How to connect to each endpoint.
+    options: Mutex<Vec<(EndpointId, MySqlConnectOptions)>>,
 }
 
 impl MySqlCatalog {
     /// A catalog without endpoints.
     #[must_use]
     pub fn new(store: Arc<TopologyStore>) -> Self {
-        MySqlCatalog { store, sources: Mutex::default() }
+        MySqlCatalog { filters: KnownFilters::new(store), options: Mutex::default() }
     }
 
     /// Sets how to connect to `endpoint`.
     pub fn add(&self, endpoint: EndpointId, options: MySqlConnectOptions) {
-        let options = options.disable_statement_logging();
-        self.sources().push(Source { endpoint, options, told: None });
+        self.options().push((endpoint, options.disable_statement_logging()));
     }
 
     /// Forgets how to connect to `endpoint`, and its filters.
     pub fn remove(&self, endpoint: EndpointId) {
-        self.sources().retain(|source| source.endpoint != endpoint);
+        self.options().retain(|(of, _)| *of != endpoint);
+        self.filters.forget(endpoint);
     }
 
-    fn sources(&self) -> MutexGuard<'_, Vec<Source>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn options(&self) -> MutexGuard<'_, Vec<(EndpointId, MySqlConnectOptions)>> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How to connect to each of these endpoints.
-    fn options_of(
-        &self,
-        is_meant: impl Fn(EndpointId) -> bool,
-    ) -> Vec<(EndpointId, MySqlConnectOptions)> {
-        let sources = self.sources();
-        let meant = sources.iter().filter(|source| is_meant(source.endpoint));
-        meant.map(|source| (source.endpoint, source.options.clone())).collect()
+    /// How to connect to `endpoint`.
+    fn options_of(&self, endpoint: EndpointId) -> Option<MySqlConnectOptions> {
+        self.options().iter().find(|(of, _)| *of == endpoint).map(|(_, it)| it.clone())
     }
 
-    /// What each of these servers reports in time.
-    async fn answers(&self, servers: Vec<(EndpointId, MySqlConnectOptions)>) -> Vec<Answer> {
-        // A server that is down reports its filters when it is back.
-        let up = servers.into_iter().filter_map(|(endpoint, options)| {
-            let topology = self.store.topology();
-            let state = topology.get(endpoint).filter(|state| state.is_usable())?;
-            let run = state.run;
-            Some(async move {
-                let told = tokio::time::timeout(SERVER_LIMIT, filters::of_server(&options));
-                let told = told.await.ok()?.ok()?;
-                Some(Answer { endpoint, run, told })
-            })
-        });
-        let answers = join_all(up).await;
-        answers.into_iter().flatten().collect()
-    }
-
-    /// Keeps the filters of these servers, and logs them if they are new.
-    fn keep(&self, answers: Vec<Answer>) {
-        for Answer { endpoint, told, .. } in answers {
-            let is_news = match self.sources().iter_mut().find(|it| it.endpoint == endpoint) {
-                Some(source) => source.told.replace(told.clone()).as_ref() != Some(&told),
-                None => false,
-            };
-            if is_news && let Some(state) = self.store.topology().get(endpoint) {
-                told.say(state.endpoint.name());
+    /// `facts` with the filters of all servers, as a catalog.
+    async fn with_filters(&self, mut facts: CatalogFacts, folds: bool) -> Result<Loaded, Failure> {
+        loop {
+            let additions = self.filters.additions();
+            let all = self.options().clone();
+            let all = all.into_iter().map(|(id, options)| (id, filters_of(options)));
+            let answers = self.filters.ask_all(all).await;
+            facts.filters = self.filters.with(&answers);
+            if folds {
+                facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
+            }
+            let its = facts.clone();
+            // Each view is parsed: milliseconds for hundreds of them.
+            let catalog = tokio::task::spawn_blocking(move || Catalog::of_mysql(&its))
+                .await
+                .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
+            if self.filters.additions() == additions {
+                return Ok(Loaded::with_filters(catalog, answers, &self.filters));
             }
         }
     }
+}
 
-    /// The filters in these answers, and for the other servers those that the last catalog includes.
-    fn filters_with(&self, answers: &[Answer]) -> Vec<ReplicationFilter> {
-        let sources = self.sources();
-        let told = sources.iter().filter_map(|source| {
-            let answer = answers.iter().find(|answer| answer.endpoint == source.endpoint);
-            answer.map(|answer| &answer.told).or(source.told.as_ref())
-        });
-        told.flat_map(Told::filters).cloned().collect()
-    }
-
-    /// Whether the last catalog includes all filters of this answer, of whatever server.
-    fn includes(&self, answer: &Answer) -> bool {
-        let sources = self.sources();
-        let known = || sources.iter().filter_map(|it| it.told.as_ref()).flat_map(Told::filters);
-        answer.told.filters().iter().all(|filter| known().any(|it| it == filter))
-    }
+async fn filters_of(options: MySqlConnectOptions) -> Result<ServerFilters, String> {
+    filters::of_server(&options).await.map_err(|error| failure(&error).to_string())
 }
 
 impl CatalogSource for Arc<MySqlCatalog> {
@@ -191,37 +144,23 @@ impl CatalogSource for Arc<MySqlCatalog> {
 
     /// Opens a connection for each load, because loads happen only once a minute.
     async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
-        let known = self.options_of(|endpoint| endpoint == primary).into_iter().next();
-        let Some((_, options)) = known else {
+        let Some(options) = self.options_of(primary) else {
             return Err(Failure::Unexpected(format!("there is no endpoint {primary}")));
         };
         let mut connection =
             MySqlConnection::connect_with(&options).await.map_err(|error| failure(&error))?;
-        let mut facts = facts(&mut connection).await.map_err(|error| failure(&error))?;
+        let facts = facts(&mut connection).await.map_err(|error| failure(&error))?;
         let folds = folds_names(&mut connection).await.map_err(|error| failure(&error))?;
         // The facts have arrived, so an error at closing does not matter.
         let _ = connection.close().await;
-        let answers = self.answers(self.options_of(|_| true)).await;
-        facts.filters = self.filters_with(&answers);
-        if folds {
-            facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
-        }
-        // Each view is parsed: milliseconds for hundreds of them.
-        let catalog = tokio::task::spawn_blocking(move || Catalog::of_mysql(&facts))
-            .await
-            .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
-        let runs = answers.iter().map(|answer| (answer.endpoint, answer.run)).collect();
-        let has_new_filters = answers.iter().any(|answer| !self.includes(answer));
-        self.keep(answers);
-        Ok(Loaded { catalog, runs, has_new_filters })
+        self.with_filters(facts, folds).await
     }
 
-    async fn ask(&self, servers: Vec<EndpointId>) -> Asked {
-        let answers = self.answers(self.options_of(|endpoint| servers.contains(&endpoint))).await;
-        let included = answers.iter().filter(|answer| self.includes(answer));
-        let included: Vec<_> = included.map(|answer| (answer.endpoint, answer.run)).collect();
-        let is_news = included.len() < answers.len();
-        Asked { included, is_news }
+    async fn ask(&self, server: EndpointId, question: u32) -> Told {
+        match self.options_of(server) {
+            Some(options) => self.filters.ask(server, question, filters_of(options)).await,
+            None => Told::Nothing(format!("there is no endpoint {server}")),
+        }
     }
 }
 
@@ -325,7 +264,7 @@ fn refusal(kind: &str, engine: &str) -> Option<String> {
 impl std::fmt::Debug for MySqlCatalog {
     /// Without the options, because they contain passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MySqlCatalog").field("endpoints", &self.sources().len()).finish()
+        f.debug_struct("MySqlCatalog").field("endpoints", &self.options().len()).finish()
     }
 }
 

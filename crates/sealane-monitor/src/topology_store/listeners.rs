@@ -54,10 +54,10 @@ impl Default for Listeners {
 impl Listeners {
     /// Adds to `events` whether the primary now serves all reads, or no longer does. Must be called
     /// under the writer's lock.
-    pub(super) fn judge_reads(&self, topology: &Topology, events: &mut Vec<Event>) {
+    pub(super) fn judge_reads(&self, topology: &Topology, now: Moment, events: &mut Vec<Event>) {
         let mut reads = lock(&self.reads);
         events.iter().for_each(|event| reads.note(event));
-        events.extend(reads.judge(topology));
+        events.extend(reads.judge(topology, now));
     }
 
     /// Numbers an event and keeps it. Returns it with the number of lines that were left out of the
@@ -123,7 +123,7 @@ impl TopologyStore {
     pub fn announce(&self, event: Event) {
         let (writer, topology) = (self.lock(), self.topology.load_full());
         let mut events = vec![event];
-        self.listeners.judge_reads(&topology, &mut events);
+        self.listeners.judge_reads(&topology, self.now(), &mut events);
         // With an event, all endpoints are told of, whichever is named here.
         let endpoint = EndpointId::FIRST;
         self.telling.put(Told { topology, endpoint, at: self.now(), events });

@@ -6,10 +6,7 @@ use sealane::{EndpointError, Replica, RoutedConnection};
 
 use super::{note, sleep};
 use crate::{
-    plant::Plant,
-    process::{GROUP, endpoint_name},
-    violation::Violation,
-    world::World,
+    lender::endpoint_name, plant::Plant, process::GROUP, violation::Violation, world::World,
 };
 
 /// Drains for so long, whether or not what runs there ends in the meantime.

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{Endpoint, EndpointId, Health, MAX_ENDPOINTS};
+use sealane_core::{Endpoint, EndpointId, EndpointState, Health, MAX_ENDPOINTS};
 use sealane_monitor::BoxProbe;
 
 use super::Cluster;
@@ -73,31 +73,20 @@ impl Cluster {
             self.pools.put(id, pools);
             self.store().add(id, endpoint);
             self.monitor.add(id, probe);
-            self.ask_for_filters();
             id
         };
-        let is_observed = |health: &Health| *health != Health::Unknown;
-        let observed = self
-            .store()
-            .until(|topology| topology.get(id).is_none_or(|state| is_observed(&state.health)));
+        // On MySQL and MariaDB, it is also asked for its filters.
+        let is_observed = |state: &EndpointState| {
+            state.health != Health::Unknown
+                && !(state.is_usable() && state.filters_unknown.is_some())
+        };
+        let observed = self.store().until(|topology| topology.get(id).is_none_or(is_observed));
         // If it does not answer in time, it joins later.
         let _ = tokio::time::timeout(self.patience, observed).await;
-        self.ask_for_filters();
-        if let Some(catalog) = &self.catalog {
-            catalog.current(self.patience).await;
-        }
         self.fill_pool(id);
         // After the limit, reads move there as soon as there is a proof.
         self.monitor.await_replication(self.quick * 10).await;
         Ok(())
-    }
-
-    /// Loads the catalog again: on MySQL and MariaDB it knows which tables a replica's filters
-    /// leave out.
-    fn ask_for_filters(&self) {
-        if let Some(catalog) = &self.catalog {
-            catalog.schema_changed();
-        }
     }
 
     /// The endpoint of this name.

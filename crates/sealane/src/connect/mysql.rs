@@ -8,7 +8,7 @@ use sealane_monitor::{
     BoxProbe, TopologyStore,
     mysql::{MySqlCatalog, MySqlProbe},
 };
-use sealane_sql::{Catalog, CatalogFacts, Classifier, Dialect};
+use sealane_sql::Dialect;
 
 use super::{Addresses, address, primary_answers};
 use crate::{
@@ -60,16 +60,7 @@ pub(super) async fn replicated(
     let topology = Arc::clone(&store.topology());
     one_flavour(topology.iter().map(|(_, s)| (s.endpoint.name(), s.position.as_ref())))?;
     primary_answers(&topology)?;
-    let classifier = Classifier::new(Dialect::MySql);
-    // Before the first load, any name may be a view: all reads run on the primary.
-    classifier.set_catalog(Catalog::of_mysql(&nothing_known()).doubted(), 0);
-    Ok(super::with_catalog(cluster, config, classifier, sources).await)
-}
-
-fn nothing_known() -> CatalogFacts {
-    let mut facts = CatalogFacts::default();
-    facts.has_all_relations = true;
-    facts
+    Ok(cluster.with_catalog(config, Dialect::MySql, sources).await)
 }
 
 /// Refuses MySQL together with MariaDB, as far as both have answered. A server that answers later

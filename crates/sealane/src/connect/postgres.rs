@@ -11,7 +11,7 @@ use sealane_monitor::{
     BoxProbe, TopologyStore,
     postgres::{PostgresCatalog, PostgresProbe},
 };
-use sealane_sql::{Classifier, Dialect};
+use sealane_sql::Dialect;
 
 use super::{Addresses, address, primary_answers};
 use crate::{
@@ -90,6 +90,5 @@ pub(super) async fn replicated(
     });
     let cluster = super::replicated(config, addresses, Arc::clone(&store), opener).await?;
     primary_answers(&store.topology())?;
-    let classifier = Classifier::new(Dialect::PostgreSql);
-    Ok(super::with_catalog(cluster, config, classifier, sources).await)
+    Ok(cluster.with_catalog(config, Dialect::PostgreSql, sources).await)
 }

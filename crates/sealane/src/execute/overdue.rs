@@ -282,7 +282,7 @@ impl Cluster {
         let shared = (self.reading.primary_reads == PrimaryReads::Always)
             .then(|| topology.open_primary().filter(|_| topology.has_usable_primary()))
             .flatten();
-        topology.replicas_in_use().or(shared.into_iter().collect())
+        topology.able_replicas().or(shared.into_iter().collect())
     }
 
     /// Those of them that serve the same reads as `id`, with it.

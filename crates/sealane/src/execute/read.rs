@@ -397,6 +397,9 @@ impl ReadExecution {
         if self.only_replicas() {
             self.plan.forbid_primary();
             if !self.plan.has_next() {
+                self.await_filters().await?;
+            }
+            if !self.plan.has_next() {
                 self.tell_of_refusal();
                 return Err(Error::NoReplica.into());
             }
@@ -408,6 +411,28 @@ impl ReadExecution {
                 return self.wait_for_replica().await;
             }
         }
+        Ok(())
+    }
+}
+
+impl ReadExecution {
+    /// Plans again once servers have told their filters, for a moment at most. They are mostly asked
+    /// within a few hundredths of a second.
+    async fn await_filters(&mut self) -> Result<(), DbErr> {
+        let cluster = self.caller.cluster();
+        let is_asked = |topology: &Topology| topology.filter_questions().next().is_none();
+        if is_asked(&cluster.store().topology()) {
+            return Ok(());
+        }
+        let asked = async {
+            let asked = cluster.store().until(is_asked);
+            // If they are not, the plan says so.
+            let _ = tokio::time::timeout(cluster.quick * 10, asked).await;
+            Ok(())
+        };
+        self.wait.deadline.bound(asked).await?;
+        (self.request, self.plan) = plan_now(&self.caller, &self.route);
+        self.plan.forbid_primary();
         Ok(())
     }
 }

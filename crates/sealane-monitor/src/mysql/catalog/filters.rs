@@ -3,53 +3,11 @@
 use sealane_sql::ReplicationFilter;
 use sqlx::{
     Connection, MySqlConnection,
-    mysql::{MySqlConnectOptions, MySqlRow},
+    error::DatabaseError,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
 };
 
-use crate::mysql::text;
-
-/// What one server has reported.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    /// One for each channel with a filter, and one for the binary log if that is filtered.
-    filters: Vec<ReplicationFilter>,
-    /// Whether there may be filters that our role may not see.
-    is_hidden: bool,
-}
-
-impl Told {
-    /// The known filters.
-    pub(super) fn filters(&self) -> &[ReplicationFilter] {
-        &self.filters
-    }
-
-    /// Logs the filters.
-    pub(super) fn say(&self, endpoint: &str) {
-        if self.is_hidden {
-            tracing::info!(
-                target: "sealane::catalog",
-                endpoint,
-                "our role may not see this server's filters of replication; if it has any, its \
-                 tables must be read on the primary by a hint"
-            );
-        }
-        if !self.filters.is_empty() {
-            tracing::warn!(
-                target: "sealane::catalog",
-                endpoint,
-                filters = ?self.filters,
-                "this server filters replication: reads of what is left out stay on the primary"
-            );
-        }
-    }
-
-    /// Both reports of one server.
-    fn and(mut self, other: Told) -> Told {
-        self.filters.extend(other.filters);
-        self.is_hidden |= other.is_hidden;
-        self
-    }
-}
+use crate::{ServerFilters, mysql::text};
 
 /// Statements for the replication status, oldest first: newer servers do not know the older
 /// statements.
@@ -58,12 +16,25 @@ const OF_LOGS: &[&str] = &["SHOW BINARY LOG STATUS", "SHOW BINLOG STATUS", "SHOW
 
 /// The filters of what a server replicates, and those of its own binary log: replicas follow a
 /// primary, and may follow another replica.
-pub(super) async fn of_server(options: &MySqlConnectOptions) -> Result<Told, sqlx::Error> {
+pub(super) async fn of_server(options: &MySqlConnectOptions) -> Result<ServerFilters, sqlx::Error> {
     let mut connection = MySqlConnection::connect_with(options).await?;
     let applied = told(&mut connection, OF_REPLICAS, of_channel).await?;
     let logged = told(&mut connection, OF_LOGS, of_log).await?;
-    let _ = connection.close().await;
-    Ok(applied.and(logged))
+    // Nobody waits for the goodbye of a server that is far away.
+    drop(connection.close_hard().await);
+    Ok(ServerFilters {
+        filters: applied.filters.into_iter().chain(logged.filters).collect(),
+        is_hidden: applied.is_hidden || logged.is_hidden,
+    })
+}
+
+/// Whether the server does not know the statement, or our role must not use it. After any other
+/// error, it may know it and have filters.
+fn is_refusal(error: &dyn DatabaseError) -> bool {
+    const UNKNOWN: [u16; 3] = [1064, 1149, 1235];
+    const FORBIDDEN: [u16; 6] = [1044, 1045, 1142, 1227, 1370, 1698];
+    let error = error.try_downcast_ref::<MySqlDatabaseError>();
+    error.is_some_and(|it| [&UNKNOWN[..], &FORBIDDEN[..]].concat().contains(&it.number()))
 }
 
 /// The answer to the first statement that the server accepts; hidden if it refuses all of them. A
@@ -72,18 +43,18 @@ async fn told(
     connection: &mut MySqlConnection,
     statements: &[&'static str],
     filter: fn(&MySqlRow) -> ReplicationFilter,
-) -> Result<Told, sqlx::Error> {
+) -> Result<ServerFilters, sqlx::Error> {
     for statement in statements {
         match sqlx::raw_sql(*statement).fetch_all(&mut *connection).await {
             Ok(rows) => {
                 let filters = rows.iter().map(filter).filter(|filter| !filter.is_empty());
-                return Ok(Told { filters: filters.collect(), is_hidden: false });
+                return Ok(ServerFilters { filters: filters.collect(), is_hidden: false });
             }
-            Err(sqlx::Error::Database(_)) => {}
+            Err(sqlx::Error::Database(error)) if is_refusal(&*error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Told { filters: Vec::new(), is_hidden: true })
+    Ok(ServerFilters { filters: Vec::new(), is_hidden: true })
 }
 
 fn of_channel(row: &MySqlRow) -> ReplicationFilter {
