@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::TopologyStore;
 
-pub use known_filters::{Answer, KnownFilters, ServerFilters};
+pub use known_filters::{KnownFilters, ServerFilters};
 
 /// Time between loads without a known change: other processes change schemas too.
 const IDLE: Duration = Duration::from_secs(60);

@@ -29,7 +29,7 @@ mod span;
 mod telling;
 mod topology_store;
 
-pub use catalog::{Answer, CatalogSource, CatalogWatch, KnownFilters, Loaded, ServerFilters, Told};
+pub use catalog::{CatalogSource, CatalogWatch, KnownFilters, Loaded, ServerFilters, Told};
 pub use entropy::Entropy;
 pub use footing::{Footing, Stage};
 pub use guard::{Admission, RunGuard};

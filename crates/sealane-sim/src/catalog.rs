@@ -72,22 +72,21 @@ impl CatalogSource for SimCatalog {
     async fn load(&self, primary: EndpointId) -> Result<Loaded, Failure> {
         let address = self.address(primary).ok_or(Failure::Timeout)?;
         let facts = self.ask_at(address, |state, _| facts(state)).await;
+        let (facts, kind) = facts.map_err(|trouble| Failure::Connection(in_words(trouble)))?;
         self.world.lock().count("catalogs loaded");
-        let (mut facts, kind) = facts.map_err(|trouble| Failure::Connection(in_words(trouble)))?;
         if kind == Kind::Timelines {
             return Ok(Loaded { catalog: Catalog::new(&facts), ..Loaded::default() });
         }
-        let all: Vec<_> = self.store.topology().iter().map(|(id, _)| id).collect();
-        loop {
-            let additions = self.filters.additions();
-            let servers = all.iter().map(|id| (*id, self.filters_of(*id)));
-            let answers = self.filters.ask_all(servers).await;
-            facts.filters = self.filters.with(&answers);
-            if self.filters.additions() == additions {
-                let catalog = Catalog::of_mysql(&facts);
-                return Ok(Loaded::with_filters(catalog, answers, &self.filters));
-            }
-        }
+        let servers = || {
+            let topology = self.store.topology();
+            topology.iter().map(|(id, _)| (id, self.filters_of(id))).collect()
+        };
+        let judge = |filters| {
+            let mut facts = facts.clone();
+            facts.filters = filters;
+            std::future::ready(Ok(Catalog::of_mysql(&facts)))
+        };
+        self.filters.load(servers, judge).await
     }
 
     async fn ask(&self, server: EndpointId, question: u32) -> Told {
@@ -108,10 +107,11 @@ fn filters(state: &mut State, server: usize) -> ServerFilters {
 /// What the primary says of its tables.
 fn facts(state: &mut State) -> (CatalogFacts, Kind) {
     let kind = state.kind;
-    let (schema, locks) = match kind {
-        Kind::Timelines => ("public", "pg_advisory_lock(1)"),
-        Kind::GtidSets | Kind::GtidLists => ("shop", "get_lock('harbour', 1)"),
+    let schema = match kind {
+        Kind::Timelines => "public",
+        Kind::GtidSets | Kind::GtidLists => "shop",
     };
+    let locks = kind.locks();
     let named = |name: &str| RelationFact {
         schema: schema.to_owned(),
         name: name.to_owned(),

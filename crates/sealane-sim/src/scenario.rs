@@ -34,6 +34,14 @@ impl Kind {
             Kind::GtidSets | Kind::GtidLists => "mysql",
         }
     }
+
+    /// A call that takes a lock.
+    pub(crate) fn locks(self) -> &'static str {
+        match self {
+            Kind::Timelines => "pg_advisory_lock(1)",
+            Kind::GtidSets | Kind::GtidLists => "get_lock('harbour', 1)",
+        }
+    }
 }
 
 /// A world and all that is done in it.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use sealane_core::EndpointId;
+use sealane_core::{EndpointId, Failure};
 use sealane_sql::{Catalog, ReplicationFilter};
 
 use super::{Loaded, Told};
@@ -50,7 +50,7 @@ impl ServerFilters {
 
 /// What a server has reported.
 #[derive(Debug)]
-pub struct Answer {
+struct Answer {
     endpoint: EndpointId,
     /// The question that it answers. See [`Topology::filter_questions`](sealane_core::Topology).
     question: Option<u32>,
@@ -78,14 +78,34 @@ impl KnownFilters {
         KnownFilters { store, known: Mutex::default() }
     }
 
-    /// What each of these servers reports in time, for a load. Those that are down report when they
-    /// are back.
-    pub async fn ask_all<F>(
-        &self,
-        servers: impl IntoIterator<Item = (EndpointId, F)>,
-    ) -> Vec<Answer>
+    /// The catalog that `judge` makes with the filters of `servers`, which are asked in time. They are
+    /// asked again if one of them has answered a question in the meantime: the catalog might lack what
+    /// counts as included since.
+    ///
+    /// # Errors
+    /// That of `judge`.
+    pub async fn load<S, A, J, C>(&self, servers: S, judge: J) -> Result<Loaded, Failure>
     where
-        F: Future<Output = Result<ServerFilters, String>>,
+        S: Fn() -> Vec<(EndpointId, A)>,
+        A: Future<Output = Result<ServerFilters, String>>,
+        J: Fn(Vec<ReplicationFilter>) -> C,
+        C: Future<Output = Result<Catalog, Failure>>,
+    {
+        loop {
+            let additions = self.lock().additions;
+            let answers = self.ask_all(servers()).await;
+            let catalog = judge(self.with(&answers)).await?;
+            if self.lock().additions == additions {
+                let has_new_filters = answers.iter().any(|answer| !self.includes(answer));
+                return Ok(Loaded { catalog, answered: self.keep(answers), has_new_filters });
+            }
+        }
+    }
+
+    /// What each of these servers reports in time. Those that are down report when they are back.
+    async fn ask_all<A>(&self, servers: Vec<(EndpointId, A)>) -> Vec<Answer>
+    where
+        A: Future<Output = Result<ServerFilters, String>>,
     {
         let questions = servers.into_iter().filter_map(|(endpoint, asking)| {
             let topology = self.store.topology();
@@ -122,16 +142,8 @@ impl KnownFilters {
         Told::Included
     }
 
-    /// A number that grows with each answer that is kept between two loads. If it has grown during a
-    /// load, the load may lack something that counts as included.
-    #[must_use]
-    pub fn additions(&self) -> u64 {
-        self.lock().additions
-    }
-
     /// The filters in these answers, and for the other servers those that the last catalog includes.
-    #[must_use]
-    pub fn with(&self, answers: &[Answer]) -> Vec<ReplicationFilter> {
+    fn with(&self, answers: &[Answer]) -> Vec<ReplicationFilter> {
         let known = self.lock();
         let is_silent = |endpoint| answers.iter().all(|it| it.endpoint != endpoint);
         let others = known.of_servers.iter().filter(|(endpoint, _)| is_silent(*endpoint));
@@ -141,7 +153,7 @@ impl KnownFilters {
 
     /// Keeps these answers, because the catalog includes them now, and logs those that are new.
     /// Returns the questions that they answer.
-    pub fn keep(&self, answers: impl IntoIterator<Item = Answer>) -> Vec<(EndpointId, u32)> {
+    fn keep(&self, answers: impl IntoIterator<Item = Answer>) -> Vec<(EndpointId, u32)> {
         let mut answered = Vec::new();
         for answer in answers {
             let endpoint = answer.endpoint;
@@ -167,8 +179,7 @@ impl KnownFilters {
     }
 
     /// Whether the last catalog includes all filters of this answer, of whatever server.
-    #[must_use]
-    pub fn includes(&self, answer: &Answer) -> bool {
+    fn includes(&self, answer: &Answer) -> bool {
         let known = self.lock();
         let has = |filter| known.of_servers.iter().any(|(_, it)| it.filters.contains(filter));
         answer.told.filters.iter().all(has)
@@ -195,14 +206,5 @@ impl Known {
             }
         }
         told
-    }
-}
-
-impl Loaded {
-    /// A catalog with the filters in these answers, which are kept.
-    #[must_use]
-    pub fn with_filters(catalog: Catalog, answers: Vec<Answer>, known: &KnownFilters) -> Self {
-        let has_new_filters = answers.iter().any(|answer| !known.includes(answer));
-        Loaded { catalog, answered: known.keep(answers), has_new_filters }
     }
 }

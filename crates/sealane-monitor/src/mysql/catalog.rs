@@ -111,32 +111,26 @@ impl MySqlCatalog {
     fn options_of(&self, endpoint: EndpointId) -> Option<MySqlConnectOptions> {
         self.options().iter().find(|(of, _)| *of == endpoint).map(|(_, it)| it.clone())
     }
-
-    /// `facts` with the filters of all servers, as a catalog.
-    async fn with_filters(&self, mut facts: CatalogFacts, folds: bool) -> Result<Loaded, Failure> {
-        loop {
-            let additions = self.filters.additions();
-            let all = self.options().clone();
-            let all = all.into_iter().map(|(id, options)| (id, filters_of(options)));
-            let answers = self.filters.ask_all(all).await;
-            facts.filters = self.filters.with(&answers);
-            if folds {
-                facts.filters = facts.filters.into_iter().map(ReplicationFilter::folded).collect();
-            }
-            let its = facts.clone();
-            // Each view is parsed: milliseconds for hundreds of them.
-            let catalog = tokio::task::spawn_blocking(move || Catalog::of_mysql(&its))
-                .await
-                .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))?;
-            if self.filters.additions() == additions {
-                return Ok(Loaded::with_filters(catalog, answers, &self.filters));
-            }
-        }
-    }
 }
 
 async fn filters_of(options: MySqlConnectOptions) -> Result<ServerFilters, String> {
     filters::of_server(&options).await.map_err(|error| failure(&error).to_string())
+}
+
+/// The facts with these filters, as a catalog.
+async fn judged(
+    mut facts: CatalogFacts,
+    filters: Vec<ReplicationFilter>,
+    folds: bool,
+) -> Result<Catalog, Failure> {
+    facts.filters = match folds {
+        true => filters.into_iter().map(ReplicationFilter::folded).collect(),
+        false => filters,
+    };
+    // Each view is parsed: milliseconds for hundreds of them.
+    tokio::task::spawn_blocking(move || Catalog::of_mysql(&facts))
+        .await
+        .map_err(|error| Failure::Unexpected(format!("the catalog's facts: {error}")))
 }
 
 impl CatalogSource for Arc<MySqlCatalog> {
@@ -153,7 +147,11 @@ impl CatalogSource for Arc<MySqlCatalog> {
         let folds = folds_names(&mut connection).await.map_err(|error| failure(&error))?;
         // The facts have arrived, so an error at closing does not matter.
         let _ = connection.close().await;
-        self.with_filters(facts, folds).await
+        let servers = || {
+            let all = self.options().clone();
+            all.into_iter().map(|(id, options)| (id, filters_of(options))).collect()
+        };
+        self.filters.load(servers, |filters| judged(facts.clone(), filters, folds)).await
     }
 
     async fn ask(&self, server: EndpointId, question: u32) -> Told {

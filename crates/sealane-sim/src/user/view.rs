@@ -4,7 +4,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::RoutedConnection;
 
 use super::{Company, short};
-use crate::{oracle, scenario::Kind, violation::Violation, world::View};
+use crate::{oracle, violation::Violation, world::View};
 
 impl Company {
     /// A process that has made the view take a lock must not read it on a replica any more, unless
@@ -35,10 +35,7 @@ impl Company {
     }
 
     pub(super) async fn change_view(&self, db: &RoutedConnection, process: usize, locks: bool) {
-        let locking = match self.world.lock().kind {
-            Kind::Timelines => "pg_advisory_lock(1)",
-            Kind::GtidSets | Kind::GtidLists => "get_lock('harbour', 1)",
-        };
+        let locking = self.world.lock().kind.locks();
         let what = if locks { format!("shown, {locking}") } else { "shown".to_owned() };
         let text = format!("CREATE OR REPLACE VIEW sight AS SELECT {what} FROM boat");
         let change = Statement::from_string(DbBackend::Postgres, text);

@@ -413,9 +413,7 @@ impl ReadExecution {
         }
         Ok(())
     }
-}
 
-impl ReadExecution {
     /// Plans again once servers have told their filters, for a moment at most. They are mostly asked
     /// within a few hundredths of a second.
     async fn await_filters(&mut self) -> Result<(), DbErr> {

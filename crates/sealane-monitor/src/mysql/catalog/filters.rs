@@ -34,7 +34,7 @@ fn is_refusal(error: &dyn DatabaseError) -> bool {
     const UNKNOWN: [u16; 3] = [1064, 1149, 1235];
     const FORBIDDEN: [u16; 6] = [1044, 1045, 1142, 1227, 1370, 1698];
     let error = error.try_downcast_ref::<MySqlDatabaseError>();
-    error.is_some_and(|it| [&UNKNOWN[..], &FORBIDDEN[..]].concat().contains(&it.number()))
+    error.is_some_and(|it| UNKNOWN.contains(&it.number()) || FORBIDDEN.contains(&it.number()))
 }
 
 /// The answer to the first statement that the server accepts; hidden if it refuses all of them. A
