@@ -16,7 +16,14 @@
 
 mod known_filters;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use sealane_core::{EndpointId, Failure, Topology};
@@ -109,7 +116,9 @@ impl CatalogWatch {
         let (changes, told) = watch::channel(0);
         let (done, loaded) = watch::channel(None);
         let news = Notify::new();
-        let keeper = Keeper { store, classifier: Arc::clone(&classifier), source, done, news };
+        let may_differ = AtomicBool::new(false);
+        let keeper =
+            Keeper { store, classifier: Arc::clone(&classifier), source, done, news, may_differ };
         CatalogWatch { classifier, changes, loaded, task: tokio::spawn(keeper.run(told)) }
     }
 
@@ -154,6 +163,8 @@ struct Keeper<S> {
     source: S,
     /// A server has filters that the last catalog does not include.
     news: Notify,
+    /// What the last catalog said. See [`Catalog::replicas_may_differ`].
+    may_differ: AtomicBool,
     done: watch::Sender<Option<u64>>,
 }
 
@@ -230,10 +241,23 @@ impl<S: CatalogSource> Keeper<S> {
                 .await
                 .unwrap_or(Err(Failure::Timeout))?;
         tracing::debug!(target: "sealane::catalog", known = catalog.len(), "loaded");
+        self.note_differences(&catalog);
         self.classifier.set_catalog(catalog, doubts);
         let since = has_new_filters.then(|| self.classifier.generation());
         self.store.note_filters(&answered, since);
         Ok(())
+    }
+
+    /// Says once that read-only transactions stay on the primary.
+    fn note_differences(&self, catalog: &Catalog) {
+        let may_differ = catalog.replicas_may_differ();
+        if !self.may_differ.swap(may_differ, Ordering::Relaxed) && may_differ {
+            tracing::info!(
+                target: "sealane::catalog",
+                "replicas may have other rows of some table (a filter of replication, or a storage \
+                 engine such as MEMORY), so read-only transactions run on the primary"
+            );
+        }
     }
 
     /// Asks servers for their filters as long as there are questions. Never ends.

@@ -100,6 +100,8 @@ pub enum Step {
     ReadHeavy,
     /// Reads a table that servers may filter.
     ReadFiltered,
+    /// Reads such a table in a read-only transaction.
+    ReadFilteredTransaction,
     /// Reads a view.
     ReadView,
     /// Makes the view take a lock, or take none.

@@ -160,7 +160,12 @@ impl Company {
             }
             Step::Write => self.write(user, &db, "").await,
             Step::WriteReturning => self.write(user, &db, " RETURNING id").await,
-            Step::ReadTransaction(reads) => self.read_transaction(user, &db, reads).await,
+            Step::ReadTransaction(reads) => {
+                self.read_transaction(user, &db, reads, select).await;
+            }
+            Step::ReadFilteredTransaction => {
+                self.read_transaction(user, &db, 2, of_pier).await;
+            }
             Step::WriteTransaction(writes, ends) => self.transact(user, &db, writes, ends).await,
             Step::CancelledRead(ms) => until(ms, self.read(user, &db)).await,
             Step::CancelledWrite(ms) => until(ms, self.write(user, &db, "")).await,
@@ -168,7 +173,7 @@ impl Company {
                 until(ms, self.stream(user, &db, 2, Duration::ZERO)).await;
             }
             Step::CancelledReadTransaction(ms) => {
-                until(ms, self.read_transaction(user, &db, 3)).await;
+                until(ms, self.read_transaction(user, &db, 3, select)).await;
             }
             Step::CancelledTransaction(ms) => {
                 until(ms, self.transact(user, &db, 2, Ends::Commit)).await;

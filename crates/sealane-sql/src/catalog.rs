@@ -86,6 +86,8 @@ pub(crate) struct Known {
     pub(crate) has_all_relations: bool,
     /// The only schema in which MySQL looks up names without a schema.
     pub(crate) default_schema: Option<Box<str>>,
+    /// Whether replicas may have other rows of some table, and show them.
+    pub(crate) replicas_may_differ: bool,
 }
 
 /// The functions of one name in one schema.
@@ -152,6 +154,13 @@ impl Catalog {
     #[must_use]
     pub fn is_doubted(&self) -> bool {
         self.in_doubt
+    }
+
+    /// Whether replicas may have other rows of some table without showing it. If so, a replica must
+    /// not run statements that nobody has judged, such as those of a transaction.
+    #[must_use]
+    pub fn replicas_may_differ(&self) -> bool {
+        self.known.replicas_may_differ
     }
 
     /// Whether both come from the same facts, in doubt or not.

@@ -127,6 +127,12 @@ impl Classifier {
         classification
     }
 
+    /// Whether replicas may have other rows of some table. See [`Catalog::replicas_may_differ`].
+    #[must_use]
+    pub fn replicas_may_differ(&self) -> bool {
+        self.catalog.load().replicas_may_differ()
+    }
+
     /// The tables that `sql` writes, as far as the text and the catalog show. Takes one pass over
     /// the text.
     #[must_use]

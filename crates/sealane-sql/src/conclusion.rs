@@ -51,6 +51,8 @@ impl Catalog {
                 // schema.
                 known_of(&mut catalog).default_schema =
                     facts.default_schema.as_deref().map(|it| folded(it, true).into());
+                known_of(&mut catalog).replicas_may_differ =
+                    facts.replicas_may_differ || !facts.filters.is_empty();
                 return catalog;
             }
             let known = known_of(&mut catalog);

@@ -215,9 +215,9 @@ impl Cluster {
         self.monitor.store()
     }
 
-    /// Where a proved read may run besides the primary. The routing policy decides that, unless
-    /// something keeps the statement on the primary. `catalog` is the generation of the catalog before
-    /// the statement was judged.
+    /// Where a proved read, or without a statement a read-only transaction, may run besides the
+    /// primary. The routing policy decides that, unless something keeps it on the primary. `catalog`
+    /// is the generation of the catalog before the statement was judged.
     pub(crate) fn route(
         &self,
         statement: Option<&Classification>,
@@ -225,7 +225,11 @@ impl Cluster {
         read: Routable<'_>,
     ) -> ReadRoute {
         let tables = statement.map_or(TableSet::WHOLE, |found| self.now(found.table_set));
-        let may_leave = statement.is_none_or(Classification::may_leave_primary);
+        let may_leave = match statement {
+            Some(found) => found.may_leave_primary(),
+            // Nobody knows what it will read.
+            None => !self.replicas_may_differ(),
+        };
         if !may_leave || self.reads_with_writer() {
             let route = Route::new(EndpointSet::EMPTY, read.consistency, read.fallback);
             let horizon = Horizon::NEVER;
@@ -289,6 +293,11 @@ impl Cluster {
             0 => tables,
             _ => TableSet::WHOLE,
         }
+    }
+
+    /// Whether replicas may have other rows of some table, as far as the catalog knows.
+    fn replicas_may_differ(&self) -> bool {
+        self.classifier.as_ref().is_some_and(|classifier| classifier.replicas_may_differ())
     }
 
     /// The generation of the catalog that [`written`](Self::written) uses. Read it before calling

@@ -18,7 +18,8 @@
 //! # Storage engines
 //! Tables of known engines are read on replicas. MEMORY loses its rows when a server restarts;
 //! BLACKHOLE, FEDERATED, CONNECT and others hold rows elsewhere or none. Only the primary's engine
-//! is known: a table that has another engine on a replica is not noticed.
+//! is known: a table that has another engine on a replica is not noticed. While there is a MEMORY
+//! table, read-only transactions run on the primary, because their statements are not judged.
 //!
 //! # Filters
 //! Servers are asked for the filters of their replication, and for those of their binary log, because a
@@ -179,7 +180,10 @@ async fn facts(connection: &mut MySqlConnection) -> Result<CatalogFacts, sqlx::E
     let mut shares_rows = false;
     // A view that is created between the two answers is unknown, so it is read on the primary.
     for row in rows_of(connection, TABLES).await? {
-        facts.relations.extend(table(&row)?);
+        if let Some(table) = table(&row)? {
+            facts.replicas_may_differ |= table.refused.is_some() && !is_sequence(&row)?;
+            facts.relations.push(table);
+        }
         let engine = text(&row, "its_engine").unwrap_or_default();
         shares_rows |= engine.eq_ignore_ascii_case("mrg_myisam");
     }
@@ -221,6 +225,11 @@ fn table(row: &MySqlRow) -> Result<Option<RelationFact>, sqlx::Error> {
     }
     let engine = text(row, "its_engine").unwrap_or_default();
     Ok(Some(RelationFact { refused: refusal(&kind, &engine), ..named(row)? }))
+}
+
+/// A replica shows a sequence only ahead of what the primary shows.
+fn is_sequence(row: &MySqlRow) -> Result<bool, sqlx::Error> {
+    Ok(text(row, "its_kind")? == "SEQUENCE")
 }
 
 fn view(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {

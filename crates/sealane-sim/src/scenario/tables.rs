@@ -50,7 +50,8 @@ pub(super) fn stocked(mut scenario: Scenario) -> Scenario {
 
 fn another(draw: &mut Draw) -> Step {
     match draw.below(20) {
-        0..=9 => Step::ReadFiltered,
+        0..=7 => Step::ReadFiltered,
+        8..=9 => Step::ReadFilteredTransaction,
         10..=17 => Step::ReadView,
         _ => Step::ChangeView { locks: draw.percent(50) },
     }

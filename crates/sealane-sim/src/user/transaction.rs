@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use sea_orm::{AccessMode, ConnectionTrait, DbErr, TransactionTrait};
+use sea_orm::{AccessMode, ConnectionTrait, DbErr, Statement, TransactionTrait};
 use sealane::{RoutedConnection, RoutedTransaction};
 
 use super::{Company, insert, select};
 use crate::{history::WriteId, oracle, scenario::Ends, violation::Violation};
 
 impl Company {
-    pub(super) async fn read_transaction(&self, user: usize, db: &RoutedConnection, reads: usize) {
+    /// Reads so many times what `statement` reads.
+    pub(super) async fn read_transaction(
+        &self,
+        user: usize,
+        db: &RoutedConnection,
+        reads: usize,
+        statement: fn() -> Statement,
+    ) {
         let begun = db.begin_with_config(None, Some(AccessMode::ReadOnly)).await;
         let transaction = match begun {
             Ok(transaction) => transaction,
@@ -17,7 +24,7 @@ impl Company {
         };
         let mut at = None;
         for _ in 0..reads {
-            let Some(snapshot) = self.shown(transaction.query_one_raw(select()).await) else {
+            let Some(snapshot) = self.shown(transaction.query_one_raw(statement()).await) else {
                 return;
             };
             self.check_read(user, &snapshot);

@@ -33,6 +33,9 @@ pub struct CatalogFacts {
     pub default_schema: Option<String>,
     /// What replication leaves out, for each server with replication filters.
     pub filters: Vec<ReplicationFilter>,
+    /// Whether replicas may have other rows of some table, and show them as if nothing were wrong:
+    /// for example after a restart that empties the table. With `filters`, this is always so.
+    pub replicas_may_differ: bool,
 }
 
 /// One overload of a function.

@@ -264,6 +264,17 @@ fn what_a_filter_leaves_out_is_refused_also_behind_views() {
     assert!(is_read(&facts, "SELECT * FROM boat"));
 }
 
+#[test]
+fn replicas_may_differ_with_a_filter_or_if_the_facts_say_so_also_in_doubt() {
+    let mut facts = facts(vec![relation("shop", "audit")], vec![]);
+    assert!(!Catalog::of_mysql(&facts).replicas_may_differ());
+    facts.filters = vec![ReplicationFilter::default()];
+    assert!(Catalog::of_mysql(&facts).doubted().replicas_may_differ());
+    facts.filters.clear();
+    facts.replicas_may_differ = true;
+    assert!(Catalog::of_mysql(&facts).replicas_may_differ());
+}
+
 /// Replicas do not get a replacement of such a view or function.
 #[test]
 fn views_and_functions_that_a_filter_leaves_out_are_refused() {
