@@ -87,6 +87,14 @@ async fn lives(scenario: &Scenario) -> (Arc<World>, Duration) {
         handles.push(process_of(scenario, &world, process, &lent).await);
     }
     handles.extend(busy(scenario, &world, &handles, &lent).await);
+    tokio::time::sleep(RECOVERY).await;
+    for (process, handle) in handles.iter_mut().enumerate() {
+        if needs_restart(scenario, handle) {
+            world.lock().count("processes that somebody had to restart");
+            *handle = process_of(scenario, &world, process, &lent).await;
+            tokio::time::sleep(RECOVERY).await;
+        }
+    }
     check_calm(scenario, &world, &handles).await;
     // Attempts that were outrun end by themselves.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -221,7 +229,6 @@ const RECOVERY: Duration = Duration::from_secs(8);
 
 /// When all is well for a while, everything works, and reads run on replicas.
 async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnection]) {
-    tokio::time::sleep(RECOVERY).await;
     for (process, db) in handles.iter().enumerate() {
         let session = db.session();
         let mut on_replicas = 0;
@@ -260,17 +267,33 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
     }
 }
 
+/// Whether a process believes no claim because a promotion was hidden from it. This is safe, and the
+/// book says what to do.
+fn needs_restart(scenario: &Scenario, db: &RoutedConnection) -> bool {
+    let explained = db.explain(&select().sql);
+    let is_refused_claim =
+        |it: &Choice| it.role == Role::Primary && it.refusal == Some(Refusal::StalePrimary);
+    has_unseen_changes(scenario)
+        && explained.primary.is_none()
+        && explained.choices.iter().any(is_refused_claim)
+}
+
+/// Whether servers change while a process cannot see it.
+fn has_unseen_changes(scenario: &Scenario) -> bool {
+    let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });
+    scenario.faults.iter().any(|(_, fault)| is_unseen(fault))
+}
+
 /// PostgreSQL's servers have no names. A primary that was restarted and moved to another address,
 /// both unseen, cannot be told from a second server that was promoted to the same timeline. Neither
 /// can one that was restarted while its endpoint was removed. Replicas are refused until they are
 /// restarted.
 fn is_known_limit(scenario: &Scenario, choices: &[Choice]) -> bool {
-    let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });
     let replicas = || choices.iter().filter(|choice| choice.role == Role::Replica);
     let is_excused =
         |it: &Choice| matches!(it.refusal, Some(Refusal::OldTimeline | Refusal::OtherGroup));
     scenario.kind == Kind::Timelines
-        && scenario.faults.iter().any(|(_, fault)| is_unseen(fault))
+        && has_unseen_changes(scenario)
         && replicas().all(is_excused)
         && replicas().any(|it| it.refusal == Some(Refusal::OldTimeline))
 }
