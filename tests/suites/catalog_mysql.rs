@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{AccessMode, ConnectionTrait, DbBackend, Statement, TransactionTrait, TryGetable};
-use sealane::{Config, RoutedConnection};
+use sealane::{Config, Error, RoutedConnection};
 use sealane_tests::{BROKEN_PROMISE, Cluster, eventually, fleet};
 use sqlx::{Connection, MySqlConnection};
 
@@ -54,6 +54,17 @@ async fn connected(config: Config) -> anyhow::Result<RoutedConnection> {
 async fn answer<T: TryGetable>(db: &RoutedConnection, sql: &str) -> anyhow::Result<T> {
     let row = db.session().query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await?;
     Ok(row.context("no row")?.try_get_by_index(0)?)
+}
+
+/// How often a row is missed: by a statement, in a read-only transaction, and through a pool.
+async fn missed(session: &RoutedConnection, sql: &str) -> anyhow::Result<usize> {
+    let read = || Statement::from_string(DbBackend::MySql, sql);
+    let transaction = session.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
+    let in_transaction = transaction.query_one_raw(read()).await?;
+    transaction.commit().await?;
+    let alone = session.query_one_raw(read()).await?;
+    let in_pool = session.reader().await?.query_one_raw(read()).await?;
+    Ok([alone, in_transaction, in_pool].iter().filter(|row| row.is_none()).count())
 }
 
 /// Whether read-only transactions run on replicas.
@@ -153,7 +164,12 @@ async fn with_scratch(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} of 30 reads miss the row");
     let explained = db.explain("SELECT * FROM scratch");
     ensure!(explained.reason.contains("lost"), "{explained}");
+    let before = db.report().detours.pinned_to_primary;
     ensure!(!transactions_leave(&db).await?, "nobody knows what a transaction will read");
+    ensure!(db.report().detours.pinned_to_primary == before + 1, "it is told as a detour");
+    let begun = db.on_replicas().begin_with_config(None, Some(AccessMode::ReadOnly)).await;
+    let refused = begun.err().context("it began although no replica may serve it")?;
+    ensure!(matches!(Error::of(&refused), Some(Error::NoReplica)), "{refused}");
     ensure!(leaves(&db, "SELECT * FROM harbour"), "other tables are read on replicas");
     Ok(())
 }

@@ -6,8 +6,8 @@ mod kit;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::{DbErr, entity::prelude::*};
-use sealane::{Consistency, Resumed, RoutedConnection, TokenRefusal};
+use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
+use sealane::{Consistency, Error, Resumed, RoutedConnection, TokenRefusal};
 use sealane_tests::{
     BROKEN_PROMISE, Cluster, Engine, Relay,
     crew::{Crew, Done, missing},
@@ -137,6 +137,40 @@ async fn an_old_primary_gets_no_writes_after_the_new_one_was_restarted() -> anyh
 async fn an_old_primary_gets_no_writes_while_one_that_wrote_nothing_is_read_only()
 -> anyhow::Result<()> {
     returns_beside(0, ReadOnly::Set).await
+}
+
+/// The old primary hangs with a transaction, and goes on when the promoted server is read-only: there is no
+/// primary, and still the old one was replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_primary_that_goes_on_acknowledges_nothing_while_there_is_no_primary()
+-> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let outcome = goes_on_replaced(&cluster).await;
+    cluster.begin_anew().await?;
+    outcome
+}
+
+async fn goes_on_replaced(cluster: &Cluster) -> anyhow::Result<()> {
+    let db = sealane::connect(fleet::config(cluster)).await?;
+    fleet::ready(&db).await?;
+    let (old, promoted) = (cluster.primary(), cluster.server("replica-1"));
+    let transaction = db.begin().await?;
+    boat("late").insert(&transaction).await?;
+    old.freeze().await?;
+    becomes(&db, "primary", "down").await?;
+    promoted.promote().await?;
+    writes_go_to(&db, "replica-1").await?;
+    promoted.sql("SET GLOBAL read_only = ON").await?;
+    let has_none = async || Ok(db.status().primary.is_none());
+    eventually(SOON, "there is no primary", has_none).await?;
+    let commit = tokio::spawn(transaction.commit());
+    old.thaw().await?;
+    let ended = tokio::time::timeout(SOON, commit).await.context("the COMMIT has no end")??;
+    let error = ended.err().context("a replaced primary has acknowledged a COMMIT")?;
+    let told = Error::of(&error).context("not an error of ours")?;
+    let is_honest = matches!(told, Error::OutcomeUnknown { .. } | Error::TransactionLost { .. });
+    ensure!(is_honest, "{BROKEN_PROMISE}: {error}");
+    Ok(())
 }
 
 /// How many tasks write and read what they wrote during a switchover.

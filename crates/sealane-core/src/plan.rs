@@ -37,7 +37,8 @@ pub struct Plan {
 pub enum PrimaryUse {
     /// The statement writes, asks for the primary, or could never run elsewhere.
     Asked,
-    /// No replica has replayed what the session wrote or saw.
+    /// No replica has replayed what the session wrote or saw, or replicas may have other rows of what
+    /// is read.
     Pinned,
     /// Replicas could serve such a read, but none of them can now.
     Fallback,
@@ -271,6 +272,7 @@ impl Plan {
             || !self.may_leave;
         match self.awaited {
             _ if asks => PrimaryUse::Asked,
+            _ if request.replicas_differ => PrimaryUse::Pinned,
             Some(_) if !self.had_replicas => PrimaryUse::Pinned,
             Some(_) | None => PrimaryUse::Fallback,
         }
@@ -322,6 +324,9 @@ fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadReque
         return Err(if nobody { Refusal::NotPrimary } else { Refusal::OtherGroup });
     }
     judge_use(state)?;
+    if request.replicas_differ {
+        return Err(Refusal::MayDiffer);
+    }
     if topology.may_miss_since(state).is_some() || !topology.includes_filters(request.catalog) {
         return Err(Refusal::FiltersUnknown);
     }
@@ -330,7 +335,7 @@ fn judge_replica(topology: &Topology, state: &EndpointState, request: &ReadReque
 
 /// The replicas that may serve `request` if they are fresh enough.
 fn candidates(topology: &Topology, request: &ReadRequest) -> EndpointSet {
-    match topology.includes_filters(request.catalog) {
+    match !request.replicas_differ && topology.includes_filters(request.catalog) {
         true => topology.replicas_in_use().and(request.among),
         false => EndpointSet::EMPTY,
     }

@@ -68,6 +68,8 @@ pub struct Topology {
     /// The least number that the next added endpoint can get.
     next: Option<EndpointId>,
     primary: Option<EndpointId>,
+    /// The endpoint that was made the primary last.
+    last_primary: Option<EndpointId>,
     /// The replicas that may get reads, as far as their own state decides. Derived from the states,
     /// so that a plan does not have to look at each of them.
     replicas_in_use: EndpointSet,
@@ -150,6 +152,7 @@ impl Topology {
             endpoints,
             next,
             primary,
+            last_primary: primary,
             replicas_in_use: EndpointSet::EMPTY,
             last_return: None,
             sampled: None,
@@ -222,6 +225,13 @@ impl Topology {
     #[must_use]
     pub fn primary(&self) -> Option<EndpointId> {
         self.primary
+    }
+
+    /// The endpoint that was made the primary last, also while no endpoint may take writes. What
+    /// another endpoint acknowledges after that counts for nothing.
+    #[must_use]
+    pub fn last_primary(&self) -> Option<EndpointId> {
+        self.last_primary
     }
 
     /// The endpoint that takes writes, unless it is being drained: then no new statement may go

@@ -138,6 +138,13 @@ impl CatalogWatch {
         matches!(timeout(patience, current).await, Ok(Ok(_)))
     }
 
+    /// Whether the catalog was loaded after the last schema change that was reported.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let changes = *self.changes.borrow();
+        self.loaded.borrow().is_some_and(|loaded| loaded >= changes)
+    }
+
     /// Stops loading; the classifier keeps the last catalog.
     pub fn stop(&self) {
         self.task.abort();
@@ -163,7 +170,7 @@ struct Keeper<S> {
     source: S,
     /// A server has filters that the last catalog does not include.
     news: Notify,
-    /// What the last catalog said. See [`Catalog::replicas_may_differ`].
+    /// Whether replicas differ by the last catalog. See [`Catalog::difference`].
     may_differ: AtomicBool,
     done: watch::Sender<Option<u64>>,
 }
@@ -241,22 +248,28 @@ impl<S: CatalogSource> Keeper<S> {
                 .await
                 .unwrap_or(Err(Failure::Timeout))?;
         tracing::debug!(target: "sealane::catalog", known = catalog.len(), "loaded");
-        self.note_differences(&catalog);
+        self.say_where_transactions_run(&catalog);
         self.classifier.set_catalog(catalog, doubts);
         let since = has_new_filters.then(|| self.classifier.generation());
         self.store.note_filters(&answered, since);
         Ok(())
     }
 
-    /// Says once that read-only transactions stay on the primary.
-    fn note_differences(&self, catalog: &Catalog) {
-        let may_differ = catalog.replicas_may_differ();
-        if !self.may_differ.swap(may_differ, Ordering::Relaxed) && may_differ {
-            tracing::info!(
+    /// Says that read-only transactions begin to stay on the primary, or no longer do.
+    fn say_where_transactions_run(&self, catalog: &Catalog) {
+        let difference = catalog.difference();
+        let did_differ = self.may_differ.swap(difference.is_some(), Ordering::Relaxed);
+        match difference {
+            Some(why) if !did_differ => tracing::warn!(
                 target: "sealane::catalog",
-                "replicas may have other rows of some table (a filter of replication, or a storage \
-                 engine such as MEMORY), so read-only transactions run on the primary"
-            );
+                why,
+                "read-only transactions run on the primary, because replicas may have other rows"
+            ),
+            None if did_differ => tracing::info!(
+                target: "sealane::catalog",
+                "read-only transactions may run on replicas again"
+            ),
+            _ => {}
         }
     }
 

@@ -101,8 +101,8 @@ impl TopologyStore {
         if stage == Stage::Unsent && state.is_some_and(|state| state.draining) {
             return false;
         }
-        // Without an elected primary, no other server has replaced this one.
-        let is_replaced = || topology.primary().is_some_and(|primary| primary != endpoint);
+        // Also while there is no primary now.
+        let is_replaced = || topology.last_primary().is_some_and(|primary| primary != endpoint);
         match (role, stage) {
             (Role::Primary, Stage::Unsent) => {
                 same_run

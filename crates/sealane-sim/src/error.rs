@@ -84,6 +84,19 @@ pub(crate) fn closed() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
 
+/// What the server has said.
+pub(crate) fn code(error: &DbErr) -> Option<Cow<'_, str>> {
+    match error {
+        DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error)) => {
+            match &**error {
+                Error::Database(said) => said.code(),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// Whether the server itself has said that it did not do it.
 pub(crate) fn is_refusal(error: &DbErr) -> bool {
     match error {

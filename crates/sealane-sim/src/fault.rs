@@ -83,6 +83,10 @@ async fn act(world: &World, handles: &[RoutedConnection], fault: Fault) {
         Fault::Failover { loss, candidate, after_ms, back_ms, unfenced_ms } => {
             fail_over(world, loss, candidate, after_ms, back_ms, unfenced_ms).await;
         }
+        Fault::Stranger { address, for_ms } => {
+            let set = |is| move |state: &mut State| state.lead_astray(address, is);
+            during(world, for_ms, set(true), set(false)).await;
+        }
         Fault::Swap { one, other } => world.change(|state| swap(state, one, other)),
         Fault::Switchover { candidate, drains, back_ms } => {
             switch_over(world, handles, candidate, drains, back_ms).await;
@@ -288,6 +292,9 @@ pub(crate) fn calm(world: &World) {
         state.cut.clear();
         state.deaf.clear();
         state.cut_off.clear();
+        for address in 0..state.addresses.len() {
+            state.lead_astray(address, false);
+        }
         for server in 0..state.servers.len() {
             start(state, server, 0, 0);
             let its = &mut state.servers[server];

@@ -31,7 +31,7 @@ use crate::{
     oracle,
     plant::Plant,
     serve::{Request, serve},
-    world::{LinkId, Opened, Refusal, Way, World},
+    world::{Leads, Link, LinkId, Opened, Refusal, Way, World},
 };
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -200,7 +200,7 @@ impl Inner {
         let (incarnation, plant) = {
             let state = self.world.lock();
             let Some(it) = state.links.get(&link) else { return false };
-            (incarnation(it.server, it.run, state.plant), state.plant)
+            (run_of(it, state.plant), state.plant)
         };
         if !self.world.travel(link, Way::Back).await {
             return false;
@@ -233,6 +233,14 @@ pub(crate) fn incarnation(server: usize, run: u32, plant: Plant) -> Incarnation 
     Incarnation::new(format!("server {server}, run {run}"))
 }
 
+/// The run that a connection leads to.
+pub(crate) fn run_of(link: &Link, plant: Plant) -> Incarnation {
+    match link.leads {
+        Leads::Here | Leads::OtherDatabase => incarnation(link.server, link.run, plant),
+        Leads::OtherSystem => Incarnation::new("a stranger"),
+    }
+}
+
 /// Connects to whoever is behind an address.
 pub(crate) async fn connect(
     world: &World,
@@ -257,10 +265,15 @@ pub(crate) async fn connect(
         .await;
     let server = result?;
     let mut state = world.lock();
-    let link = state.open(process, server, is_reading);
-    let run = state.servers[server].run;
+    let link = state.open(process, address, is_reading);
+    let (run, leads) = (state.servers[server].run, state.links[&link].leads);
+    let where_to = match leads {
+        Leads::Here => "",
+        Leads::OtherDatabase => ", another database",
+        Leads::OtherSystem => ", another system",
+    };
     state.trace.note(format_args!(
-        "  link {link}: process {process}, endpoint {address}, server {server}, run {run}"
+        "  link {link}: process {process}, endpoint {address}, server {server}, run {run}{where_to}"
     ));
     Ok(link)
 }

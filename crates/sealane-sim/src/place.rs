@@ -37,6 +37,18 @@ pub(crate) fn position(state: &State, its: &Server, len: usize) -> Position {
     }
 }
 
+/// A place in the history of another system.
+pub(crate) fn elsewhere(kind: Kind) -> Position {
+    match kind {
+        Kind::Timelines => Position::Wal { system: SYSTEM + 1, timeline: 1, lsn: lsn(10) },
+        Kind::GtidSets => {
+            let text = "7f2b8c61-71ca-11e1-9e33-000000000001:1-10";
+            Position::GtidSet(text.parse().unwrap_or_default())
+        }
+        Kind::GtidLists => Position::GtidList("9-77-10".parse().unwrap_or_default()),
+    }
+}
+
 /// What a primary tells of the commits that it shows.
 pub(crate) fn shown(state: &State, its: &Server) -> Transactions {
     let len = state.history.len(its.branch);

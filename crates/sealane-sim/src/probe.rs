@@ -10,14 +10,14 @@ use sealane_monitor::Probe;
 
 use crate::{
     error::Trouble,
-    lender::{connect, in_words, incarnation},
+    lender::{connect, in_words, incarnation, run_of},
     oracle, place,
     plant::Plant,
     replication::flows,
     scenario::Kind,
     server::{Server, Subscription},
     violation::Violation,
-    world::{LinkId, Opened, State, Way, World},
+    world::{Leads, Link, LinkId, Opened, State, Way, World},
 };
 
 /// More probes in a second than the budget of 200 allows, with what may be saved of the second
@@ -63,7 +63,15 @@ impl SimProbe {
                 return Err(Trouble::Lost);
             };
             count(&mut state, self.process, server);
-            (state.heard_by(server), report(&state, server))
+            match state.links[&link].leads {
+                Leads::Here => (state.heard_by(server), report(&state, server)),
+                Leads::OtherDatabase => {
+                    let database =
+                        Some(Arc::new(Database { name: "attic".into(), number: Some(6) }));
+                    (state.heard_by(server), Report { database, ..report(&state, server) })
+                }
+                Leads::OtherSystem => (0, stranger(&state, &state.links[&link])),
+            }
         };
         if !self.world.travel(link, Way::Back).await {
             return Err(Trouble::Lost);
@@ -85,7 +93,7 @@ impl SimProbe {
             }
             self.timeline = Some((report.incarnation.clone(), *timeline));
         }
-        if report.subscription.is_none() {
+        if report.subscription.is_none() && report.database.is_none() {
             report.database = Some(Arc::clone(&self.database));
         }
         report.search_path = Some("public".into());
@@ -181,6 +189,20 @@ fn report_of_subscriber(state: &State, its: &Server, subscription: &Subscription
             ..ServerInfo::default()
         },
         ..Report::new(Role::Replica, incarnation(its.number, its.run, state.plant))
+    }
+}
+
+/// What a server of another system says of itself. Every other one is a primary.
+fn stranger(state: &State, link: &Link) -> Report {
+    let role = if link.server.is_multiple_of(2) { Role::Primary } else { Role::Replica };
+    let is_replica = role == Role::Replica;
+    let position = Some(place::elsewhere(state.kind));
+    Report {
+        received: position.clone().filter(|_| is_replica),
+        position,
+        replication: if is_replica { Replication::Running } else { Replication::NotApplicable },
+        info: ServerInfo { writable: Some(!is_replica), ..ServerInfo::default() },
+        ..Report::new(role, run_of(link, state.plant))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sealane::{
-    Config, RoutedConnection,
+    Config, PrimaryReads, RoutedConnection,
     assembly::{OpenLenders, OpenServers, Parts, assemble_with, assemble_with_catalog},
 };
 use sealane_core::{
@@ -72,6 +72,10 @@ pub(crate) async fn process_of(
         .token_key([7_u8; 32])
         .hedged_reads(scenario.is_hedged)
         .primary_wait(Duration::from_secs(5));
+    let config = match scenario.only_intended {
+        true => config.primary_reads(PrimaryReads::Intended),
+        false => config,
+    };
     let config = if scenario.has_subscriber { config.heavy_reads(GROUP) } else { config };
     let events = (store.events(), Arc::downgrade(&store));
     tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));

@@ -226,10 +226,16 @@ impl Coming {
 const LINGERS: Duration = Duration::from_secs(60);
 /// How long the world takes to recover when nothing goes wrong any more.
 const RECOVERY: Duration = Duration::from_secs(8);
+/// How long a write may take then.
+const CALM_WRITE: Duration = Duration::from_secs(20);
 
 /// When all is well for a while, everything works, and reads run on replicas.
 async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedConnection]) {
     for (process, db) in handles.iter().enumerate() {
+        if scenario.misled.is_some_and(|(misled, _)| misled == process) {
+            // Its last replica, or its new primary, may be the one that it must not use.
+            continue;
+        }
         let session = db.session();
         let mut on_replicas = 0;
         for _ in 0..6 {
@@ -247,9 +253,13 @@ async fn check_calm(scenario: &Scenario, world: &Arc<World>, handles: &[RoutedCo
             }
         }
         // A number that no user has.
-        let written = session.execute_raw(insert(u64::MAX / 4 + process as u64, "")).await;
-        if let Err(error) = written {
-            let why = format!("a write: {}", short(&error));
+        let write = session.execute_raw(insert(u64::MAX / 4 + process as u64, ""));
+        let why = match tokio::time::timeout(CALM_WRITE, write).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(format!("a write: {}", short(&error))),
+            Err(_) => Some("a write that has no end".to_owned()),
+        };
+        if let Some(why) = why {
             oracle::note(&mut world.lock(), Violation::FailedInCalm { process, why }, None);
         }
         if on_replicas == 0 {
@@ -273,15 +283,9 @@ fn needs_restart(scenario: &Scenario, db: &RoutedConnection) -> bool {
     let explained = db.explain(&select().sql);
     let is_refused_claim =
         |it: &Choice| it.role == Role::Primary && it.refusal == Some(Refusal::StalePrimary);
-    has_unseen_changes(scenario)
+    scenario.has_unseen_changes()
         && explained.primary.is_none()
         && explained.choices.iter().any(is_refused_claim)
-}
-
-/// Whether servers change while a process cannot see it.
-fn has_unseen_changes(scenario: &Scenario) -> bool {
-    let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });
-    scenario.faults.iter().any(|(_, fault)| is_unseen(fault))
 }
 
 /// PostgreSQL's servers have no names. A primary that was restarted and moved to another address,
@@ -293,7 +297,7 @@ fn is_known_limit(scenario: &Scenario, choices: &[Choice]) -> bool {
     let is_excused =
         |it: &Choice| matches!(it.refusal, Some(Refusal::OldTimeline | Refusal::OtherGroup));
     scenario.kind == Kind::Timelines
-        && has_unseen_changes(scenario)
+        && scenario.has_unseen_changes()
         && replicas().all(is_excused)
         && replicas().any(|it| it.refusal == Some(Refusal::OldTimeline))
 }

@@ -4,6 +4,7 @@
 //! the scenario stays what it was.
 
 mod newcomer;
+mod odd;
 mod tables;
 mod wider;
 
@@ -64,6 +65,10 @@ pub struct Scenario {
     /// Whether there are more tables than one, and what is to know of them; `None` where statements
     /// are judged without a catalog.
     pub tables: Option<Tables>,
+    /// A process and an address at which its URL names another database.
+    pub misled: Option<(usize, usize)>,
+    /// Whether only intended reads run on the primary.
+    pub only_intended: bool,
     /// What each user does.
     pub users: Vec<User>,
     /// A process that starts late.
@@ -109,6 +114,16 @@ pub enum Step {
         /// Whether it does.
         locks: bool,
     },
+    /// Reads, and not on the primary.
+    ReadOnReplicas,
+    /// Reads with a policy that declines whoever is at this address.
+    ReadDeclining(usize),
+    /// Reads what not every replica has.
+    ReadLate,
+    /// Reads, and writes something on the way.
+    ReadNoting,
+    /// Reads by a statement that fails everywhere.
+    ReadWrong,
     /// Reads through the handle that everybody shares.
     ReadShared,
     /// Streams so many rows.
@@ -194,6 +209,8 @@ pub enum Fault {
     Switchover { candidate: usize, drains: bool, back_ms: u64 },
     /// A process drains an address.
     Drain { process: usize, address: usize, for_ms: u64 },
+    /// An address leads to a server of another system.
+    Stranger { address: usize, for_ms: u64 },
     /// A process removes an address, and adds it again.
     Leave { process: usize, address: usize, for_ms: u64 },
 }
@@ -216,6 +233,12 @@ impl Scenario {
     /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
+        odd::odd(Scenario::stocked(seed))
+    }
+
+    /// The scenario of a seed before there was anything odd. What such worlds found keeps its meaning.
+    #[must_use]
+    pub fn stocked(seed: u64) -> Self {
         tables::stocked(Scenario::crowded(seed))
     }
 
@@ -251,7 +274,8 @@ impl Scenario {
         };
         let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        let (is_synchronous, has_subscriber, newcomer, tables) = (false, false, None, None);
+        let (is_synchronous, has_subscriber, only_intended) = (false, false, false);
+        let (newcomer, tables, misled) = (None, None, None);
         Scenario {
             seed,
             kind,
@@ -261,11 +285,19 @@ impl Scenario {
             is_synchronous,
             has_subscriber,
             tables,
+            misled,
+            only_intended,
             users,
             newcomer,
             faults,
             plant,
         }
+    }
+
+    /// Whether servers change while a process cannot see it.
+    pub(crate) fn has_unseen_changes(&self) -> bool {
+        let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });
+        self.faults.iter().any(|(_, fault)| is_unseen(fault))
     }
 
     /// How much it is, for telling which of two is smaller.
@@ -274,7 +306,8 @@ impl Scenario {
         let newcomer = self.newcomer.iter().map(|it| &it.user);
         let steps: usize = self.users.iter().chain(newcomer).map(|user| user.steps.len()).sum();
         let processes = self.processes + usize::from(self.newcomer.is_some());
-        self.servers + processes + self.faults.len() + steps
+        let odd = usize::from(self.misled.is_some()) + usize::from(self.only_intended);
+        self.servers + processes + self.faults.len() + steps + odd
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     scenario::Kind,
     server::Server,
     violation::Violation,
-    world::{LinkId, OpenTransaction, Refusal, State, View, Way, World},
+    world::{Leads, LinkId, OpenTransaction, Refusal, State, View, Way, World},
 };
 
 /// A statement that a server understands.
@@ -28,15 +28,40 @@ pub(crate) enum Request {
     },
     Commit,
     Rollback,
-    Read {
-        /// Whether it reads the table that servers may filter.
-        of_pier: bool,
-    },
+    Read(Reads),
     Write(WriteId),
     /// Makes another view, which takes a lock or none.
     ChangeView {
         locks: bool,
     },
+}
+
+/// What a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// What every server has.
+    Common,
+    /// The table that servers may filter.
+    Pier,
+    /// What only some replicas have.
+    Late,
+    /// Something that writes on the way.
+    Noting,
+    /// What nobody can read.
+    Wrong,
+}
+
+impl Reads {
+    fn of(sql: &str) -> Self {
+        let words = [
+            ("pier", Reads::Pier),
+            ("late", Reads::Late),
+            ("noting", Reads::Noting),
+            ("wrong", Reads::Wrong),
+        ];
+        let found = words.into_iter().find(|(word, _)| sql.contains(word));
+        found.map_or(Reads::Common, |(_, reads)| reads)
+    }
 }
 
 impl Request {
@@ -54,7 +79,7 @@ impl Request {
             (sql, _) if sql.starts_with("CREATE") => {
                 Request::ChangeView { locks: sql.contains("lock") }
             }
-            (sql, _) => Request::Read { of_pier: sql.contains("pier") },
+            (sql, _) => Request::Read(Reads::of(sql)),
         }
     }
 }
@@ -85,6 +110,7 @@ fn is_swallowed(world: &World) -> bool {
 
 async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Trouble> {
     works(world, link).await?;
+    is_ours(world, link, request)?;
     match request {
         Request::Ping => {}
         Request::Begin { is_reading } => {
@@ -99,11 +125,24 @@ async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Tr
                 commit(world, link, writes).await?;
             }
         }
-        Request::Read { of_pier } => return read(world, link, of_pier),
+        Request::Read(reads) => return read(world, link, reads),
         Request::ChangeView { locks } => return change_view(world, link, locks),
         Request::Write(id) => return write(world, link, id).await,
     }
     Ok(Answer::default())
+}
+
+/// Nothing that means anything may be sent to somebody else's data.
+fn is_ours(world: &World, link: LinkId, request: Request) -> Result<(), Trouble> {
+    let mut state = world.lock();
+    let Some(it) = state.links.get(&link).filter(|it| it.leads != Leads::Here).copied() else {
+        return Ok(());
+    };
+    if matches!(request, Request::Read(_) | Request::Write(_) | Request::ChangeView { .. }) {
+        let (process, server) = (it.process, it.server);
+        oracle::note(&mut state, Violation::AskedStranger { process, server }, None);
+    }
+    Ok(())
 }
 
 /// Some work of a server.
@@ -127,7 +166,7 @@ fn change_view(world: &World, link: LinkId, locks: bool) -> Result<Answer, Troub
     Ok(Answer { affected: state.sight.number, ..Answer::default() })
 }
 
-fn read(world: &World, link: LinkId, of_pier: bool) -> Result<Answer, Trouble> {
+fn read(world: &World, link: LinkId, reads: Reads) -> Result<Answer, Trouble> {
     let mut state = world.lock();
     let is_of_replica = state.links.get(&link).is_some_and(|it| it.is_reading);
     let its = state.server_of(link).ok_or(Trouble::Lost)?;
@@ -139,7 +178,17 @@ fn read(world: &World, link: LinkId, of_pier: bool) -> Result<Answer, Trouble> {
     if kills > 0 && state.draw.percent(kills) {
         return Err(kill(&mut state, link));
     }
-    if of_pier && is_of_replica && state.servers[server].filters_pier {
+    let is_primary = state.servers[server].is_primary;
+    let refusal = match reads {
+        Reads::Late if !is_primary && state.draw.percent(50) => Some(Refusal::Lacks),
+        Reads::Noting if !is_primary => Some(Refusal::ReadOnly),
+        Reads::Wrong => Some(Refusal::Wrong),
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
+        return Err(state.says(refusal));
+    }
+    if reads == Reads::Pier && is_of_replica && state.servers[server].filters_pier {
         oracle::note(&mut state, Violation::FilteredRead { server }, None);
     }
     let shown = state.show(server);
@@ -156,6 +205,8 @@ fn kill(state: &mut State, link: LinkId) -> Trouble {
     state.end_after(link);
     match state.kind {
         Kind::Timelines => Trouble::Code("57P01"),
+        // A session that was idle for too long is told so.
+        Kind::GtidSets if state.draw.percent(50) => Trouble::Code("4031"),
         Kind::GtidSets | Kind::GtidLists => Trouble::Lost,
     }
 }

@@ -40,6 +40,12 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
         idle.user.steps.clear();
         all.push(Scenario { newcomer: Some(idle), ..scenario.clone() });
     }
+    if scenario.misled.is_some() {
+        all.push(Scenario { misled: None, ..scenario.clone() });
+    }
+    if scenario.only_intended {
+        all.push(Scenario { only_intended: false, ..scenario.clone() });
+    }
     for number in (0..scenario.users.len()).rev() {
         let mut less = scenario.clone();
         // Others name users by number, so none is taken away.

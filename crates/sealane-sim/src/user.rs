@@ -1,5 +1,6 @@
 //! A user, who does one thing after the other and remembers what must not be missed.
 
+mod odd;
 mod session;
 mod stream;
 mod transaction;
@@ -153,6 +154,11 @@ impl Company {
             Step::ReadFiltered => self.read_by(user, &db, of_pier()).await,
             Step::ReadView => self.read_view(user, &db, process).await,
             Step::ChangeView { locks } => self.change_view(&db, process, locks).await,
+            Step::ReadOnReplicas => self.read_on_replicas(user, &db, process).await,
+            Step::ReadDeclining(address) => self.read_declining(user, &db, address).await,
+            Step::ReadLate => self.read_late(user, &db, process).await,
+            Step::ReadNoting => self.read_by(user, &db, odd::noting()).await,
+            Step::ReadWrong => self.read_wrong(&db).await,
             Step::ReadShared => self.read_shared(user, process).await,
             Step::Stream(rows) => self.stream(user, &db, rows, Duration::ZERO).await,
             Step::SlowStream(rows, ms) => {
@@ -252,7 +258,9 @@ impl Company {
     }
 
     async fn look(&self, user: usize, db: &RoutedConnection, consistency: Consistency) {
-        let result = db.with_consistency(consistency).query_one_raw(select()).await;
+        let db = db.with_consistency(consistency);
+        self.note_refusals(&db);
+        let result = db.query_one_raw(select()).await;
         if let Some(snapshot) = self.shown(result) {
             self.person(user).see(&self.world.lock(), &snapshot);
         }

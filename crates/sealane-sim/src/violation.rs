@@ -18,6 +18,12 @@ pub enum Violation {
     FilteredRead { server: usize },
     /// A view that takes a lock was read on a replica, though its process had made it so.
     LockedOnReplica { session: usize, server: usize },
+    /// Something was sent to another database, or to a server of another system.
+    AskedStranger { process: usize, server: usize },
+    /// A read that must not run on the primary has run there.
+    ReadOnPrimary { session: usize, server: usize },
+    /// A read has failed for what only a replica lacks.
+    FailedOnReplica { session: usize, why: String },
     /// A write came to a server on a session for reading.
     WriteAsRead { id: WriteId, server: usize },
     /// A write was carried out more than once.

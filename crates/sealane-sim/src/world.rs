@@ -26,14 +26,27 @@ pub(crate) type LinkId = u64;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
     pub(crate) process: usize,
+    address: usize,
     pub(crate) server: usize,
     /// The run of the server that it leads to.
     pub(crate) run: u32,
+    pub(crate) leads: Leads,
     /// Whether its session refuses to write.
     pub(crate) is_reading: bool,
     pub(crate) is_broken: bool,
     /// Whether nothing is done on it any more: what is sent finds it closed.
     pub(crate) is_ending: bool,
+}
+
+/// What a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// Our data.
+    Here,
+    /// Another database on our server.
+    OtherDatabase,
+    /// A server of another system, which has the place of ours in the network.
+    OtherSystem,
 }
 
 /// A transaction that is open on a connection.
@@ -50,6 +63,10 @@ pub(crate) struct State {
     pub(crate) history: History,
     /// The server behind each address.
     pub(crate) addresses: Vec<usize>,
+    /// Addresses that lead to a server of another system.
+    pub(crate) strangers: BTreeSet<usize>,
+    /// A process and an address at which its URL names another database.
+    misled: Option<(usize, usize)>,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) transactions: BTreeMap<LinkId, OpenTransaction>,
     next_link: LinkId,
@@ -103,6 +120,10 @@ pub(crate) enum Refusal {
     ReadOnly,
     Conflict,
     Full,
+    /// It does not have a table.
+    Lacks,
+    /// A division by zero.
+    Wrong,
 }
 
 /// The world, which everybody holds.
@@ -135,6 +156,8 @@ impl World {
         }
         let state = State {
             addresses: (0..servers.len()).collect(),
+            strangers: BTreeSet::new(),
+            misled: scenario.misled,
             servers,
             history: History::new(0),
             links: BTreeMap::new(),
@@ -286,14 +309,22 @@ impl State {
 
     /// What a server says, in the words of its kind.
     pub(crate) fn says(&self, refusal: Refusal) -> Trouble {
-        Trouble::Code(match (self.kind, refusal) {
+        Trouble::Code(self.code_of(refusal))
+    }
+
+    pub(crate) fn code_of(&self, refusal: Refusal) -> &'static str {
+        match (self.kind, refusal) {
             (Kind::Timelines, Refusal::ReadOnly) => "25006",
             (Kind::Timelines, Refusal::Conflict) => "40001",
             (Kind::Timelines, Refusal::Full) => "53300",
+            (Kind::Timelines, Refusal::Lacks) => "42P01",
+            (Kind::Timelines, Refusal::Wrong) => "22012",
             (Kind::GtidSets | Kind::GtidLists, Refusal::ReadOnly) => "1290",
             (Kind::GtidSets | Kind::GtidLists, Refusal::Conflict) => "1213",
             (Kind::GtidSets | Kind::GtidLists, Refusal::Full) => "1040",
-        })
+            (Kind::GtidSets | Kind::GtidLists, Refusal::Lacks) => "1146",
+            (Kind::GtidSets | Kind::GtidLists, Refusal::Wrong) => "1365",
+        }
     }
 
     /// The timeline that a server tells a process of.
@@ -322,18 +353,34 @@ impl State {
         }
     }
 
-    /// A connection to a server that takes it.
-    pub(crate) fn open(&mut self, process: usize, server: usize, is_reading: bool) -> LinkId {
+    /// A connection to the server at an address, which takes it.
+    pub(crate) fn open(&mut self, process: usize, address: usize, is_reading: bool) -> LinkId {
         let id = self.next_link;
         self.next_link += 1;
+        let server = self.addresses[address];
+        let leads = match self.misled {
+            _ if self.strangers.contains(&address) => Leads::OtherSystem,
+            Some(misled) if misled == (process, address) => Leads::OtherDatabase,
+            Some(_) | None => Leads::Here,
+        };
         let its = &mut self.servers[server];
         its.sessions += 1;
         let run = its.run;
-        self.links.insert(
-            id,
-            Link { process, server, run, is_reading, is_broken: false, is_ending: false },
-        );
+        let (is_broken, is_ending) = (false, false);
+        let link = Link { process, address, server, run, leads, is_reading, is_broken, is_ending };
+        self.links.insert(id, link);
         id
+    }
+
+    /// An address leads to another system, or back to ours.
+    pub(crate) fn lead_astray(&mut self, address: usize, is_astray: bool) {
+        let has_changed = match is_astray {
+            true => self.strangers.insert(address),
+            false => self.strangers.remove(&address),
+        };
+        if has_changed && !is_astray {
+            self.break_links(|it| it.address == address && it.leads == Leads::OtherSystem);
+        }
     }
 
     /// The client has closed it.

@@ -86,8 +86,8 @@ pub(crate) struct Known {
     pub(crate) has_all_relations: bool,
     /// The only schema in which MySQL looks up names without a schema.
     pub(crate) default_schema: Option<Box<str>>,
-    /// Whether replicas may have other rows of some table, and show them.
-    pub(crate) replicas_may_differ: bool,
+    /// Why replicas may have other rows of some table, and show them.
+    pub(crate) difference: Option<Box<str>>,
 }
 
 /// The functions of one name in one schema.
@@ -156,11 +156,12 @@ impl Catalog {
         self.in_doubt
     }
 
-    /// Whether replicas may have other rows of some table without showing it. If so, a replica must
-    /// not run statements that nobody has judged, such as those of a transaction.
+    /// Why replicas may have other rows of some table, and show them without an error. If there is a
+    /// reason, a replica must not run statements that nobody judges, such as those of a read-only
+    /// transaction.
     #[must_use]
-    pub fn replicas_may_differ(&self) -> bool {
-        self.known.replicas_may_differ
+    pub fn difference(&self) -> Option<&str> {
+        self.known.difference.as_deref()
     }
 
     /// Whether both come from the same facts, in doubt or not.

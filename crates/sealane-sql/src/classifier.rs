@@ -127,10 +127,10 @@ impl Classifier {
         classification
     }
 
-    /// Whether replicas may have other rows of some table. See [`Catalog::replicas_may_differ`].
+    /// Whether replicas may have other rows of some table. See [`Catalog::difference`].
     #[must_use]
     pub fn replicas_may_differ(&self) -> bool {
-        self.catalog.load().replicas_may_differ()
+        self.catalog.load().difference().is_some()
     }
 
     /// The tables that `sql` writes, as far as the text and the catalog show. Takes one pass over

@@ -51,8 +51,7 @@ impl Catalog {
                 // schema.
                 known_of(&mut catalog).default_schema =
                     facts.default_schema.as_deref().map(|it| folded(it, true).into());
-                known_of(&mut catalog).replicas_may_differ =
-                    facts.replicas_may_differ || !facts.filters.is_empty();
+                known_of(&mut catalog).difference = difference(facts);
                 return catalog;
             }
             let known = known_of(&mut catalog);
@@ -147,6 +146,20 @@ fn callables(facts: &CatalogFacts, dialect: Dialect) -> Known {
         known.has_active_operators |= fact.volatile;
     }
     known
+}
+
+/// Why replicas may have other rows of some table that our role can read.
+fn difference(facts: &CatalogFacts) -> Option<Box<str>> {
+    let of_functions = facts.functions.iter().map(|it| &*it.schema);
+    let schemas = facts.relations.iter().map(|it| &*it.schema).chain(of_functions);
+    let mut schemas = schemas.chain(facts.default_schema.as_deref());
+    if schemas.any(|schema| facts.filters.iter().any(|it| it.may_leave_out_of(schema))) {
+        return Some("a filter of replication".into());
+    }
+    let differing = facts.relations.iter().filter(|it| it.replicas_differ);
+    let first = differing.min_by_key(|it| (&it.schema, &it.name))?;
+    let why = first.refused.as_deref().unwrap_or("replicas may have other rows");
+    Some(format!("{}.{}: {why}", first.schema, first.name).into())
 }
 
 /// Whether a filter of replication leaves out statements of somebody who uses the database `schema`, or

@@ -228,7 +228,7 @@ impl Caller {
 
     /// The same without a share of the replicas and without shadow mode.
     pub(crate) fn unshadowed_transaction(&self) -> ReadRoute {
-        // Its statements are judged when it has begun, by this catalog or a newer one.
+        // Filters that become known later refuse it, because this generation does not include them.
         self.cluster.route(None, self.cluster.catalog_generation(), self.routable())
     }
 
@@ -267,6 +267,7 @@ impl Caller {
             .among(read.route.among)
             .within(read.horizon)
             .judged_by(read.catalog)
+            .with_replicas_differing(read.is_unjudged && self.cluster.replicas_may_differ())
             .with_max_lag(max_lag)
             .with_policy(self.wish.policy.clone())
     }

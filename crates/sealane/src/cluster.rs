@@ -3,6 +3,7 @@
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "assembly"))]
 mod catalog;
 mod counts;
+mod differences;
 mod durations;
 #[cfg_attr(
     not(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly")),
@@ -25,7 +26,7 @@ mod turns;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -39,7 +40,8 @@ use sealane_core::{
 };
 use sealane_monitor::{CatalogWatch, Monitor, TopologyStore};
 use sealane_sql::{
-    Classification, Classifier, Sketch, TemporaryTables, is_single_write, may_change_schema,
+    Classification, Classifier, Sketch, Sketches, TemporaryTables, is_single_write,
+    may_change_schema,
 };
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite", feature = "assembly"))]
@@ -102,6 +104,8 @@ pub(crate) struct Cluster {
     pub(crate) roll_out: RollOut,
     /// What shadow mode has recorded.
     pub(crate) ledger: Ledger,
+    /// What traces show of statements; made when the first one is traced.
+    pub(crate) sketches: OnceLock<Sketches>,
     /// How many separate sessions were made.
     pub(crate) sessions: AtomicU64,
     pub(crate) signer: Signer,
@@ -126,6 +130,8 @@ pub(crate) struct ReadRoute {
     pub(crate) catalog: u64,
     /// Whether no replica may serve the read, whatever the handle asks for.
     pub(crate) stays_on_primary: bool,
+    /// Whether nobody judges its statements, because it is a transaction.
+    pub(crate) is_unjudged: bool,
     /// What is known about the statement; `None` for anything but a single statement.
     pub(crate) statement: Option<Arc<Classification>>,
 }
@@ -184,6 +190,7 @@ impl Cluster {
             reading: Reading::default(),
             roll_out: RollOut::default(),
             ledger: Ledger::default(),
+            sketches: OnceLock::new(),
             sessions: AtomicU64::new(0),
             signer: Signer::default(),
             resignation: Resignation::default(),
@@ -225,11 +232,7 @@ impl Cluster {
         read: Routable<'_>,
     ) -> ReadRoute {
         let tables = statement.map_or(TableSet::WHOLE, |found| self.now(found.table_set));
-        let may_leave = match statement {
-            Some(found) => found.may_leave_primary(),
-            // Nobody knows what it will read.
-            None => !self.replicas_may_differ(),
-        };
+        let may_leave = statement.is_none_or(Classification::may_leave_primary);
         if !may_leave || self.reads_with_writer() {
             let route = Route::new(EndpointSet::EMPTY, read.consistency, read.fallback);
             let horizon = Horizon::NEVER;
@@ -239,6 +242,7 @@ impl Cluster {
                 horizon,
                 catalog,
                 stays_on_primary: true,
+                is_unjudged: statement.is_none(),
                 statement: None,
             };
         }
@@ -257,7 +261,15 @@ impl Cluster {
             route.among = route.among.without(subscribers.without(asked));
         }
         let horizon = topology.horizon();
-        ReadRoute { route, tables, horizon, catalog, stays_on_primary: false, statement: None }
+        ReadRoute {
+            route,
+            tables,
+            horizon,
+            catalog,
+            stays_on_primary: false,
+            is_unjudged: statement.is_none(),
+            statement: None,
+        }
     }
 
     /// The same route, or one to the primary for a read outside the share of the replicas and in
@@ -293,11 +305,6 @@ impl Cluster {
             0 => tables,
             _ => TableSet::WHOLE,
         }
-    }
-
-    /// Whether replicas may have other rows of some table, as far as the catalog knows.
-    fn replicas_may_differ(&self) -> bool {
-        self.classifier.as_ref().is_some_and(|classifier| classifier.replicas_may_differ())
     }
 
     /// The generation of the catalog that [`written`](Self::written) uses. Read it before calling

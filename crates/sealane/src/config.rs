@@ -183,11 +183,12 @@ impl Config {
 
     /// The primary's URL from `DATABASE_URL`, and the replicas' URLs, if any, from
     /// `DATABASE_REPLICA_URLS`, separated by commas, semicolons or white space. `DATABASE_ZONE` may
-    /// name the [`zone`](Self::zone) of this process.
+    /// name the [`zone`](Self::zone) of this process, and `DATABASE_TOKEN_KEY` may hold a
+    /// [`token_key`](Self::token_key).
     ///
     /// # Errors
-    /// One of the two variables cannot be used, or `DATABASE_REPLICA_URL` is set, which sealane
-    /// does not read.
+    /// One of these variables cannot be used, or `DATABASE_REPLICA_URL` is set, which sealane does
+    /// not read.
     pub fn from_env() -> Result<Self, ConnectError> {
         environment::parse(|name| env::var(name))
     }

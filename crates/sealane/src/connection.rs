@@ -250,8 +250,9 @@ impl RoutedConnection {
     }
 
     /// A plain connection to a server that may serve this session's reads now: a replica, or
-    /// otherwise the primary, as for a read-only transaction. It is for libraries that require
-    /// SeaORM's type.
+    /// otherwise the primary, as for a read-only transaction. (On MySQL and MariaDB always the
+    /// primary while a replica may have other rows of some table: with a filter of replication, or a
+    /// table in an engine such as MEMORY.) It is for libraries that require SeaORM's type.
     ///
     /// Take a new one for each request. The server was good enough for the session when the
     /// connection was taken; reads through the connection are not recorded. After a failover, or

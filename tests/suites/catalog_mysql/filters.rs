@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use sea_orm::{AccessMode, ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sealane::{Config, Health, RoutedConnection};
 use sealane_tests::{BROKEN_PROMISE, Cluster, Engine, Log, Server, eventually, fleet};
 
-use crate::{SOON, connected, leaves, stocked, transactions_leave};
+use crate::{SOON, connected, leaves, missed, stocked, transactions_leave};
 
 /// Own reads with each filter.
 pub(crate) const READS: usize = 12;
@@ -113,17 +113,6 @@ pub(crate) async fn with_lookout(
     connected(lookout(cluster, database)).await
 }
 
-/// Whether the row is found by a statement, in a read-only transaction, and through a pool.
-async fn each_way(session: &RoutedConnection, sql: &str) -> anyhow::Result<[bool; 3]> {
-    let read = || Statement::from_string(DbBackend::MySql, sql);
-    let transaction = session.begin_with_config(None, Some(AccessMode::ReadOnly)).await?;
-    let in_transaction = transaction.query_one_raw(read()).await?;
-    transaction.commit().await?;
-    let alone = session.query_one_raw(read()).await?;
-    let in_pool = session.reader().await?.query_one_raw(read()).await?;
-    Ok([alone, in_transaction, in_pool].map(|row| row.is_some()))
-}
-
 /// A session reads what it wrote into `table`, of which these replicas have nothing.
 pub(crate) async fn misses_nothing(
     db: &RoutedConnection,
@@ -139,9 +128,7 @@ pub(crate) async fn misses_nothing(
         cluster.primary().sql(&next).await?;
         fleet::replayed(cluster).await?;
         let sql = format!("SELECT id FROM {table} WHERE id = {id}");
-        for found in each_way(&session, &sql).await? {
-            missing += i32::from(!found);
-        }
+        missing += missed(&session, &sql).await?;
     }
     ensure!(missing == 0, "{BROKEN_PROMISE}: {missing} of {} own reads are missing", 3 * READS);
     for replica in without {
@@ -317,9 +304,8 @@ async fn comes_later(cluster: &Cluster, replica: &Server) -> anyhow::Result<()> 
     let (started, mut back, mut reads, mut missing) = (Instant::now(), None, 0, 0);
     let reading = async {
         while !db.explain(sql).reason.contains("a filter of replication") {
-            let read = Statement::from_string(DbBackend::MySql, sql);
-            reads += 1;
-            missing += i32::from(session.query_one_raw(read).await?.is_none());
+            reads += 3;
+            missing += missed(&session, sql).await?;
             back = back.or_else(|| is_back().then(Instant::now));
             ensure!(started.elapsed() < SOON * 4, "its filter does not count");
         }

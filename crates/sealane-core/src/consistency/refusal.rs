@@ -38,6 +38,9 @@ pub enum Refusal {
     /// The filters of the endpoint's replication, or of the primary's log, are not known, or were not
     /// known when the statement was judged.
     FiltersUnknown,
+    /// The endpoint may have other rows of some table, and show them without an error; nobody knows
+    /// which tables a read-only transaction will read.
+    MayDiffer,
     /// The endpoint was seen to be a primary, but another one is in charge.
     StalePrimary,
     /// The endpoint does not receive from a primary, and its lag is unknown.
@@ -85,6 +88,9 @@ impl fmt::Display for Refusal {
             Refusal::OtherDatabase => f.write_str("leads to another database"),
             Refusal::SameServer => f.write_str("is another address of a server that is in use"),
             Refusal::FiltersUnknown => f.write_str("may filter tables that are not known yet"),
+            Refusal::MayDiffer => {
+                f.write_str("may have other rows of what the transaction will read")
+            }
             Refusal::StalePrimary => f.write_str("is a primary that was replaced"),
             Refusal::NotReplicating => f.write_str("does not replicate"),
             Refusal::OldTimeline => f.write_str("is on an old timeline"),

@@ -39,6 +39,9 @@ pub struct ReadRequest {
     pub horizon: Horizon,
     /// The generation of the catalog by which the statement was judged; `u64::MAX` for the newest.
     pub catalog: u64,
+    /// Whether replicas may have other rows of what is read, and show them without an error. Then
+    /// none of them serves it.
+    pub replicas_differ: bool,
     /// The replicas to use only if nothing else serves, because attempts on them did not succeed.
     pub ejected: EndpointSet,
     /// Whether the primary is a candidate beside the replicas
@@ -65,6 +68,7 @@ impl ReadRequest {
             among,
             horizon: Horizon::NEVER,
             catalog: u64::MAX,
+            replicas_differ: false,
             ejected: EndpointSet::EMPTY,
             shares_primary: false,
             stale: None,
@@ -100,6 +104,12 @@ impl ReadRequest {
     #[must_use]
     pub fn judged_by(self, catalog: u64) -> Self {
         ReadRequest { catalog, ..self }
+    }
+
+    /// The same request for something of which replicas may have other rows, or not.
+    #[must_use]
+    pub fn with_replicas_differing(self, replicas_differ: bool) -> Self {
+        ReadRequest { replicas_differ, ..self }
     }
 
     /// The same request that prefers other endpoints to these replicas.

@@ -299,6 +299,21 @@ async fn a_restart_of_the_primary_ends_waits_and_its_silence_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replaced_primary_stays_replaced_while_there_is_no_primary() {
+    let bench = bench().await;
+    let store = bench.monitor.store();
+    let footing = store.footing(&store.topology(), EndpointId::FIRST, Role::Primary).unwrap();
+    bench.primary.set(|state| state.answers = false);
+    store.until(|topology| !topology.get(EndpointId::FIRST).unwrap().is_usable()).await;
+    assert!(store.holds(&footing, Stage::Sent), "silence is no demotion");
+    bench.replica.set(|state| (state.role, state.timeline) = (Role::Primary, 2));
+    store.until(|topology| topology.primary() == Some(replica_id())).await;
+    bench.replica.set(|state| state.role = Role::Replica);
+    store.until(|topology| topology.primary().is_none()).await;
+    assert!(!store.holds(&footing, Stage::Sent));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_result_of_a_later_probe_is_returned() {
     let bench = bench().await;
     let store = bench.monitor.store();

@@ -18,8 +18,9 @@
 //! # Storage engines
 //! Tables of known engines are read on replicas. MEMORY loses its rows when a server restarts;
 //! BLACKHOLE, FEDERATED, CONNECT and others hold rows elsewhere or none. Only the primary's engine
-//! is known: a table that has another engine on a replica is not noticed. While there is a MEMORY
-//! table, read-only transactions run on the primary, because their statements are not judged.
+//! is known: a table that has another engine on a replica is not noticed. While there is a table of
+//! another engine, read-only transactions run on the primary, because their statements are not
+//! judged. A table that our role does not see does not count, even if a view shows its rows.
 //!
 //! # Filters
 //! Servers are asked for the filters of their replication, and for those of their binary log, because a
@@ -180,10 +181,7 @@ async fn facts(connection: &mut MySqlConnection) -> Result<CatalogFacts, sqlx::E
     let mut shares_rows = false;
     // A view that is created between the two answers is unknown, so it is read on the primary.
     for row in rows_of(connection, TABLES).await? {
-        if let Some(table) = table(&row)? {
-            facts.replicas_may_differ |= table.refused.is_some() && !is_sequence(&row)?;
-            facts.relations.push(table);
-        }
+        facts.relations.extend(table(&row)?);
         let engine = text(&row, "its_engine").unwrap_or_default();
         shares_rows |= engine.eq_ignore_ascii_case("mrg_myisam");
     }
@@ -224,12 +222,8 @@ fn table(row: &MySqlRow) -> Result<Option<RelationFact>, sqlx::Error> {
         return Ok(None);
     }
     let engine = text(row, "its_engine").unwrap_or_default();
-    Ok(Some(RelationFact { refused: refusal(&kind, &engine), ..named(row)? }))
-}
-
-/// A replica shows a sequence only ahead of what the primary shows.
-fn is_sequence(row: &MySqlRow) -> Result<bool, sqlx::Error> {
-    Ok(text(row, "its_kind")? == "SEQUENCE")
+    let (refused, replicas_differ) = (refusal(&kind, &engine), differs(&kind, &engine));
+    Ok(Some(RelationFact { refused, replicas_differ, ..named(row)? }))
 }
 
 fn view(row: &MySqlRow) -> Result<RelationFact, sqlx::Error> {
@@ -268,6 +262,12 @@ fn refusal(kind: &str, engine: &str) -> Option<String> {
     }
 }
 
+/// Whether a replica may show other rows of such a table. On a replica, a sequence is ahead of the
+/// primary and never behind.
+fn differs(kind: &str, engine: &str) -> bool {
+    kind != "SEQUENCE" && refusal(kind, engine).is_some()
+}
+
 impl std::fmt::Debug for MySqlCatalog {
     /// Without the options, because they contain passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -297,6 +297,7 @@ mod tests {
     ) {
         let why = refusal(kind, engine);
         assert_eq!(why.is_some(), word.is_some(), "{why:?}");
+        assert_eq!(differs(kind, engine), word.is_some_and(|word| word != "sequence"));
         assert!(why.is_none_or(|why| word.is_some_and(|word| why.contains(word))));
     }
 }

@@ -33,9 +33,6 @@ pub struct CatalogFacts {
     pub default_schema: Option<String>,
     /// What replication leaves out, for each server with replication filters.
     pub filters: Vec<ReplicationFilter>,
-    /// Whether replicas may have other rows of some table, and show them as if nothing were wrong:
-    /// for example after a restart that empties the table. With `filters`, this is always so.
-    pub replicas_may_differ: bool,
 }
 
 /// One overload of a function.
@@ -111,6 +108,8 @@ pub struct RelationFact {
     pub name: String,
     /// Why a replica cannot show it at all: unlogged, temporary or foreign.
     pub refused: Option<String>,
+    /// Whether a replica nevertheless shows rows, which may be other ones than the primary's.
+    pub replicas_differ: bool,
     /// Queries that run when the relation is read: a view's definition, and for each policy of row
     /// level security `SELECT` with its condition. Relations in these queries are named with their
     /// schema.

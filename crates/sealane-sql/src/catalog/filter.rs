@@ -73,6 +73,24 @@ impl ReplicationFilter {
         is_left_out || has(&self.rewritten_databases)
     }
 
+    /// Whether the filter may leave out a table of this database, also one that is made later.
+    #[must_use]
+    pub fn may_leave_out_of(&self, schema: &str) -> bool {
+        // MariaDB compares tables case-insensitively, MySQL case-sensitively.
+        let schema_folded = schema.to_lowercase();
+        let is_its = |table: &String| {
+            let of = table.split_once('.').map(|(of, _)| of.to_lowercase());
+            of.is_none_or(|of| of.contains('%') || is_like(&schema_folded, &of))
+        };
+        let is_whole = |pattern: &String| {
+            pattern.strip_suffix(".%").is_some_and(|of| of == schema && !of.contains('%'))
+        };
+        let has_lists = !(self.do_tables.is_empty() && self.wild_do_tables.is_empty());
+        self.leaves_out_database(schema)
+            || self.ignore_tables.iter().chain(&self.wild_ignore_tables).any(is_its)
+            || has_lists && !self.wild_do_tables.iter().any(is_whole)
+    }
+
     /// The first list that holds the table decides. If no list holds it, the table is left out if
     /// any list of tables to replicate exists.
     fn leaves_out_table(&self, table: &str) -> bool {
@@ -189,5 +207,61 @@ mod tests {
             ReplicationFilter { wild_ignore_tables: list(&["shop.log%"]), ..Default::default() };
         assert!(!ignores.leaves_out("shop", "boat") && ignores.leaves_out("shop", "logs"));
         assert!(!ReplicationFilter::default().leaves_out("shop", "boat"));
+    }
+
+    /// What a replica at RDS has, and what many servers have.
+    #[test]
+    fn filters_of_the_servers_own_tables_leave_out_nothing_of_a_users_database() {
+        let own = ReplicationFilter {
+            ignore_tables: list(&[
+                "mysql.plugin",
+                "mysql.rds_history",
+                "innodb_memcache.config_options",
+            ]),
+            wild_ignore_tables: list(&["mysql.%", "performance_schema.%"]),
+            ignore_databases: list(&["mysql", "test"]),
+            ..Default::default()
+        };
+        assert!(!own.may_leave_out_of("shop"));
+        assert!(own.may_leave_out_of("test") && own.may_leave_out_of("innodb_memcache"));
+    }
+
+    #[rstest]
+    #[case("ignore", "shop.audit", true)]
+    #[case("ignore", "SHOP.audit", true)]
+    #[case("ignore", "log.audit", false)]
+    #[case("wild ignore", "shop.a%", true)]
+    #[case("wild ignore", "sh_p.a%", true)]
+    #[case("wild ignore", "s%", true)]
+    #[case("wild ignore", "%.audit", true)]
+    #[case("wild ignore", "log.%", false)]
+    #[case("do", "shop.audit", true)]
+    #[case("do", "log.audit", true)]
+    #[case("wild do", "shop.%", false)]
+    #[case("wild do", "shop.a%", true)]
+    #[case("wild do", "log.%", true)]
+    fn a_filter_may_leave_out_a_table_of_a_database(
+        #[case] kind: &str,
+        #[case] table: &str,
+        #[case] may: bool,
+    ) {
+        let mut filter = ReplicationFilter::default();
+        let of_kind = match kind {
+            "ignore" => &mut filter.ignore_tables,
+            "wild ignore" => &mut filter.wild_ignore_tables,
+            "do" => &mut filter.do_tables,
+            "wild do" => &mut filter.wild_do_tables,
+            _ => panic!("{kind}"),
+        };
+        of_kind.push(table.to_owned());
+        assert_eq!(filter.may_leave_out_of("shop"), may);
+    }
+
+    #[test]
+    fn filters_of_databases_leave_out_all_tables_of_some() {
+        let only = ReplicationFilter { do_databases: list(&["shop"]), ..Default::default() };
+        assert!(!only.may_leave_out_of("shop") && only.may_leave_out_of("log"));
+        let moved = ReplicationFilter { rewritten_databases: list(&["a", "b"]), ..only };
+        assert!(moved.may_leave_out_of("a") && !moved.may_leave_out_of("shop"));
     }
 }

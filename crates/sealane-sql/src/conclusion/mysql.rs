@@ -265,14 +265,32 @@ fn what_a_filter_leaves_out_is_refused_also_behind_views() {
 }
 
 #[test]
-fn replicas_may_differ_with_a_filter_or_if_the_facts_say_so_also_in_doubt() {
+fn replicas_differ_by_a_filter_of_what_our_role_sees_or_by_a_table() {
+    let ignoring = |database: &str| {
+        let ignore_databases = vec![database.to_owned()];
+        vec![ReplicationFilter { ignore_databases, ..ReplicationFilter::default() }]
+    };
     let mut facts = facts(vec![relation("shop", "audit")], vec![]);
-    assert!(!Catalog::of_mysql(&facts).replicas_may_differ());
-    facts.filters = vec![ReplicationFilter::default()];
-    assert!(Catalog::of_mysql(&facts).doubted().replicas_may_differ());
+    let difference = |facts: &CatalogFacts| {
+        let catalog = Catalog::of_mysql(facts).doubted();
+        catalog.difference().map(str::to_owned)
+    };
+    assert_eq!(difference(&facts), None);
+    facts.filters = ignoring("mysql");
+    assert_eq!(difference(&facts), None);
+    for database in ["shop", "log"] {
+        facts.filters = ignoring(database);
+        facts.default_schema = Some(database.to_owned());
+        assert_eq!(difference(&facts).as_deref(), Some("a filter of replication"), "{database}");
+    }
     facts.filters.clear();
-    facts.replicas_may_differ = true;
-    assert!(Catalog::of_mysql(&facts).replicas_may_differ());
+    let lost = RelationFact {
+        refused: Some("its rows are lost".to_owned()),
+        replicas_differ: true,
+        ..relation("shop", "scratch")
+    };
+    facts.relations.push(lost);
+    assert_eq!(difference(&facts).as_deref(), Some("shop.scratch: its rows are lost"));
 }
 
 /// Replicas do not get a replacement of such a view or function.

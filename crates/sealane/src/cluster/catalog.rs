@@ -39,7 +39,6 @@ fn without_catalog(dialect: Dialect) -> Classifier {
         // Before the first load, any name may be a view: all reads run on the primary.
         let mut nothing = CatalogFacts::default();
         nothing.has_all_relations = true;
-        nothing.replicas_may_differ = true;
         classifier.set_catalog(Catalog::of_mysql(&nothing).doubted(), 0);
     }
     classifier

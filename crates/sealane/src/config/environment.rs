@@ -13,6 +13,8 @@ const REPLICAS_VARIABLE: &str = "DATABASE_REPLICA_URLS";
 const SINGULAR_VARIABLE: &str = "DATABASE_REPLICA_URL";
 /// The zone of this process.
 const ZONE_VARIABLE: &str = "DATABASE_ZONE";
+/// The secret for tokens.
+const TOKEN_KEY_VARIABLE: &str = "DATABASE_TOKEN_KEY";
 
 /// Reads the configuration from the values that `variable` returns for each name.
 pub(super) fn parse(
@@ -43,6 +45,11 @@ pub(super) fn parse(
     };
     if let Some(zone) = read(ZONE_VARIABLE)?.filter(|zone| !zone.trim().is_empty()) {
         config = config.zone(zone.trim());
+    }
+    match read(TOKEN_KEY_VARIABLE)? {
+        Some(key) if key.trim().is_empty() => return wrong(TOKEN_KEY_VARIABLE, "is empty"),
+        Some(key) => config = config.token_key(key.trim()),
+        None => {}
     }
     let replicas = read(REPLICAS_VARIABLE)?;
     match &replicas {
@@ -108,6 +115,10 @@ mod tests {
     #[case::unset(&[], "DATABASE_URL is not set")]
     #[case::empty(&[("DATABASE_URL", " ")], "DATABASE_URL is empty")]
     #[case::two(&[("DATABASE_URL", "postgres://a:tide@b;postgres://c")], "DATABASE_URL holds more than one URL")]
+    #[case::empty_key(
+        &[("DATABASE_URL", "postgres://a"), ("DATABASE_TOKEN_KEY", "")],
+        "DATABASE_TOKEN_KEY is empty"
+    )]
     #[case::singular(
         &[("DATABASE_URL", "postgres://a"), ("DATABASE_REPLICA_URL", "postgres://b:tide@c")],
         "DATABASE_REPLICA_URL is set, and not read: the variable is called DATABASE_REPLICA_URLS"
@@ -132,6 +143,15 @@ mod tests {
         let variables = [("DATABASE_URL", "postgres://a"), ("DATABASE_ZONE", " eu-1 ")];
         assert_eq!(parse_with(&variables).unwrap().zone.as_deref(), Some("eu-1"));
         assert_eq!(parse_with(&variables[..1]).unwrap().zone, None);
+    }
+
+    #[test]
+    fn a_token_key_may_be_given_and_is_not_shown() {
+        let key = "k".repeat(32);
+        let variables = [("DATABASE_URL", "postgres://a"), ("DATABASE_TOKEN_KEY", &*key)];
+        let config = parse_with(&variables).unwrap();
+        assert!(config.signer.max_age().is_some() && !format!("{config:?}").contains(&key));
+        assert!(parse_with(&variables[..1]).unwrap().signer.max_age().is_none());
     }
 
     #[cfg(unix)]

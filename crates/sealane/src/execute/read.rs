@@ -397,7 +397,7 @@ impl ReadExecution {
         if self.only_replicas() {
             self.plan.forbid_primary();
             if !self.plan.has_next() {
-                self.await_filters().await?;
+                self.await_catalog().await?;
             }
             if !self.plan.has_next() {
                 self.tell_of_refusal();
@@ -414,23 +414,20 @@ impl ReadExecution {
         Ok(())
     }
 
-    /// Plans again once servers have told their filters, for a moment at most. They are mostly asked
-    /// within a few hundredths of a second.
-    async fn await_filters(&mut self) -> Result<(), DbErr> {
+    /// Plans again once servers have told their filters, and the catalog is loaded, for a moment at
+    /// most. This mostly takes a few hundredths of a second.
+    async fn await_catalog(&mut self) -> Result<(), DbErr> {
         let cluster = self.caller.cluster();
-        let is_asked = |topology: &Topology| topology.filter_questions().next().is_none();
-        if is_asked(&cluster.store().topology()) {
-            return Ok(());
-        }
-        let asked = async {
-            let asked = cluster.store().until(is_asked);
-            // If they are not, the plan says so.
-            let _ = tokio::time::timeout(cluster.quick * 10, asked).await;
-            Ok(())
+        let limit = cluster.quick * 10;
+        let known = async {
+            let told = cluster.await_filters(limit).await;
+            let loaded = self.request.replicas_differ && cluster.await_catalog(limit).await;
+            Ok(told || loaded)
         };
-        self.wait.deadline.bound(asked).await?;
-        (self.request, self.plan) = plan_now(&self.caller, &self.route);
-        self.plan.forbid_primary();
+        if self.wait.deadline.bound(known).await? {
+            (self.request, self.plan) = plan_now(&self.caller, &self.route);
+            self.plan.forbid_primary();
+        }
         Ok(())
     }
 }

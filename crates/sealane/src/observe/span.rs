@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use sea_orm::DbErr;
 use sealane_core::{EndpointId, Engine, ErrorCode, PrimaryUse, Role};
-use sealane_sql::{Dialect, Sketch};
+use sealane_sql::{Dialect, Sketches};
 use tracing::{Level, Span, field::Empty};
 
 use crate::{Error, cluster::Cluster, error};
@@ -79,7 +79,8 @@ fn is_watched() -> bool {
 }
 
 fn open_watched(cluster: &Cluster, sql: &str) -> Span {
-    let sketch = Sketch::of(sql, dialect(cluster.engine));
+    let sketches = cluster.sketches.get_or_init(|| Sketches::new(dialect(cluster.engine)));
+    let sketch = sketches.of(sql);
     let table = sketch.written.clone().or_else(|| table_read(cluster, sql));
     let summary = match (&table, sketch.operation.as_str()) {
         (_, "") => "statement".to_owned(),
@@ -94,10 +95,10 @@ fn open_watched(cluster: &Cluster, sql: &str) -> Span {
         otel.status_code = Empty,
         db.system.name = system(cluster),
         db.namespace = Empty,
-        db.operation.name = sketch.operation,
+        db.operation.name = &*sketch.operation,
         db.collection.name = table,
         db.query.summary = summary,
-        db.query.text = sketch.text,
+        db.query.text = sketch.text.as_deref(),
         server.address = Empty,
         server.port = Empty,
         sealane.endpoint = Empty,

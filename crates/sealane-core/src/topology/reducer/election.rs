@@ -67,6 +67,7 @@ impl TopologyReducer {
         self.conflict = conflict;
         if elected != before {
             self.topology.primary = elected;
+            self.topology.last_primary = elected.or(self.topology.last_primary);
             events.push(Event::PrimaryChanged { from: before, to: elected });
         }
     }

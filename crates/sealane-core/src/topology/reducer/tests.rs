@@ -145,6 +145,15 @@ fn a_promotion_is_followed_and_the_old_primary_ignored_when_it_returns() {
 }
 
 #[test]
+fn the_primary_that_was_made_last_is_remembered_while_there_is_none() {
+    let mut reducer = after(&[primary(0, 0, 100), replica(1, 100), failed(PRIMARY, 5)]);
+    reducer.apply(&seen(REPLICA, 10, 0, report(Role::Primary, 2, 120)));
+    reducer.apply(&seen(REPLICA, 20, 0, report(Role::Replica, 2, 120)));
+    assert_eq!(reducer.topology().primary(), None);
+    assert_eq!(reducer.topology().last_primary(), Some(id(REPLICA)));
+}
+
+#[test]
 fn the_first_answer_after_a_promotion_counts_though_the_old_primary_was_asked_later() {
     let promoted = seen(REPLICA, 19, 3, report(Role::Primary, 2, 120));
     let reducer = after(&[primary(0, 1, 100), replica(1, 100), primary(20, 4, 110), promoted]);

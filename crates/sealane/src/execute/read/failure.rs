@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use sealane_core::{AttemptOutcome, Engine, ErrorCode, RetryDecision, Role};
+use sealane_core::{AttemptOutcome, EndpointSet, Engine, ErrorCode, RetryDecision, Role};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Next, ReadExecution};
@@ -94,7 +94,7 @@ impl ReadExecution {
             // Core may add more decisions; returning the error is always possible.
             _ => return Next::GiveUp(error),
         }
-        match self.plan.has_next() || self.plan.is_stale() || self.tries_replicas_again() {
+        match self.goes_on(decision) {
             true => {
                 attempt.cluster().counts.retried.add();
                 self.leaves_failed(attempt, condition, &error);
@@ -105,8 +105,22 @@ impl ReadExecution {
         }
     }
 
+    /// Whether another attempt may follow. If only the primary can serve the statement, and there is
+    /// none now, the next plan waits for one.
+    fn goes_on(&mut self, decision: RetryDecision) -> bool {
+        let awaits_primary = decision == RetryDecision::AskPrimary && self.route.stays_on_primary;
+        awaits_primary
+            || self.plan.has_next()
+            || self.plan.is_stale()
+            || self.tries_replicas_again()
+    }
+
     /// Only the primary can serve the statement, so the statement counts as asking for it.
     fn asks_primary(&mut self) {
+        if !self.only_replicas() {
+            self.route.route.among = EndpointSet::EMPTY;
+            self.route.stays_on_primary = true;
+        }
         let is_kept =
             self.plan.primary().is_none() && (self.plan.is_stale() || self.stays_off_primary());
         self.plan.only_primary();

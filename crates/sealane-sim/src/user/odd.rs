@@ -1,0 +1,100 @@
+//! What a user seldom asks for.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sealane::{Candidate, ConsistencyPolicy, ReadRequest, Refusal, RoutedConnection, Verdict};
+
+use super::{Company, select, short};
+use crate::{error::code, lender::endpoint_name, oracle, violation::Violation, world};
+
+/// A statement that writes something on the way, which its text does not show.
+pub(super) fn noting() -> Statement {
+    Statement::from_string(DbBackend::Postgres, "SELECT shown FROM noting")
+}
+
+/// Declines one endpoint.
+#[derive(Debug)]
+struct Declining(String);
+
+impl ConsistencyPolicy for Declining {
+    fn name(&self) -> &'static str {
+        "declining"
+    }
+
+    fn judge(&self, candidate: &Candidate<'_>, _: &ReadRequest) -> Verdict {
+        match candidate.endpoint().name() == self.0 {
+            true => Err(Refusal::Declined { why: "is not liked".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Company {
+    /// Whoever has not heard of a promotion may take the new primary for a replica.
+    pub(super) async fn read_on_replicas(
+        &self,
+        user: usize,
+        db: &RoutedConnection,
+        process: usize,
+    ) {
+        let has_heard = self.has_heard(process);
+        let db = db.on_replicas();
+        self.note_refusals(&db);
+        let is_read = db.explain(&select().sql).intent.is_read();
+        let result = db.query_one_raw(select()).await;
+        let Some(snapshot) = self.shown(result) else { return };
+        self.check_read(user, &snapshot);
+        if snapshot.by_primary && is_read && has_heard && self.has_heard(process) {
+            let (session, server) = (user, snapshot.server);
+            let violation = Violation::ReadOnPrimary { session, server };
+            oracle::note(&mut self.world.lock(), violation, None);
+        }
+    }
+
+    /// Whether a process has heard of the newest primary.
+    fn has_heard(&self, process: usize) -> bool {
+        let state = self.world.lock();
+        let newest = state.history.branches[state.history.current].timeline;
+        state.told_timeline[process] == newest
+    }
+
+    pub(super) async fn read_declining(&self, user: usize, db: &RoutedConnection, address: usize) {
+        let db = db.with_policy(Arc::new(Declining(endpoint_name(address))));
+        self.note_refusals(&db);
+        self.read_by(user, &db, select()).await;
+    }
+
+    /// What a replica lacks, the primary has, if there is one.
+    pub(super) async fn read_late(&self, user: usize, db: &RoutedConnection, process: usize) {
+        let knows = || self.has_heard(process) && db.explain(&select().sql).primary.is_some();
+        let knew = knows();
+        let late = Statement::from_string(DbBackend::Postgres, "SELECT shown FROM late");
+        let result = db.query_one_raw(late).await;
+        let lacks = {
+            let state = self.world.lock();
+            let own = result.as_ref().err().and_then(code);
+            own.as_deref() == Some(state.code_of(world::Refusal::Lacks))
+        };
+        if lacks && knew && knows() {
+            let (session, why) = (user, "a replica lacks a table".to_owned());
+            oracle::note(&mut self.world.lock(), Violation::FailedOnReplica { session, why }, None);
+        }
+        if let Some(snapshot) = self.shown(result) {
+            self.check_read(user, &snapshot);
+        }
+    }
+
+    pub(super) async fn read_wrong(&self, db: &RoutedConnection) {
+        let wrong = Statement::from_string(DbBackend::Postgres, "SELECT shown FROM wrong");
+        let result: Result<_, DbErr> = db.query_one_raw(wrong).await;
+        let mut state = self.world.lock();
+        match result {
+            Ok(_) => state.count("wrong statements that did not fail"),
+            Err(error) if code(&error).as_deref() == Some(state.code_of(world::Refusal::Wrong)) => {
+                state.count("wrong statements whose own error was told");
+            }
+            Err(error) => state.count(&format!("failed read: {}", short(&error))),
+        }
+    }
+}
