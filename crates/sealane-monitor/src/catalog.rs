@@ -16,14 +16,7 @@
 
 mod known_filters;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use sealane_core::{EndpointId, Failure, Topology};
@@ -116,9 +109,7 @@ impl CatalogWatch {
         let (changes, told) = watch::channel(0);
         let (done, loaded) = watch::channel(None);
         let news = Notify::new();
-        let may_differ = AtomicBool::new(false);
-        let keeper =
-            Keeper { store, classifier: Arc::clone(&classifier), source, done, news, may_differ };
+        let keeper = Keeper { store, classifier: Arc::clone(&classifier), source, done, news };
         CatalogWatch { classifier, changes, loaded, task: tokio::spawn(keeper.run(told)) }
     }
 
@@ -170,8 +161,6 @@ struct Keeper<S> {
     source: S,
     /// A server has filters that the last catalog does not include.
     news: Notify,
-    /// Whether replicas differ by the last catalog. See [`Catalog::difference`].
-    may_differ: AtomicBool,
     done: watch::Sender<Option<u64>>,
 }
 
@@ -255,10 +244,11 @@ impl<S: CatalogSource> Keeper<S> {
         Ok(())
     }
 
-    /// Says that read-only transactions begin to stay on the primary, or no longer do.
+    /// Says that with this new catalog read-only transactions begin to stay on the primary, or no
+    /// longer do.
     fn say_where_transactions_run(&self, catalog: &Catalog) {
         let difference = catalog.difference();
-        let did_differ = self.may_differ.swap(difference.is_some(), Ordering::Relaxed);
+        let did_differ = self.classifier.replicas_may_differ();
         match difference {
             Some(why) if !did_differ => tracing::warn!(
                 target: "sealane::catalog",

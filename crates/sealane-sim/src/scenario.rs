@@ -294,6 +294,24 @@ impl Scenario {
         }
     }
 
+    /// Puts another step in the place of so many of a hundred, of all users.
+    fn replace_steps(
+        &mut self,
+        percent: u64,
+        draw: &mut Draw,
+        another: impl Fn(&mut Draw) -> Step,
+    ) {
+        let newcomer = self.newcomer.iter_mut().map(|it| &mut it.user);
+        for user in self.users.iter_mut().chain(newcomer) {
+            let mut draw = draw.split();
+            for (_, step) in &mut user.steps {
+                if draw.percent(percent) {
+                    *step = another(&mut draw);
+                }
+            }
+        }
+    }
+
     /// Whether servers change while a process cannot see it.
     pub(crate) fn has_unseen_changes(&self) -> bool {
         let is_unseen = |fault: &Fault| matches!(fault, Fault::Swap { .. } | Fault::Leave { .. });

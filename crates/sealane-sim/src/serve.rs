@@ -16,7 +16,7 @@ use crate::{
     scenario::Kind,
     server::Server,
     violation::Violation,
-    world::{Leads, LinkId, OpenTransaction, Refusal, State, View, Way, World},
+    world::{Leads, Link, LinkId, OpenTransaction, Refusal, State, View, Way, World},
 };
 
 /// A statement that a server understands.
@@ -110,7 +110,7 @@ fn is_swallowed(world: &World) -> bool {
 
 async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Trouble> {
     works(world, link).await?;
-    is_ours(world, link, request)?;
+    note_astray(world, link, request);
     match request {
         Request::Ping => {}
         Request::Begin { is_reading } => {
@@ -133,16 +133,14 @@ async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Tr
 }
 
 /// Nothing that means anything may be sent to somebody else's data.
-fn is_ours(world: &World, link: LinkId, request: Request) -> Result<(), Trouble> {
+fn note_astray(world: &World, link: LinkId, request: Request) {
     let mut state = world.lock();
-    let Some(it) = state.links.get(&link).filter(|it| it.leads != Leads::Here).copied() else {
-        return Ok(());
-    };
-    if matches!(request, Request::Read(_) | Request::Write(_) | Request::ChangeView { .. }) {
-        let (process, server) = (it.process, it.server);
+    let astray = state.links.get(&link).filter(|it| it.leads != Leads::Here).copied();
+    let means =
+        matches!(request, Request::Read(_) | Request::Write(_) | Request::ChangeView { .. });
+    if let Some(Link { process, server, .. }) = astray.filter(|_| means) {
         oracle::note(&mut state, Violation::AskedStranger { process, server }, None);
     }
-    Ok(())
 }
 
 /// Some work of a server.

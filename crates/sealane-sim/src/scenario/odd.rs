@@ -35,15 +35,7 @@ pub(super) fn odd(mut scenario: Scenario) -> Scenario {
         scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     }
     let often = [3, 15][draw.below(2)];
-    let newcomer = scenario.newcomer.iter_mut().map(|it| &mut it.user);
-    for user in scenario.users.iter_mut().chain(newcomer) {
-        let mut draw = draw.split();
-        for (_, step) in &mut user.steps {
-            if draw.percent(often) {
-                *step = another(&mut draw, servers);
-            }
-        }
-    }
+    scenario.replace_steps(often, draw, |draw| another(draw, servers));
     scenario
 }
 

@@ -36,15 +36,7 @@ pub(super) fn stocked(mut scenario: Scenario) -> Scenario {
         scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     }
     let often = [5, 20][draw.below(2)];
-    let newcomer = scenario.newcomer.iter_mut().map(|it| &mut it.user);
-    for user in scenario.users.iter_mut().chain(newcomer) {
-        let mut draw = draw.split();
-        for (_, step) in &mut user.steps {
-            if draw.percent(often) {
-                *step = another(&mut draw);
-            }
-        }
-    }
+    scenario.replace_steps(often, draw, another);
     scenario
 }
 

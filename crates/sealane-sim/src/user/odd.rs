@@ -53,7 +53,7 @@ impl Company {
     }
 
     /// Whether a process has heard of the newest primary.
-    fn has_heard(&self, process: usize) -> bool {
+    pub(super) fn has_heard(&self, process: usize) -> bool {
         let state = self.world.lock();
         let newest = state.history.branches[state.history.current].timeline;
         state.told_timeline[process] == newest

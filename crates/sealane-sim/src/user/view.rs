@@ -15,11 +15,10 @@ impl Company {
         let result = db.query_one_raw(of_view).await;
         let Some(snapshot) = self.shown(result) else { return };
         self.check_read(user, &snapshot);
+        // Whoever has not heard of a promotion may ask the old primary.
+        let has_heard = self.has_heard(process);
         let state = &mut self.world.lock();
         state.count(if snapshot.by_primary { "views on primaries" } else { "views on replicas" });
-        // Whoever has not heard of a promotion may ask the old primary.
-        let newest = state.history.branches[state.history.current].timeline;
-        let has_heard = state.told_timeline[process] == newest;
         let is_broken = must_stay.is_some_and(|view| view == state.sight);
         if is_broken && has_heard && !snapshot.by_primary {
             let (session, server) = (user, snapshot.server);
