@@ -184,6 +184,10 @@ impl Lender for Ready {
         Box::pin(async { Ok(Box::new(Ready) as Box<dyn Connection>) })
     }
 
+    fn size(&self) -> u32 {
+        10
+    }
+
     fn close(&self) {}
 }
 

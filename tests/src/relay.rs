@@ -18,6 +18,8 @@ use crate::Server;
 #[derive(Debug, Clone, Copy)]
 struct Flow {
     passes: bool,
+    /// Whether new connections reach their target.
+    admits: bool,
     delay: Duration,
 }
 
@@ -52,7 +54,7 @@ impl Relay {
             url,
             target: Arc::new(Mutex::new(server.published())),
             cuts: watch::Sender::new(0),
-            flow: watch::Sender::new(Flow { passes: true, delay: Duration::ZERO }),
+            flow: watch::Sender::new(Flow { passes: true, admits: true, delay: Duration::ZERO }),
             listening: None,
         };
         relay.listen(listener);
@@ -107,6 +109,17 @@ impl Relay {
         self.flow.send_modify(|flow| flow.passes = true);
     }
 
+    /// New connections are accepted and get no further, as where a server's entrance hangs; old ones
+    /// live on.
+    pub fn hold_new(&self) {
+        self.flow.send_modify(|flow| flow.admits = false);
+    }
+
+    /// Undoes [`Relay::hold_new`].
+    pub fn admit(&self) {
+        self.flow.send_modify(|flow| flow.admits = true);
+    }
+
     /// From now on, everything takes this much longer, each way; zero undoes this.
     pub fn delay(&self, delay: Duration) {
         self.flow.send_modify(|flow| flow.delay = delay);
@@ -143,6 +156,7 @@ async fn pass_on(
     mut flow: watch::Receiver<Flow>,
 ) {
     let carried = async {
+        let _ = flow.wait_for(|flow| flow.admits).await;
         let _ = open(&mut flow).await;
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
@@ -233,6 +247,18 @@ mod tests {
         assert!(TcpStream::connect(relay.address).await.is_ok());
         relay.pass();
         assert_eq!(client.read_u8().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn held_connections_reach_their_server_once_it_admits_them() {
+        let relay = Relay::to(&server(1).await).await.unwrap();
+        let mut old = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut old).await, Some(1));
+        relay.hold_new();
+        let mut new = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!((ask(&mut new).await, ask(&mut old).await), (None, Some(1)));
+        relay.admit();
+        assert_eq!(new.read_u8().await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@
 //! the reads of the time before it, of the time that it lasts, and of the latter without its first
 //! second; a `+` marks hedged reads. `SEALANE_TAILS` names one fault to try alone.
 
+#[path = "tails/entrance.rs"]
+mod entrance;
 #[path = "tails/fault.rs"]
 mod fault;
 #[path = "tails/figures.rs"]

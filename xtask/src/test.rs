@@ -15,8 +15,8 @@ pub(crate) struct Test {
     /// Run the crates' own tests and the most important suites on PostgreSQL: about five minutes.
     #[arg(long)]
     quick: bool,
-    /// Run every suite on every engine, also those whose subject is the same on all of them: about half
-    /// an hour more.
+    /// Run every suite on every engine, also those whose subject is the same on all of them, and the
+    /// recipes for Loco and Seaography: about half an hour more.
     #[arg(long)]
     every: bool,
     /// Print the output of every suite, not only of those that fail.
@@ -44,6 +44,13 @@ impl Test {
                 });
             units.and(images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
+        if self.every {
+            // They have two hundred packages of their own.
+            progress.step("recipes for Loco and Seaography", || {
+                let manifest = ["--manifest-path", "examples/frameworks/Cargo.toml"];
+                process::show(cargo().arg("test").args(manifest))
+            })?;
+        }
         progress
             .step(&format!("integration suites on {}", engines.join(", ")), || suites.run(progress))
     }

@@ -9,6 +9,9 @@
 //! multiplicative decrease: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for
 //! Congestion Avoidance", 1989.) When nothing falls back any more, the limit returns to its start.
 //!
+//! While a few reads fall back all the time, what is usual is learned at the least limit: they are too
+//! few to slow the writes down.
+//!
 //! Where nothing is written there is nothing to learn from, and the limit stays what it is.
 //!
 //! Rejected: the crate `congestion-limiter`. It adapts to the latency of the work that it admits, as
@@ -126,11 +129,7 @@ impl AdaptiveLimit {
     fn judge(&self, mean_us: u64, fell_back: bool, was_full: bool) -> usize {
         let (limit, usual_us) = (self.limit(), self.usual_us.load(Ordering::Relaxed));
         if !fell_back {
-            let usual_us = match usual_us {
-                0 => mean_us,
-                usual_us => (usual_us * (USUAL_STEPS - 1) + mean_us) / USUAL_STEPS,
-            };
-            self.usual_us.store(usual_us.max(1), Ordering::Relaxed);
+            self.learn(mean_us);
             return match limit < self.start {
                 true => limit + 1,
                 false => self.start.max(limit.saturating_sub(1)),
@@ -140,10 +139,23 @@ impl AdaptiveLimit {
         match usual_us {
             // Nothing was written before the outage.
             0 => limit,
+            // So few reads cannot be what slows the writes down.
+            _ if mean_us > tolerated_us && limit == self.least && !was_full => {
+                self.learn(mean_us);
+                limit
+            }
             _ if mean_us > tolerated_us => (limit - limit.div_ceil(4)).max(self.least),
             _ if was_full => (limit + 1).min(self.most),
             _ => limit,
         }
+    }
+
+    fn learn(&self, mean_us: u64) {
+        let usual_us = match self.usual_us.load(Ordering::Relaxed) {
+            0 => mean_us,
+            usual_us => (usual_us * (USUAL_STEPS - 1) + mean_us) / USUAL_STEPS,
+        };
+        self.usual_us.store(usual_us.max(1), Ordering::Relaxed);
     }
 }
 
@@ -231,6 +243,28 @@ mod tests {
         let tiny = AdaptiveLimit::new(1, 1);
         assert_eq!(tiny.least, 1);
         assert_eq!(AdaptiveLimit::new(0, 0).least, 0, "no place stays no place");
+    }
+
+    #[test]
+    fn beside_a_few_reads_that_always_fall_back_it_learns_what_is_usual() {
+        let mut primary = Primary::new(64);
+        primary.run(5, 0);
+        let trickle = |primary: &mut Primary, seconds: u32| {
+            for _ in 0..seconds * 100 {
+                primary.limit.fell_back(false);
+                primary.now = primary.now + Duration::from_millis(10);
+                primary.limit.write_ended(QUIET * 3, 1, primary.now);
+            }
+        };
+        trickle(&mut primary, 2);
+        assert_eq!(primary.limit.limit(), 2, "the writes seem to suffer");
+        trickle(&mut primary, 20);
+        for _ in 0..500 {
+            primary.limit.fell_back(true);
+            primary.now = primary.now + Duration::from_millis(10);
+            primary.limit.write_ended(QUIET * 3, 2, primary.now);
+        }
+        assert_eq!(primary.limit.limit(), 15, "a real outage gets its places");
     }
 
     #[test]

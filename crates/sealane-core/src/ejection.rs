@@ -14,7 +14,9 @@
 //! of them suffer from is not cured by sending their load to the others; so slowness alone ejects an
 //! endpoint only while another one is without trouble.
 //!
-//! Only endpoints in use are ejected. Once one is down, health decides when it comes back.
+//! Only endpoints in use are ejected. Once a probe says that one is down, health decides when it comes
+//! back. A statement that loses its connection does not end the ejection of its endpoint: what the
+//! endpoint is ejected for, an answered probe says nothing about.
 
 use std::{
     sync::{
@@ -195,13 +197,13 @@ impl Ejections {
         (self.is_ejected(id) && is_forgotten).then(|| self.take_back(id, &mut term, now))
     }
 
-    /// Forgets the ejections of all endpoints that are not in use, and returns these endpoints.
-    pub fn retain(&self, in_use: EndpointSet) -> EndpointSet {
-        if self.ejected().without(in_use).is_empty() {
+    /// Forgets the ejections of all endpoints but `kept`, and returns whose they were.
+    pub fn retain(&self, kept: EndpointSet) -> EndpointSet {
+        if self.ejected().without(kept).is_empty() {
             return EndpointSet::EMPTY;
         }
-        let before = self.ejected.fetch_and(in_use.to_places(), Ordering::AcqRel);
-        EndpointSet::of_places(before).without(in_use)
+        let before = self.ejected.fetch_and(kept.to_places(), Ordering::AcqRel);
+        EndpointSet::of_places(before).without(kept)
     }
 
     /// Records how a read ended that began on `id` at `began`. `in_use` tells which replicas in use

@@ -291,6 +291,14 @@ impl Topology {
         self.groups.ungrouped
     }
 
+    /// The replicas that are out of use although no probe says that they are away: a statement lost
+    /// its connection, or they must go on answering.
+    #[must_use]
+    pub fn suspected_replicas(&self) -> EndpointSet {
+        let others = self.endpoints.iter().filter(|it| self.primary != Some(it.id));
+        others.filter(|it| it.is_suspected_replica()).map(|it| it.id).collect()
+    }
+
     /// The logical subscribers.
     #[must_use]
     pub fn subscribers(&self) -> EndpointSet {

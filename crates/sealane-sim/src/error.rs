@@ -96,14 +96,3 @@ pub(crate) fn code(error: &DbErr) -> Option<Cow<'_, str>> {
         _ => None,
     }
 }
-
-/// Whether the server itself has said that it did not do it.
-pub(crate) fn is_refusal(error: &DbErr) -> bool {
-    match error {
-        DbErr::ConnectionAcquire(_) => true,
-        DbErr::Query(RuntimeErr::SqlxError(error)) | DbErr::Exec(RuntimeErr::SqlxError(error)) => {
-            matches!(&**error, Error::Database(_))
-        }
-        _ => false,
-    }
-}

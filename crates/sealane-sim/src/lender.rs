@@ -115,6 +115,10 @@ impl Lender for Pool {
         })
     }
 
+    fn size(&self) -> u32 {
+        u32::try_from(MOST).unwrap_or(u32::MAX)
+    }
+
     fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
         self.0.permits.close();
@@ -292,7 +296,7 @@ struct Lent {
 impl Lent {
     async fn ask(&mut self, request: Request) -> Result<Answer, DbErr> {
         // A beginning that its caller has given up goes to its end, and nothing follows it.
-        if matches!(request, Request::Read { .. } | Request::Write(_)) {
+        if matches!(request, Request::Read { .. } | Request::Write { .. }) {
             oracle::check_drained(
                 &mut self.pool.world.lock(),
                 self.pool.process,

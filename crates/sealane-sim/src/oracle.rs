@@ -7,6 +7,8 @@
 //!   `WhenAhead::Primary` says so.
 //! - Until a process has heard of a promotion, it may read on the replaced primary after it has read
 //!   on a replica that follows the new one.
+//! - Where servers tell no timelines, a primary that comes back while the newest one is away looks like a
+//!   replica that was promoted and has lost the end, to whoever has never seen it as the primary.
 //! - Whoever resumes a token that is refused is told so, and begins anew.
 //! - A process may have heard of a promotion and not believe it, or not yet: a server that was
 //!   restarted and claims to be the primary beside one that answers may be a backup. Only after it
@@ -59,13 +61,15 @@ impl Knowledge {
     }
 
     /// Takes note of what a read has shown that asks for its own writes. When it began, its process
-    /// had heard of `told_timeline` and older ones.
+    /// had heard of `told_timeline` and older ones. `may_hide`: the primary may show later what a replica
+    /// has shown.
     pub(crate) fn read(
         &mut self,
         state: &mut State,
         told_timeline: u32,
         session: usize,
         shown: &Snapshot,
+        may_hide: bool,
     ) {
         let server = shown.server;
         self.read_writes(state, session, shown);
@@ -74,8 +78,7 @@ impl Knowledge {
             if shown.by_primary && timeline > told_timeline {
                 continue;
             }
-            // What a replica showed first, its primary may show later.
-            let is_ahead = shown.by_primary && !older.by_primary;
+            let is_ahead = may_hide && shown.by_primary && !older.by_primary;
             let back = state.history.missing(shown, older);
             if let Some(commit) = back.filter(|it| !(is_ahead && is_hidden(state, *it, shown))) {
                 note(state, Violation::WentBack { session, commit, server }, Some(commit));

@@ -130,7 +130,8 @@ async fn tell(
             let server =
                 state.servers.iter().find(|it| Some(incarnation(it.number, it.run, plant)) == run);
             if let Some(branch) = server.map(|server| server.branch) {
-                state.elected_timeline[process] = state.history.branches[branch].timeline;
+                let timeline = state.history.branches[branch].timeline;
+                state.elect(process, timeline);
             }
         }
         state.trace.note(format_args!("  process {process}: {}", event.named(&topology)));

@@ -3,6 +3,7 @@
 //! Everything is drawn before it runs. So a fault or a statement can be left out, and the rest of
 //! the scenario stays what it was.
 
+mod late;
 mod newcomer;
 mod odd;
 mod tables;
@@ -158,6 +159,24 @@ pub enum Step {
     Merge(usize),
     /// Goes on in another process, with a token.
     Move(usize),
+    /// Reads in another process, with a token of the handle that everybody shares.
+    MoveShared(usize),
+    /// Reads in a session that begins with a token that is refused.
+    RefusedToken,
+    /// Reads on the primary, once that shows what a replica has shown.
+    ReadShown,
+    /// Reads by a statement that ends its session wherever it runs.
+    ReadKilling,
+    /// Makes a stream, writes so many milliseconds later, and polls the stream after that.
+    LateStream(u64),
+    /// Writes by a stream.
+    WritingStream,
+    /// Reads so many times in a read-only transaction, with so many milliseconds between.
+    SlowReadTransaction(usize, u64),
+    /// Reads in a serializable read-only transaction.
+    ReadSerializable,
+    /// Writes in a transaction, reads there so many milliseconds later, and then beside it.
+    TalkingTransaction(u64),
 }
 
 /// How a transaction ends.
@@ -233,7 +252,7 @@ impl Scenario {
     /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
-        odd::odd(Scenario::stocked(seed))
+        late::late(odd::odd(Scenario::stocked(seed)))
     }
 
     /// The scenario of a seed before there was anything odd. What such worlds found keeps its meaning.

@@ -29,7 +29,11 @@ pub(crate) enum Request {
     Commit,
     Rollback,
     Read(Reads),
-    Write(WriteId),
+    /// Writes, and shows what there was when it `shows`.
+    Write {
+        id: WriteId,
+        shows: bool,
+    },
     /// Makes another view, which takes a lock or none.
     ChangeView {
         locks: bool,
@@ -49,10 +53,15 @@ pub(crate) enum Reads {
     Noting,
     /// What nobody can read.
     Wrong,
+    /// What ends the session that reads it; its number.
+    Killing(u64),
 }
 
 impl Reads {
-    fn of(sql: &str) -> Self {
+    fn of(sql: &str, number: Option<u64>) -> Self {
+        if let Some(number) = number.filter(|_| sql.contains("killing")) {
+            return Reads::Killing(number);
+        }
         let words = [
             ("pier", Reads::Pier),
             ("late", Reads::Late),
@@ -75,11 +84,13 @@ impl Request {
             ("BEGIN READ ONLY", _) => Request::Begin { is_reading: true },
             ("COMMIT", _) => Request::Commit,
             ("ROLLBACK", _) => Request::Rollback,
-            (sql, Some(id)) if sql.starts_with("INSERT") => Request::Write(id),
+            (sql, Some(id)) if sql.starts_with("INSERT") => {
+                Request::Write { id, shows: sql.ends_with("shown") }
+            }
             (sql, _) if sql.starts_with("CREATE") => {
                 Request::ChangeView { locks: sql.contains("lock") }
             }
-            (sql, _) => Request::Read(Reads::of(sql)),
+            (sql, id) => Request::Read(Reads::of(sql, id)),
         }
     }
 }
@@ -94,7 +105,7 @@ pub(crate) async fn serve(
         return Err(Trouble::Lost);
     }
     let answer = run(&world, link, request).await;
-    if matches!(request, Request::Write(_)) && is_swallowed(&world) {
+    if matches!(request, Request::Write { .. }) && is_swallowed(&world) {
         std::future::pending::<()>().await;
     }
     match world.travel(link, Way::Back).await {
@@ -127,7 +138,7 @@ async fn run(world: &World, link: LinkId, request: Request) -> Result<Answer, Tr
         }
         Request::Read(reads) => return read(world, link, reads),
         Request::ChangeView { locks } => return change_view(world, link, locks),
-        Request::Write(id) => return write(world, link, id).await,
+        Request::Write { id, shows } => return write(world, link, id, shows).await,
     }
     Ok(Answer::default())
 }
@@ -137,7 +148,7 @@ fn note_astray(world: &World, link: LinkId, request: Request) {
     let mut state = world.lock();
     let astray = state.links.get(&link).filter(|it| it.leads != Leads::Here).copied();
     let means =
-        matches!(request, Request::Read(_) | Request::Write(_) | Request::ChangeView { .. });
+        matches!(request, Request::Read(_) | Request::Write { .. } | Request::ChangeView { .. });
     if let Some(Link { process, server, .. }) = astray.filter(|_| means) {
         oracle::note(&mut state, Violation::AskedStranger { process, server }, None);
     }
@@ -173,8 +184,12 @@ fn read(world: &World, link: LinkId, reads: Reads) -> Result<Answer, Trouble> {
     if state.draw.percent(conflicts) {
         return Err(state.says(Refusal::Conflict));
     }
+    if let Reads::Killing(number) = reads {
+        *state.killed.entry(number).or_default() += 1;
+        return Err(kill(&mut state, link, false));
+    }
     if kills > 0 && state.draw.percent(kills) {
-        return Err(kill(&mut state, link));
+        return Err(kill(&mut state, link, true));
     }
     let is_primary = state.servers[server].is_primary;
     let refusal = match reads {
@@ -189,28 +204,32 @@ fn read(world: &World, link: LinkId, reads: Reads) -> Result<Answer, Trouble> {
     if reads == Reads::Pier && is_of_replica && state.servers[server].filters_pier {
         oracle::note(&mut state, Violation::FilteredRead { server }, None);
     }
-    let shown = state.show(server);
     state.trace.note(format_args!("  link {link}: server {server} reads"));
-    let id = i64::try_from(shown).unwrap_or(i64::MAX);
-    let row = Row::from([("shown".to_owned(), Value::BigInt(Some(id)))]);
+    let row = shown_row(&mut state, server);
     Ok(Answer { rows: vec![row.clone(), row], affected: 0 })
 }
 
+/// A row that says what the server shows now.
+fn shown_row(state: &mut State, server: usize) -> Row {
+    let id = i64::try_from(state.show(server)).unwrap_or(i64::MAX);
+    Row::from([("shown".to_owned(), Value::BigInt(Some(id)))])
+}
+
 /// The server ends the session. PostgreSQL says so, MySQL closes the connection without a word.
-fn kill(state: &mut State, link: LinkId) -> Trouble {
+fn kill(state: &mut State, link: LinkId, may_be_idle: bool) -> Trouble {
     state.trace.note(format_args!("  link {link}: its session is ended"));
     state.transactions.remove(&link);
     state.end_after(link);
     match state.kind {
         Kind::Timelines => Trouble::Code("57P01"),
         // A session that was idle for too long is told so.
-        Kind::GtidSets if state.draw.percent(50) => Trouble::Code("4031"),
+        Kind::GtidSets if may_be_idle && state.draw.percent(50) => Trouble::Code("4031"),
         Kind::GtidSets | Kind::GtidLists => Trouble::Lost,
     }
 }
 
-async fn write(world: &World, link: LinkId, id: WriteId) -> Result<Answer, Trouble> {
-    let is_open = {
+async fn write(world: &World, link: LinkId, id: WriteId, shows: bool) -> Result<Answer, Trouble> {
+    let (is_open, rows) = {
         let mut state = world.lock();
         let is_reading = state.links.get(&link).is_some_and(|it| it.is_reading);
         let server = state.server_of(link).ok_or(Trouble::Lost)?;
@@ -223,12 +242,13 @@ async fn write(world: &World, link: LinkId, id: WriteId) -> Result<Answer, Troub
         if is_reading || !is_primary || open.as_ref().is_some_and(|it| it.is_reading) {
             return Err(refusal);
         }
-        open.map(|it| it.writes.push(id)).is_some()
+        let is_open = open.map(|it| it.writes.push(id)).is_some();
+        (is_open, shows.then(|| shown_row(&mut state, number)).into_iter().collect())
     };
     if !is_open {
         commit(world, link, vec![id]).await?;
     }
-    Ok(Answer { affected: 1, ..Answer::default() })
+    Ok(Answer { rows, affected: 1 })
 }
 
 /// One run of one server, which goes on with a commit whoever waits for it.

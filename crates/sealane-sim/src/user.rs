@@ -19,7 +19,6 @@ use sealane::{Consistency, Error, RoutedConnection};
 
 use crate::{
     coverage::variant,
-    error::is_refusal,
     history::{Snapshot, WriteId},
     oracle::{self, Knowledge},
     plant::Plant,
@@ -186,14 +185,23 @@ impl Company {
             }
             Step::LongTransaction(ms) => self.long_transaction(user, &db, ms).await,
             Step::Scope => self.scoped(user, &db, process).await,
-            Step::Fork => {
-                let mut person = self.person(user);
-                (person.db, person.shares) = (db.fork(), false);
-            }
+            Step::Fork => self.fork(user, &db),
             Step::Merge(other) => {
                 self.merge(user, &db, process, other);
                 self.read(user, &db).await;
             }
+            Step::MoveShared(to) => self.go_shared(user, process, to).await,
+            Step::RefusedToken => self.begin_anew(user, &db).await,
+            Step::ReadShown => self.read_shown(user, &db).await,
+            Step::ReadKilling => self.read_killing(user, &db).await,
+            Step::LateStream(ms) => self.late_stream(user, &db, ms).await,
+            Step::WritingStream => self.writing_stream(user, &db).await,
+            Step::SlowReadTransaction(reads, ms) => {
+                let pause = Duration::from_millis(ms);
+                self.slow_read_transaction(user, &db, (reads, pause), select).await;
+            }
+            Step::ReadSerializable => self.read_serializable(user, &db).await,
+            Step::TalkingTransaction(ms) => self.talking_transaction(user, &db, ms).await,
             Step::Move(to) => {
                 self.go(user, &db, process, to).await;
                 let db = self.person(user).db.clone();
@@ -223,13 +231,21 @@ impl Company {
     }
 
     fn check_read(&self, user: usize, snapshot: &Snapshot) {
+        self.check_read_after(user, snapshot, true);
+    }
+
+    /// `may_hide`: the primary may show later what a replica has shown.
+    fn check_read_after(&self, user: usize, snapshot: &Snapshot, may_hide: bool) {
         let mut person = self.person(user);
         let state = &mut self.world.lock();
+        if state.is_mistaken(person.process, snapshot) {
+            return;
+        }
         match person.shares {
             true => person.knowledge.read_writes(state, user, snapshot),
             false => {
                 let told = person.told_timeline;
-                person.knowledge.read(state, told, user, snapshot);
+                person.knowledge.read(state, told, user, snapshot, may_hide);
             }
         }
     }
@@ -291,8 +307,19 @@ impl Company {
 
     /// Holds a read outside the user's session against what it wrote in its process.
     fn check_here(&self, user: usize, snapshot: &Snapshot) {
-        let mut here = self.person(user).here.clone();
-        here.read_writes(&mut self.world.lock(), user, snapshot);
+        let (process, here) = {
+            let person = self.person(user);
+            (person.process, person.here.clone())
+        };
+        self.check_writes(user, process, here, snapshot);
+    }
+
+    /// Holds a read in `process` against what was written.
+    fn check_writes(&self, user: usize, process: usize, mut wrote: Knowledge, shown: &Snapshot) {
+        let state = &mut self.world.lock();
+        if !state.is_mistaken(process, shown) {
+            wrote.read_writes(state, user, shown);
+        }
     }
 
     fn new_id(&self) -> WriteId {
@@ -351,7 +378,8 @@ fn was_not_written(error: &DbErr) -> bool {
     match Error::of(error) {
         Some(Error::NoPrimary { .. } | Error::NoReplica | Error::TransactionLost { .. }) => true,
         Some(_) => false,
-        None => is_refusal(error),
+        // Whoever loses the answer is told so: that is `OutcomeUnknown`.
+        None => true,
     }
 }
 

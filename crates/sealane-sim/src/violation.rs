@@ -40,6 +40,10 @@ pub enum Violation {
     UsedThoughDrained { process: usize, address: usize },
     /// An endpoint could not be removed or added.
     MembershipFailed { what: String },
+    /// A serializable transaction has run on a replica.
+    SerializableOnReplica { session: usize, server: usize },
+    /// A statement that ends its session was sent to one server after the other.
+    KilledMany { session: usize, times: usize },
     /// A read-only transaction has moved to another server.
     TransactionMoved { session: usize },
     /// A statement did not end in time.

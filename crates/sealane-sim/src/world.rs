@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) deaf: Vec<(usize, usize)>,
     /// Addresses that a process has drained or removed: none of its statements may go there.
     pub(crate) drained: BTreeSet<(usize, usize)>,
+    /// How many sessions each statement that does so has ended, by its number.
+    pub(crate) killed: BTreeMap<u64, usize>,
     /// Whether a commit is answered only when a replica has it on its disk.
     pub(crate) is_synchronous: bool,
     /// Servers that do not reach another one.
@@ -92,6 +94,10 @@ pub(crate) struct State {
     pub(crate) told_timeline: Vec<u32>,
     /// The timeline of the primary that each process has chosen last.
     pub(crate) elected_timeline: Vec<u32>,
+    /// The processes and the timelines of the primaries that each has ever chosen.
+    pub(crate) elected: BTreeSet<(usize, u32)>,
+    /// The processes that took a primary that came back for one that was promoted: see `oracle`.
+    pub(crate) mistaken: BTreeSet<usize>,
     /// How many probes each process has sent to each server, and when the last second began.
     pub(crate) probes: BTreeMap<(usize, usize), (u64, u32)>,
     /// How many of a hundred starts of a server are with a filter.
@@ -166,6 +172,7 @@ impl World {
             cut: Vec::new(),
             deaf: Vec::new(),
             drained: BTreeSet::new(),
+            killed: BTreeMap::new(),
             is_synchronous,
             cut_off: Vec::new(),
             draw: Draw::new(seed),
@@ -176,6 +183,8 @@ impl World {
             // One may come later.
             told_timeline: vec![0; processes + 1],
             elected_timeline: vec![0; processes + 1],
+            elected: BTreeSet::new(),
+            mistaken: BTreeSet::new(),
             probes: BTreeMap::new(),
             filters_percent: scenario.tables.map_or(0, |it| it.filters_percent),
             sight: View::default(),
@@ -305,6 +314,35 @@ impl State {
     pub(crate) fn is_cut(&self, process: usize, server: usize, way: Way) -> bool {
         let ends = (process, server);
         self.cut.contains(&ends) || (way == Way::Back && self.deaf.contains(&ends))
+    }
+
+    /// A process chooses a primary of this timeline.
+    pub(crate) fn elect(&mut self, process: usize, timeline: u32) {
+        self.elected_timeline[process] = timeline;
+        let newest = self.history.branches[self.history.current].timeline;
+        let is_new = |branch: usize| self.history.branches[branch].timeline == newest;
+        let is_there = |server: &Server| {
+            let is_cut = self.is_cut(process, server.number, Way::Back);
+            server.is_up && server.is_primary && is_new(server.branch) && !is_cut
+        };
+        let looks_promoted = timeline < newest
+            && self.kind != Kind::Timelines
+            && !self.elected.contains(&(process, timeline))
+            && !self.servers.iter().any(is_there);
+        self.elected.insert((process, timeline));
+        match looks_promoted {
+            true => self.mistaken.insert(process),
+            false => self.mistaken.remove(&process),
+        };
+        if looks_promoted {
+            self.count("returned primaries that looked promoted");
+        }
+    }
+
+    /// Whether a process that is mistaken was shown what its primary has.
+    pub(crate) fn is_mistaken(&self, process: usize, shown: &Snapshot) -> bool {
+        let timeline = self.history.branches[shown.branch].timeline;
+        self.mistaken.contains(&process) && timeline <= self.elected_timeline[process]
     }
 
     /// What a server says, in the words of its kind.

@@ -11,7 +11,7 @@ use std::{
 use sea_orm::{DbErr, EntityTrait, QueryFilter, UpdateMany, entity::prelude::*};
 use sealane::{Consistency, FallbackPolicy, RoutedConnection};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     history::{
@@ -26,6 +26,10 @@ use crate::{
 const HELD: usize = 5;
 /// From what no probe can prove for long to what nearly every replica is good for.
 const BOUNDS_MS: [u64; 5] = [10, 50, 200, 1_000, 5_000];
+/// One action in so many is followed by a pause of up to [`PAUSE`], as people make them. Clients that never
+/// paused kept two cores busy on their own, and whatever ran beside them was slow.
+const AT_ONCE: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(800);
 /// A wait for replicas: longer than most pauses of replay.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -121,6 +125,10 @@ impl Client {
             let begun = self.shared.clock.now();
             if timeout(LONGEST, self.act()).await.is_err() {
                 self.give_up(begun);
+            }
+            if self.rng.u32(..AT_ONCE) == 0 {
+                let pause = PAUSE.mul_f64(self.rng.f64());
+                sleep(pause.min(self.shared.until.saturating_duration_since(Instant::now()))).await;
             }
         }
         self.operations

@@ -42,7 +42,7 @@ impl Workshop {
         // It runs for longer than it builds.
         command.args([
             "--config",
-            "profile.dev.opt-level=1",
+            "profile.dev.opt-level=2",
             "--config",
             "profile.dev.debug=false",
         ]);

@@ -109,6 +109,16 @@ impl EndpointState {
         matches!(self.health, Health::Up | Health::Down { failure: Failure::Statement(_) })
     }
 
+    /// Whether the endpoint is a replica that is out of use although no probe says that it is away: a
+    /// statement lost its connection, or it must go on answering.
+    pub(crate) fn is_suspected_replica(&self) -> bool {
+        let is_suspected = matches!(
+            self.health,
+            Health::Down { failure: Failure::Statement(_) } | Health::Probation
+        );
+        is_suspected && self.is_ours() && !self.draining && self.role == Role::Replica
+    }
+
     /// Whether the endpoint answers, holds our data, and is not represented by another endpoint.
     #[must_use]
     pub fn is_usable(&self) -> bool {

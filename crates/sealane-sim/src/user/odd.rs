@@ -1,9 +1,11 @@
 //! What a user seldom asks for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
-use sealane::{Candidate, ConsistencyPolicy, ReadRequest, Refusal, RoutedConnection, Verdict};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+use sealane::{
+    Candidate, ConsistencyPolicy, ReadRequest, Refusal, RoutedConnection, Verdict, WhenAhead,
+};
 
 use super::{Company, select, short};
 use crate::{error::code, lender::endpoint_name, oracle, violation::Violation, world};
@@ -12,6 +14,11 @@ use crate::{error::code, lender::endpoint_name, oracle, violation::Violation, wo
 pub(super) fn noting() -> Statement {
     Statement::from_string(DbBackend::Postgres, "SELECT shown FROM noting")
 }
+
+/// How long a read waits for the primary to show what a replica has shown.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A statement may end two sessions, and one more of which nobody could hear.
+const MOST_KILLED: usize = 3;
 
 /// Declines one endpoint.
 #[derive(Debug)]
@@ -82,6 +89,35 @@ impl Company {
         }
         if let Some(snapshot) = self.shown(result) {
             self.check_read(user, &snapshot);
+        }
+    }
+
+    /// If it did not wait to the end, the primary shows it.
+    pub(super) async fn read_shown(&self, user: usize, db: &RoutedConnection) {
+        let db = db.on_primary().when_ahead(WhenAhead::Wait(PATIENCE));
+        let began_ms = self.world.lock().now_ms();
+        let result = db.query_one_raw(select()).await;
+        let took_ms = self.world.lock().now_ms() - began_ms;
+        if let Some(snapshot) = self.shown(result) {
+            let gave_up = u128::from(took_ms) + 100 >= PATIENCE.as_millis();
+            self.check_read_after(user, &snapshot, gave_up);
+        }
+    }
+
+    /// A statement that ends its session must not go round.
+    pub(super) async fn read_killing(&self, user: usize, db: &RoutedConnection) {
+        let text = "SELECT shown FROM killing WHERE id = $1";
+        let number = self.new_id();
+        let value = Value::BigInt(i64::try_from(number).ok());
+        let killing = Statement::from_sql_and_values(DbBackend::Postgres, text, [value]);
+        let result = db.query_one_raw(killing).await;
+        let mut state = self.world.lock();
+        let times = state.killed.get(&number).copied().unwrap_or(0);
+        if let Err(error) = result {
+            state.count(&format!("failed read: {}", short(&error)));
+        }
+        if times > MOST_KILLED {
+            oracle::note(&mut state, Violation::KilledMany { session: user, times }, None);
         }
     }
 

@@ -7,6 +7,11 @@ use super::{Company, Knowledge, select};
 use crate::plant::Plant;
 
 impl Company {
+    pub(super) fn fork(&self, user: usize, db: &RoutedConnection) {
+        let mut person = self.person(user);
+        (person.db, person.shares) = (db.fork(), false);
+    }
+
     pub(super) fn merge(&self, user: usize, db: &RoutedConnection, process: usize, other: usize) {
         if other == user {
             return;
@@ -48,6 +53,29 @@ impl Company {
         }
         (person.process, person.db, person.here) = (to, session, Knowledge::default());
         person.shares = false;
+    }
+
+    /// Reads in process `to` with a token of the handle that everybody shares, which must tell of what
+    /// any session has written in this process.
+    pub(super) async fn go_shared(&self, user: usize, process: usize, to: usize) {
+        let here = self.person(user).here.clone();
+        let Some(token) = self.processes[process].token().await else { return };
+        let resumed = self.processes[to].resume(&token);
+        if resumed.refused.is_some() {
+            return;
+        }
+        if let Some(snapshot) = self.shown(resumed.session.query_one_raw(select()).await) {
+            self.check_writes(user, to, here, &snapshot);
+        }
+    }
+
+    /// Reads in a session that begins with a token that is refused: it shows nothing older than what the
+    /// primary has now.
+    pub(super) async fn begin_anew(&self, user: usize, db: &RoutedConnection) {
+        let resumed = db.resume("forged");
+        if let Some(snapshot) = self.shown(resumed.session.query_one_raw(select()).await) {
+            self.check_here(user, &snapshot);
+        }
     }
 
     /// Works with the handle that everybody shares, in the scope of the user's session. A task that

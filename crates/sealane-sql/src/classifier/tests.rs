@@ -29,6 +29,18 @@ fn a_learned_write_wins_over_the_text() {
 }
 
 #[test]
+fn a_hint_keeps_a_read_on_the_primary_also_if_it_is_not_understood() {
+    let classifier = Classifier::new(Dialect::PostgreSql);
+    let found = |hint: &str| {
+        let found = classifier.classify(&format!("/* sealane: {hint} */ SELECT 1"));
+        (found.may_leave_primary(), found.decisive().map(|finding| finding.reason.clone()))
+    };
+    assert_eq!(found("primary"), (false, Some(Reason::HintPrimary)));
+    assert_eq!(found("pirmary"), (false, Some(Reason::HintNotUnderstood)));
+    assert_eq!(found("group=near"), (true, None));
+}
+
+#[test]
 fn a_learned_write_survives_eviction() {
     let classifier = Classifier::new(Dialect::PostgreSql);
     classifier.learn_write(READ);

@@ -85,6 +85,10 @@ impl Lender for Nobody {
         Box::pin(async { Err(DbErr::Custom("nobody lends here".to_owned())) })
     }
 
+    fn size(&self) -> u32 {
+        10
+    }
+
     fn close(&self) {}
 }
 

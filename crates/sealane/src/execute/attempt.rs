@@ -133,7 +133,12 @@ impl Attempt {
         usual: Option<Duration>,
         now: Moment,
     ) {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            // It was slow at first, and went on because no retry was left; now it hangs.
+            if judged == AttemptOutcome::Silent {
+                self.cluster.judge_ejection(self.footing.endpoint, judged, self.started);
+            }
+        } else {
             let (cluster, endpoint) = (&self.cluster, self.footing.endpoint);
             let since_open = match outcome {
                 AttemptOutcome::Served(latency) => AttemptOutcome::Served(
@@ -260,6 +265,21 @@ impl Attempt {
         self.pools().is_some_and(|pools| pools.of(self.footing.role).has_room())
     }
 
+    /// Whether an idle connection is in its pool.
+    pub(super) fn has_idle(&self) -> bool {
+        self.pools().is_some_and(|pools| pools.of(self.footing.role).has_idle())
+    }
+
+    /// Whether others hold at least half of its pool's connections, or its size is unknown. Then a long
+    /// wait for a connection says nothing about the server. It holds none itself. (The driver's own
+    /// numbers do not tell: connections that are being opened count as open.)
+    pub(super) fn is_pool_busy(&self) -> bool {
+        let (loads, id) = (&self.cluster.loads, self.footing.endpoint);
+        let others = loads.in_flight(id).saturating_sub(loads.waiting(id)).saturating_sub(1);
+        let size = self.pools().map_or(0, |pools| pools.of(self.footing.role).size());
+        others.saturating_mul(2) >= size
+    }
+
     /// Whether its pool is also that of the writers.
     pub(super) fn is_of_writer(&self) -> bool {
         self.pools().is_some_and(|pools| pools.is_one)
@@ -377,7 +397,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         // A caller who gives up early, again and again, shows a server that hangs, too; but a full
         // pool shows nothing.
-        let is_long = self.age() >= self.long_after && (self.was_opened() || self.has_room());
+        let is_long = self.age() >= self.long_after && (self.was_opened() || !self.is_pool_busy());
         self.tell(if is_long { AttemptOutcome::Outrun } else { AttemptOutcome::Abandoned });
     }
 }

@@ -160,7 +160,8 @@ impl<'a> Alarm<'a> {
                     return self.leaves(AttemptOutcome::Outrun, began).await;
                 }
             }
-            let ends = [limit, share].into_iter().flatten().min();
+            // One that has passed need not be waited for.
+            let ends = [limit, share].into_iter().flatten().filter(|end| *end > waited).min();
             let rest = ends.map_or(LOOK_AGAIN, |end| end.saturating_sub(waited));
             sleep(rest.clamp(LEAST_SLEEP, LOOK_AGAIN)).await;
         }
@@ -188,7 +189,10 @@ impl<'a> Alarm<'a> {
     /// attempt goes on.
     async fn leaves(self, outcome: AttemptOutcome, began: Instant) -> AttemptOutcome {
         let attempt = self.attempt;
-        attempt.tell(outcome);
+        // A place in a queue says nothing about the server.
+        let is_queued =
+            outcome == AttemptOutcome::Outrun && !attempt.was_opened() && attempt.is_pool_busy();
+        attempt.tell(if is_queued { AttemptOutcome::Abandoned } else { outcome });
         let (cluster, store) = (attempt.cluster(), attempt.cluster().store());
         let answers = outcome != AttemptOutcome::Silent;
         let is_stuck = || {
@@ -265,8 +269,8 @@ impl Cluster {
         began: Moment,
     ) {
         let (store, now) = (self.store(), self.store().now());
-        let in_use = || self.candidates_beside(&store.topology(), endpoint);
-        let change = self.ejections.ended(endpoint, outcome, began, now, in_use);
+        let left = || self.candidates_beside(&store.topology(), endpoint);
+        let change = self.ejections.ended(endpoint, outcome, began, now, left);
         self.announce(endpoint, change);
     }
 
@@ -285,10 +289,15 @@ impl Cluster {
         topology.able_replicas().or(shared.into_iter().collect())
     }
 
+    /// The same, and replicas that only a statement has taken out of use: they will be back in a moment.
+    pub(super) fn candidates_left(&self, topology: &Topology) -> EndpointSet {
+        self.candidates_in_use(topology).or(topology.suspected_replicas())
+    }
+
     /// Those of them that serve the same reads as `id`, with it.
     fn candidates_beside(&self, topology: &Topology, id: EndpointId) -> EndpointSet {
         let group = topology.get(id).and_then(|state| state.endpoint.group());
         let beside = group.and_then(|name| topology.group(name)).unwrap_or(topology.ungrouped());
-        self.candidates_in_use(topology).and(beside)
+        self.candidates_left(topology).and(beside)
     }
 }

@@ -1,7 +1,7 @@
 //! Tries an ejected endpoint with a copy of a read, so that no caller waits for the trial.
 //!
 //! The copy runs beside the read, and its rows are thrown away. It runs only where the read itself
-//! could run, and only if its statement usually ends soon. An endpoint for which no such read comes
+//! could run, and only if its statement has ended before and usually ends soon. An endpoint for which no such read comes
 //! is used again after a while.
 //!
 //! (Rejected: probes. An endpoint is ejected because it answers probes and does not serve
@@ -32,7 +32,7 @@ impl Cluster {
             return;
         }
         let (topology, now) = (self.store().topology(), self.store().now());
-        for id in topology.members(self.ejections.retain(self.candidates_in_use(&topology))) {
+        for id in topology.members(self.ejections.retain(self.candidates_left(&topology))) {
             self.announce(id, Some(EjectionChange::Readmitted));
         }
         for id in topology.members(self.ejections.ejected()) {
@@ -72,6 +72,8 @@ impl Caller {
         id: EndpointId,
     ) -> Option<(Footing, Duration)> {
         let cluster = self.cluster();
+        // One that never ended may be what breaks servers.
+        route.statement.as_deref()?.pace.bound()?;
         let limit = overdue::limit(route.statement.as_deref(), cluster, id)?;
         let request = self.request(route);
         let is_primary = topology.primary() == Some(id);
@@ -92,6 +94,10 @@ async fn run(attempt: Attempt, statement: Statement, limit: Duration) {
         Err(_) if !attempt.was_opened() => AttemptOutcome::Abandoned,
         Ok(Ok(_)) | Err(_) => AttemptOutcome::Overdue,
         Ok(Err(Ended::Moved)) => AttemptOutcome::Abandoned,
+        // A dead connection was idle in the pool. The next trial may get another one.
+        Ok(Err(Ended::Failed(_))) if !attempt.was_opened() && attempt.has_idle() => {
+            AttemptOutcome::Abandoned
+        }
         Ok(Err(Ended::Failed(error))) => {
             read::outcome(&attempt, &error, read::decision(&attempt, &error))
         }

@@ -40,6 +40,20 @@ impl Pool {
         most == 0 || idle > 0 || open < most
     }
 
+    /// Whether a connection is idle, as far as is known.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.connections().idle > 0
+    }
+
+    /// How many connections it may have; 0 if that is unknown.
+    pub(crate) fn size(&self) -> u32 {
+        #[cfg(feature = "assembly")]
+        if let Some(lender) = &self.lender {
+            return lender.size();
+        }
+        self.connections().most
+    }
+
     #[cfg_attr(
         not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
         allow(clippy::match_single_binding, reason = "without a driver there is no pool")

@@ -31,6 +31,9 @@ pub trait Lender: fmt::Debug + Send + Sync {
     /// Lends a connection, within the pool's own limits. The connection returns when it is dropped.
     fn lend(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DbErr>>;
 
+    /// How many connections it lends at a time.
+    fn size(&self) -> u32;
+
     /// Stops lending.
     fn close(&self);
 }

@@ -92,6 +92,10 @@ impl Lender for Line {
         Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Connection>) })
     }
 
+    fn size(&self) -> u32 {
+        10
+    }
+
     fn close(&self) {}
 }
 

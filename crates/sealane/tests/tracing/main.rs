@@ -9,9 +9,9 @@ use std::{ops::Range, time::Duration};
 
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StreamTrait, TransactionTrait};
-use sealane::{Consistency, FallbackPolicy, RoutedConnection};
+use sealane::{Config, Consistency, FallbackPolicy, RoundRobin, RoutedConnection};
 
-use servers::{Does, QUOTED, Server, cluster};
+use servers::{Does, POOL, QUOTED, Server, cluster};
 use told::Told;
 
 const SPANS: &str = "sealane::statement=debug";
@@ -118,6 +118,64 @@ async fn each_statement_of_a_transaction_is_a_span() {
         .collect();
     assert_eq!(names, ["BEGIN", "SELECT boat", "COMMIT"]);
     assert!(closed[1].contains(r#"sealane.reason="in_transaction""#), "{}", closed[1]);
+}
+
+/// The default balancer would avoid a replica that fails anyway.
+fn in_turn(config: Config) -> Config {
+    config.balancer(RoundRobin::default())
+}
+
+/// Reads thirty times a second for a minute, three at a time. Returns how often the first replica was asked for a
+/// connection, and how often it was ejected.
+async fn a_minute(db: &RoutedConnection, servers: &[Server]) -> (usize, usize) {
+    servers[1].asked();
+    for _ in 0..600 {
+        let sessions = [db.session(), db.session(), db.session()];
+        futures_util::future::try_join_all(sessions.iter().map(run)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let events = db.recent_events();
+    let ejected = events.iter().filter(|it| it.text.starts_with("db-2 gets no reads"));
+    (servers[1].asked(), ejected.count())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_breaks_its_connections_and_answers_probes_stays_ejected() {
+    let (db, servers) = cluster(2, in_turn).await;
+    servers[1].does(Does::Breaks);
+    let (asked, ejected) = a_minute(&db, &servers).await;
+    assert!((3..=20).contains(&asked) && ejected > 3, "{asked} reads, ejected {ejected} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_breaks_all_connections_at_once_ejects_half_of_the_replicas_at_most() {
+    let (db, servers) = cluster(4, in_turn).await;
+    servers[1..].iter().for_each(|it| it.does(Does::Breaks));
+    let sessions: Vec<_> = (0..20).map(|_| db.session()).collect();
+    let broken = futures_util::future::join_all(sessions.iter().map(run)).await;
+    servers[1..].iter().for_each(|it| it.does(Does::Answers));
+    assert!(broken.iter().any(Result::is_err));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let endpoints = db.status().endpoints;
+    let ejected = endpoints.iter().filter(|it| it.ejected).count();
+    assert!((1..=2).contains(&ejected), "{ejected} are ejected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_lets_nobody_in_is_ejected_and_one_with_a_full_pool_is_not() {
+    let (db, servers) = cluster(2, in_turn).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 * POOL {
+        let mut rows = db.session().stream_raw(read()).await.unwrap();
+        rows.try_next().await.unwrap();
+        streams.push(rows);
+    }
+    servers[1].does(Does::LendsNone);
+    let (asked, ejected) = a_minute(&db, &servers).await;
+    assert!(asked > 20 && ejected == 0, "{asked} reads, ejected {ejected} times");
+    drop(streams);
+    let (asked, ejected) = a_minute(&db, &servers).await;
+    assert!((3..=20).contains(&asked) && ejected > 3, "{asked} reads, ejected {ejected} times");
 }
 
 #[tokio::test(start_paused = true)]

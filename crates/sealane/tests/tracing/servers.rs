@@ -35,8 +35,12 @@ pub(crate) enum Does {
     Breaks,
     /// Answers with this code, and quotes a literal.
     Fails(&'static str),
+    /// Lends no connection.
+    LendsNone,
 }
 
+/// The size of each pool.
+pub(crate) const POOL: u32 = 10;
 /// What a server's message quotes.
 pub(crate) const QUOTED: &str = "quoted-by-a-server";
 
@@ -49,11 +53,13 @@ struct State {
     role: Role,
     lsn: u64,
     does: Does,
+    /// How often a connection was asked for.
+    asked: usize,
 }
 
 impl Server {
     fn new(role: Role) -> Self {
-        Server(Arc::new(Mutex::new(State { role, lsn: 7, does: Does::Answers })))
+        Server(Arc::new(Mutex::new(State { role, lsn: 7, does: Does::Answers, asked: 0 })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,9 +74,21 @@ impl Server {
         self.lock().lsn = lsn;
     }
 
+    /// How often it was asked for a connection since the last time that this was called.
+    pub(crate) fn asked(&self) -> usize {
+        std::mem::take(&mut self.lock().asked)
+    }
+
+    fn lends(&self) -> bool {
+        let mut state = self.lock();
+        state.asked += 1;
+        !matches!(state.does, Does::LendsNone)
+    }
+
     fn answer(&self) -> Result<(), DbErr> {
         let error = match self.lock().does {
             Does::Answers => return Ok(()),
+            Does::LendsNone => Error::PoolTimedOut,
             Does::Breaks => Error::Io(io::ErrorKind::ConnectionReset.into()),
             Does::Fails(code) => Error::Database(Box::new(Refused(code))),
         };
@@ -129,7 +147,16 @@ impl OpenLenders for Server {
 
 impl Lender for Server {
     fn lend(&self) -> Answering<'_, Result<Box<dyn Connection>, DbErr>> {
-        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Connection>) })
+        Box::pin(async {
+            if !self.lends() {
+                self.answer()?;
+            }
+            Ok(Box::new(self.clone()) as Box<dyn Connection>)
+        })
+    }
+
+    fn size(&self) -> u32 {
+        POOL
     }
 
     fn close(&self) {}
@@ -137,7 +164,11 @@ impl Lender for Server {
 
 impl Connection for Server {
     fn send<'a>(&'a mut self, _: &'a Statement) -> Answering<'a, Result<Answer, DbErr>> {
-        Box::pin(async { self.answer().map(|()| Answer::default()) })
+        Box::pin(async {
+            // Other statements are sent meanwhile.
+            tokio::task::yield_now().await;
+            self.answer().map(|()| Answer::default())
+        })
     }
 
     fn stream(

@@ -138,6 +138,7 @@ impl ReadExecution {
         }
         if let Ended::Failed(error) = &ended {
             attempt.tell(match is_incidental(attempt, error) {
+                true if is_shut_out(attempt, error) => AttemptOutcome::Overdue,
                 true => AttemptOutcome::Abandoned,
                 false => AttemptOutcome::Failed,
             });
@@ -229,9 +230,17 @@ pub(in crate::execute) fn outcome(
             AttemptOutcome::Refused
         }
         RetryDecision::Renew | RetryDecision::Reconnect => AttemptOutcome::Abandoned,
+        _ if is_shut_out(attempt, error) => AttemptOutcome::Overdue,
         _ if is_incidental(attempt, error) => AttemptOutcome::Abandoned,
         _ => AttemptOutcome::Failed,
     }
+}
+
+/// Whether no connection came although most of its pool were unused, so that the server seems to let
+/// nobody in.
+fn is_shut_out(attempt: &Attempt, error: &DbErr) -> bool {
+    let is_waited_for = error::with_code(error, |code| code == ErrorCode::PoolExhausted);
+    is_waited_for && !attempt.is_pool_busy()
 }
 
 /// Whether `error` shows nothing wrong with the server.

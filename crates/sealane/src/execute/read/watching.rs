@@ -36,8 +36,7 @@ impl ReadExecution {
         self.leaves(attempt, telling::words(outcome));
         self.was_overdue |= outcome != AttemptOutcome::Silent;
         if stage == Stage::Sent && outcome == AttemptOutcome::Overdue {
-            // It would have taken at least this long.
-            self.note_pace_of(attempt.since_open());
+            self.note_overdue(attempt.since_open());
         }
         Err(Ended::Moved)
     }
@@ -78,6 +77,14 @@ impl ReadExecution {
     /// Records how long the statement took since it was `sent`.
     pub(crate) fn note_pace(&self, sent: Moment) {
         self.note_pace_of(self.caller.cluster().store().now().since(sent));
+    }
+
+    /// Records that the statement would have taken longer than this. It counts as little more than
+    /// usual: a fault of one server must not make the next fault be looked into late. If the statement
+    /// itself is slow now, its next attempt shows it.
+    fn note_overdue(&self, took: Duration) {
+        let bound = self.route.statement.as_ref().and_then(|statement| statement.pace.bound());
+        self.note_pace_of(bound.map_or(took, |bound| took.min(bound.saturating_mul(2))));
     }
 
     fn note_pace_of(&self, took: Duration) {
