@@ -169,6 +169,14 @@ impl Position {
         }
     }
 
+    /// Whether one of the two positions tells nothing and the other one names transactions, as those of a
+    /// member of a group and of its ordinary replica.
+    pub(crate) fn is_told_beside(&self, ours: &Position) -> bool {
+        let is_named = |it: &Position| matches!(it, Position::GtidSet(_) | Position::GtidList(_));
+        (*self == Position::Opaque && is_named(ours))
+            || (*ours == Position::Opaque && is_named(self))
+    }
+
     /// A position that contains both, for merging what two sessions have seen. `None` for positions
     /// that do not compare.
     #[must_use]

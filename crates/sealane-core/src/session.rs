@@ -228,7 +228,10 @@ impl Session {
     /// Stores a carried position. Returns false if the session already carries another one.
     fn carry(&self, theirs: &Arc<Carried>) -> bool {
         let ours = self.carried.get_or_init(|| Arc::clone(theirs));
-        if theirs.position.timeline() > ours.position.timeline() {
+        // Where there are no timelines, what this process has not seen yet is later.
+        let is_later = theirs.position.timeline() > ours.position.timeline()
+            || (theirs.is_unseen && !ours.is_unseen);
+        if is_later {
             self.carried_later.get_or_init(|| Arc::clone(theirs));
         }
         ours == theirs

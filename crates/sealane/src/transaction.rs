@@ -27,7 +27,7 @@ use crate::{
     },
     pool::Begun,
 };
-use place::Place;
+use place::{Kind, Place};
 
 pub use stream::RoutedTransactionStream;
 
@@ -43,7 +43,9 @@ pub use stream::RoutedTransactionStream;
 ///
 /// # Errors
 /// If the server is replaced or restarted while the transaction is open, its statements fail with
-/// [`Error::TransactionLost`](crate::Error::TransactionLost), and nothing is committed.
+/// [`Error::TransactionLost`](crate::Error::TransactionLost), and nothing is committed. They also do
+/// after a nested transaction that did not begin, or whose beginning was given up: then the driver
+/// rolls back all of it.
 pub struct RoutedTransaction {
     // This field comes first, so that the transaction is rolled back before `place` is dropped.
     inner: Begun,
@@ -102,7 +104,7 @@ async fn begin_write(
     let mut wait = PrimaryWait::default();
     let (attempt, inner) = wait.open(caller.cluster(), &Begin(options), begun).await?;
     let writing = Writing::new(caller, attempt, What::Transaction(Arc::clone(&notes)));
-    Ok((inner, Place::Write { writing, notes }))
+    Ok((inner, Kind::Write { writing, notes }.into()))
 }
 
 async fn begin_read(caller: &Caller, options: TransactionOptions) -> Result<(Begun, Place), DbErr> {
@@ -113,7 +115,7 @@ async fn begin_read(caller: &Caller, options: TransactionOptions) -> Result<(Beg
         let (attempt, inner) = read.open(&Begin(options), READ_ONLY).await?;
         // The connection leads to the planned run and stays there.
         if read.served(&attempt) {
-            return Ok((inner, Place::Read { read: Box::new(read), attempt }));
+            return Ok((inner, Kind::Read { read: Box::new(read), attempt }.into()));
         }
     }
 }
@@ -129,7 +131,10 @@ impl RoutedTransaction {
     ///
     /// # Errors
     /// SeaORM's errors, or [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown) if the answer
-    /// was lost or another server had become the primary. A commit is never tried again.
+    /// was lost or another server had become the primary. A commit is never tried again. On
+    /// PostgreSQL, a transaction that an error has aborted cannot be committed, and this says so.
+    /// (SeaORM's own transaction reports a success. An error of a statement that sealane does not see
+    /// is not known.)
     ///
     /// # Cancel safety
     /// Dropping the future may leave the outcome unknown; the session then assumes that it has
@@ -148,8 +153,10 @@ impl RoutedTransaction {
     /// SeaORM's errors.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let RoutedTransaction { inner, place, is_nested, .. } = self;
-        let sql = if is_nested { "ROLLBACK TO SAVEPOINT" } else { "ROLLBACK" };
-        place.traced(sql, place.within(inner.rollback())).await
+        match is_nested {
+            true => place.traced("ROLLBACK TO SAVEPOINT", place.undo(inner)).await,
+            false => place.traced("ROLLBACK", place.rollback(inner)).await,
+        }
     }
 
     /// SeaORM's own transaction, for somebody who ends it. The session counts as one that writes for

@@ -8,7 +8,7 @@ use sea_orm::{
     EntityTrait, PaginatorTrait, QueryOrder, Schema, Statement, StreamTrait, TransactionTrait,
     entity::prelude::*,
 };
-use sealane::{Config, Consistency, Intent, RoutedConnection};
+use sealane::{Config, Consistency, Error, Intent, RoutedConnection};
 use tempfile::TempDir;
 
 mod boat {
@@ -148,6 +148,41 @@ async fn a_read_only_transaction_runs_on_the_readers_and_cannot_write() {
     assert!(boat("Ida").insert(&txn).await.is_err());
     txn.rollback().await.unwrap();
     assert_eq!(counts(&db), (before.0 + 1, before.1, before.2));
+}
+
+/// SQLite checks what is deferred, and commits, when a statement ends. Its first row comes before.
+#[tokio::test]
+async fn a_write_that_returns_a_row_and_is_not_committed_is_no_success() {
+    let harbour = harbour().await;
+    let run = async |sql: &str| harbour.db.execute_unprepared(sql).await.unwrap();
+    run("CREATE TABLE sailor (id INTEGER PRIMARY KEY, boat INTEGER NOT NULL \
+         REFERENCES boat (id) DEFERRABLE INITIALLY DEFERRED)")
+    .await;
+    let insert = raw("INSERT INTO sailor (boat) VALUES (77) RETURNING id");
+    let inserted = harbour.db.query_one_raw(insert).await;
+    assert!(inserted.is_err(), "it was rolled back");
+    let count = raw("SELECT count(*) AS n FROM sailor");
+    let row = harbour.db.query_one_raw(count).await.unwrap().unwrap();
+    assert_eq!(row.try_get::<i64>("", "n").unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_nested_transaction_that_does_not_begin_ends_the_whole_one() {
+    let harbour = harbour().await;
+    let transaction = harbour.db.begin().await.unwrap();
+    boat("Ida").insert(&transaction).await.unwrap();
+    {
+        let mut nested = Box::pin(transaction.begin());
+        // One look at it.
+        let is_pending = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(nested.as_mut().poll(context).is_pending())
+        });
+        assert!(is_pending.await);
+    }
+    let later = boat("Una").insert(&transaction).await.unwrap_err();
+    assert!(matches!(Error::of(&later), Some(Error::TransactionLost { .. })), "{later}");
+    transaction.commit().await.unwrap_err();
+    assert_eq!(boat::Entity::find().count(&harbour.db).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -81,17 +81,23 @@ impl Ancestry {
 
     /// Whether data at position `other` belongs to another history than the primary at position
     /// `primary`. It does if it holds a transaction that the primary lacks, in a stream that the
-    /// primary knows but does not write.
-    pub(crate) fn strays(&self, primary: &Position, other: &Position) -> bool {
-        self.lacks(primary, other).any(|it| it.is_known)
+    /// primary, or a primary whose history `ended`, knows, and that the primary does not write.
+    pub(crate) fn strays(&self, primary: &Position, other: &Position, ended: &[Position]) -> bool {
+        self.lacks(primary, other, ended).any(|it| it.is_known)
     }
 
     /// Whether the server of `its` itself wrote everything that [strays](Self::strays) at its
     /// position `other`. Always false for MariaDB, because a replica's position there does not tell
     /// what the replica itself wrote.
-    pub(crate) fn strays_alone(&self, primary: &Position, other: &Position, its: &Self) -> bool {
+    pub(crate) fn strays_alone(
+        &self,
+        primary: &Position,
+        other: &Position,
+        ended: &[Position],
+        its: &Self,
+    ) -> bool {
         let Kind::Source(uuid) = its.0 else { return false };
-        let mut others = self.lacks(primary, other).filter(|it| it.is_known);
+        let mut others = self.lacks(primary, other, ended).filter(|it| it.is_known);
         others.all(|it| it.server == fold(uuid))
     }
 
@@ -110,7 +116,7 @@ impl Ancestry {
     /// write. Such a server shows that another history exists. The number is the same for one
     /// server in every process.
     pub(crate) fn stranger(&self, primary: &Position, other: &Position) -> Option<u32> {
-        self.lacks(primary, other).map(|it| it.server).next()
+        self.lacks(primary, other, &[]).map(|it| it.server).next()
     }
 
     /// Whether this is the ancestry of `server`.
@@ -129,7 +135,7 @@ impl Ancestry {
             Kind::Source(uuid) => fold(uuid),
             Kind::Server { id, .. } => id,
         };
-        self.lacks(primary, other).any(|it| it.server != own)
+        self.lacks(primary, other, &[]).any(|it| it.server != own)
     }
 
     /// Whether the primary has written something between the two positions.
@@ -176,6 +182,7 @@ impl Ancestry {
         &'a self,
         primary: &'a Position,
         other: &'a Position,
+        ended: &'a [Position],
     ) -> impl Iterator<Item = Lacking> + 'a {
         let (sets, lists) = match (&self.0, primary, other) {
             (Kind::Source(own), Position::GtidSet(ours), Position::GtidSet(theirs)) => {
@@ -186,11 +193,16 @@ impl Ancestry {
             }
             _ => (None, None),
         };
-        let sets = sets.into_iter().flat_map(|(own, ours, theirs)| {
+        let has_source = |it: &Position, part: &Part| match it {
+            Position::GtidSet(set) => set.of(&part.source).is_some(),
+            _ => false,
+        };
+        let sets = sets.into_iter().flat_map(move |(own, ours, theirs)| {
             let others = theirs.parts().iter().filter(move |part| part.source.uuid != own);
-            others.filter(move |part| !holds(ours, part)).map(move |part| Lacking {
-                server: fold(part.source.uuid),
-                is_known: ours.of(&part.source).is_some(),
+            others.filter(move |part| !holds(ours, part)).map(move |part| {
+                let was_known = || ended.iter().any(|it| has_source(it, part));
+                let is_known = ours.of(&part.source).is_some() || was_known();
+                Lacking { server: fold(part.source.uuid), is_known }
             })
         });
         let lists = lists.into_iter().flat_map(|(own, passed, ours, theirs)| {
@@ -207,7 +219,8 @@ impl Ancestry {
 /// Something that a primary lacks.
 struct Lacking {
     server: u32,
-    /// Whether the primary has other transactions of that stream (on MariaDB, of that domain).
+    /// Whether the primary has other transactions of that stream (on MariaDB, of that domain), or a
+    /// primary before it had (MySQL).
     is_known: bool,
 }
 
@@ -281,7 +294,7 @@ mod tests {
         #[case] strays: bool,
     ) {
         let ancestry = Ancestry::mariadb(2, "0-3-40,0-1-100,0-2-105").unwrap();
-        assert_eq!(ancestry.strays(&list("0-2-105"), &list(other)), strays);
+        assert_eq!(ancestry.strays(&list("0-2-105"), &list(other), &[]), strays);
     }
 
     #[rstest]
@@ -295,7 +308,7 @@ mod tests {
         #[case] strays: bool,
     ) {
         let ancestry = Ancestry::mysql(&uuids("b")).unwrap();
-        assert_eq!(ancestry.strays(&set("a:1-100,b:1-5"), &set(other)), strays);
+        assert_eq!(ancestry.strays(&set("a:1-100,b:1-5"), &set(other), &[]), strays);
     }
 
     #[test]

@@ -287,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn who_is_merged_with_one_of_such_a_token_waits_too() {
+        let there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let session = there.resume(&of_list("0-1-150"));
+        let later = there.resume(&of_list("0-2-105"));
+        session.merge(&later.view(), there.topology(), &there.clock);
+        assert!(session.awaits_failover(there.topology()));
+        assert_eq!(there.serves(&session), [0; 0]);
+    }
+
+    #[test]
     fn a_token_of_a_writer_of_before_is_as_good_as_any() {
         let there = mariadb(3, "0-3-200", "0-1-100,0-2-150,0-3-200", "0-3-200");
         for known in ["0-1-90", "0-2-150", "0-3-199", "0-3-200"] {

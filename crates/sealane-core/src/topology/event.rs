@@ -378,8 +378,8 @@ impl Event {
             }
             Event::Replaced { primary } => write!(
                 f,
-                "all servers hold another system's data than before; it is served from now on, \
-                 and writes go to {}",
+                "all servers hold other data than before: another system's, or ours from before a \
+                 promotion; these are served from now on, and writes go to {}",
                 name(*primary)
             ),
             Event::OldTimeline { endpoint } => {

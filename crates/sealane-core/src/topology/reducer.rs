@@ -41,6 +41,8 @@ pub struct TopologyReducer {
     newest_timeline: u32,
     /// When an endpoint with our data was last seen.
     ours_seen_at: Moment,
+    /// Since when all endpoints show a state from before the newest promotion.
+    undone_since: Option<Moment>,
     /// The database that we serve, if the servers report it.
     database: Option<Arc<Database>>,
     /// The endpoint of the newest sample.
@@ -86,6 +88,7 @@ impl TopologyReducer {
             shown: Shown::default(),
             ours: None,
             ours_seen_at: Moment::ZERO,
+            undone_since: None,
             database: None,
             sampled_of: None,
             sampled_run: None,

@@ -343,13 +343,14 @@ fn failure(kind: &str) -> Failure {
     }
 }
 
-/// `?` is an unknown position.
+/// `?` is an unknown position, and `opaque` one that tells nothing.
 pub fn position(engine: Engine, text: &str) -> Option<Position> {
     if text == "?" {
         return None;
     }
     Some(match engine {
         Engine::Postgres => wal(text),
+        Engine::Mysql | Engine::Mariadb if text == "opaque" => Position::Opaque,
         Engine::Mysql => Position::GtidSet(with_uuids(text).parse().expect("a GTID set")),
         Engine::Mariadb => Position::GtidList(text.parse().expect("a GTID list")),
         Engine::Aurora => Position::Opaque,

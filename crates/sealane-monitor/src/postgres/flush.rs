@@ -37,24 +37,27 @@ pub(super) struct Tail {
 pub(super) struct Flush {
     /// An unwritten end, and when it was first seen.
     seen: Option<(Lsn, Instant)>,
+    /// Whether the unwritten end before it was written out by somebody else.
+    is_busy: bool,
 }
 
 impl Flush {
     /// Records what was seen at `now`. Returns the end that must be written out, if any.
     pub(super) fn note(&mut self, tail: Option<Tail>, now: Instant) -> Option<Lsn> {
         let tail = tail.filter(|tail| tail.flushed < tail.end);
-        self.seen = match (tail, self.seen) {
-            (None, _) => None,
-            (Some(tail), Some((end, since))) if tail.flushed < end => Some((end, since)),
-            (Some(tail), _) => Some((tail.end, now)),
+        (self.seen, self.is_busy) = match (tail, self.seen) {
+            (None, _) => (None, false),
+            (Some(tail), Some((end, since))) if tail.flushed < end => (Some((end, since)), false),
+            (Some(tail), before) => (Some((tail.end, now)), before.is_some()),
         };
         let (end, since) = self.seen?;
         (now.duration_since(since) >= PATIENCE).then_some(end)
     }
 
-    /// Whether an unwritten end was seen.
+    /// Whether an unwritten end was seen that nobody seems to write out. (A busy primary has another
+    /// one at nearly every moment.)
     pub(super) fn is_pending(&self) -> bool {
-        self.seen.is_some()
+        self.seen.is_some() && !self.is_busy
     }
 
     /// Forgets what was seen.
@@ -107,6 +110,19 @@ mod tests {
             (30, 180, 145, None),
             (50, 200, 190, None),
         ]);
+    }
+
+    #[test]
+    fn a_busy_primary_is_asked_soon_once_and_then_as_usual() {
+        let mut flush = Flush::default();
+        let now = Instant::now();
+        let mut pending = |end, flushed| {
+            let (end, flushed) = (Lsn::from_bytes(end), Lsn::from_bytes(flushed));
+            flush.note(Some(Tail { end, flushed }), now);
+            flush.is_pending()
+        };
+        assert_eq!([pending(120, 100), pending(150, 130), pending(180, 160)], [true, false, false]);
+        assert!(pending(180, 160), "nobody writes it out");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Writing {
         }
     }
 
-    fn unknown(&self, why: &'static str, cause: Option<DbErr>) -> DbErr {
+    pub(crate) fn unknown(&self, why: &'static str, cause: Option<DbErr>) -> DbErr {
         Error::OutcomeUnknown { endpoint: self.attempt.place(), why, cause }.into()
     }
 

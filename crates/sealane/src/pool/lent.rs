@@ -1,5 +1,7 @@
 //! An sqlx connection that is lent to one statement.
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+use futures_util::TryStreamExt;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use futures_util::{Stream, StreamExt, stream};
 #[cfg(feature = "mysql")]
@@ -60,12 +62,18 @@ where
     ExecResult: From<DB::QueryResult>,
 {
     pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DbErr> {
+        if DB::NAME != "SQLite" && begins_transaction(&statement.sql) {
+            self.0.close_on_drop();
+        }
         let mut usage = Usage::of(self);
         let result = query(statement).execute(&mut **usage.connection).await;
         usage.ended(result).map(Into::into).map_err(exec_error)
     }
 
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
+        if DB::NAME != "SQLite" && may_stay_open(sql) {
+            self.0.close_on_drop();
+        }
         let mut usage = Usage::of(self);
         let result = (&mut **usage.connection).execute(AssertSqlSafe(sql.to_owned())).await;
         usage.ended(result).map(Into::into).map_err(exec_error)
@@ -77,6 +85,25 @@ where
     ) -> Result<Option<QueryResult>, DbErr> {
         let mut usage = Usage::of(self);
         let result = query(statement).fetch_optional(&mut **usage.connection).await;
+        usage.ended(result).map(|row| row.map(Into::into)).map_err(query_error)
+    }
+
+    /// The first row of a statement that may write, once the statement has ended. SQLite commits at the
+    /// end, and a procedure of MySQL may go on and commit, or fail, after its first row.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    pub(crate) async fn query_one_to_the_end(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<Option<QueryResult>, DbErr> {
+        let mut usage = Usage::of(self);
+        let mut rows = query(statement).fetch(&mut **usage.connection);
+        let first = rows.try_next().await;
+        let mut rest = Ok(first.as_ref().ok().and_then(Option::as_ref).map(drop));
+        while let Ok(Some(())) = rest {
+            rest = rows.try_next().await.map(|row| row.map(drop));
+        }
+        drop(rows);
+        let result = rest.and(first);
         usage.ended(result).map(|row| row.map(Into::into)).map_err(query_error)
     }
 
@@ -147,6 +174,26 @@ where
 {
     let values = statement.values.clone().unwrap_or_else(|| sea_orm::Values(Vec::new()));
     sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(values))
+}
+
+/// Words with which a transaction begins.
+const BEGINNINGS: [&str; 3] = ["BEGIN", "START", "AUTOCOMMIT"];
+
+/// Whether `sql` may open a transaction by itself and leave it open: then nobody else may use its
+/// connection. (A procedure's body also contains BEGIN; this costs one connection.)
+fn may_stay_open(sql: &str) -> bool {
+    words(sql).any(|word| BEGINNINGS.iter().any(|it| word.eq_ignore_ascii_case(it)))
+}
+
+/// The same for a single statement, which says so at its beginning.
+fn begins_transaction(sql: &str) -> bool {
+    let first = words(sql).find(|word| !word.is_empty()).unwrap_or_default();
+    let sets = first.eq_ignore_ascii_case("SET");
+    (sets || BEGINNINGS.iter().any(|it| first.eq_ignore_ascii_case(it))) && may_stay_open(sql)
+}
+
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|c: char| !(c.is_alphanumeric() || c == '_'))
 }
 
 fn exec_error(error: Error) -> DbErr {

@@ -127,10 +127,17 @@ impl Line {
     }
 
     /// What runs here from now on is a read: when it is abandoned, the server is to end it.
-    #[cfg_attr(not(feature = "mysql"), allow(clippy::needless_pass_by_ref_mut, reason = "MySQL"))]
+    #[cfg_attr(
+        not(any(feature = "mysql", feature = "sqlite")),
+        allow(clippy::needless_pass_by_ref_mut, reason = "for MySQL and SQLite")
+    )]
     pub(crate) fn of_read(&mut self) {
         #[cfg(feature = "mysql")]
         if let Line::MySql(line) = self {
+            line.of_read();
+        }
+        #[cfg(feature = "sqlite")]
+        if let Line::File(line) = self {
             line.of_read();
         }
     }
@@ -250,12 +257,18 @@ impl Verb for QueryOne {
             Line::Postgres(lent) => lent.query_one(statement).await,
             #[cfg(feature = "mysql")]
             Line::MySql(line) => {
-                let answer = line.send().query_one(statement).await;
+                let answer = match line.is_of_read() {
+                    true => line.send().query_one(statement).await,
+                    false => line.send().query_one_to_the_end(statement).await,
+                };
                 line.answered();
                 answer
             }
             #[cfg(feature = "sqlite")]
-            Line::File(line) => line.running(&statement.sql).query_one(statement).await,
+            Line::File(line) => match line.only_reads() {
+                true => line.running(&statement.sql).query_one(statement).await,
+                false => line.running(&statement.sql).query_one_to_the_end(statement).await,
+            },
             #[cfg(feature = "assembly")]
             Line::Simulated(it) => {
                 let rows = super::simulated::query(&mut **it, statement).await?;

@@ -1,9 +1,15 @@
 //! Where a transaction runs, and what its statements mean for its session.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use sea_orm::DbErr;
-use sealane_core::{Lent, Session};
+use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement, TransactionOptions, sqlx};
+use sealane_core::{Engine, Lent, Session};
 use sealane_monitor::Stage;
 use tracing::{Instrument, Span};
 
@@ -18,7 +24,18 @@ use crate::{
 };
 
 /// The place of the outermost transaction.
-pub(super) enum Place {
+pub(super) struct Place {
+    kind: Kind,
+    /// Why the driver has ended the transaction by itself. Then nothing may follow: it would be
+    /// committed at once, or never be answered.
+    undone: OnceLock<&'static str>,
+    /// Whether an error has aborted the transaction on PostgreSQL, as far as is known. The answer to its
+    /// COMMIT is then that it was rolled back, which is no error for the driver.
+    is_aborted: AtomicBool,
+}
+
+/// What it is for.
+pub(super) enum Kind {
     /// On the primary: when the transaction is over, the session has written.
     Write { writing: Writing, notes: Arc<Notes> },
     /// On a replica, or on the primary in the role of one: the session has seen what that server
@@ -26,18 +43,43 @@ pub(super) enum Place {
     Read { read: Box<ReadExecution>, attempt: Attempt },
 }
 
+/// Why a transaction is over before its end.
+const NOT_NESTED: &str =
+    "a nested transaction could not begin, so the driver rolled back all of it";
+/// MySQL's driver waits for an answer that never comes, once it has refused to send a statement.
+const OUT_OF_STEP: &str = "the driver could not send a statement, and uses the connection no more";
+
+impl From<Kind> for Place {
+    fn from(kind: Kind) -> Self {
+        Place { kind, undone: OnceLock::new(), is_aborted: AtomicBool::new(false) }
+    }
+}
+
+/// Records that the whole transaction is undone, unless the nested one has begun: the driver counts it
+/// only once its beginning is answered, and until then takes its end for the end of the whole
+/// transaction.
+struct Nesting<'a>(Option<&'a Place>);
+
+impl Drop for Nesting<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.0 {
+            let _ = place.undone.set(NOT_NESTED);
+        }
+    }
+}
+
 impl Place {
     /// A name for people.
     pub(super) fn name(&self) -> &'static str {
-        match self {
-            Place::Write { .. } => "primary",
-            Place::Read { .. } => "read-only",
+        match &self.kind {
+            Kind::Write { .. } => "primary",
+            Kind::Read { .. } => "read-only",
         }
     }
 
     /// Records a statement that is about to be sent.
     pub(super) fn note(&self, sql: &str) {
-        if let Place::Write { notes, .. } = self {
+        if let Kind::Write { notes, .. } = &self.kind {
             notes.statement(sql);
         }
         if tracing::enabled!(target: "sealane::route", tracing::Level::DEBUG) {
@@ -69,12 +111,12 @@ impl Place {
 
     /// Records that unobserved statements may be sent until the guard is dropped.
     pub(super) fn lend(&self) -> Lent {
-        match self {
-            Place::Write { writing, notes } => {
+        match &self.kind {
+            Kind::Write { writing, notes } => {
                 notes.unseen();
                 writing.lend()
             }
-            Place::Read { read, attempt } => read.lend(attempt),
+            Kind::Read { read, attempt } => read.lend(attempt),
         }
     }
 
@@ -83,16 +125,60 @@ impl Place {
     /// not older.
     pub(super) fn expect_writes(&self, time: Duration) {
         drop(self.lend());
-        if let Place::Write { writing, .. } = self {
+        if let Kind::Write { writing, .. } = &self.kind {
             writing.expect(time);
         }
     }
 
-    /// Records that a nested transaction begins.
-    pub(super) fn nest(&self) {
-        if let Place::Write { notes, .. } = self {
+    /// Begins a transaction nested in `outer`.
+    ///
+    /// # Errors
+    /// The driver's, which end the whole transaction, or as those of [`within`](Self::within).
+    pub(super) async fn nest(
+        &self,
+        outer: &Begun,
+        options: TransactionOptions,
+    ) -> Result<Begun, DbErr> {
+        if let Kind::Write { notes, .. } = &self.kind {
             notes.nest();
         }
+        self.unless_undone()?;
+        let mut nesting = Nesting(Some(self));
+        let begun = self.within(outer.begin(options)).await?;
+        nesting.0 = None;
+        Ok(begun)
+    }
+
+    /// Ends a nested transaction with a rollback, which undoes errors, too.
+    pub(super) async fn undo(&self, nested: Begun) -> Result<(), DbErr> {
+        self.within(nested.rollback()).await?;
+        self.is_aborted.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends the outermost transaction with a rollback.
+    pub(super) async fn rollback(&self, inner: Begun) -> Result<(), DbErr> {
+        // Nothing is left to undo, or the end of the connection undoes it.
+        if self.undone.get().is_some() {
+            return Ok(());
+        }
+        self.within(inner.rollback()).await
+    }
+
+    fn unless_undone(&self) -> Result<(), DbErr> {
+        self.undone.get().map_or(Ok(()), |why| {
+            Err(Error::TransactionLost { endpoint: self.attempt().place(), why }.into())
+        })
+    }
+
+    /// Whether an error has aborted the transaction on PostgreSQL. Only a statement tells for sure: a
+    /// savepoint of the caller's own may have undone the error.
+    async fn is_aborted(&self, inner: &Begun) -> Result<(), DbErr> {
+        if !self.is_aborted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let asks = Statement::from_string(DbBackend::Postgres, "SELECT 1");
+        self.within(inner.query_one_raw(asks)).await.map(drop)
     }
 
     /// Runs `running`, a statement of the transaction, to its end.
@@ -104,6 +190,7 @@ impl Place {
         &self,
         running: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DbErr> {
+        self.unless_undone()?;
         if !self.attempt().holds(Stage::Sent) {
             return Err(self.lost());
         }
@@ -117,8 +204,15 @@ impl Place {
             Ok(value) => self.note_seen().map(|()| value),
             Err(Ended::Moved) => Err(self.lost()),
             Err(Ended::Failed(error)) => {
-                if let Place::Write { writing, .. } = self {
+                if let Kind::Write { writing, .. } = &self.kind {
                     writing.note_error(&error);
+                }
+                match self.cluster().engine {
+                    Engine::Postgres => self.is_aborted.store(true, Ordering::Relaxed),
+                    Engine::MySql if is_unsent(&error) => {
+                        let _ = self.undone.set(OUT_OF_STEP);
+                    }
+                    _ => {}
                 }
                 Err(error)
             }
@@ -130,24 +224,26 @@ impl Place {
     /// # Errors
     /// The server is no longer the one on which the transaction began.
     pub(super) fn note_seen(&self) -> Result<(), DbErr> {
-        let holds = match self {
-            Place::Write { writing, .. } => {
+        let holds = match &self.kind {
+            Kind::Write { writing, .. } => {
                 writing.note_seen();
                 writing.attempt().holds(Stage::Sent)
             }
-            Place::Read { read, attempt } => read.served_again(attempt),
+            Kind::Read { read, attempt } => read.served_again(attempt),
         };
         if holds { Ok(()) } else { Err(self.lost()) }
     }
 
     /// Ends the outermost transaction.
     pub(super) async fn commit(&self, inner: Begun) -> Result<(), DbErr> {
-        let Place::Write { writing, notes } = self else {
+        let Kind::Write { writing, notes } = &self.kind else {
             return self.within(inner.commit()).await;
         };
+        self.unless_undone()?;
         if !writing.attempt().holds(Stage::Sent) {
             return Err(self.lost());
         }
+        self.is_aborted(&inner).await?;
         #[cfg(feature = "mysql")]
         match writing.attempt().is_demoted_under(&inner).await {
             Ok(false) => {}
@@ -183,23 +279,29 @@ impl Place {
     }
 
     fn session(&self) -> &Arc<Session> {
-        match self {
-            Place::Write { writing, .. } => writing.session(),
-            Place::Read { read, .. } => read.caller().session_ref(),
+        match &self.kind {
+            Kind::Write { writing, .. } => writing.session(),
+            Kind::Read { read, .. } => read.caller().session_ref(),
         }
     }
 
     fn attempt(&self) -> &Attempt {
-        match self {
-            Place::Write { writing, .. } => writing.attempt(),
-            Place::Read { attempt, .. } => attempt,
+        match &self.kind {
+            Kind::Write { writing, .. } => writing.attempt(),
+            Kind::Read { attempt, .. } => attempt,
         }
     }
 
     fn lost(&self) -> DbErr {
-        let why = match self {
-            Place::Write { .. } => REPLACED,
-            Place::Read { .. } => SILENT,
+        let why = match &self.kind {
+            // MySQL and MariaDB commit a schema change at once, and what was written before it.
+            Kind::Write { writing, notes }
+                if self.cluster().engine == Engine::MySql && notes.may_be_kept() =>
+            {
+                return writing.unknown(REPLACED, None);
+            }
+            Kind::Write { .. } => REPLACED,
+            Kind::Read { .. } => SILENT,
         };
         Error::TransactionLost { endpoint: self.attempt().place(), why }.into()
     }
@@ -210,5 +312,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         // An error means that the server was replaced, which no longer matters.
         let _ = self.note_seen();
+    }
+}
+
+/// Whether the driver itself refused to send a statement.
+fn is_unsent(error: &DbErr) -> bool {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            matches!(&**error, sqlx::Error::Protocol(_))
+        }
+        _ => false,
     }
 }

@@ -113,8 +113,7 @@ impl TransactionTrait for RoutedTransaction {
         &self,
         options: TransactionOptions,
     ) -> Result<RoutedTransaction, DbErr> {
-        self.place.nest();
-        let beginning = self.place.within(self.inner().begin(options));
+        let beginning = self.place.nest(self.inner(), options);
         let inner = self.place.traced("SAVEPOINT", beginning).await?;
         Ok(self.nested(inner))
     }

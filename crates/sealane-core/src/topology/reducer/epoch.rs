@@ -168,7 +168,7 @@ impl Course {
     /// those transactions. What it had before may be lost.
     fn only_adds(&mut self, epoch: &Epoch<'_>, position: &Position) -> bool {
         let (Some(ancestry), Some(its)) = (epoch.ancestry, &self.ancestry) else { return false };
-        if !ancestry.strays_alone(&epoch.newest.position, position, its) {
+        if !ancestry.strays_alone(&epoch.newest.position, position, epoch.ended, its) {
             return false;
         }
         let is_known = self.own.as_ref().is_some_and(|own| !its.has_written(own, position));
@@ -187,8 +187,8 @@ impl Course {
         let Some(last) = self.last.clone() else { return };
         let (position, primary) = (&last.position, &epoch.newest.position);
         self.lost.retain(|lost| !lost.is_by_server_of(&last) || position.covers(&lost.position));
-        let is_other = epoch.ancestry.is_some_and(|ancestry| ancestry.strays(primary, position))
-            && !self.only_adds(epoch, position);
+        let strays = |ancestry: &Ancestry| ancestry.strays(primary, position, epoch.ended);
+        let is_other = epoch.ancestry.is_some_and(strays) && !self.only_adds(epoch, position);
         let is_before = last.at <= epoch.newest.at;
         // MariaDB records a transaction in its position before sending it to replicas; MySQL only
         // afterwards.
@@ -224,6 +224,8 @@ struct Epoch<'a> {
     ancestry: Option<&'a Ancestry>,
     began_at: Option<&'a Position>,
     newest: &'a Sample,
+    /// The last samples of the histories that have ended.
+    ended: &'a [Position],
     /// Whether the newest sample comes from the primary in charge.
     is_of_primary: bool,
 }
@@ -340,7 +342,8 @@ impl TopologyReducer {
         let (ancestry, began_at) = (self.topology.ancestry.as_ref(), self.epoch_began_at.as_ref());
         let primary = self.topology.primary;
         let is_of_primary = primary.is_none() || self.sampled_of == primary;
-        let epoch = Epoch { ancestry, began_at, newest, is_of_primary };
+        let ended = &self.topology.ended;
+        let epoch = Epoch { ancestry, began_at, newest, ended, is_of_primary };
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {
             let course = &mut watched.course;
             state.doubted = false;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use super::TopologyReducer;
 use crate::{
-    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Position, Role,
+    Condition, EndpointId, EndpointState, Event, Health, Observation, Outcome, Position,
+    Replication, Role,
 };
 
 impl TopologyReducer {
@@ -66,7 +67,14 @@ impl TopologyReducer {
         for state in &mut self.topology.endpoints {
             let endpoint = state.id;
             let Some(position) = &state.position else { continue };
-            let foreign = !position.is_related_to(ours);
+            // The primary itself, in the run that was sampled, has forgotten its transactions (`RESET
+            // BINARY LOGS AND GTIDS`) or joined a group. Whatever it tells now is ours.
+            let is_sampled = self.sampled_of == Some(endpoint)
+                && self.sampled_run.is_some()
+                && self.sampled_run == state.incarnation;
+            // Nothing is proved there. A primary must be known.
+            let is_replica_beside = state.role == Role::Replica && position.is_told_beside(ours);
+            let foreign = !position.is_related_to(ours) && !is_sampled && !is_replica_beside;
             if foreign != state.foreign {
                 events.push(match foreign {
                     true => Event::Foreign { endpoint },
@@ -159,8 +167,20 @@ impl TopologyReducer {
     /// down. So no endpoint may have shown our data for a long time. All endpoints that answer must
     /// hold the other system's data, one of them as its primary. And these must be more than half
     /// of all endpoints.
+    ///
+    /// Likewise, our own data from before a promotion are served if somebody has undone the promotion:
+    /// the promoted server was made anew as a replica, or all servers were restored to an older state.
+    /// For as long a time, *all* endpoints must answer, and follow one primary on one older timeline.
     pub(super) fn judge_replacement(&mut self, observation: &Observation, events: &mut Vec<Event>) {
         let now = observation.finished;
+        let undone = self.undone();
+        self.undone_since = undone.as_ref().map(|_| self.undone_since.unwrap_or(now));
+        if let Some((primary, position)) = undone
+            && self.undone_since.is_some_and(|since| now.since(since) >= self.policy.replaced_after)
+        {
+            events.push(Event::Replaced { primary });
+            return self.begin_anew(position);
+        }
         let is_ours = |state: &EndpointState| {
             state.health == Health::Up && state.position.is_some() && !state.foreign
         };
@@ -195,13 +215,28 @@ impl TopologyReducer {
         (is_one && count * 2 > self.topology.len()).then(|| (id, ours.clone()))
     }
 
+    /// The only primary, if all endpoints answer and follow it on a timeline from before the newest.
+    fn undone(&self) -> Option<(EndpointId, Position)> {
+        let mut primaries = self.topology.iter().filter(|(_, it)| it.role == Role::Primary);
+        let (Some((id, primary)), None) = (primaries.next(), primaries.next()) else { return None };
+        let position = primary.position.as_ref()?;
+        let timeline = position.timeline();
+        let follows = |other: EndpointId, state: &EndpointState| {
+            let is_there = state.health == Health::Up && !state.foreign;
+            let is_level = state.position.as_ref().is_some_and(|it| it.timeline() == timeline);
+            is_there && is_level && (other == id || state.replication == Replication::Running)
+        };
+        let all_follow = self.topology.iter().all(|(other, state)| follows(other, state));
+        (timeline < self.newest_timeline && all_follow).then(|| (id, position.clone()))
+    }
+
     /// Forgets what was known of the previous system.
     fn begin_anew(&mut self, ours: Position) {
         self.ours = Some(ours);
         self.database = None;
         self.forget_samples();
         (self.topology.ended, self.topology.ancestry) = (Arc::default(), None);
-        self.newest_timeline = 0;
+        (self.newest_timeline, self.undone_since) = (0, None);
         self.conflict = false;
         self.departed.clear();
         for (state, watched) in self.topology.endpoints.iter_mut().zip(&mut self.watched) {

@@ -29,6 +29,8 @@ struct Noted {
     temporary: Option<TemporaryTables>,
     /// Whether its connection to a file may keep objects that only this connection sees.
     keeps: bool,
+    /// Whether statements were sent that sealane cannot see.
+    is_unseen: bool,
 }
 
 impl Notes {
@@ -45,6 +47,7 @@ impl Notes {
                 change: None,
                 temporary: Some(TemporaryTables::default()),
                 keeps: false,
+                is_unseen: false,
             }),
         })
     }
@@ -76,6 +79,12 @@ impl Notes {
         }
     }
 
+    /// Whether some of it may be committed already: it has changed a schema, or done what nobody saw.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        let noted = self.lock();
+        noted.change.is_some() || noted.is_unseen
+    }
+
     /// Records that the transaction is about to be committed.
     pub(super) fn commits(&self) {
         if let Some(change) = &mut self.lock().change {
@@ -101,7 +110,9 @@ impl Notes {
 
     /// Records statements that sealane cannot see.
     pub(crate) fn unseen(&self) {
-        self.lock().keeps = true;
+        let mut noted = self.lock();
+        (noted.keeps, noted.is_unseen) = (true, true);
+        drop(noted);
         if self.tells_tables {
             self.add(&TableSet::WHOLE);
         }

@@ -43,6 +43,11 @@ impl MySqlLine {
         self.is_read = true;
     }
 
+    /// Whether it is one.
+    pub(crate) fn is_of_read(&self) -> bool {
+        self.is_read
+    }
+
     pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
         self.lent.ping().await
     }

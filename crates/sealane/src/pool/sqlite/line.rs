@@ -33,6 +33,7 @@ pub(crate) struct FileLine {
     file: Option<Arc<File>>,
     /// Set on a reader.
     _room: Option<OwnedSemaphorePermit>,
+    is_read: bool,
 }
 
 impl Seat {
@@ -46,7 +47,12 @@ impl Seat {
             Seat::Reads(file) => {
                 file.settled().await?;
                 let room = file.room().await?;
-                Ok(FileLine { lent: Lent::of(pool).await?, file: None, _room: Some(room) })
+                Ok(FileLine {
+                    lent: Lent::of(pool).await?,
+                    file: None,
+                    _room: Some(room),
+                    is_read: false,
+                })
             }
             Seat::Writes(file) => {
                 let mut lent = Lent::of(pool).await?;
@@ -55,7 +61,7 @@ impl Seat {
                     let row = lent.query_one(&file::asks()).await?;
                     file.answered(row.map_or(Ok(0), |row| row.try_get_by_index(0))?);
                 }
-                Ok(FileLine { lent, file: Some(Arc::clone(file)), _room: None })
+                Ok(FileLine { lent, file: Some(Arc::clone(file)), _room: None, is_read: false })
             }
         }
     }
@@ -110,6 +116,16 @@ impl FileLine {
             file.note(sql);
         }
         &mut self.lent
+    }
+
+    /// What runs here from now on is a read.
+    pub(crate) fn of_read(&mut self) {
+        self.is_read = true;
+    }
+
+    /// Whether what runs here writes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        self.is_read || self.file.is_none()
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
