@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use sea_orm::{DbBackend, DbErr, RuntimeErr, Statement, TransactionOptions, sqlx};
+use sea_orm::{DbBackend, DbErr, Statement, TransactionOptions};
+#[cfg(feature = "mysql")]
+use sea_orm::{RuntimeErr, sqlx};
 use sealane_core::{Engine, Lent, Session};
 use sealane_monitor::Stage;
 use tracing::{Instrument, Span};
@@ -46,7 +48,7 @@ pub(super) enum Kind {
 /// Why a transaction is over before its end.
 const NOT_NESTED: &str =
     "a nested transaction could not begin, so the driver rolled back all of it";
-/// MySQL's driver waits for an answer that never comes, once it has refused to send a statement.
+#[cfg(feature = "mysql")]
 const OUT_OF_STEP: &str = "the driver could not send a statement, and uses the connection no more";
 
 impl From<Kind> for Place {
@@ -209,6 +211,7 @@ impl Place {
                 }
                 match self.cluster().engine {
                     Engine::Postgres => self.is_aborted.store(true, Ordering::Relaxed),
+                    #[cfg(feature = "mysql")]
                     Engine::MySql if is_unsent(&error) => {
                         let _ = self.undone.set(OUT_OF_STEP);
                     }
@@ -315,7 +318,9 @@ impl Drop for Place {
     }
 }
 
-/// Whether the driver itself refused to send a statement.
+/// Whether the driver itself refused to send a statement. MySQL's driver waits for the answer from then
+/// on, which never comes.
+#[cfg(feature = "mysql")]
 fn is_unsent(error: &DbErr) -> bool {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
