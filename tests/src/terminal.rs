@@ -18,6 +18,8 @@ use tokio::{
 
 use crate::eventually;
 
+/// A program that was told to end has so long for it: it may have servers to remove.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 const COLUMNS: NonZero<u16> = NonZero::new(140).expect("not zero");
 const ROWS: NonZero<u16> = NonZero::new(40).expect("not zero");
 
@@ -103,9 +105,10 @@ impl Terminal {
     /// Waits for the program's end, and returns its exit code.
     ///
     /// # Errors
-    /// When it was killed.
+    /// When it was killed, or goes on.
     pub async fn ends(mut self) -> anyhow::Result<i32> {
-        self.child.wait().await?.code().context("it was killed")
+        let ended = tokio::time::timeout(ENDS_WITHIN, self.child.wait()).await;
+        ended.with_context(|| self.text())??.code().context("it was killed")
     }
 }
 
