@@ -74,7 +74,8 @@ pub enum Error {
         cause: Option<DbErr>,
     },
     /// The server of an open transaction was replaced or restarted, or it no longer answers; or the
-    /// driver has ended the transaction by itself. Nothing of the transaction was committed, so the caller may begin it again.
+    /// driver has ended the transaction by itself. Nothing of the transaction was committed, so the
+    /// caller may begin it again.
     #[error("the transaction on {endpoint} is lost, and nothing of it was committed: {why}")]
     TransactionLost {
         /// The endpoint where the transaction began.

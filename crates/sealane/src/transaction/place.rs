@@ -173,9 +173,9 @@ impl Place {
         })
     }
 
-    /// Whether an error has aborted the transaction on PostgreSQL. Only a statement tells for sure: a
+    /// Fails if an error has aborted the transaction on PostgreSQL. Only a statement tells for sure: a
     /// savepoint of the caller's own may have undone the error.
-    async fn is_aborted(&self, inner: &Begun) -> Result<(), DbErr> {
+    async fn unless_aborted(&self, inner: &Begun) -> Result<(), DbErr> {
         if !self.is_aborted.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -246,7 +246,7 @@ impl Place {
         if !writing.attempt().holds(Stage::Sent) {
             return Err(self.lost());
         }
-        self.is_aborted(&inner).await?;
+        self.unless_aborted(&inner).await?;
         #[cfg(feature = "mysql")]
         match writing.attempt().is_demoted_under(&inner).await {
             Ok(false) => {}
