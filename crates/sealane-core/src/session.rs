@@ -234,6 +234,9 @@ impl Session {
         if is_later {
             self.carried_later.get_or_init(|| Arc::clone(theirs));
         }
+        if let Some(kept) = self.carried().filter(|kept| kept.is_open()) {
+            self.unwatched.await_failover(kept);
+        }
         ours == theirs
     }
 
@@ -384,13 +387,13 @@ impl Session {
     }
 
     /// Records that `server` has shown something without a plan: the answer to a statement in an
-    /// open transaction, or the first row of a stream that may write. `is_primary` tells whether
-    /// the server was the primary at the beginning and therefore holds everything that the session
-    /// has seen by now. A replica holds everything only if it already did so before. Afterwards,
-    /// only this server or a server that covers a stamp drawn now may serve the session.
-    pub fn saw_unplanned(&self, server: Server, is_primary: bool, clock: &WriteClock) {
-        let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
-        self.saw_after(seen, server, is_primary, clock);
+    /// open transaction, or the first row of a stream that may write. `held` is what the session had
+    /// seen when the server was chosen, if the server was the primary and therefore holds all of it.
+    /// What the session has seen elsewhere since then, and what a replica holds, is not proved.
+    /// Afterwards, only this server or a server that covers a stamp drawn now may serve the session.
+    pub fn saw_unplanned(&self, server: Server, held: Option<&SessionView>, clock: &WriteClock) {
+        let (planned, proved) = (held.map(SessionView::seen), held.is_some());
+        self.saw_after(planned.unwrap_or_default(), server, proved, clock);
     }
 
     fn saw_after(&self, planned: Seen, server: Server, proved: bool, clock: &WriteClock) {

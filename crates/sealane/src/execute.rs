@@ -109,7 +109,7 @@ impl Caller {
     ) -> Result<(Writing, Line), DbErr> {
         failover::seen(self).await;
         let cluster = self.cluster();
-        ahead::overtaken(self, None).await;
+        let held = ahead::overtaken_now(self).await;
         let begun = |attempt: &Attempt, earlier| attempt.trace(self, sql, Why::Write, earlier);
         let (attempt, line) = loop {
             let (attempt, mut line) = wait.open(cluster, &TakeLine, begun).await?;
@@ -124,7 +124,7 @@ impl Caller {
                 Err(ended) => wait.unopened(&attempt, ended).await?,
             }
         };
-        Ok((Writing::new(self, attempt, What::statement(self, sql)), line))
+        Ok((Writing::new(self, attempt, What::statement(self, sql), held), line))
     }
 
     async fn run_read<V: Verb>(

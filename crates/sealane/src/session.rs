@@ -234,8 +234,8 @@ impl RoutedConnection {
                         known = Some(known.map_or_else(|| token.clone(), |it| it.merge(&token)));
                         continue;
                     }
-                    Err(PastMismatch::NewerTimeline { theirs, ours })
-                        if self.is_gone(theirs, ours, &topology) =>
+                    Err(mismatch @ PastMismatch::NewerTimeline { .. })
+                        if self.is_gone(&token.past, mismatch, &topology) =>
                     {
                         TokenRefusal::TimelineGone
                     }
@@ -281,11 +281,11 @@ impl RoutedConnection {
         self.with_caller(self.caller().with_session(session))
     }
 
-    /// Whether timeline `theirs`, which is newer than the primary's, no longer exists because the
-    /// primary was restored to an earlier state.
-    fn is_gone(&self, theirs: u32, ours: u32, topology: &Topology) -> bool {
+    /// Whether the timeline of `past`, which is newer than the primary's, no longer exists because
+    /// the primary was restored to an earlier state.
+    fn is_gone(&self, past: &Past, mismatch: PastMismatch, topology: &Topology) -> bool {
         let (cluster, now) = (self.cluster(), self.cluster().store().now());
-        topology.has_usable_primary() && cluster.resignation.is_gone(theirs, ours, now)
+        topology.has_usable_primary() && cluster.resignation.is_gone(past, mismatch, topology, now)
     }
 }
 

@@ -98,12 +98,12 @@ async fn begin_write(
     options: TransactionOptions,
 ) -> Result<(Begun, Place), DbErr> {
     failover::seen(caller).await;
-    ahead::overtaken(caller, None).await;
+    let held = ahead::overtaken_now(caller).await;
     let notes = Notes::new(caller);
     let begun = |attempt: &Attempt, earlier| attempt.trace(caller, BEGIN, Why::Write, earlier);
     let mut wait = PrimaryWait::default();
     let (attempt, inner) = wait.open(caller.cluster(), &Begin(options), begun).await?;
-    let writing = Writing::new(caller, attempt, What::Transaction(Arc::clone(&notes)));
+    let writing = Writing::new(caller, attempt, What::Transaction(Arc::clone(&notes)), held);
     Ok((inner, Kind::Write { writing, notes }.into()))
 }
 

@@ -1,6 +1,9 @@
 //! Resuming a session where another process left it.
 
-use std::{fmt, sync::Arc, sync::atomic::Ordering};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, atomic::Ordering},
+};
 
 use super::{Carried, Others, READS_BEFORE_WAITING, Seen, Session, export::marked};
 use crate::{Past, TableSet, Topology, WriteClock, topology::Parting};
@@ -62,7 +65,8 @@ impl Session {
     #[must_use]
     pub fn anew(clock: &WriteClock) -> Self {
         let session = Session::own();
-        session.wrote_anything(clock);
+        // It has seen something that no server is proved to hold.
+        session.seen.store(Seen::new(None, clock.tick()).word(), Ordering::Release);
         session.is_anew.store(true, Ordering::Relaxed);
         session.held_back.store(READS_BEFORE_WAITING - 1, Ordering::Relaxed);
         session
@@ -78,9 +82,10 @@ impl Session {
         if let Some(position) = position {
             let is_unseen = matches!(topology.parting(position), Parting::Unseen { .. });
             let (position, stamp) = (position.clone(), clock.tick());
-            let carried = Carried { position, stamp, server: *server, is_unseen };
-            // `carried` is still empty, so this cannot fail.
-            let _ = session.carried.set(Arc::new(carried));
+            let known_since = OnceLock::new();
+            let carried = Carried { position, stamp, server: *server, is_unseen, known_since };
+            // The session carries nothing yet, so there is room.
+            session.carry(&Arc::new(carried));
         }
         if let Some(mark) = server {
             // The stamp is drawn now, so it covers what any replica had by then. If the server is
@@ -134,7 +139,8 @@ impl Others {
                 }
             };
             let stamp = known.stamp.max(carried.stamp);
-            Some(Arc::new(Carried { position, stamp, server: None, is_unseen: false }))
+            let (is_unseen, known_since) = (false, OnceLock::new());
+            Some(Arc::new(Carried { position, stamp, server: None, is_unseen, known_since }))
         });
     }
 }
@@ -287,6 +293,34 @@ mod tests {
     }
 
     #[test]
+    fn a_failover_that_is_seen_at_last_holds_no_session_over_the_next_one() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let resumed = there.resume(&of_list("0-2-105"));
+        let forked = resumed.fork();
+        // Server 2 has become the primary, then server 3, which never got the end of 2's history.
+        for (server, passed, now) in
+            [(2, "0-1-100,0-2-105", "0-2-105"), (3, "0-1-100,0-2-104,0-3-106", "0-3-106")]
+        {
+            assert!(resumed.is_unwatched() || server == 3);
+            there.run = server;
+            there.ancestry = Some(Ancestry::mariadb(server, passed).unwrap());
+            let now = Position::GtidList(now.parse().unwrap());
+            let samples = |there: &mut Process| {
+                (0..2).for_each(|index| there.observe_at(index, now.clone()));
+            };
+            samples(&mut there);
+            for session in [&resumed, &forked] {
+                session.catch_up(there.topology(), Moment::ZERO, &there.clock);
+                assert!(!session.is_unwatched());
+            }
+            samples(&mut there);
+            for session in [&resumed, &forked] {
+                assert_eq!(there.serves(session), [1], "server {server}");
+            }
+        }
+    }
+
+    #[test]
     fn who_is_merged_with_one_of_such_a_token_waits_too() {
         let there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
         let session = there.resume(&of_list("0-1-150"));
@@ -418,6 +452,10 @@ mod tests {
         let mut there = Process::new();
         let resumed = there.resume(&Past::Unknown);
         assert_eq!(there.serves(&resumed), [0; 0]);
+        let read = ReadRequest::new(Access::Read, Consistency::ReadYourWrites, Moment::ZERO)
+            .with_session(resumed.view());
+        assert!(Plan::new(there.topology(), &read).awaits_proof_only());
+        assert!(resumed.should_wait_for_proof(), "the first read waits");
         there.observe(0, 120);
         there.observe(1, 120);
         assert_eq!(there.serves(&resumed), [1]);

@@ -15,7 +15,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use super::{Carried, Server, Session};
+use super::{Carried, Server, Session, SessionView};
 use crate::{Moment, TableSet, Topology, WriteClock};
 
 /// The unobserved activity of one session.
@@ -31,8 +31,8 @@ struct Open {
     /// Until this moment, unobserved writes are possible.
     writing_until: Option<Moment>,
     lent: Vec<Arc<Loan>>,
-    /// A position merged into a shared session, from after a failover that this process has not
-    /// seen yet.
+    /// A position that was merged into a shared session, or that the session itself carries, from
+    /// after a failover that this process has not seen yet.
     failover: Option<Arc<Carried>>,
 }
 
@@ -40,8 +40,17 @@ struct Open {
 #[derive(Debug)]
 struct Loan {
     server: Server,
-    is_primary: bool,
+    /// What the session had seen before, if the server was the primary.
+    held: Option<SessionView>,
+    /// When it counts as given back, if nobody tells.
+    until: Option<Moment>,
     is_over: AtomicBool,
+}
+
+impl Loan {
+    fn is_over(&self, now: Moment) -> bool {
+        self.is_over.load(Ordering::Acquire) || self.until.is_some_and(|until| now >= until)
+    }
 }
 
 /// A guard for the time in which unobserved statements may run. See [`Session::lend`].
@@ -61,26 +70,45 @@ impl Drop for Lent {
 impl Session {
     /// Announces a transaction on `server` whose answers are not observed here. Until the guard is
     /// dropped, each plan of this session assumes that the session has just seen something on
-    /// `server`. So the session does not go back in time relative to its own transaction.
-    /// `is_primary` tells whether the server was the primary when the transaction began.
+    /// `server`. So the session does not go back in time relative to its own transaction. `held` is
+    /// as for [`saw_unplanned`](Self::saw_unplanned).
     ///
     /// A shared session ignores this, because it promises no order of its users' reads. It learns
     /// of the transaction's writes at the end, as always.
-    pub fn lend(&self, server: Server, is_primary: bool) -> Lent {
+    pub fn lend(&self, server: Server, held: Option<&SessionView>) -> Lent {
         if self.is_shared() {
             return Lent(None);
         }
-        let loan = Arc::new(Loan { server, is_primary, is_over: AtomicBool::new(false) });
+        let loan = self.keep_loan(server, held, None);
+        Lent(Some(loan))
+    }
+
+    /// Like [`lend`](Self::lend), for a transaction whose end is not observed either. It counts until
+    /// `until`, and for the first plan afterwards.
+    pub fn lend_until(&self, server: Server, held: Option<&SessionView>, until: Moment) {
+        if !self.is_shared() {
+            self.keep_loan(server, held, Some(until));
+        }
+    }
+
+    fn keep_loan(
+        &self,
+        server: Server,
+        held: Option<&SessionView>,
+        until: Option<Moment>,
+    ) -> Arc<Loan> {
+        let (held, is_over) = (held.cloned(), AtomicBool::new(false));
+        let loan = Arc::new(Loan { server, held, until, is_over });
         self.unwatched.change(|open| {
             // The new loan records a later stamp on the same server, so it covers the finished
             // loans there.
             open.lent.retain(|it| {
-                let same = (it.server, it.is_primary) == (loan.server, loan.is_primary);
+                let same = it.server == loan.server && it.held == loan.held;
                 !(same && it.is_over.load(Ordering::Acquire))
             });
             open.lent.push(Arc::clone(&loan));
         });
-        Lent(Some(loan))
+        loan
     }
 
     /// Announces that unobserved writes on behalf of this session are possible until `until`. Each
@@ -112,15 +140,19 @@ impl Session {
         self.unwatched.change(|open| {
             let failover = open.failover.take_if(|it| !it.awaits_failover(topology));
             if failover.is_some() || open.writing_until.is_some() {
+                let stamp = clock.tick();
+                if let Some(carried) = failover {
+                    carried.failover_seen(stamp);
+                }
                 // The shared session has its own entry, so this write is not reported to it.
-                self.written.note(clock.tick(), &TableSet::WHOLE);
+                self.written.note(stamp, &TableSet::WHOLE);
             }
             open.writing_until = open.writing_until.filter(|until| now < *until);
             open.lent.retain(|loan| {
                 // Read before recording: if the loan ends in the meantime, the next plan records it
                 // once more.
-                let is_over = loan.is_over.load(Ordering::Acquire);
-                self.saw_unplanned(loan.server, loan.is_primary, clock);
+                let is_over = loan.is_over(now);
+                self.saw_unplanned(loan.server, loan.held.as_ref(), clock);
                 !is_over
             });
         });
@@ -191,7 +223,7 @@ mod tests {
     fn while_a_transaction_is_lent_each_plan_assumes_a_new_read_there() {
         let it = User::new();
         assert!(!it.session.is_unwatched());
-        let lent = it.session.lend(server(0), true);
+        let lent = it.session.lend(server(0), Some(&it.session.view()));
         assert_eq!(it.planned(0), [0, 1, 1]);
         assert_eq!(it.planned(0), [0, 2, 2]);
         drop(lent);
@@ -204,7 +236,7 @@ mod tests {
     fn a_transaction_on_a_replica_holds_its_session_there() {
         let it = User::new();
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
-        let _lent = it.session.lend(server(1), false);
+        let _lent = it.session.lend(server(1), None);
         assert_eq!(it.planned(0), [2, 0, 2]);
         // The session has seen more on another server: now neither server holds everything.
         it.session.saw(server(2), &it.session.view(), true, &it.clock);
@@ -214,8 +246,8 @@ mod tests {
     #[test]
     fn with_transactions_on_two_servers_neither_holds_everything() {
         let it = User::new();
-        let _one = it.session.lend(server(0), true);
-        let _two = it.session.lend(server(1), false);
+        let _one = it.session.lend(server(0), Some(&it.session.view()));
+        let _two = it.session.lend(server(1), None);
         let [primary, one, two] = it.planned(0);
         assert!(primary > 0 && primary == one && one == two);
     }
@@ -223,8 +255,8 @@ mod tests {
     #[test]
     fn loans_are_counted() {
         let it = User::new();
-        let one = it.session.lend(server(0), true);
-        let two = it.session.lend(server(0), true);
+        let one = it.session.lend(server(0), Some(&it.session.view()));
+        let two = it.session.lend(server(0), Some(&it.session.view()));
         drop(one);
         it.planned(0);
         assert!(it.session.is_unwatched());
@@ -236,14 +268,14 @@ mod tests {
     #[test]
     fn a_read_that_is_held_back_by_a_loan_waits_for_no_proof() {
         let it = User::new();
-        let _lent = it.session.lend(server(0), true);
+        let _lent = it.session.lend(server(0), Some(&it.session.view()));
         assert!(!(0..40).any(|_| it.session.should_wait_for_proof()));
     }
 
     #[test]
     fn a_shared_session_promises_no_order_and_ignores_loans() {
         let shared = Session::shared(WriteTracking::Tables);
-        let _lent = shared.lend(server(0), true);
+        let _lent = shared.lend(server(0), Some(&shared.view()));
         assert!(!shared.is_unwatched());
     }
 
@@ -275,11 +307,34 @@ mod tests {
     #[test]
     fn an_unplanned_read_on_the_primary_ties_the_session_to_it() {
         let it = User::new();
-        it.session.saw_unplanned(server(0), true, &it.clock);
+        it.session.saw_unplanned(server(0), Some(&it.session.view()), &it.clock);
         assert_eq!(it.planned(0), [0, 1, 1]);
         // The session had seen something on a replica, and the primary holds this too.
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
-        it.session.saw_unplanned(server(0), true, &it.clock);
+        it.session.saw_unplanned(server(0), Some(&it.session.view()), &it.clock);
         assert_eq!(it.planned(0), [0, 3, 3]);
+    }
+
+    #[test]
+    fn what_a_replica_showed_during_a_transaction_the_primary_is_not_proved_to_show() {
+        let it = User::new();
+        let held = it.session.view();
+        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
+        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
+        assert_eq!(it.planned(0), [0, 2, 2]);
+        it.session.saw(server(1), &it.session.view(), true, &it.clock);
+        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
+        assert_eq!(it.planned(0), [4, 4, 4]);
+    }
+
+    #[test]
+    fn a_transaction_whose_end_nobody_tells_counts_for_its_time_and_one_plan_more() {
+        let it = User::new();
+        it.session.lend_until(server(1), None, at(100));
+        assert_eq!(it.planned(0), [1, 1, 1]);
+        assert_eq!(it.planned(99), [2, 2, 2]);
+        assert_eq!(it.planned(5_000), [3, 3, 3]);
+        assert!(!it.session.is_unwatched());
+        assert_eq!(it.planned(5_001), [3, 3, 3]);
     }
 }

@@ -1,6 +1,6 @@
 //! The state of a session at one moment.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Seen, Server};
 use crate::{EndpointState, Position, ServerMark, Topology, WriteStamp, topology::Parting};
@@ -31,6 +31,8 @@ pub struct Carried {
     /// Whether the position was of a history unknown here when it arrived, on an engine whose
     /// positions do not number histories.
     pub(super) is_unseen: bool,
+    /// The stamp drawn when that history was known here at last.
+    pub(super) known_since: OnceLock<WriteStamp>,
 }
 
 impl SessionView {
@@ -130,12 +132,24 @@ impl Carried {
         let ours = state.position.as_ref();
         if self.is_unseen {
             // Neither a sequence number of another server nor a sample of a replaced primary proves
-            // anything.
-            return ours.is_some_and(|ours| ours.has_same(&self.position));
+            // anything. The position itself may be lost with the next failover.
+            return ours.is_some_and(|ours| ours.has_same(&self.position))
+                || self.known_since.get().is_some_and(|stamp| state.covered >= *stamp);
         }
         // The cheaper test comes first.
         (state.covered >= self.stamp && !self.is_after_failover(ours))
             || ours.is_some_and(|ours| ours.covers(&self.position))
+    }
+
+    /// Records that the failover after which the position was made is known here, and that `stamp`
+    /// was drawn afterwards. Samples of the primary from then on hold the position, unless it is lost.
+    pub(super) fn failover_seen(&self, stamp: WriteStamp) {
+        let _ = self.known_since.set(stamp);
+    }
+
+    /// Whether the position waits for a failover that its session must be told of.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_unseen && self.known_since.get().is_none()
     }
 
     /// Whether some replica in use is not proved to hold the carried position.

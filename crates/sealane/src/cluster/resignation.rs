@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sealane_core::Moment;
+use sealane_core::{Moment, Past, PastMismatch, Topology};
 
 /// The record of vain waits for failovers that this process has not seen.
 #[derive(Debug, Default)]
@@ -23,9 +23,10 @@ pub(crate) struct Resignation {
 /// A timeline that no probe here has seen.
 #[derive(Debug)]
 struct Unseen {
-    theirs: u32,
-    /// The primary's timeline here when the first token arrived.
-    ours: u32,
+    /// The past of the first token that reported it.
+    past: Past,
+    /// What the topology said of this past.
+    mismatch: PastMismatch,
     since: Moment,
 }
 
@@ -38,19 +39,26 @@ impl Resignation {
     /// count.
     const UNSEEN_KEPT: usize = 16;
 
-    /// Records a token from timeline `theirs`, which is newer than the primary's timeline `ours`.
-    /// Returns whether that timeline is gone: tokens have reported it for a minute, and the primary
-    /// is still on `ours`.
-    pub(crate) fn is_gone(&self, theirs: u32, ours: u32, now: Moment) -> bool {
+    /// Records a token whose past `topology` does not show yet, as `mismatch` says. Returns whether
+    /// its timeline is gone: a token reported it a minute ago, and the primary still lacks what that
+    /// token told of. (A MySQL or MariaDB primary that also receives from another server lacks
+    /// *something* of it at every moment.)
+    pub(crate) fn is_gone(
+        &self,
+        past: &Past,
+        mismatch: PastMismatch,
+        topology: &Topology,
+        now: Moment,
+    ) -> bool {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        unseen.retain(|it| it.ours == ours);
-        if let Some(known) = unseen.iter().find(|it| it.theirs == theirs) {
+        unseen.retain(|it| it.past.check(topology) == Err(it.mismatch));
+        if let Some(known) = unseen.iter().find(|it| it.mismatch == mismatch) {
             return now.since(known.since) >= Self::GONE_AFTER;
         }
         if unseen.len() == Self::UNSEEN_KEPT {
             unseen.remove(0);
         }
-        unseen.push(Unseen { theirs, ours, since: now });
+        unseen.push(Unseen { past: past.clone(), mismatch, since: now });
         false
     }
 
@@ -69,17 +77,75 @@ impl Resignation {
 
 #[cfg(test)]
 mod tests {
+    use sealane_core::{
+        Ancestry, Endpoint, EndpointId, Incarnation, Lsn, Observation, Outcome, Position, Report,
+        Role, TopologyReducer, WriteStamp,
+    };
+
     use super::*;
+
+    /// A primary, and what tokens tell of it.
+    struct Home {
+        reducer: TopologyReducer,
+        resignation: Resignation,
+    }
+
+    impl Home {
+        fn new() -> Self {
+            let topology = Topology::new(vec![Endpoint::new("primary", "here")]);
+            let (reducer, resignation) = (TopologyReducer::new(topology), Resignation::default());
+            Home { reducer, resignation }
+        }
+
+        fn sample(&mut self, position: Position, ancestry: Option<Ancestry>) {
+            let (now, position) = (Moment::from_origin(Duration::from_secs(1)), Some(position));
+            let report = Report::new(Role::Primary, Incarnation::new("a run"));
+            self.reducer.apply(&Observation {
+                endpoint: EndpointId::FIRST,
+                started: now,
+                finished: now,
+                stamp: WriteStamp::NONE,
+                outcome: Outcome::Answered(Report { position, ancestry, ..report }),
+            });
+        }
+
+        fn is_gone(&self, position: Position, seconds: u64) -> bool {
+            let past = Past::Known { position: Some(position), server: None };
+            let (topology, now) =
+                (self.reducer.topology(), Moment::from_origin(Duration::from_secs(seconds)));
+            let mismatch = past.check(topology).unwrap_err();
+            self.resignation.is_gone(&past, mismatch, topology, now)
+        }
+    }
 
     #[test]
     fn a_timeline_that_is_not_seen_for_a_minute_is_gone() {
-        let resignation = Resignation::default();
-        let at = |seconds| Moment::from_origin(Duration::from_secs(seconds));
-        assert!(!resignation.is_gone(5, 3, at(0)));
-        assert!(!resignation.is_gone(5, 3, at(59)));
-        assert!(!resignation.is_gone(4, 3, at(61)), "another one");
-        assert!(resignation.is_gone(5, 3, at(61)));
-        assert!(!resignation.is_gone(5, 4, at(62)), "the primary has moved on meanwhile");
+        let at = |timeline| Position::Wal { system: 7, timeline, lsn: Lsn::from_bytes(100) };
+        let mut home = Home::new();
+        home.sample(at(3), None);
+        assert!(!home.is_gone(at(5), 0));
+        assert!(!home.is_gone(at(5), 59));
+        assert!(!home.is_gone(at(4), 61), "another one");
+        assert!(home.is_gone(at(5), 61));
+        home.sample(at(4), None);
+        assert!(!home.is_gone(at(5), 62), "the primary has moved on meanwhile");
+    }
+
+    #[test]
+    fn a_server_that_the_primary_receives_from_is_never_gone_while_it_receives() {
+        let ours = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let theirs = "8a94f357-aab4-11df-86ab-c80aa9429562";
+        let at = |received: u64| {
+            Position::GtidSet(format!("{ours}:1-9,{theirs}:1-{received}").parse().unwrap())
+        };
+        let mut home = Home::new();
+        for seconds in 0..200 {
+            home.sample(at(100 + seconds), Some(Ancestry::mysql(ours).unwrap()));
+            // The token's server is one transaction ahead of the last probe.
+            assert!(!home.is_gone(at(101 + seconds), seconds), "after {seconds} s");
+        }
+        assert!(!home.is_gone(at(500), 200));
+        assert!(home.is_gone(at(500), 260));
     }
 
     #[test]

@@ -12,12 +12,17 @@ use sealane_core::{SessionView, WhenAhead};
 use crate::caller::Caller;
 
 /// If `caller` is configured to wait and its session may be ahead of the primary, waits until
-/// the primary has caught up. After the limit, accepts what the primary shows. `planned` is the
-/// session's state that a read was planned with. Cancel safe.
-pub(crate) async fn overtaken(caller: &Caller, planned: Option<&SessionView>) {
+/// the primary has caught up. After the limit, accepts what the primary shows. Returns the session's
+/// state that the primary counts as showing from now on. Cancel safe.
+pub(crate) async fn overtaken_now(caller: &Caller) -> SessionView {
+    let session = caller.session_now().view();
+    overtaken(caller, &session).await;
+    session
+}
+
+/// Like [`overtaken_now`], for the state `session` that a read was planned with.
+pub(crate) async fn overtaken(caller: &Caller, session: &SessionView) {
     let WhenAhead::Wait(patience) = caller.own_when_ahead() else { return };
-    let now = caller.session_now().view();
-    let session = planned.unwrap_or(&now);
     if !caller.cluster().store().until_shown(session, patience).await {
         tracing::debug!(
             target: "sealane::route",

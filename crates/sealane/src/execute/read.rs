@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::DbErr;
 use sealane_core::{
     AttemptOutcome, Candidates, Consistency, EndpointId, EndpointSet, Lent, Plan, ReadRequest,
-    Role, Topology,
+    Role, SessionView, Topology,
 };
 use sealane_monitor::Stage;
 use tokio::time::Instant;
@@ -186,7 +186,7 @@ impl ReadExecution {
                 }
                 let Some(used) = self.enter_primary(&mut attempt).await? else { continue };
                 why = Why::OnPrimary(used);
-                let (caller, seen) = (&self.caller, Some(&self.request.session));
+                let (caller, seen) = (&self.caller, &self.request.session);
                 let overtaken = async {
                     ahead::overtaken(caller, seen).await;
                     Ok(())
@@ -291,14 +291,24 @@ impl ReadExecution {
     /// Like [`served`](Self::served), for what a transaction shows after its beginning.
     pub(crate) fn served_again(&self, attempt: &Attempt) -> bool {
         let (session, clock) = (self.caller.session_ref(), attempt.cluster().store().clock());
-        session.saw_unplanned(attempt.server(), attempt.role() == Role::Primary, clock);
+        session.saw_unplanned(attempt.server(), self.held_by(attempt), clock);
         attempt.holds(Stage::Sent)
     }
 
     /// Statements may be sent there whose answers sealane does not see, until the guard is dropped.
     pub(crate) fn lend(&self, attempt: &Attempt) -> Lent {
-        let session = self.caller.session_ref();
-        session.lend(attempt.server(), attempt.role() == Role::Primary)
+        self.caller.session_ref().lend(attempt.server(), self.held_by(attempt))
+    }
+
+    /// Statements may be sent there within the next `time`, and nobody tells when they end.
+    pub(crate) fn lend_for(&self, attempt: &Attempt, time: Duration) {
+        let until = attempt.cluster().store().now() + time;
+        self.caller.session_ref().lend_until(attempt.server(), self.held_by(attempt), until);
+    }
+
+    /// What of the session's past the server of `attempt` holds, if it is the primary.
+    fn held_by(&self, attempt: &Attempt) -> Option<&SessionView> {
+        (attempt.role() == Role::Primary).then_some(&self.request.session)
     }
 
     /// Whether the opened attempt may still be sent now, some time after it was planned.

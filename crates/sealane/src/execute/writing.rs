@@ -11,7 +11,9 @@ use std::{
 };
 
 use sea_orm::DbErr;
-use sealane_core::{AttemptOutcome, Engine, Lent, RetryDecision, Role, Session, TableSet};
+use sealane_core::{
+    AttemptOutcome, Engine, Lent, RetryDecision, Role, Session, SessionView, TableSet,
+};
 use sealane_monitor::Stage;
 
 pub(crate) use notes::Notes;
@@ -30,6 +32,8 @@ use crate::{
 pub(crate) struct Writing {
     attempt: Attempt,
     session: Arc<Session>,
+    /// What the session had seen when the primary was chosen.
+    held: SessionView,
     what: What,
     /// How long the attempt took until it was open, with the wait for its connection.
     opening: Duration,
@@ -59,12 +63,14 @@ impl What {
 }
 
 impl Writing {
-    /// Tracks the write of an opened `attempt`. Call this before anything that writes is sent.
-    pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What) -> Self {
+    /// Tracks the write of an opened `attempt`. Call this before anything that writes is sent. `held`
+    /// is what the session had seen when the primary was chosen.
+    pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What, held: SessionView) -> Self {
         let session = Arc::clone(caller.session_ref());
         let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
         let opening = attempt.age();
-        Writing { attempt, session, what, opening, over: AtomicBool::new(false), undone }
+        let over = AtomicBool::new(false);
+        Writing { attempt, session, held, what, opening, over, undone }
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
@@ -165,12 +171,12 @@ impl Writing {
     /// runs.
     pub(crate) fn note_seen(&self) {
         let clock = self.attempt.cluster().store().clock();
-        self.session.saw_unplanned(self.attempt.server(), true, clock);
+        self.session.saw_unplanned(self.attempt.server(), Some(&self.held), clock);
     }
 
     /// Statements may be sent there whose answers sealane does not see, until the guard is dropped.
     pub(crate) fn lend(&self) -> Lent {
-        self.session.lend(self.attempt.server(), true)
+        self.session.lend(self.attempt.server(), Some(&self.held))
     }
 
     /// Records that within the next `time` somebody else may commit it unseen.

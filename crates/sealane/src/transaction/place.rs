@@ -122,13 +122,15 @@ impl Place {
         }
     }
 
-    /// Records that unobserved statements may be sent for the next `time`, and the commit, too. A
-    /// transaction that only reads is recorded as one that was seen here: what it shows later is
-    /// not older.
+    /// Records that unobserved statements may be sent for the next `time`, and the commit, too.
     pub(super) fn expect_writes(&self, time: Duration) {
-        drop(self.lend());
-        if let Kind::Write { writing, .. } = &self.kind {
-            writing.expect(time);
+        match &self.kind {
+            Kind::Write { writing, notes } => {
+                notes.unseen();
+                // The write that may end at any moment counts for more than what it shows.
+                writing.expect(time);
+            }
+            Kind::Read { read, attempt } => read.lend_for(attempt, time),
         }
     }
 
