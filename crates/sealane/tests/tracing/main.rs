@@ -9,7 +9,9 @@ use std::{ops::Range, time::Duration};
 
 use futures_util::TryStreamExt;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, StreamTrait, TransactionTrait};
-use sealane::{Config, Consistency, FallbackPolicy, RoundRobin, RoutedConnection};
+use sealane::{
+    Condition, Config, Consistency, FallbackPolicy, PrimaryReads, RoundRobin, RoutedConnection,
+};
 
 use servers::{Does, POOL, QUOTED, Server, cluster};
 use told::Told;
@@ -286,4 +288,23 @@ async fn no_literal_is_told_in_spans_and_lines() {
     let text = told.text();
     assert!(text.contains("tried again") && text.contains("UPDATE boat"), "{text}");
     assert!(!text.contains(LITERAL) && !text.contains(QUOTED), "{text}");
+}
+
+/// The last replica dies with a read, and the other one comes back. Other reads have just seen that the
+/// last one answers.
+#[tokio::test(start_paused = true)]
+async fn a_read_whose_last_replica_died_waits_for_the_next_one() {
+    let (db, servers) = cluster(2, |config| config.primary_reads(PrimaryReads::Intended)).await;
+    servers[2].does(Does::IsAway);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let endpoint = |db: &RoutedConnection| db.status().endpoints[2].condition;
+    assert_ne!(endpoint(&db), Condition::Serving);
+    servers[1].does(Does::DiesAfter(Duration::from_secs(5)));
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(5_200)).await;
+        servers[2].does(Does::Answers);
+    };
+    let (read, ()) = tokio::join!(run(&db), back);
+    read.unwrap();
+    assert_eq!((servers[0].asked(), servers[2].asked()), (0, 1));
 }

@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures_util::Stream;
@@ -37,7 +38,14 @@ pub(crate) enum Does {
     Fails(&'static str),
     /// Lends no connection.
     LendsNone,
+    /// Goes on for this time, and then is away with all that it was doing.
+    DiesAfter(Duration),
+    /// Breaks each connection, and answers no probe.
+    IsAway,
 }
+
+/// How long a probe of a server that is away takes to find out.
+const FOUND_OUT: Duration = Duration::from_millis(50);
 
 /// The size of each pool.
 pub(crate) const POOL: u32 = 10;
@@ -85,11 +93,21 @@ impl Server {
         !matches!(state.does, Does::LendsNone)
     }
 
+    /// Answers once it has died, if it is about to.
+    async fn answer_in_time(&self) -> Result<(), DbErr> {
+        let does = self.lock().does;
+        if let Does::DiesAfter(time) = does {
+            tokio::time::sleep(time).await;
+            self.does(Does::IsAway);
+        }
+        self.answer()
+    }
+
     fn answer(&self) -> Result<(), DbErr> {
         let error = match self.lock().does {
-            Does::Answers => return Ok(()),
+            Does::Answers | Does::DiesAfter(_) => return Ok(()),
             Does::LendsNone => Error::PoolTimedOut,
-            Does::Breaks => Error::Io(io::ErrorKind::ConnectionReset.into()),
+            Does::Breaks | Does::IsAway => Error::Io(io::ErrorKind::ConnectionReset.into()),
             Does::Fails(code) => Error::Database(Box::new(Refused(code))),
         };
         Err(DbErr::Query(RuntimeErr::SqlxError(error.into())))
@@ -118,6 +136,11 @@ pub(crate) async fn cluster(
 
 impl Probe for Server {
     async fn ask(&mut self) -> Result<Report, Failure> {
+        let does = self.lock().does;
+        if let Does::IsAway = does {
+            tokio::time::sleep(FOUND_OUT).await;
+            return Err(Failure::Connection("refused".to_owned()));
+        }
         let state = self.lock();
         let lsn = Lsn::from_bytes(state.lsn);
         Ok(Report {
@@ -167,7 +190,7 @@ impl Connection for Server {
         Box::pin(async {
             // Other statements are sent meanwhile.
             tokio::task::yield_now().await;
-            self.answer().map(|()| Answer::default())
+            self.answer_in_time().await.map(|()| Answer::default())
         })
     }
 

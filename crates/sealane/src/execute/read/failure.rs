@@ -72,12 +72,11 @@ impl ReadExecution {
                     return Next::GiveUp(error);
                 }
                 if attempt.role() == Role::Primary {
-                    // The connection may have died in the pool; one more try finds out. It waits
-                    // for a probe first, because other connections of the pool may be dead as well.
-                    let store = attempt.cluster().store();
-                    let heard = store.heard_after(attempt.endpoint(), store.now());
-                    let _ = timeout_at(self.sign_of_life(), heard).await;
+                    // The connection may have died in the pool; one more try finds out.
+                    self.hears_of(attempt).await;
                     self.plan.retry_primary(attempt.endpoint());
+                } else if !self.plan.has_next() && self.tries_replicas_again() {
+                    self.hears_of(attempt).await;
                 }
             }
             RetryDecision::Renew => {
@@ -192,6 +191,14 @@ impl ReadExecution {
         // Earlier probes say nothing: the server may be shutting down.
         let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
         matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
+    }
+
+    /// Waits for a probe of the server that has cut the connection of `attempt`, because the next
+    /// attempt may go there, too, and other connections of its pool may be dead as well.
+    async fn hears_of(&self, attempt: &Attempt) {
+        let store = attempt.cluster().store();
+        let heard = store.heard_after(attempt.endpoint(), store.now());
+        let _ = timeout_at(self.sign_of_life(), heard).await;
     }
 
     /// Until when a server that has cut a connection may answer a probe.
