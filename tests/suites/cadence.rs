@@ -41,10 +41,10 @@ async fn a_dead_replica_is_rarely_connected_to_and_soon_back() -> anyhow::Result
     all_up(&db).await?;
     let replica = cluster.server("replica-1");
     replica.kill().await?;
-    let port = replica.url.rsplit([':', '/']).nth(1).context("a URL without a port")?.parse()?;
+    let address = replica.url.rsplit(['@', '/']).nth(1).context("a URL without an address")?;
     let attempts = async {
         // In the place of the server, so that attempts can be counted.
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let listener = TcpListener::bind(address).await?;
         let mut count = 0;
         let accepted = async {
             loop {

@@ -4,6 +4,7 @@
 //! label. The environment variable [`ENVIRONMENT`] passes the description of the cluster to the
 //! suites as JSON; `tests/src/lib.rs` reads it.
 
+use std::net::SocketAddrV4;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -45,8 +46,9 @@ pub(crate) struct Server {
     pub(crate) container: String,
     pub(crate) url: String,
     admin_url: String,
+    /// Where it is published.
     #[serde(skip)]
-    port: u16,
+    address: SocketAddrV4,
 }
 
 impl Cluster {
@@ -65,24 +67,23 @@ impl Cluster {
         let network = format!("sealane-itest-{run}");
         let names = (1..=replicas).map(|number| format!("replica-{number}"));
         let names: Vec<String> = std::iter::once(PRIMARY.to_owned()).chain(names).collect();
-        let ports = port::free(names.len())?;
-        let servers = names
-            .into_iter()
-            .zip(ports)
-            .map(|(name, port)| Server {
-                container: format!("{network}-{name}"),
-                url: engine.url(port),
-                admin_url: engine.admin_url(port),
-                name,
-                port,
-            })
-            .collect();
         let (engine_name, version) = (engine.name, image.release.version);
+        let servers = Vec::new();
         // From here on, dropping `cluster` cleans up what the next lines have created so far.
-        let cluster = Self { engine: engine_name, version, run, network, servers, keep, progress };
+        let mut cluster =
+            Self { engine: engine_name, version, run, network, servers, keep, progress };
         let create = ["network", "create"].map(str::to_owned).into_iter();
         let named = std::iter::once(cluster.network.clone());
         docker(create.chain(cluster.labels()).chain(named))?;
+        let addresses = port::free(port::host(&cluster.network)?, names.len())?;
+        let servers = names.into_iter().zip(addresses).map(|(name, address)| Server {
+            container: format!("{}-{name}", cluster.network),
+            url: engine.url(address),
+            admin_url: engine.admin_url(address),
+            name,
+            address,
+        });
+        cluster.servers = servers.collect();
         for (index, server) in cluster.servers.iter().enumerate() {
             docker(cluster.run_args(index, image))
                 .with_context(|| format!("cannot start {}", server.name))?;
@@ -142,7 +143,7 @@ impl Cluster {
             format!("--hostname={}", server.name),
             format!("--network={}", self.network),
             format!("--network-alias={}", server.name),
-            format!("--publish=127.0.0.1:{}:{}", server.port, engine.port),
+            format!("--publish={}:{}", server.address, engine.port),
             // Only needed for PostgreSQL, whose programs are not on the path.
             format!("--env=BIN=/usr/lib/postgresql/{}/bin", image.release.version),
             format!("--env=NAME={}", server.name),
@@ -233,12 +234,15 @@ mod tests {
 
     /// The cluster is marked as kept, so that its drop does not call Docker.
     fn cluster() -> Cluster {
-        let server = |name: &str, port| Server {
-            name: name.to_owned(),
-            container: format!("net-{name}"),
-            url: MYSQL.url(port),
-            admin_url: MYSQL.admin_url(port),
-            port,
+        let server = |name: &str, port| {
+            let address = SocketAddrV4::new([10, 0, 0, 1].into(), port);
+            Server {
+                name: name.to_owned(),
+                container: format!("net-{name}"),
+                url: MYSQL.url(address),
+                admin_url: MYSQL.admin_url(address),
+                address,
+            }
         };
         Cluster {
             engine: MYSQL.name,
@@ -264,7 +268,7 @@ mod tests {
         assert!(primary.contains(&"--env=PRIMARY=".to_owned()));
         assert!(replica.contains(&"--env=PRIMARY=primary".to_owned()));
         assert!(replica.contains(&"--env=ID=2".to_owned()));
-        assert!(replica.contains(&"--publish=127.0.0.1:20002:3306".to_owned()));
+        assert!(replica.contains(&"--publish=10.0.0.1:20002:3306".to_owned()));
         assert!(primary.contains(&"--env=REPLICAS=replica-1".to_owned()));
         assert_eq!(replica.last().map(String::as_str), Some(MYSQL.start_script));
     }
@@ -287,7 +291,7 @@ mod tests {
         assert_eq!(value["network"], "net");
         assert_eq!(value["servers"][1]["name"], "replica-1");
         assert_eq!(value["servers"][1]["container"], "net-replica-1");
-        let admin = "mysql://sealane_admin:sealane_admin@127.0.0.1:20002/sealane";
+        let admin = "mysql://sealane_admin:sealane_admin@10.0.0.1:20002/sealane";
         assert_eq!(value["servers"][1]["admin_url"], admin);
         assert!(value.get("keep").is_none());
     }

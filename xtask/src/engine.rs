@@ -4,6 +4,7 @@
 //! scripts of `server/`, and the rest of this program treats engines alike.
 
 use std::fmt;
+use std::net::SocketAddrV4;
 
 /// A database engine.
 #[derive(Debug)]
@@ -75,19 +76,19 @@ const CLOCK: &str = "libfaketime";
 pub(crate) const ENGINES: [&Engine; 3] = [&POSTGRES, &MARIADB, &MYSQL];
 
 impl Engine {
-    /// The URL of the server on `port` for an application.
-    pub(crate) fn url(&self, port: u16) -> String {
-        self.url_as("sealane", port)
+    /// The URL of the server at `address` for an application.
+    pub(crate) fn url(&self, address: SocketAddrV4) -> String {
+        self.url_as("sealane", address)
     }
 
     /// The URL of the same server for the suites' library, which inflicts faults.
-    pub(crate) fn admin_url(&self, port: u16) -> String {
-        self.url_as(self.administrator, port)
+    pub(crate) fn admin_url(&self, address: SocketAddrV4) -> String {
+        self.url_as(self.administrator, address)
     }
 
     /// On these throw-away servers each user's password is the user's name.
-    fn url_as(&self, user: &str, port: u16) -> String {
-        format!("{}://{user}:{user}@127.0.0.1:{port}/sealane", self.scheme)
+    fn url_as(&self, user: &str, address: SocketAddrV4) -> String {
+        format!("{}://{user}:{user}@{address}/sealane", self.scheme)
     }
 }
 
