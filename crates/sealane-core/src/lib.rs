@@ -56,8 +56,8 @@ pub use routing::{
     ByGroup, Pattern, Routable, Route, RoutingPolicy, Rule, RuleError, RuleId, Rules,
 };
 pub use session::{
-    Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, Server, ServerMark,
-    Session, SessionView, WriteTracking,
+    Carried, CausalToken, DecodeTokenError, Export, Lent, Past, PastMismatch, SeenSoFar, Server,
+    ServerMark, Session, SessionView, WriteTracking,
 };
 pub use statement::{
     Cost, CostClass, Intent, Limit, TableName, TableSet, Tables, Usage, UsageCounts,

@@ -59,7 +59,7 @@ pub use export::Export;
 pub use resume::PastMismatch;
 pub use tables::WriteTracking;
 pub use unwatched::Lent;
-pub use view::{Carried, SessionView};
+pub use view::{Carried, SeenSoFar, SessionView};
 
 /// The causal memory of one user, request or handle, shared by its clones.
 ///
@@ -234,7 +234,7 @@ impl Session {
         if is_later {
             self.carried_later.get_or_init(|| Arc::clone(theirs));
         }
-        if let Some(kept) = self.carried().filter(|kept| kept.is_open()) {
+        if let Some(kept) = self.carried().filter(|kept| kept.awaits_news()) {
             self.unwatched.await_failover(kept);
         }
         ours == theirs
@@ -346,7 +346,7 @@ impl Session {
     /// forever, however fresh the replicas are. A few reads there do no harm. A session that goes
     /// on reading waits once, for a few milliseconds, and then leaves the primary.
     pub fn should_wait_for_proof(&self) -> bool {
-        if self.is_unwatched() {
+        if self.may_act_unwatched() {
             // The session keeps seeing new things unobserved, so a proof would never be enough.
             return false;
         }
@@ -383,7 +383,7 @@ impl Session {
     /// Records that `server` has served a read planned with `planned`. `proved` tells whether the
     /// plan required everything that the session had seen, instead of accepting any data.
     pub fn saw(&self, server: Server, planned: &SessionView, proved: bool, clock: &WriteClock) {
-        self.saw_after(planned.seen(), server, proved, clock);
+        self.saw_after(server, proved.then(|| planned.seen()), clock);
     }
 
     /// Records that `server` has shown something without a plan: the answer to a statement in an
@@ -391,12 +391,13 @@ impl Session {
     /// seen when the server was chosen, if the server was the primary and therefore holds all of it.
     /// What the session has seen elsewhere since then, and what a replica holds, is not proved.
     /// Afterwards, only this server or a server that covers a stamp drawn now may serve the session.
-    pub fn saw_unplanned(&self, server: Server, held: Option<&SessionView>, clock: &WriteClock) {
-        let (planned, proved) = (held.map(SessionView::seen), held.is_some());
-        self.saw_after(planned.unwrap_or_default(), server, proved, clock);
+    pub fn saw_unplanned(&self, server: Server, held: Option<SeenSoFar>, clock: &WriteClock) {
+        self.saw_after(server, held.map(|held| held.0), clock);
     }
 
-    fn saw_after(&self, planned: Seen, server: Server, proved: bool, clock: &WriteClock) {
+    /// Records that `server` has shown something. `held` is what the session had seen of which the
+    /// server is proved to hold everything.
+    fn saw_after(&self, server: Server, held: Option<Seen>, clock: &WriteClock) {
         if self.is_shared() {
             return;
         }
@@ -405,7 +406,7 @@ impl Session {
             let seen = Seen::from_word(seen);
             // If another read has ended on another server in the meantime, neither server is proved
             // to hold both results.
-            let holds_all = seen.is_on(server) || (proved && seen == planned);
+            let holds_all = seen.is_on(server) || held == Some(seen);
             let newest = stamp.max(seen.stamp());
             Some(Seen::new(holds_all.then_some(server), newest).word())
         };

@@ -155,13 +155,20 @@ impl TopologyStore {
     pub async fn heard_after(&self, endpoint: EndpointId, after: Moment) -> Result<(), Failure> {
         let mut heard = None;
         self.until(|_| {
-            let last = self.watch(endpoint).heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = last.as_ref().filter(|(started, _)| *started > after);
-            heard = last.map(|(_, it)| it.clone());
+            heard = self.heard(endpoint, after);
             heard.is_some()
         })
         .await;
         heard.unwrap_or(Ok(()))
+    }
+
+    /// Whether the endpoint answered its last probe, or why not; `None` if that probe did not begin after
+    /// `after`.
+    #[must_use]
+    pub fn heard(&self, endpoint: EndpointId, after: Moment) -> Option<Result<(), Failure>> {
+        let last = self.watch(endpoint).heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = last.as_ref().filter(|(started, _)| *started > after);
+        last.map(|(_, it)| it.clone())
     }
 
     /// Records that a probe of `endpoint` had no answer. If the endpoint is out of use, statements

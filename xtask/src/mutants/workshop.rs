@@ -19,8 +19,17 @@ const DIRECTORY: &str = "target/mutants";
 const PACKAGES: [&str; 5] =
     ["sealane-core", "sealane-monitor", "sealane-sql", "sealane", "sealane-tower"];
 /// Those of their integration tests that are quick.
-const TESTS: [&str; 7] =
-    ["topology", "selection", "proofs", "positions", "cases", "bounds", "session"];
+const TESTS: [&str; 9] = [
+    "topology",
+    "selection",
+    "proofs",
+    "positions",
+    "cases",
+    "bounds",
+    "session",
+    "moving",
+    "tracing",
+];
 const SIMULATOR: &str = "sealane-sim";
 
 /// The programs that look for mutants.

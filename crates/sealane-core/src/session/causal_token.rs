@@ -148,7 +148,9 @@ impl CausalToken {
 }
 
 impl Past {
-    fn position(&self) -> Option<&Position> {
+    /// The position, if it is known.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
         match self {
             Past::Known { position, .. } => position.as_ref(),
             Past::Unknown => None,

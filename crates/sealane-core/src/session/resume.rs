@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
 };
 
-use super::{Carried, Others, READS_BEFORE_WAITING, Seen, Session, export::marked};
+use super::{Carried, Others, Seen, Session, export::marked};
 use crate::{Past, TableSet, Topology, WriteClock, topology::Parting};
 
 /// Why the past in a token does not fit this cluster.
@@ -60,15 +60,14 @@ impl Session {
     /// A session that reads nothing older than what the primary has by now. It is for an unknown
     /// past.
     ///
-    /// Its first read waits for the proof instead of running on the primary. Such a session often
-    /// ends after its first read, and anybody can start many such sessions.
+    /// Its first read should wait for the proof instead of running on the primary
+    /// ([`takes_turn`](Self::takes_turn)). Such a session often ends after its first read, and
+    /// anybody can start many such sessions.
     #[must_use]
     pub fn anew(clock: &WriteClock) -> Self {
         let session = Session::own();
-        // It has seen something that no server is proved to hold.
-        session.seen.store(Seen::new(None, clock.tick()).word(), Ordering::Release);
+        session.wrote_anything(clock);
         session.is_anew.store(true, Ordering::Relaxed);
-        session.held_back.store(READS_BEFORE_WAITING - 1, Ordering::Relaxed);
         session
     }
 
@@ -310,8 +309,10 @@ mod tests {
             };
             samples(&mut there);
             for session in [&resumed, &forked] {
+                assert!(!session.may_act_unwatched());
                 session.catch_up(there.topology(), Moment::ZERO, &there.clock);
                 assert!(!session.is_unwatched());
+                assert_eq!(session.view().written(), WriteStamp::NONE);
             }
             samples(&mut there);
             for session in [&resumed, &forked] {
@@ -452,21 +453,16 @@ mod tests {
         let mut there = Process::new();
         let resumed = there.resume(&Past::Unknown);
         assert_eq!(there.serves(&resumed), [0; 0]);
-        let read = ReadRequest::new(Access::Read, Consistency::ReadYourWrites, Moment::ZERO)
-            .with_session(resumed.view());
-        assert!(Plan::new(there.topology(), &read).awaits_proof_only());
-        assert!(resumed.should_wait_for_proof(), "the first read waits");
         there.observe(0, 120);
         there.observe(1, 120);
         assert_eq!(there.serves(&resumed), [1]);
     }
 
     #[test]
-    fn the_first_read_of_a_session_that_begins_anew_takes_a_turn_and_waits() {
+    fn the_first_read_of_a_session_that_begins_anew_takes_a_turn() {
         let there = Process::new();
         for session in [Session::anew(&there.clock), there.resume(&Past::Unknown)] {
             assert!(session.takes_turn() && !session.takes_turn());
-            assert!(session.should_wait_for_proof() && !session.should_wait_for_proof());
         }
         let known = Past::Known { position: Some(at(100, 1)), server: None };
         assert!(!there.resume(&known).takes_turn());

@@ -15,13 +15,16 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use super::{Carried, Server, Session, SessionView};
+use super::{Carried, SeenSoFar, Server, Session};
 use crate::{Moment, TableSet, Topology, WriteClock};
+
+/// Added to the count while a position waits for its failover to be seen.
+const AWAITS_FAILOVER: u32 = 1 << 31;
 
 /// The unobserved activity of one session.
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
-    /// The number of entries in `open`.
+    /// The number of entries in `open` of work that may go on, and [`AWAITS_FAILOVER`].
     count: AtomicU32,
     open: Mutex<Open>,
 }
@@ -41,7 +44,7 @@ struct Open {
 struct Loan {
     server: Server,
     /// What the session had seen before, if the server was the primary.
-    held: Option<SessionView>,
+    held: Option<SeenSoFar>,
     /// When it counts as given back, if nobody tells.
     until: Option<Moment>,
     is_over: AtomicBool,
@@ -75,7 +78,7 @@ impl Session {
     ///
     /// A shared session ignores this, because it promises no order of its users' reads. It learns
     /// of the transaction's writes at the end, as always.
-    pub fn lend(&self, server: Server, held: Option<&SessionView>) -> Lent {
+    pub fn lend(&self, server: Server, held: Option<SeenSoFar>) -> Lent {
         if self.is_shared() {
             return Lent(None);
         }
@@ -85,7 +88,7 @@ impl Session {
 
     /// Like [`lend`](Self::lend), for a transaction whose end is not observed either. It counts until
     /// `until`, and for the first plan afterwards.
-    pub fn lend_until(&self, server: Server, held: Option<&SessionView>, until: Moment) {
+    pub fn lend_until(&self, server: Server, held: Option<SeenSoFar>, until: Moment) {
         if !self.is_shared() {
             self.keep_loan(server, held, Some(until));
         }
@@ -94,17 +97,17 @@ impl Session {
     fn keep_loan(
         &self,
         server: Server,
-        held: Option<&SessionView>,
+        held: Option<SeenSoFar>,
         until: Option<Moment>,
     ) -> Arc<Loan> {
-        let (held, is_over) = (held.cloned(), AtomicBool::new(false));
-        let loan = Arc::new(Loan { server, held, until, is_over });
+        let loan = Arc::new(Loan { server, held, until, is_over: AtomicBool::new(false) });
         self.unwatched.change(|open| {
             // The new loan records a later stamp on the same server, so it covers the finished
-            // loans there.
+            // loans there, and those that end before it by themselves.
             open.lent.retain(|it| {
                 let same = it.server == loan.server && it.held == loan.held;
-                !(same && it.is_over.load(Ordering::Acquire))
+                let is_shorter = it.until.is_some() && it.until <= loan.until;
+                !(same && (is_shorter || it.is_over.load(Ordering::Acquire)))
             });
             open.lent.push(Arc::clone(&loan));
         });
@@ -130,6 +133,13 @@ impl Session {
         self.unwatched.count.load(Ordering::Acquire) > 0
     }
 
+    /// Whether unobserved work may go on, so that the session sees and writes new things at any
+    /// moment. One atomic load.
+    #[must_use]
+    pub fn may_act_unwatched(&self) -> bool {
+        self.unwatched.count.load(Ordering::Acquire) & !AWAITS_FAILOVER > 0
+    }
+
     /// Records what may have happened unobserved until `now`.
     pub fn catch_up(&self, topology: &Topology, now: Moment, clock: &WriteClock) {
         if !self.is_unwatched() {
@@ -139,20 +149,20 @@ impl Session {
         // recorded.
         self.unwatched.change(|open| {
             let failover = open.failover.take_if(|it| !it.awaits_failover(topology));
-            if failover.is_some() || open.writing_until.is_some() {
-                let stamp = clock.tick();
-                if let Some(carried) = failover {
-                    carried.failover_seen(stamp);
-                }
+            if let Some(carried) = &failover {
+                carried.failover_seen(clock.tick());
+            }
+            // A shared session carries no position, so a stamp stands for it.
+            if open.writing_until.is_some() || failover.is_some() && self.is_shared() {
                 // The shared session has its own entry, so this write is not reported to it.
-                self.written.note(stamp, &TableSet::WHOLE);
+                self.written.note(clock.tick(), &TableSet::WHOLE);
             }
             open.writing_until = open.writing_until.filter(|until| now < *until);
             open.lent.retain(|loan| {
                 // Read before recording: if the loan ends in the meantime, the next plan records it
                 // once more.
                 let is_over = loan.is_over(now);
-                self.saw_unplanned(loan.server, loan.held.as_ref(), clock);
+                self.saw_unplanned(loan.server, loan.held, clock);
                 !is_over
             });
         });
@@ -177,9 +187,10 @@ impl Unwatched {
             // Each field is consistent at any time, so a poisoned lock does no harm.
             self.open.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut open);
-        let others = [open.writing_until.is_some(), open.failover.is_some()];
-        let count = open.lent.len() + others.into_iter().filter(|it| *it).count();
-        self.count.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Release);
+        let work = open.lent.len() + usize::from(open.writing_until.is_some());
+        let work = u32::try_from(work).unwrap_or(u32::MAX) & !AWAITS_FAILOVER;
+        let failover = if open.failover.is_some() { AWAITS_FAILOVER } else { 0 };
+        self.count.store(work | failover, Ordering::Release);
     }
 }
 
@@ -223,7 +234,7 @@ mod tests {
     fn while_a_transaction_is_lent_each_plan_assumes_a_new_read_there() {
         let it = User::new();
         assert!(!it.session.is_unwatched());
-        let lent = it.session.lend(server(0), Some(&it.session.view()));
+        let lent = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
         assert_eq!(it.planned(0), [0, 1, 1]);
         assert_eq!(it.planned(0), [0, 2, 2]);
         drop(lent);
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn with_transactions_on_two_servers_neither_holds_everything() {
         let it = User::new();
-        let _one = it.session.lend(server(0), Some(&it.session.view()));
+        let _one = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
         let _two = it.session.lend(server(1), None);
         let [primary, one, two] = it.planned(0);
         assert!(primary > 0 && primary == one && one == two);
@@ -255,8 +266,8 @@ mod tests {
     #[test]
     fn loans_are_counted() {
         let it = User::new();
-        let one = it.session.lend(server(0), Some(&it.session.view()));
-        let two = it.session.lend(server(0), Some(&it.session.view()));
+        let one = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
+        let two = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
         drop(one);
         it.planned(0);
         assert!(it.session.is_unwatched());
@@ -268,14 +279,14 @@ mod tests {
     #[test]
     fn a_read_that_is_held_back_by_a_loan_waits_for_no_proof() {
         let it = User::new();
-        let _lent = it.session.lend(server(0), Some(&it.session.view()));
+        let _lent = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
         assert!(!(0..40).any(|_| it.session.should_wait_for_proof()));
     }
 
     #[test]
     fn a_shared_session_promises_no_order_and_ignores_loans() {
         let shared = Session::shared(WriteTracking::Tables);
-        let _lent = shared.lend(server(0), Some(&shared.view()));
+        let _lent = shared.lend(server(0), Some(shared.view().seen_so_far()));
         assert!(!shared.is_unwatched());
     }
 
@@ -307,23 +318,23 @@ mod tests {
     #[test]
     fn an_unplanned_read_on_the_primary_ties_the_session_to_it() {
         let it = User::new();
-        it.session.saw_unplanned(server(0), Some(&it.session.view()), &it.clock);
+        it.session.saw_unplanned(server(0), Some(it.session.view().seen_so_far()), &it.clock);
         assert_eq!(it.planned(0), [0, 1, 1]);
         // The session had seen something on a replica, and the primary holds this too.
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
-        it.session.saw_unplanned(server(0), Some(&it.session.view()), &it.clock);
+        it.session.saw_unplanned(server(0), Some(it.session.view().seen_so_far()), &it.clock);
         assert_eq!(it.planned(0), [0, 3, 3]);
     }
 
     #[test]
     fn what_a_replica_showed_during_a_transaction_the_primary_is_not_proved_to_show() {
         let it = User::new();
-        let held = it.session.view();
-        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
-        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
+        let held = it.session.view().seen_so_far();
+        it.session.saw_unplanned(server(0), Some(held), &it.clock);
+        it.session.saw_unplanned(server(0), Some(held), &it.clock);
         assert_eq!(it.planned(0), [0, 2, 2]);
         it.session.saw(server(1), &it.session.view(), true, &it.clock);
-        it.session.saw_unplanned(server(0), Some(&held), &it.clock);
+        it.session.saw_unplanned(server(0), Some(held), &it.clock);
         assert_eq!(it.planned(0), [4, 4, 4]);
     }
 
@@ -333,8 +344,11 @@ mod tests {
         it.session.lend_until(server(1), None, at(100));
         assert_eq!(it.planned(0), [1, 1, 1]);
         assert_eq!(it.planned(99), [2, 2, 2]);
-        assert_eq!(it.planned(5_000), [3, 3, 3]);
+        // Another one there takes its place.
+        it.session.lend_until(server(1), None, at(150));
+        assert_eq!(it.planned(149), [3, 3, 3]);
+        assert_eq!(it.planned(5_000), [4, 4, 4]);
         assert!(!it.session.is_unwatched());
-        assert_eq!(it.planned(5_001), [3, 3, 3]);
+        assert_eq!(it.planned(5_001), [4, 4, 4]);
     }
 }

@@ -19,7 +19,8 @@ pub struct SessionView {
 /// when the position arrives here. A position of the primary sampled later contains everything that
 /// the primary had answered before. The position test needs no new sample. The stamp test is one
 /// comparison, and it still works if a failover has lost the position. But the stamp proves nothing
-/// about data on an older timeline, because that data was sampled from the previous primary.
+/// about data on an older timeline, because that data was sampled from the previous primary. For a
+/// history that was unknown here, a stamp drawn once it is known takes its place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Carried {
     /// The position that the session brought along.
@@ -34,6 +35,10 @@ pub struct Carried {
     /// The stamp drawn when that history was known here at last.
     pub(super) known_since: OnceLock<WriteStamp>,
 }
+
+/// What a session had seen at one moment. See [`Session::saw_unplanned`](super::Session::saw_unplanned).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenSoFar(pub(super) Seen);
 
 impl SessionView {
     pub(super) fn new(written: u64, seen: Seen, carried: Option<Arc<Carried>>) -> Self {
@@ -54,6 +59,12 @@ impl SessionView {
 
     pub(crate) fn seen(&self) -> Seen {
         self.seen
+    }
+
+    /// What the session has seen here.
+    #[must_use]
+    pub fn seen_so_far(&self) -> SeenSoFar {
+        SeenSoFar(self.seen)
     }
 
     /// The same session as if it had read nothing in this process. What it wrote, and what it brought
@@ -122,7 +133,8 @@ impl SessionView {
     /// The stamp that would prove that an endpoint in this state holds the carried position. `None`
     /// if nothing is carried, or if this is proved already.
     pub(crate) fn missing(&self, state: &EndpointState) -> Option<WriteStamp> {
-        self.carried.as_deref().filter(|carried| !carried.is_held_by(state)).map(|it| it.stamp)
+        let missing = self.carried.as_deref().filter(|carried| !carried.is_held_by(state));
+        missing.map(|it| it.known_since.get().copied().unwrap_or(it.stamp))
     }
 }
 
@@ -147,8 +159,8 @@ impl Carried {
         let _ = self.known_since.set(stamp);
     }
 
-    /// Whether the position waits for a failover that its session must be told of.
-    pub(super) fn is_open(&self) -> bool {
+    /// Whether its session must be told when its failover is known here.
+    pub(super) fn awaits_news(&self) -> bool {
         self.is_unseen && self.known_since.get().is_none()
     }
 

@@ -16,14 +16,14 @@ pub(crate) struct Resignation {
     /// When a statement last waited in vain, in milliseconds after the origin of moments; 0 if none
     /// did. For a while after this, other statements do not wait.
     at_ms: AtomicU64,
-    /// Timelines that tokens have reported while a primary on a lower timeline answers.
+    /// Pasts on other timelines, which tokens have reported while a primary answers.
     unseen: Mutex<Vec<Unseen>>,
 }
 
-/// A timeline that no probe here has seen.
+/// A past that no probe here has seen.
 #[derive(Debug)]
 struct Unseen {
-    /// The past of the first token that reported it.
+    /// The past of the token that reported it first.
     past: Past,
     /// What the topology said of this past.
     mismatch: PastMismatch,
@@ -52,7 +52,8 @@ impl Resignation {
     ) -> bool {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
         unseen.retain(|it| it.past.check(topology) == Err(it.mismatch));
-        if let Some(known) = unseen.iter().find(|it| it.mismatch == mismatch) {
+        let says_the_same = |it: &&Unseen| it.mismatch == mismatch && includes(&it.past, past);
+        if let Some(known) = unseen.iter().find(says_the_same) {
             return now.since(known.since) >= Self::GONE_AFTER;
         }
         if unseen.len() == Self::UNSEEN_KEPT {
@@ -72,6 +73,16 @@ impl Resignation {
             0 => false,
             ms => now.since(Moment::from_origin(Duration::from_millis(ms))) < Self::LASTS,
         }
+    }
+}
+
+/// Whether `later` is missing wherever `past` is missing: both are on one timeline, or, without
+/// timelines, `past` holds all of `later`. (What a server wrote later may still come when what it wrote
+/// before is lost.)
+fn includes(past: &Past, later: &Past) -> bool {
+    match (past.position(), later.position()) {
+        (Some(ours), Some(theirs)) => ours.timeline() > 0 || ours.covers(theirs),
+        _ => false,
     }
 }
 
@@ -145,7 +156,10 @@ mod tests {
             assert!(!home.is_gone(at(101 + seconds), seconds), "after {seconds} s");
         }
         assert!(!home.is_gone(at(500), 200));
+        assert!(!home.is_gone(at(900), 230), "another one");
         assert!(home.is_gone(at(500), 260));
+        assert!(home.is_gone(at(499), 260), "what it includes");
+        assert!(!home.is_gone(at(900), 260), "this one may still come");
     }
 
     #[test]

@@ -7,20 +7,21 @@
 //! proof. When the wait runs out, the session is considered to have seen only what the primary
 //! shows: a session pays for one wait, not for one per read.
 
-use sealane_core::{SessionView, WhenAhead};
+use sealane_core::{SeenSoFar, SessionView, WhenAhead};
 
 use crate::caller::Caller;
 
-/// If `caller` is configured to wait and its session may be ahead of the primary, waits until
-/// the primary has caught up. After the limit, accepts what the primary shows. Returns the session's
-/// state that the primary counts as showing from now on. Cancel safe.
-pub(crate) async fn overtaken_now(caller: &Caller) -> SessionView {
+/// Waits as [`overtaken`] does, for the state of the session now, and returns what the session has
+/// seen: the primary counts as showing all of it from then on.
+pub(crate) async fn seen_overtaken(caller: &Caller) -> SeenSoFar {
     let session = caller.session_now().view();
     overtaken(caller, &session).await;
-    session
+    session.seen_so_far()
 }
 
-/// Like [`overtaken_now`], for the state `session` that a read was planned with.
+/// If `caller` is configured to wait and `session`, the state of its session, may be ahead of the
+/// primary, waits until the primary has caught up. After the limit, accepts what the primary shows.
+/// Cancel safe.
 pub(crate) async fn overtaken(caller: &Caller, session: &SessionView) {
     let WhenAhead::Wait(patience) = caller.own_when_ahead() else { return };
     if !caller.cluster().store().until_shown(session, patience).await {

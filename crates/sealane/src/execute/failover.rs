@@ -13,9 +13,10 @@
 //! failover is seen, the shared session takes a stamp, which the new primary's samples cover.
 //! Everything else that is merged into the shared session becomes a stamp at once.
 //!
-//! A token from a timeline above the primary's is believed to report a failover, until tokens have
-//! reported that timeline for a minute while the primary goes on. Then the database was restored to
-//! a state before that timeline, and the token is replaced.
+//! A token from a timeline above the primary's is believed to report a failover, until a minute after
+//! a token reported that timeline first while the primary goes on. Then the database was restored to a
+//! state before that timeline, and the token is replaced. (Without timelines: while the primary still
+//! lacks what that token and this one tell of.)
 
 use std::time::Duration;
 

@@ -24,8 +24,8 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
 use sealane_core::{
-    AttemptOutcome, Candidates, Consistency, EndpointId, EndpointSet, Lent, Plan, ReadRequest,
-    Role, SessionView, Topology,
+    AttemptOutcome, Candidates, Consistency, EndpointId, EndpointSet, Lent, Moment, Plan,
+    ReadRequest, Role, SeenSoFar, Topology,
 };
 use sealane_monitor::Stage;
 use tokio::time::Instant;
@@ -59,6 +59,9 @@ pub(crate) struct ReadExecution {
     /// Whether a connection was already lost. The statement itself may break servers, so it is not
     /// sent around endlessly.
     lost_connection: bool,
+    /// The replica that lost a connection of it, and when. Other connections of its pool may be dead
+    /// as well, until a later probe tells of it.
+    doubted: Option<(EndpointId, Moment)>,
     /// How many connections turned out to have been closed before the statement reached them.
     renewed: u32,
     /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
@@ -138,6 +141,7 @@ impl ReadExecution {
             wait: PrimaryWait::until(deadline),
             last_error: None,
             lost_connection: false,
+            doubted: None,
             renewed: 0,
             was_overdue: false,
             began_anew: false,
@@ -151,9 +155,9 @@ impl ReadExecution {
             whereabouts: None,
             race: None,
         };
-        if let Some(patience) = read.patience() {
+        if let Some(patience) = read.patience(turn) {
             read.tell_of_wait();
-            read.plan_within(turn.map_or(patience, |turn| turn.max(patience))).await;
+            read.plan_within(patience).await;
         }
         read.keep_from_primary().await?;
         Ok(read)
@@ -307,8 +311,8 @@ impl ReadExecution {
     }
 
     /// What of the session's past the server of `attempt` holds, if it is the primary.
-    fn held_by(&self, attempt: &Attempt) -> Option<&SessionView> {
-        (attempt.role() == Role::Primary).then_some(&self.request.session)
+    fn held_by(&self, attempt: &Attempt) -> Option<SeenSoFar> {
+        (attempt.role() == Role::Primary).then(|| self.request.session.seen_so_far())
     }
 
     /// Whether the opened attempt may still be sent now, some time after it was planned.

@@ -12,7 +12,7 @@ use std::{
 
 use sea_orm::DbErr;
 use sealane_core::{
-    AttemptOutcome, Engine, Lent, RetryDecision, Role, Session, SessionView, TableSet,
+    AttemptOutcome, Engine, Lent, RetryDecision, Role, SeenSoFar, Session, TableSet,
 };
 use sealane_monitor::Stage;
 
@@ -33,7 +33,7 @@ pub(crate) struct Writing {
     attempt: Attempt,
     session: Arc<Session>,
     /// What the session had seen when the primary was chosen.
-    held: SessionView,
+    held: SeenSoFar,
     what: What,
     /// How long the attempt took until it was open, with the wait for its connection.
     opening: Duration,
@@ -65,7 +65,7 @@ impl What {
 impl Writing {
     /// Tracks the write of an opened `attempt`. Call this before anything that writes is sent. `held`
     /// is what the session had seen when the primary was chosen.
-    pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What, held: SessionView) -> Self {
+    pub(crate) fn new(caller: &Caller, attempt: Attempt, what: What, held: SeenSoFar) -> Self {
         let session = Arc::clone(caller.session_ref());
         let undone = AtomicBool::new(matches!(what, What::Transaction(_)));
         let opening = attempt.age();
@@ -171,12 +171,12 @@ impl Writing {
     /// runs.
     pub(crate) fn note_seen(&self) {
         let clock = self.attempt.cluster().store().clock();
-        self.session.saw_unplanned(self.attempt.server(), Some(&self.held), clock);
+        self.session.saw_unplanned(self.attempt.server(), Some(self.held), clock);
     }
 
     /// Statements may be sent there whose answers sealane does not see, until the guard is dropped.
     pub(crate) fn lend(&self) -> Lent {
-        self.session.lend(self.attempt.server(), Some(&self.held))
+        self.session.lend(self.attempt.server(), Some(self.held))
     }
 
     /// Records that within the next `time` somebody else may commit it unseen.

@@ -236,3 +236,42 @@ impl<DB: Database> Drop for Usage<'_, DB> {
         }
     }
 }
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+        time::Duration,
+    };
+
+    use futures_util::FutureExt;
+    use sea_orm::sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+
+    /// Lets one client in, answers nothing, and ends when the client has closed its connection.
+    fn serve(listener: &TcpListener) {
+        let (mut client, _) = listener.accept().unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert!(client.read(&mut [0; 1024]).unwrap() > 0);
+        // `AuthenticationOk` and `ReadyForQuery`.
+        client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_that_owes_an_answer_is_closed() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || serve(&listener));
+        let url = format!("postgres://app@{address}/shop?sslmode=disable");
+        let pool = PgPoolOptions::new().connect_lazy(&url).unwrap();
+        let mut lent = Lent::of(&pool).await.unwrap();
+        // It is sent, and not waited for.
+        assert!(lent.ping().now_or_never().is_none());
+        drop(lent);
+        server.join().unwrap();
+    }
+}

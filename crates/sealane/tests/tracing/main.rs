@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end there")]
 
+#[allow(dead_code, reason = "the other tests of these servers use more of them")]
 mod servers;
 mod told;
 
@@ -291,20 +292,33 @@ async fn no_literal_is_told_in_spans_and_lines() {
 }
 
 /// The last replica dies with a read, and the other one comes back. Other reads have just seen that the
-/// last one answers.
+/// last one answers. The primary is for intended reads only, or away.
 #[tokio::test(start_paused = true)]
 async fn a_read_whose_last_replica_died_waits_for_the_next_one() {
-    let (db, servers) = cluster(2, |config| config.primary_reads(PrimaryReads::Intended)).await;
-    servers[2].does(Does::IsAway);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let endpoint = |db: &RoutedConnection| db.status().endpoints[2].condition;
-    assert_ne!(endpoint(&db), Condition::Serving);
-    servers[1].does(Does::DiesAfter(Duration::from_secs(5)));
-    let back = async {
-        tokio::time::sleep(Duration::from_millis(5_200)).await;
-        servers[2].does(Does::Answers);
-    };
-    let (read, ()) = tokio::join!(run(&db), back);
-    read.unwrap();
-    assert_eq!((servers[0].asked(), servers[2].asked()), (0, 1));
+    for reads in [PrimaryReads::Intended, PrimaryReads::Fallback] {
+        let (db, servers) = cluster(2, |config| config.primary_reads(reads)).await;
+        servers[2].does(Does::IsAway);
+        if reads == PrimaryReads::Fallback {
+            servers[0].does(Does::IsAway);
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_ne!(db.status().endpoints[2].condition, Condition::Serving);
+        servers[1].does(Does::DiesAfter(Duration::from_secs(5)));
+        let back = async {
+            tokio::time::sleep(Duration::from_millis(5_200)).await;
+            servers[2].does(Does::Answers);
+        };
+        let (read, ()) = tokio::join!(run(&db), back);
+        read.unwrap();
+        assert_eq!((servers[1].asked(), servers[2].asked()), (1, 1), "{reads:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_read_of_a_session_that_begins_anew_waits_for_its_proof_and_leaves_the_primary() {
+    let (db, servers) = cluster(1, |config| config).await;
+    let resumed = db.resume("not a token");
+    assert!(resumed.refused.is_some());
+    run(&resumed.session).await.unwrap();
+    assert_eq!((servers[0].asked(), servers[1].asked()), (0, 1));
 }

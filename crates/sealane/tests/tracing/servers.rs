@@ -1,15 +1,17 @@
-//! A primary and replicas without a network, which fail when they are told to.
+//! A primary and replicas without a network, which fail and change when they are told to.
 
 use std::{
     borrow::Cow,
     error::Error as StdError,
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use sea_orm::{
     DbErr, RuntimeErr, Statement, Value,
     sqlx::{
@@ -18,13 +20,14 @@ use sea_orm::{
     },
 };
 use sealane::{
-    Config, Database, Endpoint, Engine, Failure, Incarnation, Position, Replication, Role,
-    RoutedConnection, Topology,
+    Config, Database, Endpoint, EndpointId, Engine, Failure, Incarnation, Position, Replication,
+    Role, RoutedConnection, Topology,
     assembly::{Answer, Connection, Lender, OpenLenders, Parts, Row, assemble},
 };
-use sealane_core::{Lsn, Report};
-use sealane_monitor::{BoxProbe, Probe, TopologyStore};
+use sealane_core::{Lsn, Report, Transactions};
+use sealane_monitor::{BoxProbe, Probe, Stage, TopologyStore};
 use sealane_sql::Dialect;
+use tokio::time::sleep;
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -32,16 +35,26 @@ type Answering<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Does {
     Answers,
+    /// Answers after this time.
+    AnswersAfter(Duration),
+    /// Answers at the moment from which on the answer must not be believed.
+    AnswersTooLate,
     /// Breaks the connection.
     Breaks,
     /// Answers with this code, and quotes a literal.
     Fails(&'static str),
     /// Lends no connection.
     LendsNone,
+    /// Lends each connection after this time.
+    LendsAfter(Duration),
+    /// Lends a connection at the moment from which on it must not be used.
+    LendsTooLate,
     /// Goes on for this time, and then is away with all that it was doing.
     DiesAfter(Duration),
     /// Breaks each connection, and answers no probe.
     IsAway,
+    /// Lends nothing, and answers nothing, no probe either.
+    Hangs,
 }
 
 /// How long a probe of a server that is away takes to find out.
@@ -51,27 +64,60 @@ const FOUND_OUT: Duration = Duration::from_millis(50);
 pub(crate) const POOL: u32 = 10;
 /// What a server's message quotes.
 pub(crate) const QUOTED: &str = "quoted-by-a-server";
+/// The number that the next transaction gets.
+const NEXT_TRANSACTION: u64 = 100;
 
-/// One server, which can be changed while it is in use.
+/// One server, which can be changed while it is in use; or a pool of connections to it, or one of
+/// these.
 #[derive(Debug, Clone)]
-pub(crate) struct Server(Arc<Mutex<State>>);
+pub(crate) struct Server {
+    id: EndpointId,
+    store: Arc<TopologyStore>,
+    state: Arc<Mutex<State>>,
+    /// Whether the connections may write.
+    writes: bool,
+}
 
 #[derive(Debug)]
 struct State {
     role: Role,
+    timeline: u32,
     lsn: u64,
+    run: u32,
+    /// All transactions before this one are over; `None` if it does not tell.
+    oldest: Option<u64>,
     does: Does,
-    /// How often a connection was asked for.
+    /// How often a connection was asked for, and how often one that may write.
     asked: usize,
+    asked_to_write: usize,
+    /// The statements that it was sent.
+    heard: Vec<String>,
 }
 
 impl Server {
-    fn new(role: Role) -> Self {
-        Server(Arc::new(Mutex::new(State { role, lsn: 7, does: Does::Answers, asked: 0 })))
+    fn new(index: usize, role: Role, store: &Arc<TopologyStore>) -> Self {
+        let state = State {
+            role,
+            timeline: 1,
+            lsn: 7,
+            run: 1,
+            oldest: None,
+            does: Does::Answers,
+            asked: 0,
+            asked_to_write: 0,
+            heard: Vec::new(),
+        };
+        let (id, store) = (EndpointId::from_index(index).unwrap(), Arc::clone(store));
+        Server { id, store, state: Arc::new(Mutex::new(state)), writes: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// What the process knows of all servers.
+    pub(crate) fn store(&self) -> &TopologyStore {
+        &self.store
     }
 
     pub(crate) fn does(&self, does: Does) {
@@ -82,35 +128,110 @@ impl Server {
         self.lock().lsn = lsn;
     }
 
+    /// Its transactions before this one are over, and the others may be running.
+    pub(crate) fn shows_all_before(&self, oldest: u64) {
+        self.lock().oldest = Some(oldest);
+    }
+
+    /// It has this role from now on. A primary begins a timeline of its own.
+    pub(crate) fn becomes(&self, role: Role) {
+        let mut state = self.lock();
+        state.timeline += u32::from(role == Role::Primary);
+        state.role = role;
+    }
+
+    pub(crate) fn restarts(&self) {
+        self.lock().run += 1;
+    }
+
+    /// Waits until probes have told that it is the primary.
+    pub(crate) async fn is_known_as_primary(&self) {
+        self.store.until(|topology| topology.primary() == Some(self.id)).await;
+    }
+
     /// How often it was asked for a connection since the last time that this was called.
     pub(crate) fn asked(&self) -> usize {
         std::mem::take(&mut self.lock().asked)
     }
 
-    fn lends(&self) -> bool {
-        let mut state = self.lock();
-        state.asked += 1;
-        !matches!(state.does, Does::LendsNone)
+    /// The same, for connections that may write.
+    pub(crate) fn asked_to_write(&self) -> usize {
+        std::mem::take(&mut self.lock().asked_to_write)
     }
 
-    /// Answers once it has died, if it is about to.
+    /// The statements that it was sent since the last time that this was called.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().heard)
+    }
+
+    fn hears(&self, sql: &str) {
+        self.lock().heard.push(sql.to_owned());
+    }
+
+    /// A row with the number of the server.
+    fn row(&self) -> Row {
+        let number = i32::try_from(self.id.place() + 1).unwrap();
+        Row::from([("id".to_owned(), Value::from(number))])
+    }
+
+    async fn lends(&self) -> Result<(), DbErr> {
+        let does = {
+            let mut state = self.lock();
+            state.asked += 1;
+            state.asked_to_write += usize::from(self.writes);
+            state.does
+        };
+        match does {
+            Does::LendsNone => self.answer()?,
+            Does::LendsAfter(time) => sleep(time).await,
+            Does::LendsTooLate => self.is_too_late(Stage::Unsent).await,
+            Does::Hangs => pending::<()>().await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Answers when it is time to.
     async fn answer_in_time(&self) -> Result<(), DbErr> {
         let does = self.lock().does;
-        if let Does::DiesAfter(time) = does {
-            tokio::time::sleep(time).await;
-            self.does(Does::IsAway);
+        match does {
+            Does::AnswersAfter(time) => sleep(time).await,
+            Does::AnswersTooLate => self.is_too_late(Stage::Sent).await,
+            Does::DiesAfter(time) => {
+                sleep(time).await;
+                self.does(Does::IsAway);
+            }
+            Does::Hangs => pending::<()>().await,
+            _ => {}
         }
         self.answer()
     }
 
+    /// Completes when the process learns something after which nothing may go on that began here now.
+    /// An answer that comes then comes at the very moment at which nobody waits for it any more.
+    async fn is_too_late(&self, stage: Stage) {
+        let footing = {
+            let topology = self.store.topology();
+            let role = match topology.primary() == Some(self.id) {
+                true => Role::Primary,
+                false => Role::Replica,
+            };
+            self.store.footing(&topology, self.id, role).unwrap()
+        };
+        self.store.moved(&footing, stage).await;
+    }
+
     fn answer(&self) -> Result<(), DbErr> {
         let error = match self.lock().does {
-            Does::Answers | Does::DiesAfter(_) => return Ok(()),
-            Does::LendsNone => Error::PoolTimedOut,
-            Does::Breaks | Does::IsAway => Error::Io(io::ErrorKind::ConnectionReset.into()),
-            Does::Fails(code) => Error::Database(Box::new(Refused(code))),
+            Does::LendsNone => Some(Error::PoolTimedOut),
+            Does::Breaks | Does::IsAway => Some(Error::Io(io::ErrorKind::ConnectionReset.into())),
+            Does::Fails(code) => Some(Error::Database(Box::new(Refused(code)))),
+            _ => None,
         };
-        Err(DbErr::Query(RuntimeErr::SqlxError(error.into())))
+        match error {
+            Some(error) => Err(DbErr::Query(RuntimeErr::SqlxError(error.into()))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -120,14 +241,16 @@ pub(crate) async fn cluster(
     configure: impl FnOnce(Config) -> Config,
 ) -> (RoutedConnection, Vec<Server>) {
     let roles = std::iter::once(Role::Primary).chain(std::iter::repeat_n(Role::Replica, replicas));
-    let servers: Vec<_> = roles.map(Server::new).collect();
     let endpoints =
-        (1..=servers.len()).map(|n| Endpoint::new(format!("db-{n}"), format!("10.0.0.{n}:5432")));
+        (1..=replicas + 1).map(|n| Endpoint::new(format!("db-{n}"), format!("10.0.0.{n}:5432")));
+    let store = TopologyStore::new(Topology::new(endpoints.collect()));
+    let servers: Vec<_> =
+        roles.enumerate().map(|(index, role)| Server::new(index, role, &store)).collect();
     let parts = Parts {
         config: configure(Config::new("postgres://app@10.0.0.1/shop")),
         engine: Engine::Postgres,
         dialect: Dialect::PostgreSql,
-        store: TopologyStore::new(Topology::new(endpoints.collect())),
+        store,
         probes: servers.iter().cloned().map(BoxProbe::new).collect(),
         pools: servers.iter().cloned().map(|it| Box::new(it) as Box<dyn OpenLenders>).collect(),
     };
@@ -137,17 +260,25 @@ pub(crate) async fn cluster(
 impl Probe for Server {
     async fn ask(&mut self) -> Result<Report, Failure> {
         let does = self.lock().does;
-        if let Does::IsAway = does {
-            tokio::time::sleep(FOUND_OUT).await;
-            return Err(Failure::Connection("refused".to_owned()));
+        match does {
+            Does::IsAway => {
+                sleep(FOUND_OUT).await;
+                return Err(Failure::Connection("refused".to_owned()));
+            }
+            Does::Hangs => pending::<()>().await,
+            _ => {}
         }
         let state = self.lock();
-        let lsn = Lsn::from_bytes(state.lsn);
+        let (timeline, lsn) = (state.timeline, Lsn::from_bytes(state.lsn));
+        let run = format!("run {} of {}", state.run, self.id);
         Ok(Report {
-            position: Some(Position::Wal { system: 1, timeline: 1, lsn }),
+            position: Some(Position::Wal { system: 1, timeline, lsn }),
             replication: Replication::Running,
             database: Some(Arc::new(Database { name: "shop".into(), number: Some(5) })),
-            ..Report::new(state.role, Incarnation::new("first"))
+            transactions: state
+                .oldest
+                .map(|oldest| Transactions::Numbered { oldest, next: NEXT_TRANSACTION }),
+            ..Report::new(state.role, Incarnation::new(run))
         })
     }
 
@@ -164,16 +295,15 @@ impl Probe for Server {
 
 impl OpenLenders for Server {
     fn open(&self, _: u64) -> (Arc<dyn Lender>, Arc<dyn Lender>) {
-        (Arc::new(self.clone()), Arc::new(self.clone()))
+        let pool = |writes| -> Arc<dyn Lender> { Arc::new(Server { writes, ..self.clone() }) };
+        (pool(false), pool(true))
     }
 }
 
 impl Lender for Server {
     fn lend(&self) -> Answering<'_, Result<Box<dyn Connection>, DbErr>> {
         Box::pin(async {
-            if !self.lends() {
-                self.answer()?;
-            }
+            self.lends().await?;
             Ok(Box::new(self.clone()) as Box<dyn Connection>)
         })
     }
@@ -186,23 +316,26 @@ impl Lender for Server {
 }
 
 impl Connection for Server {
-    fn send<'a>(&'a mut self, _: &'a Statement) -> Answering<'a, Result<Answer, DbErr>> {
+    fn send<'a>(&'a mut self, statement: &'a Statement) -> Answering<'a, Result<Answer, DbErr>> {
         Box::pin(async {
+            self.hears(&statement.sql);
             // Other statements are sent meanwhile.
             tokio::task::yield_now().await;
-            self.answer_in_time().await.map(|()| Answer::default())
+            self.answer_in_time().await?;
+            Ok(Answer { rows: vec![self.row()], affected: 1 })
         })
     }
 
     fn stream(
         self: Box<Self>,
-        _: Statement,
+        statement: Statement,
     ) -> Pin<Box<dyn Stream<Item = Result<Row, DbErr>> + Send>> {
-        let row = || Ok(Row::from([("id".to_owned(), Value::from(1))]));
-        Box::pin(futures_util::stream::iter([
-            self.answer().map(|()| Row::new()).and_then(|_| row()),
-            row(),
-        ]))
+        let rows = async move {
+            self.hears(&statement.sql);
+            let first = self.answer().map(|()| self.row());
+            futures_util::stream::iter([first, Ok(self.row())])
+        };
+        Box::pin(futures_util::stream::once(rows).flatten())
     }
 
     fn ping(&mut self) -> Answering<'_, Result<(), DbErr>> {

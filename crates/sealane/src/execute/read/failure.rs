@@ -71,12 +71,15 @@ impl ReadExecution {
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
                 }
+                let store = attempt.cluster().store();
                 if attempt.role() == Role::Primary {
-                    // The connection may have died in the pool; one more try finds out.
-                    self.hears_of(attempt).await;
+                    // The connection may have died in the pool; one more try finds out. It waits
+                    // for a probe first, because other connections of the pool may be dead as well.
+                    let heard = store.heard_after(attempt.endpoint(), store.now());
+                    let _ = timeout_at(self.sign_of_life(), heard).await;
                     self.plan.retry_primary(attempt.endpoint());
-                } else if !self.plan.has_next() && self.tries_replicas_again() {
-                    self.hears_of(attempt).await;
+                } else if attempt.cluster().is_watched() {
+                    self.doubted = Some((attempt.endpoint(), store.now()));
                 }
             }
             RetryDecision::Renew => {
@@ -193,16 +196,8 @@ impl ReadExecution {
         matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
     }
 
-    /// Waits for a probe of the server that has cut the connection of `attempt`, because the next
-    /// attempt may go there, too, and other connections of its pool may be dead as well.
-    async fn hears_of(&self, attempt: &Attempt) {
-        let store = attempt.cluster().store();
-        let heard = store.heard_after(attempt.endpoint(), store.now());
-        let _ = timeout_at(self.sign_of_life(), heard).await;
-    }
-
     /// Until when a server that has cut a connection may answer a probe.
-    fn sign_of_life(&self) -> Instant {
+    pub(super) fn sign_of_life(&self) -> Instant {
         self.wait.deadline.before(Instant::now() + SIGN_OF_LIFE)
     }
 }

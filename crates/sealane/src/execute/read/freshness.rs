@@ -48,7 +48,7 @@ impl ReadExecution {
             return Ok(());
         }
         (self.request, self.plan) = plan_now(&self.caller, &self.route);
-        if let Some(patience) = self.patience() {
+        if let Some(patience) = self.patience(None) {
             self.plan_within(patience).await;
         }
         self.tried.remove(endpoint);

@@ -12,10 +12,11 @@ use super::{ReadExecution, plan_now};
 const LONGEST: Duration = Duration::from_secs(3600);
 
 impl ReadExecution {
-    /// How long a wait for a replica is worthwhile; `None` if it is not.
-    pub(super) fn patience(&self) -> Option<Duration> {
+    /// How long a wait for a replica is worthwhile; `None` if it is not. `turn` is how long the read
+    /// waits for the proof of its [turn](crate::execute::turn), if it has taken one.
+    pub(super) fn patience(&self, turn: Option<Duration>) -> Option<Duration> {
         // While unseen statements may run, each plan asks for more than the last one.
-        if !self.plan.replicas().is_empty() || self.caller.session_ref().is_unwatched() {
+        if !self.plan.replicas().is_empty() || self.caller.session_ref().may_act_unwatched() {
             return None;
         }
         let (cluster, readers) = (self.caller.cluster(), self.route.route.among);
@@ -24,6 +25,9 @@ impl ReadExecution {
                 if self.plan.is_behind() && cluster.store().is_worth_waiting(readers, longest) =>
             {
                 Some(longest)
+            }
+            _ if turn.is_some() && self.plan.is_behind() => {
+                turn.max(Some(cluster.proof_patience(readers)))
             }
             _ if self.plan.awaits_proof_only()
                 && self.caller.session_ref().should_wait_for_proof() =>
