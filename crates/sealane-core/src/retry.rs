@@ -250,4 +250,21 @@ mod tests {
         let decision = RetryDecision::for_read(engine, Role::Primary, ErrorCode::Server(code));
         assert_eq!(decision, RetryDecision::ReturnToCaller);
     }
+
+    #[rstest]
+    #[case::it_was_lost(ErrorCode::Connection, true)]
+    #[case::the_server_says_so(ErrorCode::Server("08006"), true)]
+    #[case::a_value_too_few(ErrorCode::Server("08P01"), false)]
+    #[case::a_duplicate(ErrorCode::Server("23505"), false)]
+    #[case::none_was_free(ErrorCode::PoolExhausted, false)]
+    #[case::a_value_that_does_not_fit(ErrorCode::Other, false)]
+    fn a_statement_may_have_run_if_its_connection_was_lost(
+        #[case] code: ErrorCode<'static>,
+        #[case] is_unknown: bool,
+    ) {
+        assert_eq!(code.leaves_unknown(Engine::Postgres), is_unknown);
+        for engine in [Engine::MySql, Engine::Sqlite] {
+            assert_eq!(code.leaves_unknown(engine), code == ErrorCode::Connection);
+        }
+    }
 }

@@ -19,7 +19,7 @@ const DIRECTORY: &str = "target/mutants";
 const PACKAGES: [&str; 5] =
     ["sealane-core", "sealane-monitor", "sealane-sql", "sealane", "sealane-tower"];
 /// Those of their integration tests that are quick.
-const TESTS: [&str; 9] = [
+const TESTS: [&str; 10] = [
     "topology",
     "selection",
     "proofs",
@@ -29,6 +29,7 @@ const TESTS: [&str; 9] = [
     "session",
     "moving",
     "tracing",
+    "names",
 ];
 const SIMULATOR: &str = "sealane-sim";
 

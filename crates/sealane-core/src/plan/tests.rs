@@ -1,3 +1,5 @@
+mod doubtful;
+
 use std::sync::Arc;
 
 use rstest::rstest;

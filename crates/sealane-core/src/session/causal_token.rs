@@ -367,4 +367,20 @@ mod tests {
         // Fixed in the test, because the next version must read the tokens of this one.
         assert_eq!(ServerMark::of(&Incarnation::new("a")), ServerMark(0xaf63_dc4c_8601_ec8c));
     }
+
+    #[test]
+    fn the_later_of_two_tokens_is_on_the_later_timeline_or_covers_the_other() {
+        let wal =
+            |timeline, lsn| Some(Position::Wal { system: 1, timeline, lsn: Lsn::from_bytes(lsn) });
+        for (earlier, later) in
+            [(wal(1, 900), wal(2, 100)), (wal(2, 100), wal(2, 101)), (None, wal(1, 1))]
+        {
+            let token = |position| {
+                let past = Past::Known { position, server: None };
+                CausalToken { issued: Duration::ZERO, past }
+            };
+            let (earlier, later) = (token(earlier), token(later));
+            assert_eq!((earlier.later(&later), later.later(&earlier)), (&later, &later));
+        }
+    }
 }

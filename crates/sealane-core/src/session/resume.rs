@@ -617,4 +617,86 @@ mod tests {
         there.observe_at(1, at(170, 2));
         assert_eq!(there.serves(&shared), [1]);
     }
+
+    #[test]
+    fn what_was_brought_of_a_history_that_has_ended_contains_nothing_of_the_next_one() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let shared = Session::shared(WriteTracking::Tables);
+        let bring = |there: &Process, text: &str| {
+            shared.hear_of(&there.resume(&of_list(text)), there.topology(), &there.clock);
+        };
+        let reach = |there: &mut Process, text: &str| {
+            let now = Position::GtidList(text.parse().unwrap());
+            (0..2).for_each(|index| there.observe_at(index, now.clone()));
+        };
+        bring(&there, "0-1-155");
+        // Server 2 has become the primary, without the end of that history. Its numbers are less.
+        there.run = 2;
+        there.ancestry = Some(Ancestry::mariadb(2, "0-1-100,0-2-104").unwrap());
+        reach(&mut there, "0-2-104");
+        bring(&there, "0-2-105");
+        assert_eq!(there.serves(&shared), [0; 0]);
+        reach(&mut there, "0-2-105");
+        assert_eq!(there.serves(&shared), [1]);
+    }
+
+    #[test]
+    fn a_sample_from_before_a_second_position_was_brought_does_not_prove_it() {
+        let mut there = Process::new();
+        let shared = Session::shared(WriteTracking::Tables);
+        let bring = |there: &Process, lsn: u64| {
+            let past = Past::Known { position: Some(at(lsn, 1)), server: None };
+            shared.hear_of(&there.resume(&past), there.topology(), &there.clock);
+        };
+        bring(&there, 140);
+        there.observe(0, 145);
+        there.observe(1, 145);
+        assert_eq!(there.serves(&shared), [1]);
+        bring(&there, 180);
+        assert_eq!(there.serves(&shared), [0; 0]);
+    }
+
+    #[test]
+    fn a_position_alone_is_not_lost_in_a_shared_session() {
+        let mut there = Process::new();
+        let past = Past::Known { position: Some(at(120, 1)), server: None };
+        let shared = Session::shared(WriteTracking::Tables);
+        shared.merge(&there.resume(&past).view(), there.topology(), &there.clock);
+        assert_eq!(there.serves(&shared), [0; 0]);
+        there.observe(0, 150);
+        there.observe(2, 150);
+        assert_eq!(there.serves(&shared), [2]);
+    }
+
+    #[test]
+    fn a_token_of_a_session_that_has_written_and_was_merged_with_a_resumed_one_contains_both() {
+        let mut here = Process::new();
+        let session = Session::own();
+        session.wrote_anything(&here.clock);
+        here.observe(0, 110);
+        let resumed = here.resume(&Past::Known { position: Some(at(150, 1)), server: None });
+        session.merge(&resumed.view(), here.topology(), &here.clock);
+        here.observe(0, 160);
+        // The position of the write alone, 110, would say less.
+        let known = Past::Known { position: Some(at(160, 1)), server: None };
+        assert_eq!(here.past_of(&session), known);
+    }
+
+    #[test]
+    fn of_two_failovers_that_were_not_seen_a_shared_session_awaits_the_later_one() {
+        for order in [[2, 3], [3, 2]] {
+            let mut there = Process::new();
+            let shared = Session::shared(WriteTracking::Tables);
+            for timeline in order {
+                let past = Past::Known { position: Some(at(140, timeline)), server: None };
+                shared.merge(&there.resume(&past).view(), there.topology(), &there.clock);
+            }
+            for timeline in [2, 3] {
+                there.observe_at(0, at(160, timeline));
+                shared.catch_up(there.topology(), Moment::ZERO, &there.clock);
+                assert_eq!(shared.is_unwatched(), timeline < 3, "{order:?}");
+                assert_eq!(shared.view().written() > WriteStamp::NONE, timeline == 3);
+            }
+        }
+    }
 }

@@ -109,4 +109,20 @@ mod tests {
         let (seen, server) = seen_on(0, 7);
         assert!(!seen.is_on(server));
     }
+
+    #[test]
+    fn what_was_seen_on_two_servers_neither_of_them_is_proved_to_hold() {
+        let ((first, one), (second, two)) = (seen_on(1, 7), seen_on(2, 9));
+        for both in [first.with(second), second.with(first)] {
+            assert!(!both.is_on(one) && !both.is_on(two));
+            assert_eq!(both.stamp().number(), 9);
+        }
+        let (later, _) = seen_on(1, 9);
+        for both in [first.with(later), later.with(first)] {
+            assert!(both.is_on(one));
+            assert_eq!(both.stamp().number(), 9);
+        }
+        let nothing = Seen::default();
+        assert_eq!([first.with(nothing), nothing.with(first)], [first, first]);
+    }
 }

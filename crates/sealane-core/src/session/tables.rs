@@ -299,4 +299,14 @@ mod tests {
             assert!(!stray("boat") && !shared.reports_strays(), "once");
         }
     }
+
+    #[test]
+    fn a_read_by_an_older_catalog_than_that_of_a_write_waits_for_it_whatever_its_tables() {
+        let (clock, shared, own) = two(true);
+        let needed = || shared.view_of(&tables(["cargo"]), 0).written().number();
+        shared.wrote(&tables(["boat"]), 1, &clock);
+        assert_eq!(needed(), 1);
+        own.wrote(&tables(["boat"]), 2, &clock);
+        assert_eq!(needed(), 2);
+    }
 }

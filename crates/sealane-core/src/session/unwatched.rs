@@ -351,4 +351,39 @@ mod tests {
         assert!(!it.session.is_unwatched());
         assert_eq!(it.planned(5_001), [4, 4, 4]);
     }
+
+    #[test]
+    fn a_transaction_goes_on_counting_when_a_later_one_there_ends() {
+        let it = User::new();
+        let one = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
+        drop(it.session.lend(server(0), Some(it.session.view().seen_so_far())));
+        it.planned(0);
+        assert!(it.session.is_unwatched());
+        drop(one);
+        it.planned(0);
+        assert!(!it.session.is_unwatched());
+    }
+
+    #[test]
+    fn a_transaction_that_is_over_counts_although_one_elsewhere_has_begun_since() {
+        let it = User::new();
+        drop(it.session.lend(server(1), None));
+        let _two = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
+        assert_eq!(it.planned(0), [2, 2, 2], "no server is proved to show what both showed");
+    }
+
+    #[test]
+    fn a_transaction_that_lasts_longer_is_not_forgotten_for_one_of_a_limited_time() {
+        let it = User::new();
+        it.session.lend_until(server(1), None, at(200));
+        it.session.lend_until(server(1), None, at(100));
+        it.planned(150);
+        assert!(it.session.is_unwatched());
+        it.planned(200);
+        assert!(!it.session.is_unwatched());
+        let _lent = it.session.lend(server(1), None);
+        it.session.lend_until(server(1), None, at(300));
+        it.planned(300);
+        assert!(it.session.is_unwatched());
+    }
 }

@@ -182,3 +182,66 @@ impl Carried {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::*;
+
+    /// An answer of the primary (0), with the least number that is not over and the next one, or of
+    /// the replica (1).
+    fn tells(
+        reducer: &mut TopologyReducer,
+        index: usize,
+        clock: &WriteClock,
+        transactions: Option<(u64, u64)>,
+    ) {
+        let role = if index == 0 { Role::Primary } else { Role::Replica };
+        let position = Some(Position::Wal { system: 7, timeline: 1, lsn: Lsn::from_bytes(100) });
+        let transactions =
+            transactions.map(|(oldest, next)| Transactions::Numbered { oldest, next });
+        let run = Incarnation::new(format!("run of {index}"));
+        let report = Report { position, transactions, ..Report::new(role, run) };
+        reducer.apply(&Observation {
+            endpoint: EndpointId::from_index(index).unwrap(),
+            started: Moment::ZERO,
+            finished: Moment::ZERO,
+            stamp: clock.now(),
+            outcome: Outcome::Answered(report),
+        });
+    }
+
+    fn server(topology: &Topology, index: usize) -> Server {
+        let endpoint = EndpointId::from_index(index).unwrap();
+        Server { endpoint, run: topology.get(endpoint).unwrap().run }
+    }
+
+    #[test]
+    fn a_session_is_ahead_of_the_primary_until_that_shows_what_a_replica_has_shown() {
+        let (clock, session) = (WriteClock::default(), Session::own());
+        let endpoints = ["primary", "replica"].map(|name| Endpoint::new(name, name));
+        let mut reducer = TopologyReducer::new(Topology::new(endpoints.to_vec()));
+        tells(&mut reducer, 0, &clock, Some((5, 5)));
+        tells(&mut reducer, 1, &clock, None);
+        let [primary, replica] = [0, 1].map(|index| server(reducer.topology(), index));
+        let is_ahead = |session: &Session, reducer: &TopologyReducer| {
+            let (view, topology) = (session.view(), reducer.topology());
+            let ahead = view.ahead_of_primary(topology).map(WriteStamp::number);
+            (ahead, view.is_shown_by_primary(topology))
+        };
+        assert_eq!(is_ahead(&session, &reducer), (None, true), "it has seen nothing");
+        session.saw(replica, &session.view(), true, &clock);
+        assert_eq!(is_ahead(&session, &reducer), (Some(1), false));
+        // A transaction may be running that the replica has shown.
+        tells(&mut reducer, 0, &clock, Some((5, 6)));
+        assert_eq!(is_ahead(&session, &reducer), (Some(1), false));
+        tells(&mut reducer, 0, &clock, Some((6, 6)));
+        assert_eq!(is_ahead(&session, &reducer), (None, true));
+        let reader = Session::own();
+        reader.saw(primary, &reader.view(), true, &clock);
+        assert_eq!(is_ahead(&reader, &reducer), (None, true), "the primary itself has shown it");
+        session.saw(replica, &session.view(), true, &clock);
+        assert_eq!(is_ahead(&session, &reducer), (Some(3), false));
+        tells(&mut reducer, 0, &clock, None);
+        assert_eq!(is_ahead(&session, &reducer), (None, false), "no proof will ever come");
+    }
+}

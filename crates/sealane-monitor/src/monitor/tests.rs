@@ -11,6 +11,8 @@ use crate::{Admission, RunGuard, Stage};
 mod ahead;
 mod cadence;
 mod membership;
+mod promotion;
+mod stamp;
 mod trace;
 mod twins;
 
@@ -225,6 +227,16 @@ async fn a_server_that_hangs_is_down_and_comes_back() {
     assert_eq!((all_gone.event, all_gone.severity), (Event::ReadsOnPrimary {}, Severity::Warning));
     bench.replica.set(|state| state.answers = true);
     assert_eq!(events.recv().await.unwrap().event, Event::Up { endpoint: replica_id() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_probe_without_an_answer_the_next_one_connects_anew() {
+    let bench = bench().await;
+    assert!(bench.replica.is_connected());
+    bench.replica.set(|state| state.answers = false);
+    let is_down = |topology: &Topology| !topology.get(replica_id()).unwrap().is_usable();
+    bench.monitor.store().until(is_down).await;
+    assert!(!bench.replica.is_connected());
 }
 
 #[tokio::test(start_paused = true)]

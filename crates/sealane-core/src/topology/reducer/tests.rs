@@ -309,3 +309,16 @@ fn a_server_that_was_restarted_returns_and_so_does_an_endpoint_that_was_added() 
     reducer.remove(added);
     assert_eq!(reducer.topology().last_return(), Some(at(11)));
 }
+
+#[test]
+fn replicas_cover_together_what_the_last_of_them_covers() {
+    let covered = |of_other: Report| {
+        let other = seen(2, 21, 0, of_other);
+        let reducer = after(&[primary(0, 3, 100), primary(10, 5, 200), replica(20, 200), other]);
+        reducer.topology().covered_by_replicas().number()
+    };
+    let behind = report(Role::Replica, 1, 150);
+    assert_eq!(covered(behind.clone()), 3);
+    let stopped = Report { replication: Replication::Stopped, ..behind };
+    assert_eq!(covered(stopped), 5, "nobody waits for a replica that receives nothing");
+}
