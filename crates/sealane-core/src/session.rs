@@ -199,10 +199,10 @@ impl Session {
         if self.is_shared() {
             let mut stamp = other.written().max(other.seen_stamp());
             match other.carried() {
-                Some(carried) if carried.awaits_failover(topology) => {
+                Some(carried) if carried.awaits_failover(topology) || carried.awaits_news() => {
                     self.unwatched.await_failover(carried);
                 }
-                Some(carried) => stamp = stamp.max(carried.stamp),
+                Some(carried) => stamp = stamp.max(carried.proved_by()),
                 None => {}
             }
             self.written.note(stamp, &TableSet::WHOLE);

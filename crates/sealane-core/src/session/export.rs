@@ -1,6 +1,8 @@
 //! The part of a session that another process needs to know.
 
-use super::{Server, SessionView};
+use std::sync::Arc;
+
+use super::{Carried, Server, SessionView};
 use crate::{EndpointId, Role, ServerMark, Topology, WriteStamp};
 
 /// What a session's token must say in addition to what the session brought along. Two exports of
@@ -20,7 +22,8 @@ impl SessionView {
     /// failover that this process has not seen yet, and it has written here.
     #[must_use]
     pub fn export(&self, topology: &Topology) -> Option<Export> {
-        if let Some(carried) = self.carried().filter(|carried| carried.awaits_failover(topology)) {
+        let awaits = |it: &&Arc<Carried>| it.awaits_failover(topology) || it.awaits_news();
+        if let Some(carried) = self.carried().filter(awaits) {
             // The positions known here belong to a timeline that has ended, so they say less.
             let server = self.only_replica(topology).or(carried.server);
             let told = Export { stamp: WriteStamp::NONE, server };
@@ -55,7 +58,7 @@ impl SessionView {
     /// covers everything.
     fn anchored(&self, stamp: WriteStamp) -> WriteStamp {
         match self.carried() {
-            Some(carried) if stamp > WriteStamp::NONE => stamp.max(carried.stamp),
+            Some(carried) if stamp > WriteStamp::NONE => stamp.max(carried.proved_by()),
             _ => stamp,
         }
     }

@@ -292,6 +292,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_unseen_history_brought_is_proved_by_no_stamp_of_before_it_was_known() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let (later, shared) =
+            (there.resume(&of_list("0-2-105")), Session::shared(WriteTracking::Tables));
+        let stamp_of_old = there.clock.tick();
+        there.run = 2;
+        there.ancestry = Some(Ancestry::mariadb(2, "0-1-160,0-2-105").unwrap());
+        there.observe_at(0, Position::GtidList("0-2-105".parse().unwrap()));
+        shared.merge(&later.view(), there.topology(), &there.clock);
+        shared.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        assert!(shared.view().written() > stamp_of_old);
+        later.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        later.wrote_anything(&there.clock);
+        let other = Session::shared(WriteTracking::Tables);
+        other.merge(&later.view().without_seen(), there.topology(), &there.clock);
+        assert!(other.view().written() > stamp_of_old && !other.is_unwatched());
+    }
+
+    #[test]
     fn a_failover_that_is_seen_at_last_holds_no_session_over_the_next_one() {
         let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
         let resumed = there.resume(&of_list("0-2-105"));

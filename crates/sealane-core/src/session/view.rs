@@ -134,7 +134,7 @@ impl SessionView {
     /// if nothing is carried, or if this is proved already.
     pub(crate) fn missing(&self, state: &EndpointState) -> Option<WriteStamp> {
         let missing = self.carried.as_deref().filter(|carried| !carried.is_held_by(state));
-        missing.map(|it| it.known_since.get().copied().unwrap_or(it.stamp))
+        missing.map(|it| it.proved_by())
     }
 }
 
@@ -146,7 +146,7 @@ impl Carried {
             // Neither a sequence number of another server nor a sample of a replaced primary proves
             // anything. The position itself may be lost with the next failover.
             return ours.is_some_and(|ours| ours.has_same(&self.position))
-                || self.known_since.get().is_some_and(|stamp| state.covered >= *stamp);
+                || !self.awaits_news() && state.covered >= self.proved_by();
         }
         // The cheaper test comes first.
         (state.covered >= self.stamp && !self.is_after_failover(ours))
@@ -157,6 +157,11 @@ impl Carried {
     /// was drawn afterwards. Samples of the primary from then on hold the position, unless it is lost.
     pub(super) fn failover_seen(&self, stamp: WriteStamp) {
         let _ = self.known_since.set(stamp);
+    }
+
+    /// The stamp whose samples hold the position, once its failover is known here.
+    pub(super) fn proved_by(&self) -> WriteStamp {
+        self.known_since.get().copied().unwrap_or(self.stamp)
     }
 
     /// Whether its session must be told when its failover is known here.
