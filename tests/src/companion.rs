@@ -58,6 +58,16 @@ impl Companion {
         Ok(Self { container: docker(&args).await? })
     }
 
+    /// Runs another shell script beside the first one, to its end or in the background.
+    ///
+    /// # Errors
+    /// When it fails, or the container has gone.
+    pub(crate) async fn run(&self, script: &str, in_background: bool) -> anyhow::Result<()> {
+        let how: &[&str] = if in_background { &["exec", "--detach"] } else { &["exec"] };
+        let what = [&*self.container, "sh", "-c", script];
+        docker(&[how, &what].concat()).await.map(drop)
+    }
+
     /// The last lines that the program wrote.
     pub(crate) fn logs(&self) -> String {
         let logs = Command::new("docker").args(["logs", "--tail=20", &self.container]).output();

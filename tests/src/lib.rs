@@ -23,6 +23,7 @@ mod group;
 mod heal;
 mod log;
 mod marker;
+pub mod patroni;
 mod pooler;
 pub mod prometheus;
 mod relay;

@@ -65,6 +65,14 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     let early = one.session();
     fleet::boat("early").insert(&early).await?;
     let early = early.token().await.context("a token")?;
+    for db in [&two, &three] {
+        // What they asked in a hurry when they began is over.
+        eventually(Duration::from_secs(60), "they probe rarely", async || {
+            let endpoints = db.status().endpoints;
+            Ok(endpoints.iter().all(|it| it.staleness_ms.is_some_and(|ms| ms > 5_000)))
+        })
+        .await?;
+    }
     // The old primary goes on answering, and would serve what it has.
     cluster.replicas()[0].promote().await?;
     let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that can fail, the quick things first.
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::docker;
 use crate::itest::Itest;
-use crate::process::{self, cargo};
+use crate::process::{self, Patience, cargo};
 use crate::progress::Progress;
 
 /// Arguments of `cargo xtask test`.
@@ -24,8 +25,23 @@ pub(crate) struct Test {
     verbose: bool,
 }
 
+/// With the build, which it waits for.
+const BESIDE_LIMIT: Duration = Duration::from_secs(40 * 60);
+
 /// Each engine with its default version.
 const ENGINES: &[&str] = &["postgres", "mariadb", "mysql"];
+
+/// A test that mostly waits for a minute, so it runs beside the others. Cargo builds nothing twice: the
+/// second one waits for the first.
+fn beside_units() -> anyhow::Result<String> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--all-features", "--test", "sqlite_checker"]);
+    process::capture(&mut command, Patience::up_to(BESIDE_LIMIT))
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
 
 impl Test {
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
@@ -37,12 +53,15 @@ impl Test {
         // On an empty machine the images take minutes in which they mostly wait for the network.
         thread::scope(|scope| {
             let images = scope.spawn(|| suites.images(progress));
+            let beside = scope.spawn(beside_units);
             let units =
                 progress.step("unit, doc and SQLite tests of the crates and examples", || {
                     // The suites are not among them: they need the cluster that the next step starts.
-                    process::show(cargo().args(["test", "--workspace", "--all-features"]))
+                    process::show(cargo().args(["test", "--workspace", "--all-features"]))?;
+                    print!("{}", joined(beside)?);
+                    Ok(())
                 });
-            units.and(images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            units.and(joined(images))
         })?;
         if self.every {
             // They have two hundred packages of their own.

@@ -150,11 +150,16 @@ mod tests {
             Position::GtidSet(format!("{ours}:1-9,{theirs}:1-{received}").parse().unwrap())
         };
         let mut home = Home::new();
+        let third = "5b6c2c60-0000-11e1-9e33-c80aa9429562";
+        let lost = || Position::GtidSet(format!("{ours}:1-9,{third}:1-5").parse().unwrap());
+        home.sample(at(100), Some(Ancestry::mysql(ours).unwrap()));
+        assert!(!home.is_gone(lost(), 0));
         for seconds in 0..200 {
             home.sample(at(100 + seconds), Some(Ancestry::mysql(ours).unwrap()));
             // The token's server is one transaction ahead of the last probe.
             assert!(!home.is_gone(at(101 + seconds), seconds), "after {seconds} s");
         }
+        assert!(home.is_gone(lost(), 200), "what came meanwhile pushes nothing out");
         assert!(!home.is_gone(at(500), 200));
         assert!(!home.is_gone(at(900), 230), "another one");
         assert!(home.is_gone(at(500), 260));

@@ -237,7 +237,8 @@ impl<DB: Database> Drop for Usage<'_, DB> {
     }
 }
 
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(feature = "postgres")]
+#[cfg(test)]
 mod tests {
     use std::{
         io::{Read, Write},

@@ -71,16 +71,7 @@ impl ReadExecution {
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
                 }
-                let store = attempt.cluster().store();
-                if attempt.role() == Role::Primary {
-                    // The connection may have died in the pool; one more try finds out. It waits
-                    // for a probe first, because other connections of the pool may be dead as well.
-                    let heard = store.heard_after(attempt.endpoint(), store.now());
-                    let _ = timeout_at(self.sign_of_life(), heard).await;
-                    self.plan.retry_primary(attempt.endpoint());
-                } else if attempt.cluster().is_watched() {
-                    self.doubted = Some((attempt.endpoint(), store.now()));
-                }
+                self.doubts(attempt).await;
             }
             RetryDecision::Renew => {
                 self.renewed += 1;
@@ -194,6 +185,19 @@ impl ReadExecution {
         // Earlier probes say nothing: the server may be shutting down.
         let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
         matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
+    }
+
+    /// The connection of `attempt` may have died in the pool; one more try finds out. It comes after a
+    /// probe, because other connections of the pool may be dead as well.
+    async fn doubts(&mut self, attempt: &Attempt) {
+        let store = attempt.cluster().store();
+        if attempt.role() == Role::Primary {
+            let heard = store.heard_after(attempt.endpoint(), store.now());
+            let _ = timeout_at(self.sign_of_life(), heard).await;
+            self.plan.retry_primary(attempt.endpoint());
+        } else if attempt.cluster().is_watched() {
+            self.doubted = Some((attempt.endpoint(), store.now()));
+        }
     }
 
     /// Until when a server that has cut a connection may answer a probe.
