@@ -55,6 +55,17 @@ async fn a_token_from_before_a_failover_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> anyhow::Result<()> {
+    let mut attempts = 1;
+    while !a_token_that_is_ahead_waits().await? {
+        ensure!(attempts < 5, "its process always knew of the failover already");
+        attempts += 1;
+    }
+    Ok(())
+}
+
+/// Returns false if the processes knew of the failover before their tokens: on a busy machine it may
+/// come while they still probe in the hurry of their beginning.
+async fn a_token_that_is_ahead_waits() -> anyhow::Result<bool> {
     let cluster = fleet::moor().await?;
     let one = sealane::connect(config(&cluster)).await?;
     let rarely = || config(&cluster).probe_interval(Duration::from_secs(600));
@@ -65,14 +76,6 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     let early = one.session();
     fleet::boat("early").insert(&early).await?;
     let early = early.token().await.context("a token")?;
-    for db in [&two, &three] {
-        // What they asked in a hurry when they began is over.
-        eventually(Duration::from_secs(60), "they probe rarely", async || {
-            let endpoints = db.status().endpoints;
-            Ok(endpoints.iter().all(|it| it.staleness_ms.is_some_and(|ms| ms > 5_000)))
-        })
-        .await?;
-    }
     // The old primary goes on answering, and would serve what it has.
     cluster.replicas()[0].promote().await?;
     let promoted = async || Ok(one.status().primary.as_deref() == Some("replica-1"));
@@ -80,9 +83,9 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     let writer = one.session();
     let id = fleet::boat("new").insert(&writer).await?.id;
     let token = writer.token().await.context("a token")?;
-    for db in [&two, &three] {
-        let status = db.status();
-        ensure!(status.primary.as_deref() == Some("primary"), "it knows already: {status:?}");
+    let knows = |db: &&RoutedConnection| db.status().primary.as_deref() != Some("primary");
+    if [&two, &three].iter().any(knows) {
+        return Ok(false);
     }
     let strong = two.with_consistency(Consistency::Strong);
     ensure!(!is_there(&strong, id).await?, "the old primary has it");
@@ -100,7 +103,7 @@ async fn a_token_from_after_a_failover_that_is_not_seen_yet_waits_for_it() -> an
     let next = resumed.session.token().await;
     let next = next.with_context(|| format!("no token: {:#?}", three.status()))?;
     ensure!(one.resume(&next).refused.is_none(), "{:?}", one.resume(&next).refused);
-    Ok(())
+    Ok(true)
 }
 
 /// One process does not know the server that was promoted, so that it never sees the failover;

@@ -82,9 +82,9 @@ pub struct Session {
     written: Writes,
     seen: AtomicU64,
     carried: OnceLock<Arc<Carried>>,
-    /// A second position from a merge, written after a failover that the first position does not
-    /// include. It stands for both.
-    carried_later: OnceLock<Arc<Carried>>,
+    /// A further position from a merge, written after a failover that the positions before do not
+    /// include. It stands for all of them.
+    carried_later: ArcSwapOption<Carried>,
     unwatched: Unwatched,
     held_back: AtomicU32,
     /// Whether the session began anew and has not read anything yet.
@@ -172,7 +172,7 @@ impl Session {
             written,
             seen: AtomicU64::new(0),
             carried: OnceLock::new(),
-            carried_later: OnceLock::new(),
+            carried_later: ArcSwapOption::empty(),
             unwatched: Unwatched::default(),
             held_back: AtomicU32::new(0),
             is_anew: AtomicBool::new(false),
@@ -199,7 +199,7 @@ impl Session {
         if self.is_shared() {
             let mut stamp = other.written().max(other.seen_stamp());
             match other.carried() {
-                Some(carried) if carried.awaits_failover(topology) || carried.awaits_news() => {
+                Some(carried) if carried.is_open_in(topology) => {
                     self.unwatched.await_failover(carried);
                 }
                 Some(carried) => stamp = stamp.max(carried.proved_by()),
@@ -228,20 +228,19 @@ impl Session {
     /// Stores a carried position. Returns false if the session already carries another one.
     fn carry(&self, theirs: &Arc<Carried>) -> bool {
         let ours = self.carried.get_or_init(|| Arc::clone(theirs));
-        // Where there are no timelines, what this process has not seen yet is later.
-        let is_later = theirs.position.timeline() > ours.position.timeline()
-            || (theirs.is_unseen && !ours.is_unseen);
-        if is_later {
-            self.carried_later.get_or_init(|| Arc::clone(theirs));
-        }
-        if let Some(kept) = self.carried().filter(|kept| kept.awaits_news()) {
-            self.unwatched.await_failover(kept);
+        self.carried_later.rcu(|later| {
+            let is_later = theirs.is_later_than(later.as_ref().unwrap_or(ours));
+            if is_later { Some(Arc::clone(theirs)) } else { later.clone() }
+        });
+        if theirs.awaits_news() {
+            self.unwatched.await_failover(theirs);
         }
         ours == theirs
     }
 
-    fn carried(&self) -> Option<&Arc<Carried>> {
-        self.carried_later.get().or_else(|| self.carried.get())
+    fn carried(&self) -> Option<Arc<Carried>> {
+        let first = self.carried.get()?;
+        Some(self.carried_later.load_full().unwrap_or_else(|| Arc::clone(first)))
     }
 
     /// Whether many users share the session, so that it remembers writes only.
@@ -304,7 +303,7 @@ impl Session {
 
     fn view_with(&self, written: u64) -> SessionView {
         let seen = Seen::from_word(self.seen.load(Ordering::Acquire));
-        SessionView::new(written, seen, self.carried().cloned())
+        SessionView::new(written, seen, self.carried())
     }
 
     /// Makes the shared session (this one, or the one beside it) report [strays](Self::is_stray)

@@ -475,6 +475,16 @@ impl Topology {
         }
     }
 
+    /// Whether the primary has got something that another server wrote since it was at `before`, on
+    /// engines whose positions tell that.
+    #[must_use]
+    pub fn has_received_since(&self, before: &Position) -> bool {
+        match (&self.ancestry, self.sampled_position()) {
+            (Some(ancestry), Some(now)) => ancestry.stranger(before, now).is_some(),
+            _ => false,
+        }
+    }
+
     /// How many histories have ended here.
     #[must_use]
     pub fn epoch(&self) -> u32 {

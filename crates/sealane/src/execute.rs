@@ -109,7 +109,7 @@ impl Caller {
     ) -> Result<(Writing, Line), DbErr> {
         failover::seen(self).await;
         let cluster = self.cluster();
-        let held = ahead::seen_overtaken(self).await;
+        let held = ahead::held_by_primary(self).await;
         let begun = |attempt: &Attempt, earlier| attempt.trace(self, sql, Why::Write, earlier);
         let (attempt, line) = loop {
             let (attempt, mut line) = wait.open(cluster, &TakeLine, begun).await?;

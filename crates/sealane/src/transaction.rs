@@ -98,7 +98,7 @@ async fn begin_write(
     options: TransactionOptions,
 ) -> Result<(Begun, Place), DbErr> {
     failover::seen(caller).await;
-    let held = ahead::seen_overtaken(caller).await;
+    let held = ahead::held_by_primary(caller).await;
     let notes = Notes::new(caller);
     let begun = |attempt: &Attempt, earlier| attempt.trace(caller, BEGIN, Why::Write, earlier);
     let mut wait = PrimaryWait::default();

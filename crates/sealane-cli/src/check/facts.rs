@@ -3,7 +3,11 @@
 //! Unknown is a value: what a server does not tell, or not to our role, is `None`, and no finding
 //! follows from it except where *that* is the finding.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, UdpSocket},
+    time::Duration,
+};
 
 use sealane::{Condition, Distance, Engine, ReadOnly};
 
@@ -240,6 +244,9 @@ impl EndpointFacts {
     /// Whether its address is on this machine: nothing on a wire can be read.
     pub(crate) fn is_local(&self) -> bool {
         let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
-        host.starts_with('/') || host == "localhost" || host == "[::1]" || host.starts_with("127.")
+        // Only an address of this machine can be bound to.
+        let is_ours = |ip: IpAddr| ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok();
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+        host.starts_with('/') || host == "localhost" || ip.is_ok_and(is_ours)
     }
 }

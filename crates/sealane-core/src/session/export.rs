@@ -1,8 +1,6 @@
 //! The part of a session that another process needs to know.
 
-use std::sync::Arc;
-
-use super::{Carried, Server, SessionView};
+use super::{Server, SessionView};
 use crate::{EndpointId, Role, ServerMark, Topology, WriteStamp};
 
 /// What a session's token must say in addition to what the session brought along. Two exports of
@@ -22,8 +20,7 @@ impl SessionView {
     /// failover that this process has not seen yet, and it has written here.
     #[must_use]
     pub fn export(&self, topology: &Topology) -> Option<Export> {
-        let awaits = |it: &&Arc<Carried>| it.awaits_failover(topology) || it.awaits_news();
-        if let Some(carried) = self.carried().filter(awaits) {
+        if let Some(carried) = self.carried().filter(|carried| carried.is_open_in(topology)) {
             // The positions known here belong to a timeline that has ended, so they say less.
             let server = self.only_replica(topology).or(carried.server);
             let told = Export { stamp: WriteStamp::NONE, server };

@@ -107,7 +107,7 @@ impl Session {
         let Some(others) = others.filter(|others| others.listens()) else { return };
         match resumed.carried() {
             Some(carried) if carried.awaits_failover(topology) => {}
-            Some(carried) => others.bring(carried, topology, clock),
+            Some(carried) => others.bring(&carried, topology, clock),
             // The session began anew: its past exists, but nothing else is known of it.
             None if resumed.is_anew.load(Ordering::Relaxed) => {
                 others.written.note(clock.tick(), &TableSet::WHOLE);
@@ -289,6 +289,51 @@ mod tests {
         let resumed = there.resume(&later);
         assert!(resumed.awaits_failover(there.topology()));
         assert_eq!(there.serves(&resumed), [0; 0], "the number is less than the replica's");
+    }
+
+    #[test]
+    fn of_two_unseen_histories_neither_is_lost_in_a_shared_session() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let shared = Session::shared(WriteTracking::Tables);
+        // The end of server 2's history was lost, and server 3 has become the primary.
+        for brought in ["0-2-105", "0-3-106"] {
+            shared.merge(&there.resume(&of_list(brought)).view(), there.topology(), &there.clock);
+        }
+        there.run = 3;
+        there.ancestry = Some(Ancestry::mariadb(3, "0-1-160,0-2-104,0-3-106").unwrap());
+        there.observe_at(0, Position::GtidList("0-3-106".parse().unwrap()));
+        let (stamp, at) = (there.clock.tick(), |s| Moment::from_origin(Duration::from_secs(s)));
+        shared.catch_up(there.topology(), at(1), &there.clock);
+        let written = shared.view().written();
+        assert!(written > stamp && shared.is_unwatched());
+        // Nobody waits for ever for what was lost.
+        shared.catch_up(there.topology(), at(60), &there.clock);
+        assert!(shared.is_unwatched());
+        shared.catch_up(there.topology(), at(61), &there.clock);
+        assert!(shared.view().written() > written && !shared.is_unwatched());
+    }
+
+    #[test]
+    fn who_has_seen_a_failover_waits_for_the_next_one_of_a_merge() {
+        let mut there = mariadb(1, "0-1-160", "0-1-160", "0-1-160");
+        let session = there.resume(&of_list("0-2-105"));
+        let alone = session.fork();
+        there.run = 2;
+        there.ancestry = Some(Ancestry::mariadb(2, "0-1-160,0-2-104").unwrap());
+        // The primary is a transaction behind its own one that the token names.
+        there.observe_at(0, Position::GtidList("0-2-104".parse().unwrap()));
+        session.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        assert!(!session.awaits_failover(there.topology()));
+        let later = there.resume(&of_list("0-3-106"));
+        session.merge(&later.view(), there.topology(), &there.clock);
+        assert!(session.awaits_failover(there.topology()));
+        // Server 3 never got what the first token names, and the session waits for that no more.
+        there.run = 3;
+        there.ancestry = Some(Ancestry::mariadb(3, "0-1-160,0-2-104,0-3-106").unwrap());
+        there.observe_at(0, Position::GtidList("0-3-106".parse().unwrap()));
+        session.catch_up(there.topology(), Moment::ZERO, &there.clock);
+        assert!(!session.awaits_failover(there.topology()));
+        assert!(!alone.awaits_failover(there.topology()));
     }
 
     #[test]

@@ -10,9 +10,12 @@
 //! second. Rejected: SeaORM's metric callback on a connection of each session. It hears of
 //! statements, but not of commits.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use super::{Carried, SeenSoFar, Server, Session};
@@ -34,9 +37,31 @@ struct Open {
     /// Until this moment, unobserved writes are possible.
     writing_until: Option<Moment>,
     lent: Vec<Arc<Loan>>,
-    /// A position that was merged into a shared session, or that the session itself carries, from
-    /// after a failover that this process has not seen yet.
-    failover: Option<Arc<Carried>>,
+    /// Positions that were merged into a shared session, or that the session itself carries, from
+    /// after failovers that this process has not seen yet.
+    failovers: Vec<Awaited>,
+}
+
+/// A position that waits for its failover to be seen.
+#[derive(Debug)]
+struct Awaited {
+    carried: Arc<Carried>,
+    /// When it was first found to wait.
+    since: Option<Moment>,
+}
+
+impl Awaited {
+    /// A failover that is not seen after this time did not happen to this primary. Tokens that tell
+    /// of it are refused by then, too.
+    const AT_MOST: Duration = Duration::from_secs(60);
+    /// More do not occur in practice, because only signed tokens bring one.
+    const KEPT: usize = 16;
+
+    /// Whether the wait is over.
+    fn is_over(&mut self, topology: &Topology, now: Moment) -> bool {
+        let since = *self.since.get_or_insert(now);
+        !self.carried.awaits_failover(topology) || now.since(since) >= Self::AT_MOST
+    }
 }
 
 /// A transaction on a server whose statements are not observed.
@@ -148,12 +173,13 @@ impl Session {
         // One lock covers all of this. So a thread that finds nothing open also finds everything
         // recorded.
         self.unwatched.change(|open| {
-            let failover = open.failover.take_if(|it| !it.awaits_failover(topology));
-            if let Some(carried) = &failover {
-                carried.failover_seen(clock.tick());
+            let mut has_written = open.writing_until.is_some();
+            for seen in open.failovers.extract_if(.., |it| it.is_over(topology, now)) {
+                seen.carried.failover_seen(clock.tick());
+                // A stamp stands for a position that the session does not carry itself.
+                has_written |= self.carried().is_none_or(|it| !Arc::ptr_eq(&it, &seen.carried));
             }
-            // A shared session carries no position, so a stamp stands for it.
-            if open.writing_until.is_some() || failover.is_some() && self.is_shared() {
+            if has_written {
                 // The shared session has its own entry, so this write is not reported to it.
                 self.written.note(clock.tick(), &TableSet::WHOLE);
             }
@@ -170,15 +196,20 @@ impl Session {
 }
 
 impl Unwatched {
-    /// Keeps a position until its failover is seen. Of several positions, keeps the one of the
-    /// latest timeline.
+    /// Keeps a position until its failover is seen. Of several timelines, the latest is enough.
     pub(super) fn await_failover(&self, carried: &Arc<Carried>) {
         self.change(|open| {
-            let timeline = |it: &Arc<Carried>| it.position.timeline();
-            let is_later = open.failover.as_ref().is_none_or(|it| timeline(it) < timeline(carried));
-            if is_later {
-                open.failover = Some(Arc::clone(carried));
+            let timeline = |it: &Awaited| it.carried.position.timeline();
+            let ours = carried.position.timeline();
+            let is_known = |it: &Awaited| timeline(it) > ours || it.carried == *carried;
+            if open.failovers.iter().any(is_known) {
+                return;
             }
+            open.failovers.retain(|it| timeline(it) == ours);
+            if open.failovers.len() == Awaited::KEPT {
+                open.failovers.remove(0);
+            }
+            open.failovers.push(Awaited { carried: Arc::clone(carried), since: None });
         });
     }
 
@@ -189,7 +220,7 @@ impl Unwatched {
         change(&mut open);
         let work = open.lent.len() + usize::from(open.writing_until.is_some());
         let work = u32::try_from(work).unwrap_or(u32::MAX) & !AWAITS_FAILOVER;
-        let failover = if open.failover.is_some() { AWAITS_FAILOVER } else { 0 };
+        let failover = if open.failovers.is_empty() { 0 } else { AWAITS_FAILOVER };
         self.count.store(work | failover, Ordering::Release);
     }
 }

@@ -153,10 +153,25 @@ impl Carried {
             || ours.is_some_and(|ours| ours.covers(&self.position))
     }
 
-    /// Records that the failover after which the position was made is known here, and that `stamp`
-    /// was drawn afterwards. Samples of the primary from then on hold the position, unless it is lost.
+    /// Records that the history of the position, which was unknown here, is known, and that `stamp`
+    /// was drawn afterwards. Samples of the primary from then on hold the position, unless it is
+    /// lost.
     pub(super) fn failover_seen(&self, stamp: WriteStamp) {
-        let _ = self.known_since.set(stamp);
+        if self.is_unseen {
+            let _ = self.known_since.set(stamp);
+        }
+    }
+
+    /// Whether the position was made after a failover that `other` may not include. Where there are
+    /// no timelines, what this process has not seen yet is later.
+    pub(super) fn is_later_than(&self, other: &Self) -> bool {
+        self.position.timeline() > other.position.timeline()
+            || (self.awaits_news() && !other.awaits_news())
+    }
+
+    /// Whether no stamp proves the position as long as `topology` holds.
+    pub(super) fn is_open_in(&self, topology: &Topology) -> bool {
+        self.awaits_news() || self.is_after_failover(topology.current_position())
     }
 
     /// The stamp whose samples hold the position, once its failover is known here.
@@ -177,7 +192,7 @@ impl Carried {
     /// Whether the position comes from after a failover that `topology` does not show yet.
     pub(super) fn awaits_failover(&self, topology: &Topology) -> bool {
         let is_unseen = || matches!(topology.parting(&self.position), Parting::Unseen { .. });
-        self.is_after_failover(topology.current_position()) || (self.is_unseen && is_unseen())
+        self.is_after_failover(topology.current_position()) || (self.awaits_news() && is_unseen())
     }
 
     /// Whether the position `ours` is on an older timeline.

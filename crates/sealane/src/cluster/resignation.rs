@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sealane_core::{Moment, Past, PastMismatch, Topology};
+use sealane_core::{Moment, Past, PastMismatch, Position, Topology};
 
 /// The record of vain waits for failovers that this process has not seen.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ struct Unseen {
     past: Past,
     /// What the topology said of this past.
     mismatch: PastMismatch,
+    /// Where the primary was then, and when it last had received something from another server.
+    primary_at: Option<Position>,
     since: Moment,
 }
 
@@ -42,7 +44,7 @@ impl Resignation {
     /// Records a token whose past `topology` does not show yet, as `mismatch` says. Returns whether
     /// its timeline is gone: a token reported it a minute ago, and the primary still lacks what that
     /// token told of. (A MySQL or MariaDB primary that also receives from another server lacks
-    /// *something* of it at every moment.)
+    /// *something* of it at every moment. So the minute begins again while it receives.)
     pub(crate) fn is_gone(
         &self,
         past: &Past,
@@ -51,15 +53,19 @@ impl Resignation {
         now: Moment,
     ) -> bool {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        unseen.retain(|it| it.past.check(topology) == Err(it.mismatch));
-        let says_the_same = |it: &&Unseen| it.mismatch == mismatch && includes(&it.past, past);
-        if let Some(known) = unseen.iter().find(says_the_same) {
+        let primary_at = topology.sampled_position().cloned();
+        let says_the_same = |it: &&mut Unseen| it.mismatch == mismatch && includes(&it.past, past);
+        if let Some(known) = unseen.iter_mut().find(says_the_same) {
+            let before = known.primary_at.as_ref();
+            if before.is_some_and(|before| topology.has_received_since(before)) {
+                (known.primary_at, known.since) = (primary_at, now);
+            }
             return now.since(known.since) >= Self::GONE_AFTER;
         }
         if unseen.len() == Self::UNSEEN_KEPT {
             unseen.remove(0);
         }
-        unseen.push(Unseen { past: past.clone(), mismatch, since: now });
+        unseen.push(Unseen { past: past.clone(), mismatch, primary_at, since: now });
         false
     }
 
@@ -76,9 +82,9 @@ impl Resignation {
     }
 }
 
-/// Whether `later` is missing wherever `past` is missing: both are on one timeline, or, without
-/// timelines, `past` holds all of `later`. (What a server wrote later may still come when what it wrote
-/// before is lost.)
+/// Whether `later` is gone if `past` is: both are on one timeline, or, without timelines, `past` holds
+/// all of `later`. (If the fifth transaction of a server is lost with its end, a fiftieth that the server
+/// wrote after its next promotion is not.)
 fn includes(past: &Past, later: &Past) -> bool {
     match (past.position(), later.position()) {
         (Some(ours), Some(theirs)) => ours.timeline() > 0 || ours.covers(theirs),
@@ -89,8 +95,8 @@ fn includes(past: &Past, later: &Past) -> bool {
 #[cfg(test)]
 mod tests {
     use sealane_core::{
-        Ancestry, Endpoint, EndpointId, Incarnation, Lsn, Observation, Outcome, Position, Report,
-        Role, TopologyReducer, WriteStamp,
+        Ancestry, Endpoint, EndpointId, Incarnation, Lsn, Observation, Outcome, Report, Role,
+        TopologyReducer, WriteStamp,
     };
 
     use super::*;
@@ -156,12 +162,14 @@ mod tests {
         assert!(!home.is_gone(lost(), 0));
         for seconds in 0..200 {
             home.sample(at(100 + seconds), Some(Ancestry::mysql(ours).unwrap()));
-            // The token's server is one transaction ahead of the last probe.
+            // The token's server is ahead of the last probe.
             assert!(!home.is_gone(at(101 + seconds), seconds), "after {seconds} s");
         }
-        assert!(home.is_gone(lost(), 200), "what came meanwhile pushes nothing out");
+        assert!(!home.is_gone(lost(), 200), "it may still be on its way");
         assert!(!home.is_gone(at(500), 200));
         assert!(!home.is_gone(at(900), 230), "another one");
+        assert!(!home.is_gone(lost(), 259));
+        assert!(home.is_gone(lost(), 260), "nothing comes any more");
         assert!(home.is_gone(at(500), 260));
         assert!(home.is_gone(at(499), 260), "what it includes");
         assert!(!home.is_gone(at(900), 260), "this one may still come");

@@ -13,7 +13,7 @@ use crate::caller::Caller;
 
 /// Waits as [`overtaken`] does, for the state of the session now, and returns what the session has
 /// seen: the primary counts as showing all of it from then on.
-pub(crate) async fn seen_overtaken(caller: &Caller) -> SeenSoFar {
+pub(crate) async fn held_by_primary(caller: &Caller) -> SeenSoFar {
     let session = caller.session_now().view();
     overtaken(caller, &session).await;
     session.seen_so_far()

@@ -59,9 +59,8 @@ pub(crate) struct ReadExecution {
     /// Whether a connection was already lost. The statement itself may break servers, so it is not
     /// sent around endlessly.
     lost_connection: bool,
-    /// The replica that lost a connection of it, and when. Other connections of its pool may be dead
-    /// as well, until a later probe tells of it.
-    doubted: Option<(EndpointId, Moment)>,
+    /// The replica that lost a connection of it last.
+    lost_on: Option<Loss>,
     /// How many connections turned out to have been closed before the statement reached them.
     renewed: u32,
     /// Whether an attempt was overdue already. A statement that is slow everywhere is not sent
@@ -87,6 +86,16 @@ pub(crate) struct ReadExecution {
     whereabouts: Option<Whereabouts>,
     /// It is hedged, or is a hedge.
     race: Option<Arc<Race>>,
+}
+
+/// A replica that has lost a connection. Other connections of its pool may be dead as well, so the read
+/// does not go there again before a later probe has ended.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    endpoint: EndpointId,
+    at: Moment,
+    /// When the read no longer waits for the probe.
+    until: Instant,
 }
 
 /// What follows an attempt that was sent and failed.
@@ -141,7 +150,7 @@ impl ReadExecution {
             wait: PrimaryWait::until(deadline),
             last_error: None,
             lost_connection: false,
-            doubted: None,
+            lost_on: None,
             renewed: 0,
             was_overdue: false,
             began_anew: false,

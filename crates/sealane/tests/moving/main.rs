@@ -14,7 +14,8 @@ use sea_orm::{
     StreamTrait, TransactionTrait,
 };
 use sealane::{
-    Condition, Config, Consistency, Error, Role, RoundRobin, RoutedConnection, WhenAhead,
+    Condition, Config, Consistency, Error, PrimaryReads, Role, RoundRobin, RoutedConnection,
+    WhenAhead,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -220,8 +221,25 @@ async fn a_serializable_transaction_is_on_the_primary_although_it_only_reads() {
 async fn a_write_gives_a_silent_primary_up_before_its_pool_does() {
     let (db, servers) = cluster(1, |config| config).await;
     servers[0].does(Does::Hangs);
+    let began = Instant::now();
     let error = timeout(LONG, write(&db)).await.unwrap().unwrap_err();
     assert!(matches!(Error::of(&error), Some(Error::NoPrimary { .. })), "{error}");
+    let waited = began.elapsed().as_secs();
+    assert!((5..=10).contains(&waited), "{waited} s, and `primary_wait` is five");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_ends_although_its_last_replica_died_and_nobody_probes_any_more() {
+    let (db, servers) = cluster(1, |config| config.primary_reads(PrimaryReads::Intended)).await;
+    servers[1].does(Does::DiesAfter(Duration::from_secs(1)));
+    let closed = async {
+        // Its probe is under way, and takes longer.
+        sleep(Duration::from_millis(1_010)).await;
+        db.close_by_ref().await
+    };
+    let (read, closed) = tokio::join!(timeout(LONG, db.query_one_raw(statement(READ))), closed);
+    closed.unwrap();
+    assert!(read.expect("it ends").is_err());
 }
 
 #[tokio::test(start_paused = true)]

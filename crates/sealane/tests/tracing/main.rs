@@ -296,7 +296,9 @@ async fn no_literal_is_told_in_spans_and_lines() {
 #[tokio::test(start_paused = true)]
 async fn a_read_whose_last_replica_died_waits_for_the_next_one() {
     for reads in [PrimaryReads::Intended, PrimaryReads::Fallback] {
-        let (db, servers) = cluster(2, |config| config.primary_reads(reads)).await;
+        let (db, servers) =
+            cluster(2, |config| config.primary_reads(reads).primary_wait(Duration::from_secs(10)))
+                .await;
         servers[2].does(Does::IsAway);
         if reads == PrimaryReads::Fallback {
             servers[0].does(Does::IsAway);

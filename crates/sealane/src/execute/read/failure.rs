@@ -6,7 +6,7 @@ use sea_orm::DbErr;
 use sealane_core::{AttemptOutcome, EndpointSet, Engine, ErrorCode, RetryDecision, Role};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Next, ReadExecution};
+use super::{Loss, Next, ReadExecution};
 use crate::{
     Error, error,
     execute::{Attempt, Ended},
@@ -55,7 +55,7 @@ impl ReadExecution {
                 }
             }
             RetryDecision::Reconnect => {
-                let is_second = std::mem::replace(&mut self.lost_connection, true);
+                let is_second = self.lost(attempt);
                 // Checks whether the server goes on, which is most likely.
                 attempt.cluster().store().probe_anew(attempt.endpoint());
                 if is_second || self.was_terminated(attempt, &error).await {
@@ -66,12 +66,19 @@ impl ReadExecution {
                 }
             }
             RetryDecision::Suspect => {
-                let is_second = std::mem::replace(&mut self.lost_connection, true);
+                let is_second = self.lost(attempt);
                 attempt.suspect(&error);
                 if is_second || self.was_terminated(attempt, &error).await {
                     return Next::GiveUp(error);
                 }
-                self.doubts(attempt).await;
+                if attempt.role() == Role::Primary {
+                    // The connection may have died in the pool; one more try finds out. It waits
+                    // for a probe first, because other connections of the pool may be dead as well.
+                    let store = attempt.cluster().store();
+                    let heard = store.heard_after(attempt.endpoint(), store.now());
+                    let _ = timeout_at(self.sign_of_life(), heard).await;
+                    self.plan.retry_primary(attempt.endpoint());
+                }
             }
             RetryDecision::Renew => {
                 self.renewed += 1;
@@ -187,21 +194,20 @@ impl ReadExecution {
         matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
     }
 
-    /// The connection of `attempt` may have died in the pool; one more try finds out. It comes after a
-    /// probe, because other connections of the pool may be dead as well.
-    async fn doubts(&mut self, attempt: &Attempt) {
-        let store = attempt.cluster().store();
-        if attempt.role() == Role::Primary {
-            let heard = store.heard_after(attempt.endpoint(), store.now());
-            let _ = timeout_at(self.sign_of_life(), heard).await;
-            self.plan.retry_primary(attempt.endpoint());
-        } else if attempt.cluster().is_watched() {
-            self.doubted = Some((attempt.endpoint(), store.now()));
+    /// Records that the connection of `attempt` was lost, before anybody probes its server because of
+    /// that. Returns whether it was not the first.
+    fn lost(&mut self, attempt: &Attempt) -> bool {
+        let cluster = attempt.cluster();
+        if attempt.role() == Role::Replica && cluster.is_watched() {
+            let (endpoint, at, until) =
+                (attempt.endpoint(), cluster.store().now(), self.sign_of_life());
+            self.lost_on = Some(Loss { endpoint, at, until });
         }
+        std::mem::replace(&mut self.lost_connection, true)
     }
 
     /// Until when a server that has cut a connection may answer a probe.
-    pub(super) fn sign_of_life(&self) -> Instant {
+    fn sign_of_life(&self) -> Instant {
         self.wait.deadline.before(Instant::now() + SIGN_OF_LIFE)
     }
 }

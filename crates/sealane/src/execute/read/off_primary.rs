@@ -8,18 +8,17 @@
 //!
 //! If the primary is away, whichever comes first serves the read: a primary, or a replica. Replicas
 //! that were silent for a moment, as all servers of a busy machine may be, are tried again and again.
-//! A replica that has lost the read's connection is tried again only after a probe that began later.
+//! A replica that has lost the read's connection is tried again after a probe that began later, or
+//! after a second.
 
 use std::{future::pending, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{
-    EndpointId, EndpointSet, FallbackPolicy, Moment, Plan, PrimaryReads, PrimaryUse, Topology,
-};
+use sealane_core::{FallbackPolicy, Plan, PrimaryReads, PrimaryUse, Topology};
 use sealane_monitor::TopologyStore;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{ReadExecution, plan_now};
+use super::{Loss, ReadExecution, plan_now};
 use crate::{BoxFuture, Error};
 
 /// How often a read tries all replicas without a pause; one that could run on a primary which is only
@@ -117,10 +116,9 @@ impl ReadExecution {
                 _ => most,
             };
             self.plan.forbid_primary();
-            let unheard_of = unheard(cluster.store(), self.doubted);
-            self.plan.leave_out(unheard_of);
-            // The probe is under way.
-            let end = if unheard_of.is_empty() { end } else { end.max(self.sign_of_life()) };
+            let unprobed = self.lost_on.filter(|loss| loss.is_unprobed(cluster.store()));
+            self.plan.leave_out(unprobed.map(|loss| loss.endpoint).into_iter().collect());
+            let end = unprobed.map_or(end, |loss| end.max(loss.until));
             if !self.plan.has_next() && self.turn_to_stale() {
                 return Ok(());
             }
@@ -139,12 +137,13 @@ impl ReadExecution {
                 return Err(self.wait.deadline.passed().unwrap_or_else(last));
             }
             let (caller, route, tried) = (&self.caller, &self.route, self.tried);
-            let doubted = self.doubted;
+            let lost_on = self.lost_on;
             let serves = |topology: &Topology| {
                 let stale = route.route.fallback.accepted_staleness();
                 let mut plan = Plan::new(topology, &caller.request(route).or_stale(stale));
                 plan.forbid_primary();
-                plan.leave_out(unheard(caller.cluster().store(), doubted));
+                let unprobed = lost_on.filter(|loss| loss.is_unprobed(caller.cluster().store()));
+                plan.leave_out(unprobed.map(|loss| loss.endpoint).into_iter().collect());
                 if plan.is_stale() {
                     // Stale replicas are tried once, so those that were tried end no wait.
                     plan.leave_out(tried);
@@ -163,8 +162,9 @@ impl ReadExecution {
     }
 }
 
-/// The replica in question, until a probe that began later has ended.
-fn unheard(store: &TopologyStore, doubted: Option<(EndpointId, Moment)>) -> EndpointSet {
-    let doubted = doubted.filter(|(id, since)| store.heard(*id, *since).is_none());
-    doubted.map(|(id, _)| id).into_iter().collect()
+impl Loss {
+    /// Whether a probe that began later may still tell of the replica.
+    fn is_unprobed(&self, store: &TopologyStore) -> bool {
+        store.heard(self.endpoint, self.at).is_none() && Instant::now() < self.until
+    }
 }

@@ -27,7 +27,7 @@ impl ReadExecution {
                 Some(longest)
             }
             _ if turn.is_some() && self.plan.is_behind() => {
-                turn.max(Some(cluster.proof_patience(readers)))
+                turn.map(|turn| turn.max(cluster.proof_patience(readers)))
             }
             _ if self.plan.awaits_proof_only()
                 && self.caller.session_ref().should_wait_for_proof() =>
