@@ -45,14 +45,16 @@ impl Company {
         db: &RoutedConnection,
         process: usize,
     ) {
-        let has_heard = self.has_heard(process);
+        let heard_of = self.heard_of(process);
         let db = db.on_replicas();
         self.note_refusals(&db);
         let is_read = db.explain(&select().sql).intent.is_read();
         let result = db.query_one_raw(select()).await;
         let Some(snapshot) = self.shown(result) else { return };
         self.check_read(user, &snapshot);
-        if snapshot.by_primary && is_read && has_heard && self.has_heard(process) {
+        // A replica may be promoted while it serves the read.
+        let is_known = heard_of.is_some() && heard_of == self.heard_of(process);
+        if snapshot.by_primary && is_read && is_known {
             let (session, server) = (user, snapshot.server);
             let violation = Violation::ReadOnPrimary { session, server };
             oracle::note(&mut self.world.lock(), violation, None);
@@ -61,9 +63,14 @@ impl Company {
 
     /// Whether a process has heard of the newest primary.
     pub(super) fn has_heard(&self, process: usize) -> bool {
+        self.heard_of(process).is_some()
+    }
+
+    /// The newest timeline, if a process has heard of it.
+    fn heard_of(&self, process: usize) -> Option<u32> {
         let state = self.world.lock();
         let newest = state.history.branches[state.history.current].timeline;
-        state.told_timeline[process] == newest
+        (state.told_timeline[process] == newest).then_some(newest)
     }
 
     pub(super) async fn read_declining(&self, user: usize, db: &RoutedConnection, address: usize) {
