@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use sealane::{Config, Replica};
 use sealane_cli::{Finding, Report, Severity, check};
 use sealane_tests::{Engine, Server, eventually, fleet};
+use tokio::time::sleep;
 
 use crate::{
     balancer::{Balancer, address},
@@ -14,6 +15,9 @@ use crate::{
 
 /// A setting takes effect, and a broken replication is noticed, within this.
 const SOON: Duration = Duration::from_secs(30);
+/// A replica that is not late has replayed a write long before it was looked at so often.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// Planted wherever a configuration can hold one.
 const PASSWORD: &str = "tidewater";
 
@@ -186,7 +190,19 @@ impl<'g> Tally<'g> {
 /// Makes `replica` apply everything an hour late, and writes what it then lacks.
 pub(crate) async fn make_late(primary: &Server, replica: &Server) -> anyhow::Result<()> {
     replica.delay_replay(Duration::from_secs(3_600)).await?;
-    primary.sql("INSERT INTO boat (harbour_id, name, voyages) VALUES (1, 'Late', 0)").await
+    // PostgreSQL's replay may learn of it a moment later than the sessions do.
+    eventually(SOON, "a write is late", async || {
+        primary.sql("INSERT INTO boat (harbour_id, name, voyages) VALUES (1, 'Late', 0)").await?;
+        let position = primary.position().await?;
+        for _ in 0..LOOKS {
+            sleep(BETWEEN_LOOKS).await;
+            if replica.has_replayed(&position).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
 }
 
 /// Undoes [`make_late`].
