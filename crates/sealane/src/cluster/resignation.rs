@@ -176,6 +176,23 @@ mod tests {
     }
 
     #[test]
+    fn the_minute_begins_again_when_the_primary_has_received_something() {
+        let [ours, theirs, third] =
+            [1, 2, 3].map(|number| format!("0000000{number}-0000-0000-0000-000000000000"));
+        let at = |received: u64| {
+            Position::GtidSet(format!("{ours}:1-9,{theirs}:1-{received}").parse().unwrap())
+        };
+        let lost = || Position::GtidSet(format!("{ours}:1-9,{third}:1-5").parse().unwrap());
+        let mut home = Home::new();
+        home.sample(at(100), Some(Ancestry::mysql(&ours).unwrap()));
+        assert!(!home.is_gone(lost(), 0));
+        home.sample(at(101), Some(Ancestry::mysql(&ours).unwrap()));
+        assert!(!home.is_gone(lost(), 60), "it may still be on its way");
+        assert!(!home.is_gone(lost(), 119));
+        assert!(home.is_gone(lost(), 120));
+    }
+
+    #[test]
     fn a_resignation_holds_for_a_while() {
         let resignation = Resignation::default();
         let at = |seconds| Moment::from_origin(Duration::from_secs(seconds));
