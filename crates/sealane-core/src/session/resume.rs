@@ -650,17 +650,21 @@ mod tests {
         assert_eq!(there.serves(&shared), [2]);
     }
 
-    #[test]
-    fn what_was_carried_is_not_lost_in_a_shared_session() {
+    /// A shared session waits for a position that is merged into it with the mark of `server`.
+    fn keeps_what_was_carried(server: Option<ServerMark>) {
         let mut there = Process::new();
-        let mark = Some(ServerMark::of(&Incarnation::new("run of 1")));
-        let past = Past::Known { position: Some(at(120, 1)), server: mark };
+        let past = Past::Known { position: Some(at(120, 1)), server };
         let shared = Session::shared(WriteTracking::Tables);
         shared.merge(&there.resume(&past).view(), there.topology(), &there.clock);
         assert_eq!(there.serves(&shared), [0; 0]);
         there.observe(0, 150);
         there.observe(2, 150);
         assert_eq!(there.serves(&shared), [2]);
+    }
+
+    #[test]
+    fn what_was_carried_is_not_lost_in_a_shared_session() {
+        keeps_what_was_carried(Some(ServerMark::of(&Incarnation::new("run of 1"))));
     }
 
     #[test]
@@ -722,14 +726,7 @@ mod tests {
 
     #[test]
     fn a_position_alone_is_not_lost_in_a_shared_session() {
-        let mut there = Process::new();
-        let past = Past::Known { position: Some(at(120, 1)), server: None };
-        let shared = Session::shared(WriteTracking::Tables);
-        shared.merge(&there.resume(&past).view(), there.topology(), &there.clock);
-        assert_eq!(there.serves(&shared), [0; 0]);
-        there.observe(0, 150);
-        there.observe(2, 150);
-        assert_eq!(there.serves(&shared), [2]);
+        keeps_what_was_carried(None);
     }
 
     #[test]

@@ -116,8 +116,7 @@ impl ReadExecution {
                 _ => most,
             };
             self.plan.forbid_primary();
-            let unprobed = self.lost_on.filter(|loss| loss.is_unprobed(cluster.store()));
-            self.plan.leave_out(unprobed.map(|loss| loss.endpoint).into_iter().collect());
+            let unprobed = leave_out_unprobed(&mut self.plan, self.lost_on, cluster.store());
             let end = unprobed.map_or(end, |loss| end.max(loss.until));
             if !self.plan.has_next() && self.turn_to_stale() {
                 return Ok(());
@@ -142,8 +141,7 @@ impl ReadExecution {
                 let stale = route.route.fallback.accepted_staleness();
                 let mut plan = Plan::new(topology, &caller.request(route).or_stale(stale));
                 plan.forbid_primary();
-                let unprobed = lost_on.filter(|loss| loss.is_unprobed(caller.cluster().store()));
-                plan.leave_out(unprobed.map(|loss| loss.endpoint).into_iter().collect());
+                leave_out_unprobed(&mut plan, lost_on, caller.cluster().store());
                 if plan.is_stale() {
                     // Stale replicas are tried once, so those that were tried end no wait.
                     plan.leave_out(tried);
@@ -160,6 +158,18 @@ impl ReadExecution {
             let _ = timeout(turn, found).await;
         }
     }
+}
+
+/// Takes the replica that lost a connection out of the plan while it [may not be
+/// tried](Loss::is_unprobed), and returns the loss then.
+fn leave_out_unprobed(
+    plan: &mut Plan,
+    lost_on: Option<Loss>,
+    store: &TopologyStore,
+) -> Option<Loss> {
+    let unprobed = lost_on.filter(|loss| loss.is_unprobed(store))?;
+    plan.leave_out([unprobed.endpoint].into_iter().collect());
+    Some(unprobed)
 }
 
 impl Loss {
