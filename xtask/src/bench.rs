@@ -67,14 +67,6 @@ impl Bench {
         Bench { counts_only: true, update: false, monitor: false, sqlite: false, seconds: None }
     }
 
-    /// Builds the program whose instructions are counted.
-    ///
-    /// # Errors
-    /// It does not compile.
-    pub(crate) fn build_counted() -> anyhow::Result<PathBuf> {
-        build("instructions", &["routed"])
-    }
-
     pub(crate) fn run(&self, progress: Progress) -> anyhow::Result<()> {
         if self.monitor {
             return idle::measure(self.seconds.unwrap_or(120), progress);
@@ -95,7 +87,7 @@ impl Bench {
     }
 
     fn instructions(&self, progress: Progress) -> anyhow::Result<()> {
-        let program = Self::build_counted()?;
+        let program = build("instructions", &["routed"])?;
         let names = process::capture(&mut Command::new(&program), Patience::up_to(COUNT_LIMIT))?;
         let mut counts = Counts::new();
         for name in names.lines() {

@@ -9,6 +9,7 @@ use sealane::RoutedConnection;
 
 use self::switchover::switch_over;
 use crate::{
+    history::History,
     plant::Plant,
     scenario::{Fault, Loss},
     server::{Frozen, Server},
@@ -233,13 +234,16 @@ fn follow_new(state: &mut State, new: usize) {
     }
 }
 
-/// Where commits wait for one of the replicas, whoever promotes takes the one that has most. Nobody
-/// else is sure to have all that was answered.
+/// Where commits wait for one of the replicas, whoever promotes takes the one that has most, and all
+/// that the lost primary began with. Nobody else is sure to have all that was answered.
 fn has_most(state: &State, it: &Server) -> bool {
+    let History { current, .. } = state.history;
+    let shared = state.history.shared(it.branch, current).min(it.durable);
     let mut replicas = state.servers.iter().filter(|it| it.is_physical_replica());
     !state.is_synchronous
         || state.plant == Plant::Asynchronous
-        || replicas.all(|other| other.durable <= it.durable)
+        || shared >= state.history.fork(current)
+            && replicas.all(|other| other.durable <= it.durable)
 }
 
 /// Makes a replica of every primary that was replaced, and of every replica that cannot follow.

@@ -62,8 +62,12 @@ impl History {
     }
 
     pub(crate) fn len(&self, branch: BranchId) -> usize {
-        let branch = &self.branches[branch];
-        branch.parent.map_or(0, |(_, fork)| fork) + branch.records.len()
+        self.fork(branch) + self.branches[branch].records.len()
+    }
+
+    /// How much of its parent a branch began with.
+    pub(crate) fn fork(&self, branch: BranchId) -> usize {
+        self.branches[branch].parent.map_or(0, |(_, fork)| fork)
     }
 
     /// A new branch, of a server that has so much of another one.
@@ -90,7 +94,7 @@ impl History {
 
     /// A crash takes away what was not on disk. Nobody else has it.
     pub(crate) fn cut(&mut self, branch: BranchId, len: usize) {
-        let base = self.branches[branch].parent.map_or(0, |(_, fork)| fork);
+        let base = self.fork(branch);
         let kept = len.saturating_sub(base).max(1);
         for lost in self.branches[branch].records.split_off(kept).into_iter().flatten() {
             self.commits[lost].place = None;
@@ -123,9 +127,8 @@ impl History {
         len: usize,
     ) -> impl Iterator<Item = (u64, usize, usize)> + '_ {
         self.line(branch).map(move |(of, limit)| {
-            let of = &self.branches[of];
-            let base = of.parent.map_or(0, |(_, fork)| fork);
-            (of.source, base, limit.min(len).max(base))
+            let base = self.fork(of);
+            (self.branches[of].source, base, limit.min(len).max(base))
         })
     }
 
@@ -133,7 +136,7 @@ impl History {
         let (branch, _) = self.line(branch).find(|(branch, _)| {
             self.branches[*branch].parent.is_none_or(|(_, fork)| place >= fork)
         })?;
-        let base = self.branches[branch].parent.map_or(0, |(_, fork)| fork);
+        let base = self.fork(branch);
         self.branches[branch].records.get(place - base).copied().flatten()
     }
 

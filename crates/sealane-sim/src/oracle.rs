@@ -9,6 +9,8 @@
 //!   on a replica that follows the new one.
 //! - Where servers tell no timelines, a primary that comes back while the newest one is away looks like a
 //!   replica that was promoted and has lost the end, to whoever has never seen it as the primary.
+//! - What a replica on an old timeline has shown to an eventual read may be missed by later reads. The
+//!   process counts it as lost, rightly or not: see the next but one.
 //! - Whoever resumes a token that is refused is told so, and begins anew.
 //! - A process may have heard of a promotion and not believe it, or not yet: a server that was
 //!   restarted and claims to be the primary beside one that answers may be a backup. Only after it

@@ -96,7 +96,6 @@ impl SimProbe {
         if report.subscription.is_none() && report.database.is_none() {
             report.database = Some(Arc::clone(&self.database));
         }
-        report.search_path = Some("public".into());
         let last = self.last.replace(report.clone());
         match (self.world.lock().plant, last) {
             (Plant::OldSample, Some(last)) if last.role == Role::Primary => {
@@ -181,6 +180,7 @@ fn report_of_subscriber(state: &State, its: &Server, subscription: &Subscription
             (false, false) => Replication::Stopped,
         },
         subscription: Some(subscription),
+        search_path: Some(its.search_path.into()),
         info: ServerInfo {
             identity: Some(format!("subscriber {}", its.number).into()),
             writable: Some(true),
@@ -200,6 +200,7 @@ fn stranger(state: &State, link: &Link) -> Report {
     Report {
         received: position.clone().filter(|_| is_replica),
         position,
+        search_path: Some("public".into()),
         replication: if is_replica { Replication::Running } else { Replication::NotApplicable },
         info: ServerInfo { writable: Some(!is_replica), ..ServerInfo::default() },
         ..Report::new(role, run_of(link, state.plant))
@@ -263,6 +264,7 @@ fn report(state: &State, server: usize) -> Report {
     };
     let run = incarnation(server, its.run, plant);
     Report {
+        search_path: Some(its.search_path.into()),
         position,
         received,
         replication,

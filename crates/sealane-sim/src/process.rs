@@ -58,7 +58,7 @@ pub(crate) async fn process_of(
         }
         _ => Topology::new(endpoints),
     };
-    let store = TopologyStore::with_entropy(topology, HealthPolicy::default(), entropy);
+    let store = TopologyStore::with_entropy(topology, health(scenario), entropy);
     let servers = Servers {
         world: Arc::clone(world),
         process,
@@ -76,6 +76,7 @@ pub(crate) async fn process_of(
         true => config.primary_reads(PrimaryReads::Intended),
         false => config,
     };
+    let config = if scenario.any_lag { config.max_lag(None) } else { config };
     let config = if scenario.has_subscriber { config.heavy_reads(GROUP) } else { config };
     let events = (store.events(), Arc::downgrade(&store));
     tokio::spawn(tell(Arc::clone(world), process, events.0, events.1));
@@ -85,6 +86,15 @@ pub(crate) async fn process_of(
         Some(_) => assemble_with_catalog(parts, Box::new(servers), catalog).await,
         None => assemble_with(parts, Box::new(servers)).await,
     }
+}
+
+fn health(scenario: &Scenario) -> HealthPolicy {
+    let mut policy = HealthPolicy::default();
+    if scenario.lags_soon {
+        (policy.lagging_above, policy.lagging_until) =
+            (Duration::from_millis(400), Duration::from_millis(150));
+    }
+    policy
 }
 
 /// What a process opens at an address.

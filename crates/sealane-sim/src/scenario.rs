@@ -3,6 +3,7 @@
 //! Everything is drawn before it runs. So a fault or a statement can be left out, and the rest of
 //! the scenario stays what it was.
 
+mod behind;
 mod late;
 mod newcomer;
 mod odd;
@@ -70,6 +71,12 @@ pub struct Scenario {
     pub misled: Option<(usize, usize)>,
     /// Whether only intended reads run on the primary.
     pub only_intended: bool,
+    /// Whether a replica counts as lagging after a moment already.
+    pub lags_soon: bool,
+    /// Whether reads have no bound on lag.
+    pub any_lag: bool,
+    /// A server with a search path of its own.
+    pub other_path: Option<usize>,
     /// What each user does.
     pub users: Vec<User>,
     /// A process that starts late.
@@ -252,7 +259,7 @@ impl Scenario {
     /// The scenario of a seed: in most worlds with more than the plain one.
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
-        late::late(odd::odd(Scenario::stocked(seed)))
+        behind::behind(late::late(odd::odd(Scenario::stocked(seed))))
     }
 
     /// The scenario of a seed before there was anything odd. What such worlds found keeps its meaning.
@@ -293,8 +300,9 @@ impl Scenario {
         };
         let is_hedged = draw.percent(25);
         let plant = Plant::Nothing;
-        let (is_synchronous, has_subscriber, only_intended) = (false, false, false);
-        let (newcomer, tables, misled) = (None, None, None);
+        let (is_synchronous, has_subscriber) = (false, false);
+        let (only_intended, lags_soon, any_lag) = (false, false, false);
+        let (newcomer, tables, misled, other_path) = (None, None, None, None);
         Scenario {
             seed,
             kind,
@@ -306,6 +314,9 @@ impl Scenario {
             tables,
             misled,
             only_intended,
+            lags_soon,
+            any_lag,
+            other_path,
             users,
             newcomer,
             faults,
@@ -343,7 +354,14 @@ impl Scenario {
         let newcomer = self.newcomer.iter().map(|it| &it.user);
         let steps: usize = self.users.iter().chain(newcomer).map(|user| user.steps.len()).sum();
         let processes = self.processes + usize::from(self.newcomer.is_some());
-        let odd = usize::from(self.misled.is_some()) + usize::from(self.only_intended);
+        let odd = [
+            self.misled.is_some(),
+            self.only_intended,
+            self.lags_soon,
+            self.any_lag,
+            self.other_path.is_some(),
+        ];
+        let odd = odd.into_iter().filter(|is| *is).count();
         self.servers + processes + self.faults.len() + steps + odd
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Server {
     pub(crate) conflicts: u64,
     /// How many of a hundred queries end their session.
     pub(crate) kills: u64,
+    /// Where it looks for the tables of our role.
+    pub(crate) search_path: &'static str,
     /// Whether it leaves out a table of what it receives, since its start.
     pub(crate) filters_pier: bool,
     /// Whether a primary takes no more writes, because it is about to be a replica.
@@ -95,6 +97,7 @@ impl Server {
             delay_ms: 1,
             conflicts: 0,
             kills: 0,
+            search_path: "public",
             filters_pier: false,
             steps_down: false,
             sessions: 0,

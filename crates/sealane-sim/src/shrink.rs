@@ -43,6 +43,15 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     if scenario.misled.is_some() {
         all.push(Scenario { misled: None, ..scenario.clone() });
     }
+    if scenario.lags_soon {
+        all.push(Scenario { lags_soon: false, ..scenario.clone() });
+    }
+    if scenario.any_lag {
+        all.push(Scenario { any_lag: false, ..scenario.clone() });
+    }
+    if scenario.other_path.is_some() {
+        all.push(Scenario { other_path: None, ..scenario.clone() });
+    }
     if scenario.only_intended {
         all.push(Scenario { only_intended: false, ..scenario.clone() });
     }

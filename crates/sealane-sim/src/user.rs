@@ -147,7 +147,7 @@ impl Company {
         match step {
             Step::Read => self.read(user, &db).await,
             Step::ReadBound(ms) => self.read_bound(user, &db, ms).await,
-            Step::ReadEventual => self.look(user, &db, Consistency::Eventual).await,
+            Step::ReadEventual => self.look(user, &db).await,
             Step::ReadHeavy => self.read_by(user, &db, costly()).await,
             Step::ReadStrong => self.read(user, &db.on_primary()).await,
             Step::ReadFiltered => self.read_by(user, &db, of_pier()).await,
@@ -245,6 +245,9 @@ impl Company {
             true => person.knowledge.read_writes(state, user, snapshot),
             false => {
                 let told = person.told_timeline;
+                let is_primary = state.is_primary_of(person.process, snapshot.server);
+                let by_primary = snapshot.by_primary || is_primary;
+                let snapshot = &Snapshot { by_primary, ..snapshot.clone() };
                 person.knowledge.read(state, told, user, snapshot, may_hide);
             }
         }
@@ -270,15 +273,6 @@ impl Company {
         let mut state = self.world.lock();
         for refusal in choices.iter().filter_map(|choice| choice.refusal.as_ref()) {
             state.count(&format!("refusal: {}", variant(refusal)));
-        }
-    }
-
-    async fn look(&self, user: usize, db: &RoutedConnection, consistency: Consistency) {
-        let db = db.with_consistency(consistency);
-        self.note_refusals(&db);
-        let result = db.query_one_raw(select()).await;
-        if let Some(snapshot) = self.shown(result) {
-            self.person(user).see(&self.world.lock(), &snapshot);
         }
     }
 

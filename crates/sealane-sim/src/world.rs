@@ -160,6 +160,9 @@ impl World {
         if let Some(last) = servers.last_mut().filter(|_| scenario.has_subscriber) {
             last.subscription = Some(Subscription { id: 1, ..Subscription::default() });
         }
+        if let Some(other) = scenario.other_path.and_then(|other| servers.get_mut(other)) {
+            other.search_path = "attic";
+        }
         let state = State {
             addresses: (0..servers.len()).collect(),
             strangers: BTreeSet::new(),
@@ -343,6 +346,12 @@ impl State {
     pub(crate) fn is_mistaken(&self, process: usize, shown: &Snapshot) -> bool {
         let timeline = self.history.branches[shown.branch].timeline;
         self.mistaken.contains(&process) && timeline <= self.elected_timeline[process]
+    }
+
+    /// Whether a process takes a server for the primary. It may have become a replica meanwhile.
+    pub(crate) fn is_primary_of(&self, process: usize, server: usize) -> bool {
+        let elected = self.elected_timeline[process];
+        self.history.branches.iter().any(|it| it.timeline == elected && it.author == server)
     }
 
     /// What a server says, in the words of its kind.

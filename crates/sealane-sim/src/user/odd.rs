@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 use sealane::{
-    Candidate, ConsistencyPolicy, ReadRequest, Refusal, RoutedConnection, Verdict, WhenAhead,
+    Candidate, Condition, Consistency, ConsistencyPolicy, ReadRequest, Refusal, RoutedConnection,
+    Verdict, WhenAhead,
 };
 
 use super::{Company, select, short};
@@ -71,6 +72,32 @@ impl Company {
         let state = self.world.lock();
         let newest = state.history.branches[state.history.current].timeline;
         (state.told_timeline[process] == newest).then_some(newest)
+    }
+
+    /// Reads whatever there is.
+    pub(super) async fn look(&self, user: usize, db: &RoutedConnection) {
+        let db = db.with_consistency(Consistency::Eventual);
+        self.note_refusals(&db);
+        let mut old = self.on_old_timelines(&db);
+        let result = db.query_one_raw(select()).await;
+        let Some(snapshot) = self.shown(result) else { return };
+        old.extend(self.on_old_timelines(&db));
+        match old.contains(&snapshot.server) {
+            true => self.world.lock().count("eventual reads on an old timeline"),
+            false => self.person(user).see(&self.world.lock(), &snapshot),
+        }
+    }
+
+    /// The servers of which the process knows that they have what the primary lacks.
+    fn on_old_timelines(&self, db: &RoutedConnection) -> Vec<usize> {
+        let endpoints = db.status().endpoints;
+        let state = self.world.lock();
+        let is_old = |(address, _): &(usize, &usize)| {
+            let name = endpoint_name(*address);
+            let is_old = |condition| condition == Condition::OldTimeline;
+            endpoints.iter().any(|it| it.name == name && is_old(it.condition))
+        };
+        state.addresses.iter().enumerate().filter(is_old).map(|(_, server)| *server).collect()
     }
 
     pub(super) async fn read_declining(&self, user: usize, db: &RoutedConnection, address: usize) {
