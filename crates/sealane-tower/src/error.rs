@@ -1,12 +1,17 @@
 //! Errors in the setup of a layer.
 
-/// Why a [`SessionLayer`](crate::SessionLayer) could not be created.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+use std::fmt;
+
+/// Why a [`SessionLayer`](crate::SessionLayer) could not be created. `Debug` says the same as `Display`,
+/// because services mostly `unwrap` it at their start.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionLayerError {
     /// The connection has no key, so it cannot make tokens. Every request would forget what its
     /// user wrote in the request before.
-    #[error("the connection has no key for tokens; give it one with Config::token_key")]
+    #[error(
+        "the connection has no key for tokens; give it one in DATABASE_TOKEN_KEY or with Config::token_key"
+    )]
     NoTokenKey,
     /// A cookie cannot have this name.
     #[error("a cookie cannot be named {name:?}: letters, digits and !#$%&'*+-.^_`|~ only")]
@@ -27,4 +32,10 @@ pub enum SessionLayerError {
         /// The domain.
         domain: String,
     },
+}
+
+impl fmt::Debug for SessionLayerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -190,7 +190,15 @@ impl Config {
     /// One of these variables cannot be used, or `DATABASE_REPLICA_URL` is set, which sealane does
     /// not read.
     pub fn from_env() -> Result<Self, ConnectError> {
-        environment::parse(|name| env::var(name))
+        environment::parse(&|name| env::var(name))
+    }
+
+    /// Adds what [`from_env`](Self::from_env) reads, but the primary.
+    ///
+    /// # Errors
+    /// Those of [`from_env`](Self::from_env).
+    pub(crate) fn with_environment(self) -> Result<Self, ConnectError> {
+        environment::complete(self, &|name| env::var(name))
     }
 
     /// A configuration from a TOML file. The book's chapter on the

@@ -1,8 +1,8 @@
 //! Sea lanes for [SeaORM](sea_orm): reads on replicas, writes and transactions
-//! on the primary, and nobody reads the past by accident.
+//! on the primary. Users never miss what they wrote.
 //!
-//! An application changes one line, `Database::connect(url)` to
-//! [`connect`]`(config)`, and keeps its entity calls as they are:
+//! An application takes the names of its connection from [`orm`] instead of `sea_orm`, or connects
+//! with [`connect`]`(config)`, and keeps its entity calls as they are:
 //!
 //! ```
 //! # #[cfg(feature = "sqlite")]
@@ -27,8 +27,8 @@
 //! # A short guide
 //! - **Connect.** A [`Config`] names the primary and its replicas: in code, from the environment
 //!   ([`Config::from_env`]) or from a file ([`Config::from_toml_file`]). [`connect`] turns it into
-//!   a [`RoutedConnection`], which replaces SeaORM's `DatabaseConnection` everywhere:
-//!   `use sealane::RoutedConnection as DatabaseConnection`.
+//!   a [`RoutedConnection`], which replaces SeaORM's `DatabaseConnection` everywhere. The module
+//!   [`orm`] is SeaORM with that in its place.
 //! - **Give each user a session.** The handle reads its own writes, and so does everybody who
 //!   shares it. [`RoutedConnection::session`] gives one user's session a separate handle, and
 //!   [`scope`] binds it to a future. The crate `sealane-tower` does this for each request of a web
@@ -74,6 +74,7 @@ mod endpoints;
 mod error;
 mod execute;
 mod observe;
+pub mod orm;
 mod pool;
 mod rules;
 mod scope;

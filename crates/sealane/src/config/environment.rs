@@ -16,44 +16,55 @@ const ZONE_VARIABLE: &str = "DATABASE_ZONE";
 /// The secret for tokens.
 const TOKEN_KEY_VARIABLE: &str = "DATABASE_TOKEN_KEY";
 
-/// Reads the configuration from the values that `variable` returns for each name.
-pub(super) fn parse(
-    variable: impl Fn(&str) -> Result<String, VarError>,
-) -> Result<Config, ConnectError> {
-    // The standard library's error would show the variable's value.
-    let read = |name: &'static str| match variable(name) {
+/// The value that a process finds under a name.
+type Variable<'a> = &'a dyn Fn(&str) -> Result<String, VarError>;
+
+fn read(variable: Variable<'_>, name: &'static str) -> Result<Option<String>, ConnectError> {
+    match variable(name) {
         Ok(text) => Ok(Some(text)),
         Err(VarError::NotPresent) => Ok(None),
+        // The standard library's error would show the variable's value.
         Err(VarError::NotUnicode(_)) => {
             let reason = "holds bytes that are not UTF-8; percent-encode those of a password";
             Err(ConnectError::Environment { name, reason })
         }
-    };
-    let wrong = |name, reason| Err(ConnectError::Environment { name, reason });
-    let primary = match read(PRIMARY_VARIABLE)? {
+    }
+}
+
+fn wrong<T>(name: &'static str, reason: &'static str) -> Result<T, ConnectError> {
+    Err(ConnectError::Environment { name, reason })
+}
+
+/// Reads the configuration from the values that `variable` returns for each name.
+pub(super) fn parse(variable: Variable<'_>) -> Result<Config, ConnectError> {
+    let primary = match read(variable, PRIMARY_VARIABLE)? {
         None => return wrong(PRIMARY_VARIABLE, "is not set in the environment"),
         Some(text) if text.trim().is_empty() => return wrong(PRIMARY_VARIABLE, "is empty"),
         Some(text) => text,
     };
-    let mut config = match &urls(&primary)[..] {
-        [only] => Config::new(*only),
+    match &urls(&primary)[..] {
+        [only] => complete(Config::new(*only), variable),
         _ => {
             let reason =
                 "holds more than one URL; those of replicas belong in DATABASE_REPLICA_URLS";
-            return wrong(PRIMARY_VARIABLE, reason);
+            wrong(PRIMARY_VARIABLE, reason)
         }
-    };
-    if let Some(zone) = read(ZONE_VARIABLE)?.filter(|zone| !zone.trim().is_empty()) {
+    }
+}
+
+/// Adds everything but the primary to a configuration.
+pub(super) fn complete(mut config: Config, variable: Variable<'_>) -> Result<Config, ConnectError> {
+    if let Some(zone) = read(variable, ZONE_VARIABLE)?.filter(|zone| !zone.trim().is_empty()) {
         config = config.zone(zone.trim());
     }
-    match read(TOKEN_KEY_VARIABLE)? {
+    match read(variable, TOKEN_KEY_VARIABLE)? {
         Some(key) if key.trim().is_empty() => return wrong(TOKEN_KEY_VARIABLE, "is empty"),
         Some(key) => config = config.token_key(key.trim()),
         None => {}
     }
-    let replicas = read(REPLICAS_VARIABLE)?;
+    let replicas = read(variable, REPLICAS_VARIABLE)?;
     match &replicas {
-        None if read(SINGULAR_VARIABLE)?.is_some() => {
+        None if read(variable, SINGULAR_VARIABLE)?.is_some() => {
             let reason = "is set, and not read: the variable is called DATABASE_REPLICA_URLS";
             return wrong(SINGULAR_VARIABLE, reason);
         }
@@ -105,7 +116,7 @@ mod tests {
     }
 
     fn parse_with(variables: &[(&str, &str)]) -> Result<Config, ConnectError> {
-        parse(|name| {
+        parse(&|name| {
             let mut found = variables.iter().filter(|(its, _)| *its == name);
             found.next().map(|(_, text)| (*text).to_owned()).ok_or(VarError::NotPresent)
         })
@@ -160,7 +171,7 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
 
         let url = || OsString::from_vec(b"postgres://app:tide\xff@db-1/shop".to_vec());
-        let error = parse(|_| Err(VarError::NotUnicode(url()))).unwrap_err();
+        let error = parse(&|_| Err(VarError::NotUnicode(url()))).unwrap_err();
         assert!(error.to_string().contains("DATABASE_URL holds bytes that are not UTF-8"));
         assert!(!format!("{error} {error:?}").contains("tide"), "{error}");
     }

@@ -241,8 +241,9 @@ fn warn_of_stray(caller: &Caller, sql: &str) {
             target: "sealane::session",
             sql,
             "a read outside any session follows a write of a request's session that is not replayed \
-             everywhere yet; if it is work of that request in a task of its own, spawn it with \
-             sealane::in_current_scope (this is said once)"
+             everywhere yet; if it is work of that request alone, in a task of its own, spawn it with \
+             sealane::in_current_scope; leave work for several users, such as a shared data loader, \
+             outside (this is said once)"
         );
     }
 }
