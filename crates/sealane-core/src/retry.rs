@@ -205,6 +205,30 @@ mod tests {
     use super::*;
 
     #[rstest]
+    #[case::lost(Engine::MySql, ErrorCode::Server("2013"), true)]
+    #[case::rolled_back(Engine::MySql, ErrorCode::Server("1213"), false)]
+    #[case::lost_on_postgres(Engine::Postgres, ErrorCode::Server("08006"), true)]
+    #[case::a_value_too_few(Engine::Postgres, ErrorCode::Server("08P01"), false)]
+    #[case::broken(Engine::Sqlite, ErrorCode::Connection, true)]
+    #[case::never_sent(Engine::MySql, ErrorCode::PoolExhausted, false)]
+    fn an_error_says_whether_the_statement_may_have_been_carried_out(
+        #[case] engine: Engine,
+        #[case] code: ErrorCode<'_>,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(code.leaves_unknown(engine), expected);
+    }
+
+    #[test]
+    fn a_code_is_described_where_we_know_it() {
+        let told = |engine, code: ErrorCode<'_>| code.condition(engine);
+        let full = Some("no connection became free in time");
+        assert_eq!(told(Engine::Postgres, ErrorCode::PoolExhausted), full);
+        assert!(told(Engine::MySql, ErrorCode::Server("1040")).is_some());
+        assert_eq!(told(Engine::Postgres, ErrorCode::Server("53300")), None);
+    }
+
+    #[rstest]
     #[case::admin_shutdown(Engine::Postgres, "57P01", RetryDecision::Suspect)]
     #[case::starting_up(Engine::Postgres, "57P03", RetryDecision::Suspect)]
     #[case::read_only(Engine::Postgres, "25006", RetryDecision::LearnWrite)]

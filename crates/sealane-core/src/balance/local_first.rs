@@ -79,3 +79,35 @@ impl<B: Balancer> Balancer for LocalFirst<B> {
         self.inner.ended(endpoint, outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hearing(Mutex<Vec<(EndpointId, AttemptOutcome)>>);
+
+    impl Balancer for Hearing {
+        fn name(&self) -> &'static str {
+            "hearing"
+        }
+
+        fn pick(&self, _: &Candidates<'_>, _: u64) -> Option<EndpointId> {
+            None
+        }
+
+        fn ended(&self, endpoint: EndpointId, outcome: AttemptOutcome) {
+            self.0.lock().unwrap().push((endpoint, outcome));
+        }
+    }
+
+    #[test]
+    fn the_balancer_inside_hears_how_each_attempt_ended() {
+        let balancer = LocalFirst::new("eu-1", Hearing::default());
+        balancer.ended(EndpointId::FIRST, AttemptOutcome::Failed);
+        let heard = balancer.inner.0.into_inner().unwrap();
+        assert_eq!(heard, [(EndpointId::FIRST, AttemptOutcome::Failed)]);
+    }
+}

@@ -251,6 +251,7 @@ mod tests {
         assert_eq!(is_ahead(&session, &reducer), (None, true), "it has seen nothing");
         session.saw(replica, &session.view(), true, &clock);
         assert_eq!(is_ahead(&session, &reducer), (Some(1), false));
+        assert!(session.view().without_seen().is_shown_by_primary(reducer.topology()));
         // A transaction may be running that the replica has shown.
         tells(&mut reducer, 0, &clock, Some((5, 6)));
         assert_eq!(is_ahead(&session, &reducer), (Some(1), false));

@@ -123,3 +123,35 @@ fn add(names: &mut Vec<TableName>, name: TableName) -> bool {
     }
     has_room
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> TableName {
+        match text.split_once('.') {
+            Some((schema, name)) => TableName::new(Some(schema), name),
+            None => TableName::new(None, text),
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_schema_may_be_in_any() {
+        assert!(table("boat").may_be(&table("harbour.boat")));
+        assert!(table("harbour.boat").may_be(&table("harbour.boat")));
+        assert!(!table("attic.boat").may_be(&table("harbour.boat")));
+        assert!(!table("boat").may_be(&table("pier")));
+    }
+
+    #[test]
+    fn both_lists_are_sorted() {
+        let mut tables = Tables::default();
+        for name in ["pier", "boat"] {
+            tables.add_read(table(name));
+            tables.add_written(table(name));
+        }
+        tables.sort();
+        let sorted = [table("boat"), table("pier")];
+        assert_eq!((&tables.read[..], &tables.written[..]), (&sorted[..], &sorted[..]));
+    }
+}

@@ -319,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn reads_have_a_time_limit_where_one_was_set() {
+        let endpoint = Endpoint::new("db", "db:5432");
+        assert_eq!(endpoint.read_timeout(), None);
+        let limit = Duration::from_secs(2);
+        assert_eq!(endpoint.with_read_timeout(limit).read_timeout(), Some(limit));
+    }
+
+    #[test]
     fn an_address_is_a_host_and_a_port() {
         let parts = |address: &str| {
             let endpoint = Endpoint::new("db", address);

@@ -313,6 +313,18 @@ mod tests {
     }
 
     #[test]
+    fn thinning_keeps_every_second_sample_of_the_older_half() {
+        let capacity = CAPACITY as u64;
+        let history = history(capacity + 1);
+        assert_eq!(history.0.len() as u64, capacity / 4 + capacity / 2 + 1);
+        for n in [1, capacity / 4, capacity / 2] {
+            let even = n / 2 * 2;
+            let expected = Some((even, even)).filter(|_| even > 0);
+            assert_eq!(proved(&history, &position(n)), expected, "{n}");
+        }
+    }
+
+    #[test]
     fn sets_of_many_pieces_make_the_history_coarser_and_not_larger() {
         let torn: String = (1..20_000).map(|n| format!(":{}", 2 * n)).collect();
         let (Position::GtidSet(torn), uuid) = (set(&format!("a{torn}")), "0000000b") else {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{Endpoint, Incarnation, Lsn, Replication};
+use crate::{Endpoint, EndpointSet, Incarnation, Lsn, Replication};
 
 const PRIMARY: usize = 0;
 const REPLICA: usize = 1;
@@ -321,4 +321,87 @@ fn replicas_cover_together_what_the_last_of_them_covers() {
     assert_eq!(covered(behind.clone()), 3);
     let stopped = Report { replication: Replication::Stopped, ..behind };
     assert_eq!(covered(stopped), 5, "nobody waits for a replica that receives nothing");
+}
+
+#[test]
+fn the_least_time_of_a_probe_is_remembered_for_one_run() {
+    let took = |ms: u64, run: &str, took: u64| Observation {
+        finished: at(ms + took),
+        ..seen(
+            REPLICA,
+            ms,
+            0,
+            Report { incarnation: Incarnation::new(run), ..report(Role::Replica, 1, 100) },
+        )
+    };
+    let mut reducer = after(&[primary(0, 0, 100)]);
+    let mut least = |observation| {
+        reducer.apply(&observation);
+        let least = reducer.topology().get(id(REPLICA)).unwrap().least_probe_time;
+        least.map(|it| it.as_millis())
+    };
+    assert_eq!(least(took(10, "first", 5)), Some(5));
+    assert_eq!(least(took(20, "first", 3)), Some(3));
+    assert_eq!(least(took(30, "first", 9)), Some(3));
+    assert_eq!(least(took(50, "second", 7)), Some(7));
+}
+
+#[test]
+fn a_replica_whose_replay_is_paused_does_not_catch_up() {
+    let mut reducer = after(&[primary(0, 0, 100), replica(1, 100)]);
+    assert_eq!(reducer.catches_up_in(id(REPLICA), at(5)), Some(Duration::ZERO));
+    let paused = Report { replication: Replication::Paused, ..report(Role::Replica, 1, 100) };
+    reducer.apply(&seen(REPLICA, 10, 0, paused));
+    assert_eq!(reducer.catches_up_in(id(REPLICA), at(15)), None);
+}
+
+#[test]
+fn suspected_is_a_replica_of_ours_that_failed_a_statement_and_is_not_drained() {
+    let suspect = |endpoint| Observation {
+        outcome: Outcome::Failed(Failure::Statement("connection reset".into())),
+        ..failed(endpoint, 20)
+    };
+    let mut reducer = after(&[primary(0, 0, 100), replica(1, 100)]);
+    assert_eq!(reducer.topology().suspected_replicas(), EndpointSet::EMPTY, "it answers");
+    reducer.apply(&suspect(PRIMARY));
+    assert_eq!(reducer.topology().suspected_replicas(), EndpointSet::EMPTY, "not the primary");
+    reducer.apply(&suspect(REPLICA));
+    let only = [id(REPLICA)].into_iter().collect();
+    assert_eq!(reducer.topology().suspected_replicas(), only);
+    reducer.set_draining(id(REPLICA), true);
+    assert_eq!(reducer.topology().suspected_replicas(), EndpointSet::EMPTY, "it is drained");
+}
+
+/// A claim by a server that was restarted waits for the primary in charge.
+#[test]
+fn a_claim_is_not_believed_while_its_server_is_away() {
+    let claims = |ms| {
+        let run = Incarnation::new("second");
+        seen(REPLICA, ms, 0, Report { incarnation: run, ..report(Role::Primary, 1, 100) })
+    };
+    let mut reducer = after(&[
+        primary(0, 0, 100),
+        replica(1, 100),
+        claims(10),
+        failed(REPLICA, 20),
+        failed(PRIMARY, 30),
+    ]);
+    reducer.apply(&primary(40, 0, 100));
+    reducer.apply(&claims(50));
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
+}
+
+/// Where histories are numbered, a server that was restarted may have been promoted meanwhile.
+#[test]
+fn a_restarted_server_that_claims_to_be_the_primary_is_believed_while_there_is_none() {
+    let run = Incarnation::new("second");
+    let claims = Report { incarnation: run, ..report(Role::Primary, 1, 120) };
+    let mut reducer = after(&[
+        primary(0, 0, 100),
+        replica(1, 100),
+        seen(PRIMARY, 10, 0, report(Role::Replica, 1, 100)),
+    ]);
+    assert_eq!(reducer.topology().primary(), None);
+    reducer.apply(&seen(REPLICA, 20, 0, claims));
+    assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
 }
