@@ -1,12 +1,11 @@
 //! The checker: clients write and read over sessions of two processes while replicas lag, stand
 //! still, hang and die; everything is recorded, and the record is held against the promises.
 //!
-//! It runs for a minute, or for as many seconds as `SEALANE_CHECKER_SECONDS` says, in rounds of
-//! half a minute; in every other one the primary loses connections, too. In another test the
-//! primary is replaced in each round, or comes back without the end of its log (MySQL, MariaDB). What
-//! the clients and the faults do is drawn from a seed,
-//! which is printed and can be set with `SEALANE_CHECKER_SEED`; when things happen is up to the
-//! machine.
+//! It runs for forty seconds, or for as many seconds as `SEALANE_CHECKER_SECONDS` says, in rounds of
+//! twenty; in every other one the primary loses connections, too. In another test the primary is
+//! replaced in each round, or comes back without the end of its log (MySQL, MariaDB). What the clients
+//! and the faults do is drawn from a seed, which is printed and can be set with
+//! `SEALANE_CHECKER_SEED`; when things happen is up to the machine.
 
 #[path = "checker/client.rs"]
 mod client;
@@ -56,7 +55,7 @@ use verdict::{Fault, Violation, violations};
 
 const CLIENTS: usize = 24;
 /// What is recorded is kept in memory and judged when a round is over.
-const ROUND: Duration = Duration::from_secs(30);
+const ROUND: Duration = Duration::from_secs(20);
 /// A round in which the primary is replaced.
 const FAILOVER: Duration = Duration::from_secs(20);
 /// Good for tests only.
@@ -84,7 +83,7 @@ enum Trouble {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_promise_is_broken_while_replicas_lag_hang_and_die() -> anyhow::Result<()> {
     let seed = variable("SEALANE_CHECKER_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let seconds = variable("SEALANE_CHECKER_SECONDS").unwrap_or(60);
+    let seconds = variable("SEALANE_CHECKER_SECONDS").unwrap_or(40);
     let mut tally = Tally::default();
     let mut left = Duration::from_secs(seconds);
     while !left.is_zero() {

@@ -15,7 +15,7 @@ mod source;
 
 use std::{panic, thread};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::Args;
 
 use crate::bench::Bench;
@@ -66,7 +66,10 @@ impl Check {
             let counts = scope.spawn(|| Bench::counts().run(progress));
             let compiled = compile(progress);
             let counted = counts.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
-            compiled.and(counted)
+            match (compiled, counted) {
+                (Err(one), Err(other)) => bail!("{one:#}\n{other:#}"),
+                (compiled, counted) => compiled.and(counted),
+            }
         })
     }
 }
@@ -112,8 +115,9 @@ fn read(progress: Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds what docs.rs would show: broken links and unclosed tags are errors. With the examples,
-/// dependencies have the features that the lints saw them with, and are not compiled once more.
+/// Builds what docs.rs would show: broken links and unclosed tags are errors. Programs are not among it.
+/// With the examples, dependencies have the features that the lints saw them with, and are not compiled
+/// once more.
 fn documentation() -> anyhow::Result<()> {
     let document = ["doc", "--workspace", "--no-deps", "--all-features", "--lib", "--examples"];
     process::show(cargo().args(document).env("RUSTDOCFLAGS", "--deny=warnings"))

@@ -208,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn writes_that_take_next_to_nothing_are_what_is_usual() {
+        let limit = AdaptiveLimit::new(8, 15);
+        for n in 0..1_000 {
+            limit.write_ended(Duration::from_micros(3), 0, Moment::ZERO + 10 * n * QUIET);
+        }
+        assert_eq!(limit.usual_us.load(Ordering::Relaxed), 3);
+        assert_eq!(limit.limit(), 8);
+    }
+
+    #[test]
     fn too_many_reads_for_the_primary_become_fewer_until_it_bears_them() {
         let mut primary = Primary::new(3);
         primary.run(5, 0);

@@ -103,6 +103,15 @@ mod tests {
     }
 
     #[test]
+    fn statements_that_are_left_running_are_few_whatever_the_traffic() {
+        let budget = RetryBudget::for_left_running();
+        assert_eq!(withdraw_all(&budget, at(0)), 16);
+        (0..1_000).for_each(|_| budget.deposit());
+        assert_eq!(withdraw_all(&budget, at(0)), 0);
+        assert_eq!(withdraw_all(&budget, at(1_000)), 1);
+    }
+
+    #[test]
     fn ten_hedged_reads_pay_for_one_hedge() {
         let budget = RetryBudget::for_hedges();
         assert_eq!(withdraw_all(&budget, at(0)), 50);

@@ -237,13 +237,17 @@ fn follow_new(state: &mut State, new: usize) {
 /// Where commits wait for one of the replicas, whoever promotes takes the one that has most, and all
 /// that the lost primary began with. Nobody else is sure to have all that was answered.
 fn has_most(state: &State, it: &Server) -> bool {
+    if !state.is_synchronous || state.plant == Plant::Asynchronous {
+        return true;
+    }
     let History { current, .. } = state.history;
-    let shared = state.history.shared(it.branch, current).min(it.durable);
-    let mut replicas = state.servers.iter().filter(|it| it.is_physical_replica());
-    !state.is_synchronous
-        || state.plant == Plant::Asynchronous
-        || shared >= state.history.fork(current)
-            && replicas.all(|other| other.durable <= it.durable)
+    let has_beginning = |it: &Server| {
+        let shared = state.history.shared(it.branch, current).min(it.durable);
+        shared >= state.history.fork(current)
+    };
+    let replicas = state.servers.iter().filter(|it| it.is_physical_replica());
+    has_beginning(it)
+        && replicas.filter(|it| has_beginning(it)).all(|other| other.durable <= it.durable)
 }
 
 /// Makes a replica of every primary that was replaced, and of every replica that cannot follow.

@@ -5,12 +5,13 @@
 //!   replication a promotion may lose what was acknowledged.)
 //! - A session that has seen more on a replica than the primary shows may go back to the primary:
 //!   `WhenAhead::Primary` says so.
-//! - Until a process has heard of a promotion, it may read on the replaced primary after it has read
-//!   on a replica that follows the new one.
+//! - Until a process has heard of a promotion, it may read on the replaced primary, or on the replica
+//!   that this has become since, after it has read on a replica that follows the new one.
 //! - Where servers tell no timelines, a primary that comes back while the newest one is away looks like a
 //!   replica that was promoted and has lost the end, to whoever has never seen it as the primary.
-//! - What a replica on an old timeline has shown to an eventual read may be missed by later reads. The
-//!   process counts it as lost, rightly or not: see the next but one.
+//! - What a replica on an old timeline has shown to an eventual read, and the primary of its process
+//!   lacks, later reads may miss. The process counts it as lost, even if the primary is the one that
+//!   was replaced.
 //! - Whoever resumes a token that is refused is told so, and begins anew.
 //! - A process may have heard of a promotion and not believe it, or not yet: a server that was
 //!   restarted and claims to be the primary beside one that answers may be a backup. Only after it

@@ -23,6 +23,7 @@ use crate::{
     lender::{Endpoint, address_of, endpoint_name, incarnation},
     probe::SimProbe,
     scenario::{Kind, Scenario},
+    server::Server,
     world::World,
 };
 
@@ -133,13 +134,15 @@ async fn tell(
         let Some(store) = store.upgrade() else { return };
         let topology = store.topology();
         let mut state = world.lock();
-        if let Event::PrimaryChanged { to: Some(primary), .. } = &event {
+        if let Event::PrimaryChanged { to, .. } = &event {
             // Not by its address, which may lead elsewhere by now.
-            let run = topology.get(*primary).and_then(|it| it.incarnation.clone());
+            let primary = to.and_then(|primary| topology.get(primary));
+            let run = primary.and_then(|it| it.incarnation.clone());
             let plant = state.plant;
-            let server =
-                state.servers.iter().find(|it| Some(incarnation(it.number, it.run, plant)) == run);
-            if let Some(branch) = server.map(|server| server.branch) {
+            let is_it = |it: &&Server| Some(incarnation(it.number, it.run, plant)) == run;
+            let server = state.servers.iter().find(is_it).map(|it| (it.number, it.branch));
+            state.primary_of[process] = server.map(|(number, _)| number);
+            if let Some((_, branch)) = server {
                 let timeline = state.history.branches[branch].timeline;
                 state.elect(process, timeline);
             }

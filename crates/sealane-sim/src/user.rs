@@ -52,6 +52,8 @@ pub(crate) struct Person {
     shares: bool,
     /// The newest timeline that the process had heard of when the step began.
     told_timeline: u32,
+    /// The server that the process took for the primary when the step began.
+    primary: Option<usize>,
     pub(crate) process: usize,
     pub(crate) db: RoutedConnection,
     knowledge: Knowledge,
@@ -62,7 +64,7 @@ pub(crate) struct Person {
 impl Person {
     pub(crate) fn new(shares: bool, process: usize, db: RoutedConnection) -> Self {
         let (knowledge, here) = (Knowledge::default(), Knowledge::default());
-        Person { shares, told_timeline: 0, process, db, knowledge, here }
+        Person { shares, told_timeline: 0, primary: None, process, db, knowledge, here }
     }
 
     /// The handle that everybody shares remembers what was written, and not what it has shown.
@@ -124,6 +126,7 @@ impl Company {
         let (began_ms, longest) = {
             let (mut person, state) = (self.person(user), self.world.lock());
             person.told_timeline = state.told_timeline[person.process];
+            person.primary = state.primary_of[person.process];
             let longest = if state.is_synchronous { LONGEST_SYNCHRONOUS } else { LONGEST };
             (state.now_ms(), longest)
         };
@@ -245,7 +248,7 @@ impl Company {
             true => person.knowledge.read_writes(state, user, snapshot),
             false => {
                 let told = person.told_timeline;
-                let is_primary = state.is_primary_of(person.process, snapshot.server);
+                let is_primary = person.primary == Some(snapshot.server);
                 let by_primary = snapshot.by_primary || is_primary;
                 let snapshot = &Snapshot { by_primary, ..snapshot.clone() };
                 person.knowledge.read(state, told, user, snapshot, may_hide);

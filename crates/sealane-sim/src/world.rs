@@ -92,6 +92,8 @@ pub(crate) struct State {
     /// The newest timeline that a probe has told each process of. Where histories have no numbers,
     /// only their primaries tell.
     pub(crate) told_timeline: Vec<u32>,
+    /// The server that each process takes for the primary. It may have become a replica meanwhile.
+    pub(crate) primary_of: Vec<Option<usize>>,
     /// The timeline of the primary that each process has chosen last.
     pub(crate) elected_timeline: Vec<u32>,
     /// The processes and the timelines of the primaries that each has ever chosen.
@@ -185,6 +187,7 @@ impl World {
             acknowledged: Vec::new(),
             // One may come later.
             told_timeline: vec![0; processes + 1],
+            primary_of: vec![None; processes + 1],
             elected_timeline: vec![0; processes + 1],
             elected: BTreeSet::new(),
             mistaken: BTreeSet::new(),
@@ -348,10 +351,13 @@ impl State {
         self.mistaken.contains(&process) && timeline <= self.elected_timeline[process]
     }
 
-    /// Whether a process takes a server for the primary. It may have become a replica meanwhile.
-    pub(crate) fn is_primary_of(&self, process: usize, server: usize) -> bool {
+    /// How much of what was shown is also on the branch of the primary that a process has chosen last.
+    pub(crate) fn known_to_primary(&self, process: usize, shown: Snapshot) -> Snapshot {
         let elected = self.elected_timeline[process];
-        self.history.branches.iter().any(|it| it.timeline == elected && it.author == server)
+        let mut branches = (0..).zip(&self.history.branches);
+        let chosen = branches.find(|(_, it)| it.timeline == elected);
+        let shared = chosen.map_or(0, |(chosen, _)| self.history.shared(shown.branch, chosen));
+        Snapshot { len: shown.len.min(shared), ..shown }
     }
 
     /// What a server says, in the words of its kind.

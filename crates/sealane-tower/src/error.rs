@@ -10,7 +10,8 @@ pub enum SessionLayerError {
     /// The connection has no key, so it cannot make tokens. Every request would forget what its
     /// user wrote in the request before.
     #[error(
-        "the connection has no key for tokens; give it one in DATABASE_TOKEN_KEY or with Config::token_key"
+        "the connection has no key for tokens; give it one with Config::token_key (Config::from_env and \
+         sealane::orm read DATABASE_TOKEN_KEY)"
     )]
     NoTokenKey,
     /// A cookie cannot have this name.

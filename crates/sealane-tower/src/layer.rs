@@ -31,9 +31,14 @@ impl SessionLayer {
         let max_age = db.token_max_age().ok_or(SessionLayerError::NoTokenKey)?;
         let carrier = Carrier::Cookie(TokenCookie::default());
         db.warn_of_strays();
-        let settings =
-            Arc::new(Settings { max_age, carrier, limit: None, unsafe_on_primary: false });
-        Ok(SessionLayer { db: db.clone(), settings })
+        let settings = Settings {
+            max_age,
+            carrier,
+            limit: None,
+            unsafe_on_primary: false,
+            returned: Arc::default(),
+        };
+        Ok(SessionLayer { db: db.clone(), settings: Arc::new(settings) })
     }
 
     /// Carries tokens in this cookie.

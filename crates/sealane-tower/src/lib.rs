@@ -92,6 +92,7 @@ mod carrier;
 mod cookie;
 mod error;
 mod layer;
+mod returned;
 mod service;
 
 pub use body::SessionBody;

@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode};
 use sealane::{Consistency, RoutedConnection};
 use tower_service::Service;
 
-use crate::{SessionBody, carrier::Carrier};
+use crate::{SessionBody, carrier::Carrier, returned::Returned};
 
 /// Serves each request in the session of its user. Made by [`SessionLayer`](crate::SessionLayer).
 ///
@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) limit: Option<Duration>,
     /// Whether requests that may change something read on the primary.
     pub(crate) unsafe_on_primary: bool,
+    pub(crate) returned: Arc<Returned>,
 }
 
 impl<S> SessionService<S> {
@@ -75,7 +76,11 @@ where
         }
         let settings = Arc::clone(&self.settings);
         // This sends nothing to any server; only using the session does.
-        let session = self.db.resume_all(settings.carrier.tokens(request.headers())).session;
+        let tokens = settings.carrier.tokens(request.headers());
+        if !tokens.is_empty() {
+            settings.returned.note_returned();
+        }
+        let session = self.db.resume_all(tokens).session;
         let session = match settings.unsafe_on_primary && !request.method().is_safe() {
             true => session.with_consistency(Consistency::Strong),
             false => session,
@@ -100,6 +105,7 @@ where
                 && let Some(token) = session.token().await
             {
                 settings.carrier.put(&token, settings.max_age, response.headers_mut());
+                settings.returned.note_given();
             }
             Ok(response)
         })

@@ -81,6 +81,11 @@ pub struct Config {
 pub(crate) enum Warning {
     #[error("DATABASE_REPLICA_URLS is empty, so there are no replicas")]
     NoReplicaUrls,
+    #[error(
+        "DATABASE_REPLICA_URLS is not used: its replicas belong to DATABASE_URL, and the primary has \
+         another URL"
+    )]
+    OtherPrimary,
 }
 
 impl Config {
@@ -193,12 +198,13 @@ impl Config {
         environment::parse(&|name| env::var(name))
     }
 
-    /// Adds what [`from_env`](Self::from_env) reads, but the primary.
+    /// A primary at this URL, and the rest from the environment, as [`from_env`](Self::from_env) reads
+    /// it.
     ///
     /// # Errors
     /// Those of [`from_env`](Self::from_env).
-    pub(crate) fn with_environment(self) -> Result<Self, ConnectError> {
-        environment::complete(self, &|name| env::var(name))
+    pub(crate) fn at(url: String) -> Result<Self, ConnectError> {
+        environment::around(url, &|name| env::var(name))
     }
 
     /// A configuration from a TOML file. The book's chapter on the

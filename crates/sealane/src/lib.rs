@@ -1,5 +1,5 @@
 //! Sea lanes for [SeaORM](sea_orm): reads on replicas, writes and transactions
-//! on the primary. Users never miss what they wrote.
+//! on the primary. A session reads what it wrote.
 //!
 //! An application takes the names of its connection from [`orm`] instead of `sea_orm`, or connects
 //! with [`connect`]`(config)`, and keeps its entity calls as they are:

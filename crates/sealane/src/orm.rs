@@ -1,8 +1,8 @@
 //! SeaORM, with sealane's connection in place of its own.
 //!
-//! These are SeaORM's names, but for five: [`Database`], [`DatabaseConnection`], [`DbConn`],
-//! [`DatabaseTransaction`] and the [`prelude`]. An application that takes its names from here is
-//! moved by its `use` lines alone, and one that takes them from a module of its own by one line there:
+//! All of SeaORM's names are here. [`Database`], [`DatabaseConnection`], [`DbConn`] and
+//! [`DatabaseTransaction`] are sealane's, also in the [`prelude`]. So an application is mostly moved by
+//! its `use` lines, and one whose crates get SeaORM from a module of its own by one line there:
 //! `pub use sealane::orm as sea_orm;`.
 //!
 //! ```
@@ -22,9 +22,12 @@
 //! # fn main() {}
 //! ```
 //!
-//! Derived code names the crate `sea_orm`, so that stays among the application's dependencies. Two
-//! `use` lines with `*` that bring different types under one name are an error where the name is used:
-//! take both from here, or neither.
+//! # What stays SeaORM's
+//! - Derived code names the crate `sea_orm`, so that stays among the application's dependencies.
+//! - Connections of other makers: mocks, proxies, SeaORM's own around a pool of sqlx. `.into()` turns
+//!   them into routed ones, which run everything there.
+//! - `sea_orm::DatabaseConnection` where it is spelled out, also in signatures of other crates. Two
+//!   `use` lines with `*` that bring both types under one name are an error where the name is used.
 
 pub use sea_orm::*;
 
@@ -32,24 +35,31 @@ use crate::{Config, connect};
 pub use crate::{
     DbConn, RoutedConnection as DatabaseConnection, RoutedTransaction as DatabaseTransaction,
 };
+#[cfg(feature = "rbac")]
+pub use crate::{RestrictedConnection, RestrictedTransaction};
 
-/// What connects. SeaORM's `Database` connects to one server; this one also to its replicas.
+/// Connects to a primary and its replicas; SeaORM's `Database` connects to one server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Database;
 
 impl Database {
-    /// Connects to the primary at this URL, or with these `ConnectOptions`, and to the replicas whose
-    /// URLs `DATABASE_REPLICA_URLS` holds. [`Config::from_env`] names the other variables; for all other
-    /// settings there is [`connect`](crate::connect()).
+    /// Connects to the primary at this URL, and to the replicas that `DATABASE_REPLICA_URLS` names. If
+    /// `DATABASE_URL` is set and another one, the replicas belong to that, and are left out with a
+    /// warning. [`Config::from_env`] describes the other variables.
+    ///
+    /// An SQLite file is split into a writer and readers, and changed to WAL mode for good, as by
+    /// `Config::sqlite`.
+    ///
+    /// Options of connections differ between servers, so this takes none. With `ConnectOptions`, use
+    /// [`connect`](crate::connect()): `connect(Config::new(options).replica(its_options))`.
     ///
     /// # Errors
     /// Those of [`connect`](crate::connect()) and [`Config::from_env`], as SeaORM's error.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
-    pub async fn connect(options: impl Into<ConnectOptions>) -> Result<DatabaseConnection, DbErr> {
-        let config = Config::new(options.into()).with_environment()?;
-        Ok(connect(config).await?)
+    pub async fn connect(url: impl Into<String>) -> Result<DatabaseConnection, DbErr> {
+        Ok(connect(Config::at(url.into())?).await?)
     }
 }
 

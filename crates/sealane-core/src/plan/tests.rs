@@ -226,8 +226,11 @@ fn ejected_replicas_come_after_the_primary() {
 fn a_read_that_must_not_run_on_the_primary_uses_an_ejected_replica() {
     let request = read(Consistency::Eventual).avoiding(ejected(&[1, 2]));
     let mut plan = Plan::new(&topology(), &request);
+    assert_eq!(plan.primary(), Some(id(0)));
     plan.forbid_primary();
+    assert_eq!(plan.primary(), None);
     assert!(plan.replicas().is_empty() && plan.has_next());
+    assert_eq!(plan.ejected(), ejected(&[1, 2]));
     assert!(!plan.is_behind(), "nobody waits for a replica that is fresh enough");
 }
 

@@ -112,6 +112,7 @@ mod tests {
         let lsn: Lsn = text.parse().unwrap();
         assert_eq!(lsn.bytes(), bytes);
         assert_eq!(lsn.to_string(), text.to_uppercase());
+        assert_eq!(String::from(lsn), text.to_uppercase());
     }
 
     #[rstest]

@@ -226,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_checked_together_and_each_against_the_endpoints() {
+        let endpoints = endpoints(&["primary", "near"]);
+        let near = Rule::new("batch").to_replicas(["near"]);
+        let check =
+            |rules: &[Rule]| Rule::check_all(rules, &endpoints).map_err(|it| it.to_string());
+        assert_eq!(check(std::slice::from_ref(&near)), Ok(()));
+        assert!(check(&[near.clone(), near]).is_err(), "two of one name");
+        assert!(check(&[Rule::new("batch").to_replicas(["far"])]).is_err(), "no such replica");
+    }
+
+    #[test]
     fn a_rule_whose_only_replica_became_the_primary_leaves_the_reads_where_they_go_otherwise() {
         // Before any probe, the first endpoint is the primary.
         let endpoints = endpoints(&["promoted", "other"]);

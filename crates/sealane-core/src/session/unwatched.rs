@@ -404,6 +404,17 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_that_is_over_counts_for_what_it_had_seen_when_it_began() {
+        let it = User::new();
+        let one = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
+        it.session.saw(server(1), &it.session.view(), true, &it.clock);
+        drop(one);
+        let _two = it.session.lend(server(0), Some(it.session.view().seen_so_far()));
+        let [primary, replica, other] = it.planned(0);
+        assert!(primary > 0 && primary == replica && replica == other);
+    }
+
+    #[test]
     fn a_transaction_that_lasts_longer_is_not_forgotten_for_one_of_a_limited_time() {
         let it = User::new();
         it.session.lend_until(server(1), None, at(200));

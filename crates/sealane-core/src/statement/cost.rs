@@ -158,3 +158,50 @@ impl fmt::Display for CostClass {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// With so many joins, the component is just light, or just moderate.
+    #[rstest]
+    #[case::subquery(Cost { subqueries: 1, ..filtered() }, 1)]
+    #[case::set_operation(Cost { set_operations: 1, ..filtered() }, 1)]
+    #[case::aggregates(Cost { aggregates: 2, ..filtered() }, 1)]
+    #[case::sorting(Cost { sorting: true, ..filtered() }, 1)]
+    #[case::sorting_a_few(Cost { sorting: true, limit: Limit::Rows(9), ..filtered() }, 0)]
+    #[case::everything(Cost::default(), 2)]
+    #[case::windows(Cost { windows: 2, ..filtered() }, 3)]
+    #[case::grouping(Cost { grouping: true, ..filtered() }, 3)]
+    #[case::count(Cost { unbounded_count: true, ..filtered() }, 5)]
+    #[case::recursion(Cost { recursion: true, ..filtered() }, 5)]
+    fn each_component_has_its_weight(#[case] cost: Cost, #[case] weight: u16) {
+        let class = |joins: u16| Cost { joins, ..cost.clone() }.class();
+        if weight <= 3 {
+            assert_eq!(
+                [class(3 - weight), class(4 - weight)],
+                [CostClass::Light, CostClass::Moderate]
+            );
+        }
+        assert_eq!([class(7 - weight), class(8 - weight)], [CostClass::Moderate, CostClass::Heavy]);
+        assert_eq!(CostClass::Heavy.to_string(), "heavy");
+    }
+
+    fn filtered() -> Cost {
+        Cost { filtered: true, ..Cost::default() }
+    }
+
+    #[test]
+    fn a_text_of_two_statements_has_what_either_has() {
+        let one = Cost { grouping: true, joins: 1, ..Cost::default() };
+        let other =
+            Cost { sorting: true, recursion: true, filtered: true, joins: 1, ..Cost::default() };
+        for (mut both, more) in [(one.clone(), &other), (other.clone(), &one)] {
+            both.join(more);
+            assert!(both.grouping && both.sorting && both.recursion && both.filtered);
+            assert_eq!(both.joins, 2);
+        }
+    }
+}

@@ -144,6 +144,14 @@ mod tests {
     }
 
     #[test]
+    fn a_table_is_listed_once() {
+        let mut tables = Tables::default();
+        tables.add_read(table("boat"));
+        tables.add_read(table("boat"));
+        assert_eq!(tables.read, [table("boat")]);
+    }
+
+    #[test]
     fn both_lists_are_sorted() {
         let mut tables = Tables::default();
         for name in ["pier", "boat"] {

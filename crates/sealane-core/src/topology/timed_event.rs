@@ -76,6 +76,12 @@ mod tests {
     }
 
     #[test]
+    fn reads_on_the_primary_are_trouble_and_their_return_is_none() {
+        assert!(Event::ReadsOnPrimary {}.is_trouble());
+        assert!(!Event::ReadsOnReplicas {}.is_trouble());
+    }
+
+    #[test]
     fn the_loss_of_the_primary_is_an_error_and_one_failed_statement_is_none() {
         let names = ["db-1", "db-2"].map(|name| Endpoint::new(name, "here"));
         let topology = Topology::always_current(names.to_vec());

@@ -82,10 +82,17 @@ impl Company {
         let result = db.query_one_raw(select()).await;
         let Some(snapshot) = self.shown(result) else { return };
         old.extend(self.on_old_timelines(&db));
-        match old.contains(&snapshot.server) {
-            true => self.world.lock().count("eventual reads on an old timeline"),
-            false => self.person(user).see(&self.world.lock(), &snapshot),
+        let is_old = old.contains(&snapshot.server);
+        let mut person = self.person(user);
+        let mut state = self.world.lock();
+        let counts = match is_old {
+            true => state.known_to_primary(person.process, snapshot),
+            false => snapshot,
+        };
+        if is_old {
+            state.count("eventual reads on an old timeline");
         }
+        person.see(&state, &counts);
     }
 
     /// The servers of which the process knows that they have what the primary lacks.
@@ -94,8 +101,7 @@ impl Company {
         let state = self.world.lock();
         let is_old = |(address, _): &(usize, &usize)| {
             let name = endpoint_name(*address);
-            let is_old = |condition| condition == Condition::OldTimeline;
-            endpoints.iter().any(|it| it.name == name && is_old(it.condition))
+            endpoints.iter().any(|it| it.name == name && it.condition == Condition::OldTimeline)
         };
         state.addresses.iter().enumerate().filter(is_old).map(|(_, server)| *server).collect()
     }

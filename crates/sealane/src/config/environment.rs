@@ -43,7 +43,7 @@ pub(super) fn parse(variable: Variable<'_>) -> Result<Config, ConnectError> {
         Some(text) => text,
     };
     match &urls(&primary)[..] {
-        [only] => complete(Config::new(*only), variable),
+        [only] => with_replicas(with_settings(Config::new(*only), variable)?, variable),
         _ => {
             let reason =
                 "holds more than one URL; those of replicas belong in DATABASE_REPLICA_URLS";
@@ -52,8 +52,22 @@ pub(super) fn parse(variable: Variable<'_>) -> Result<Config, ConnectError> {
     }
 }
 
-/// Adds everything but the primary to a configuration.
-pub(super) fn complete(mut config: Config, variable: Variable<'_>) -> Result<Config, ConnectError> {
+/// The configuration of a primary that the application names. The replicas of the environment belong to
+/// the primary of the environment, if that names one.
+pub(super) fn around(url: String, variable: Variable<'_>) -> Result<Config, ConnectError> {
+    let named = read(variable, PRIMARY_VARIABLE)?.filter(|named| !named.trim().is_empty());
+    let is_other = named.is_some_and(|named| urls(&named) != [url.trim()]);
+    let mut config = with_settings(Config::new(url), variable)?;
+    if !is_other {
+        return with_replicas(config, variable);
+    }
+    if read(variable, REPLICAS_VARIABLE)?.is_some_and(|replicas| !urls(&replicas).is_empty()) {
+        config.warnings.push(Warning::OtherPrimary);
+    }
+    Ok(config)
+}
+
+fn with_settings(mut config: Config, variable: Variable<'_>) -> Result<Config, ConnectError> {
     if let Some(zone) = read(variable, ZONE_VARIABLE)?.filter(|zone| !zone.trim().is_empty()) {
         config = config.zone(zone.trim());
     }
@@ -62,6 +76,10 @@ pub(super) fn complete(mut config: Config, variable: Variable<'_>) -> Result<Con
         Some(key) => config = config.token_key(key.trim()),
         None => {}
     }
+    Ok(config)
+}
+
+fn with_replicas(mut config: Config, variable: Variable<'_>) -> Result<Config, ConnectError> {
     let replicas = read(variable, REPLICAS_VARIABLE)?;
     match &replicas {
         None if read(variable, SINGULAR_VARIABLE)?.is_some() => {
@@ -116,10 +134,29 @@ mod tests {
     }
 
     fn parse_with(variables: &[(&str, &str)]) -> Result<Config, ConnectError> {
-        parse(&|name| {
-            let mut found = variables.iter().filter(|(its, _)| *its == name);
-            found.next().map(|(_, text)| (*text).to_owned()).ok_or(VarError::NotPresent)
-        })
+        parse(&|name| variable(variables, name))
+    }
+
+    fn variable(variables: &[(&str, &str)], name: &str) -> Result<String, VarError> {
+        let mut found = variables.iter().filter(|(its, _)| *its == name);
+        found.next().map(|(_, text)| (*text).to_owned()).ok_or(VarError::NotPresent)
+    }
+
+    #[rstest]
+    #[case::the_same(Some("postgres://a, "), 1, &[])]
+    #[case::no_other(None, 1, &[])]
+    #[case::empty(Some(" "), 1, &[])]
+    #[case::another(Some("postgres://c"), 0, &[Warning::OtherPrimary])]
+    fn replicas_belong_to_the_primary_of_the_environment(
+        #[case] primary: Option<&str>,
+        #[case] replicas: usize,
+        #[case] warnings: &[Warning],
+    ) {
+        let mut variables = vec![("DATABASE_REPLICA_URLS", "postgres://b")];
+        variables.extend(primary.map(|url| ("DATABASE_URL", url)));
+        let config = around("postgres://a".to_owned(), &|name| variable(&variables, name)).unwrap();
+        assert_eq!(config.replicas.len(), replicas);
+        assert_eq!(config.warnings, warnings);
     }
 
     #[rstest]

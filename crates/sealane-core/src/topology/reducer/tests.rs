@@ -386,6 +386,7 @@ fn a_claim_is_not_believed_while_its_server_is_away() {
         failed(REPLICA, 20),
         failed(PRIMARY, 30),
     ]);
+    assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
     reducer.apply(&primary(40, 0, 100));
     reducer.apply(&claims(50));
     assert_eq!(reducer.topology().primary(), Some(id(PRIMARY)));
@@ -404,4 +405,22 @@ fn a_restarted_server_that_claims_to_be_the_primary_is_believed_while_there_is_n
     assert_eq!(reducer.topology().primary(), None);
     reducer.apply(&seen(REPLICA, 20, 0, claims));
     assert_eq!(reducer.topology().primary(), Some(id(REPLICA)));
+}
+
+#[test]
+fn what_a_server_said_of_its_group_stays_known_while_it_is_down() {
+    let mut member = report(Role::Replica, 1, 100);
+    member.info.group = Some("harbour".into());
+    let reducer = after(&[primary(0, 0, 100), seen(REPLICA, 1, 0, member), failed(REPLICA, 10)]);
+    let info = &reducer.topology().get(id(REPLICA)).unwrap().info;
+    assert_eq!(info.group.as_deref(), Some("harbour"));
+}
+
+#[test]
+fn endpoints_of_one_weight_are_not_weighted() {
+    let weighted = |weights: [u32; 2]| {
+        let endpoints = weights.map(|it| Endpoint::new("db", "db").with_weight(it));
+        Topology::new(endpoints.to_vec()).is_weighted()
+    };
+    assert!(!weighted([2, 2]) && weighted([1, 2]));
 }

@@ -73,8 +73,8 @@ pub(super) fn text(error: &ConnectError) -> String {
             format!("{name} is {value:?}; it must be between {least:?} and {most:?}")
         }
         E::WeakTokenKey { bytes, least } => format!(
-            "a key for tokens (Config::token_key, or [tokens] keys in a file) has {bytes} bytes; at \
-             least {least} are needed, from a random source"
+            "a key for tokens (Config::token_key, DATABASE_TOKEN_KEY, or [tokens] keys in a file) has \
+             {bytes} bytes; at least {least} are needed, from a random source"
         ),
         E::Environment { name, reason } => format!("{name} {reason}"),
         E::Rule(error) => error.to_string(),
