@@ -9,7 +9,6 @@ use sealane::RoutedConnection;
 
 use self::switchover::switch_over;
 use crate::{
-    history::History,
     plant::Plant,
     scenario::{Fault, Loss},
     server::{Frozen, Server},
@@ -240,7 +239,7 @@ fn has_most(state: &State, it: &Server) -> bool {
     if !state.is_synchronous || state.plant == Plant::Asynchronous {
         return true;
     }
-    let History { current, .. } = state.history;
+    let current = state.history.current;
     let has_beginning = |it: &Server| {
         let shared = state.history.shared(it.branch, current).min(it.durable);
         shared >= state.history.fork(current)

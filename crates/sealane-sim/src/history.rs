@@ -133,11 +133,8 @@ impl History {
     }
 
     fn record(&self, branch: BranchId, place: usize) -> Option<CommitId> {
-        let (branch, _) = self.line(branch).find(|(branch, _)| {
-            self.branches[*branch].parent.is_none_or(|(_, fork)| place >= fork)
-        })?;
-        let base = self.fork(branch);
-        self.branches[branch].records.get(place - base).copied().flatten()
+        let (branch, _) = self.line(branch).find(|(branch, _)| place >= self.fork(*branch))?;
+        self.branches[branch].records.get(place - self.fork(branch)).copied().flatten()
     }
 
     /// Whether a server with so much of a branch has the commit.

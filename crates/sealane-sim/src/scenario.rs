@@ -324,6 +324,12 @@ impl Scenario {
         }
     }
 
+    /// Adds faults. Those of one moment stay in the order in which they were added.
+    fn add_faults(&mut self, faults: impl IntoIterator<Item = (u64, Fault)>) {
+        self.faults.extend(faults);
+        self.faults.sort_by_key(|(at_ms, _)| *at_ms);
+    }
+
     /// Puts another step in the place of so many of a hundred, of all users.
     fn replace_steps(
         &mut self,

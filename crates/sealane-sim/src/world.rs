@@ -354,9 +354,8 @@ impl State {
     /// How much of what was shown is also on the branch of the primary that a process has chosen last.
     pub(crate) fn known_to_primary(&self, process: usize, shown: Snapshot) -> Snapshot {
         let elected = self.elected_timeline[process];
-        let mut branches = (0..).zip(&self.history.branches);
-        let chosen = branches.find(|(_, it)| it.timeline == elected);
-        let shared = chosen.map_or(0, |(chosen, _)| self.history.shared(shown.branch, chosen));
+        let chosen = self.history.branches.iter().position(|it| it.timeline == elected);
+        let shared = chosen.map_or(0, |chosen| self.history.shared(shown.branch, chosen));
         Snapshot { len: shown.len.min(shared), ..shown }
     }
 

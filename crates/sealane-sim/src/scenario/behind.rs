@@ -21,7 +21,7 @@ pub(super) fn behind(mut scenario: Scenario) -> Scenario {
     scenario.lags_soon = draw.percent(70);
     scenario.any_lag = draw.percent(50);
     scenario.other_path = Some(draw.below(servers)).filter(|_| draw.percent(50));
-    scenario.faults.extend((0..draw.within(1..=3)).map(|_| {
+    scenario.add_faults((0..draw.within(1..=3)).map(|_| {
         let (server, for_ms) = (draw.below(servers), draw.within(500..=4_000));
         let fault = match draw.percent(50) {
             true => Fault::Pause { server, for_ms },
@@ -32,9 +32,8 @@ pub(super) fn behind(mut scenario: Scenario) -> Scenario {
     if let Some(newcomer) = &scenario.newcomer {
         let server = draw.below(servers);
         let at_ms = newcomer.at_ms.saturating_sub(AROUND_MS);
-        scenario.faults.push((at_ms, Fault::CutOff { server, for_ms: 2 * AROUND_MS }));
+        scenario.add_faults([(at_ms, Fault::CutOff { server, for_ms: 2 * AROUND_MS })]);
     }
-    scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     let often = [5, 20][draw.below(2)];
     scenario.replace_steps(often, draw, |_| Step::ReadEventual);
     scenario

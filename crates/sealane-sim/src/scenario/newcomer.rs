@@ -34,8 +34,7 @@ pub(super) fn joined(mut scenario: Scenario) -> Scenario {
         let (candidate, after_ms) = (draw.below(servers), draw.within(100..=2_500));
         let (back_ms, unfenced_ms) = (draw.within(0..=3_000), draw.within(500..=6_000));
         let failover = Fault::Failover { loss, candidate, after_ms, back_ms, unfenced_ms };
-        scenario.faults.push((draw.within(1_000..=20_000), failover));
-        scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
+        scenario.add_faults([(draw.within(1_000..=20_000), failover)]);
     }
     let failovers = scenario.faults.iter().filter_map(|(at_ms, fault)| match fault {
         Fault::Failover { after_ms, .. } => Some(at_ms + after_ms),

@@ -27,12 +27,11 @@ pub(super) fn odd(mut scenario: Scenario) -> Scenario {
     scenario.misled = Some(misled).filter(|_| draw.percent(50) && may_mislead);
     // A newcomer cannot know which of two systems is ours.
     if draw.percent(50) && scenario.newcomer.is_none() {
-        scenario.faults.extend((0..draw.within(1..=2)).map(|_| {
+        scenario.add_faults((0..draw.within(1..=2)).map(|_| {
             let for_ms = [40, 300, 1_500, 6_000][draw.below(4)] + draw.within(0..=500);
             let address = draw.below(servers);
             (draw.within(1_000..=BUSY_MS - 8_000), Fault::Stranger { address, for_ms })
         }));
-        scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     }
     let often = [3, 15][draw.below(2)];
     scenario.replace_steps(often, draw, |draw| another(draw, servers));

@@ -25,15 +25,15 @@ pub(super) fn stocked(mut scenario: Scenario) -> Scenario {
     let filters_percent = if may_filter { [0, 50, 90][draw.below(3)] } else { 0 };
     scenario.tables = Some(Tables { filters_percent });
     if filters_percent > 0 {
-        scenario.faults.extend((0..draw.within(1..=6)).map(|_| {
-            let (server, for_ms) = (draw.below(scenario.servers), draw.within(10..=2_000));
+        let servers = scenario.servers;
+        scenario.add_faults((0..draw.within(1..=6)).map(|_| {
+            let (server, for_ms) = (draw.below(servers), draw.within(10..=2_000));
             let fault = match draw.percent(50) {
                 true => Fault::Blink { server, older: 0, behind_ms: for_ms },
                 false => Fault::Crash { server, for_ms, older: 0 },
             };
             (draw.within(1_000..=BUSY_MS - 5_000), fault)
         }));
-        scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     }
     let often = [5, 20][draw.below(2)];
     scenario.replace_steps(often, draw, another);

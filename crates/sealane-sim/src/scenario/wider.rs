@@ -19,14 +19,13 @@ pub(super) fn widened(mut scenario: Scenario) -> Scenario {
         draw.percent(40) && scenario.servers > 2 && scenario.kind == Kind::Timelines;
     let (servers, processes) = (scenario.servers, scenario.processes);
     let more = draw.within(0..=4);
-    scenario.faults.extend((0..more).map(|_| {
+    scenario.add_faults((0..more).map(|_| {
         let at_ms = draw.within(1_000..=BUSY_MS - 5_000);
         (at_ms, fault(draw, servers, processes))
     }));
     if draw.percent(15) {
         calm_down(&mut scenario, draw);
     }
-    scenario.faults.sort_by_key(|(at_ms, _)| *at_ms);
     let often = [2, 10, 25][draw.below(3)];
     for user in &mut scenario.users {
         let mut draw = draw.split();
@@ -52,8 +51,9 @@ fn calm_down(scenario: &mut Scenario, draw: &mut Draw) {
             ends_ms < BUSY_MS
         });
     }
-    scenario.faults.extend((0..5).map(|_| {
-        let server = draw.below(scenario.servers);
+    let servers = scenario.servers;
+    scenario.add_faults((0..5).map(|_| {
+        let server = draw.below(servers);
         let (older, behind_ms) = (1 + draw.below(8), draw.within(300..=1_500));
         let at_ms = draw.within(5_000..=BUSY_MS - 5_000);
         (at_ms, Fault::Blink { server, older, behind_ms })

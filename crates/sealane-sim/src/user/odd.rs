@@ -82,16 +82,14 @@ impl Company {
         let result = db.query_one_raw(select()).await;
         let Some(snapshot) = self.shown(result) else { return };
         old.extend(self.on_old_timelines(&db));
-        let is_old = old.contains(&snapshot.server);
         let mut person = self.person(user);
         let mut state = self.world.lock();
-        let counts = match is_old {
-            true => state.known_to_primary(person.process, snapshot),
-            false => snapshot,
-        };
-        if is_old {
+        let counts = if old.contains(&snapshot.server) {
             state.count("eventual reads on an old timeline");
-        }
+            state.known_to_primary(person.process, snapshot)
+        } else {
+            snapshot
+        };
         person.see(&state, &counts);
     }
 
