@@ -10,6 +10,10 @@ use crate::{Cluster, Engine, Server, eventually, watch};
 
 pub use crate::watch::{forget_statements, statements};
 
+/// The password `sealane` for a role on PostgreSQL, hashed in one round, as in the servers' start
+/// script.
+pub const PASSWORD_HASH: &str = "SCRAM-SHA-256$1:c2VhbGFuZS1zZWFsYW5lIQ==$HyXUjdmvqPcechGtUY4izJ5LYxWwkS8O9Zo0jZfElgM=:P9TMZpw3YQ4VjABfXTVIlBDxQo/CsZQfUwxOxbzuA8M=";
+
 /// A place for boats.
 pub mod harbour {
     use sea_orm::entity::prelude::*;

@@ -9,6 +9,7 @@
 
 pub mod ahead;
 pub mod browser;
+mod certificate;
 mod cluster;
 mod companion;
 mod connection;
@@ -33,6 +34,7 @@ pub mod terminal;
 mod wait;
 pub mod watch;
 
+pub use certificate::{Authority, Certificate, sealed};
 pub use cluster::{Cluster, ENVIRONMENT};
 pub use connection::Scalar;
 pub use control::Control;

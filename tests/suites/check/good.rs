@@ -1,9 +1,9 @@
 //! A cluster as an administrator would make it. The suites' own cluster is quicker and less safe.
 
-use sealane_tests::{Cluster, Engine, Server, fleet};
-
-/// The password `sealane`, hashed in one round, as in the servers' start script.
-const PASSWORD: &str = "SCRAM-SHA-256$1:c2VhbGFuZS1zZWFsYW5lIQ==$HyXUjdmvqPcechGtUY4izJ5LYxWwkS8O9Zo0jZfElgM=:P9TMZpw3YQ4VjABfXTVIlBDxQo/CsZQfUwxOxbzuA8M=";
+use sealane_tests::{
+    Cluster, Engine, Server,
+    fleet::{self, PASSWORD_HASH},
+};
 
 /// The cluster, made good.
 #[derive(Debug)]
@@ -68,7 +68,9 @@ impl<'c> Good<'c> {
             Engine::Postgres => {
                 return vec![
                     "DROP ROLE IF EXISTS checker".to_owned(),
-                    format!("CREATE ROLE checker LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor"),
+                    format!(
+                        "CREATE ROLE checker LOGIN PASSWORD '{PASSWORD_HASH}' IN ROLE pg_monitor"
+                    ),
                 ];
             }
             Engine::Mariadb => "GRANT BINLOG MONITOR, SLAVE MONITOR ON *.* TO checker@'%'",

@@ -20,8 +20,9 @@ pub(super) async fn of_server(options: &MySqlConnectOptions) -> Result<ServerFil
     let mut connection = MySqlConnection::connect_with(options).await?;
     let applied = told(&mut connection, OF_REPLICAS, of_channel).await?;
     let logged = told(&mut connection, OF_LOGS, of_log).await?;
-    // Nobody waits for the goodbye of a server that is far away.
-    drop(connection.close_hard().await);
+    // Nobody waits for the goodbye of a server that is far away. (With TLS, even the driver's
+    // `close_hard` waits for it: sqlx 0.9 reads if it has nothing left to send.)
+    drop(connection);
     Ok(ServerFilters {
         filters: applied.filters.into_iter().chain(logged.filters).collect(),
         is_hidden: applied.is_hidden || logged.is_hidden,
