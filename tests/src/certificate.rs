@@ -6,6 +6,7 @@ use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
+use sealane::Config;
 use tempfile::NamedTempFile;
 
 use crate::{Cluster, Engine, Server, fleet};
@@ -67,6 +68,20 @@ impl Authority {
         self.sign(params)
     }
 
+    /// The configuration for `cluster`, which this authority has certified. Clients check the
+    /// certificates, and the hosts in them.
+    ///
+    /// # Errors
+    /// As [`Authority::path`].
+    pub fn config(&self, cluster: &Cluster) -> anyhow::Result<Config> {
+        let file = self.path()?;
+        let wanted = match cluster.engine() {
+            Engine::Postgres => format!("sslmode=verify-full&sslrootcert={file}"),
+            _ => format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={file}"),
+        };
+        Ok(fleet::config_as(cluster, |server| format!("{}?{wanted}", sealed(server))))
+    }
+
     fn sign(&self, params: CertificateParams) -> anyhow::Result<Certificate> {
         let key = KeyPair::generate()?;
         let chain = params.signed_by(&key, &self.issuer)?.pem();
@@ -78,11 +93,36 @@ impl Authority {
 const SEALED: &str = "sealed";
 
 impl Cluster {
-    /// Makes a role that may not connect without encryption, for [`sealed`].
+    /// Gives every server a certificate for its host, and the application a role that needs encrypted
+    /// connections. [`Cluster::speak_plainly`] undoes it.
     ///
     /// # Errors
-    /// As [`Server::sql`], or when Docker refuses.
-    pub async fn make_sealed_role(&self) -> anyhow::Result<()> {
+    /// As [`Server::encrypt`].
+    pub async fn encrypt(&self) -> anyhow::Result<Authority> {
+        let authority = Authority::new()?;
+        for server in self.servers() {
+            server.encrypt(&authority.certify(&server.host()?)?).await?;
+        }
+        self.make_sealed_role().await?;
+        Ok(authority)
+    }
+
+    /// Heals, and encrypts nothing any more: other suites must not pay for it.
+    ///
+    /// # Errors
+    /// As [`Server::encrypt`], or when the cluster cannot be healed.
+    pub async fn speak_plainly(&self) -> anyhow::Result<()> {
+        self.heal().await?;
+        for server in self.servers() {
+            // Healing has undone it on PostgreSQL.
+            if server.engine != Engine::Postgres {
+                server.restart_with(&[]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_sealed_role(&self) -> anyhow::Result<()> {
         let primary = self.primary();
         if self.engine() != Engine::Postgres {
             let create = format!(
@@ -108,13 +148,13 @@ impl Cluster {
     }
 }
 
-/// The URL of a server for the role of [`Cluster::make_sealed_role`].
+/// The URL of a server for the role that needs encrypted connections.
 #[must_use]
 pub fn sealed(server: &Server) -> String {
     server.url.replacen("sealane:sealane@", &format!("{SEALED}:sealane@"), 1)
 }
 
-/// Encryption of a server's connections. [`Server::speak_plainly`] undoes it.
+/// Encryption of a server's connections. [`Cluster::speak_plainly`] undoes it.
 impl Server {
     /// Shows `certificate` to clients that connect from now on. Connections that are open stay as
     /// they are, except that MySQL and MariaDB have to start again for the first certificate.
@@ -153,16 +193,13 @@ impl Server {
         }
     }
 
-    /// Takes plain connections only, and keeps no certificate. On PostgreSQL, [`Cluster::heal`] does
-    /// that.
+    /// The host in the server's URL.
     ///
     /// # Errors
-    /// As [`Server::encrypt`].
-    pub async fn speak_plainly(&self) -> anyhow::Result<()> {
-        match self.engine {
-            Engine::Postgres => Ok(()),
-            Engine::Mysql | Engine::Mariadb => self.restart_with(&[]).await,
-        }
+    /// When it has none.
+    pub fn host(&self) -> anyhow::Result<String> {
+        let url = url::Url::parse(&self.url)?;
+        url.host_str().map(str::to_owned).context("a URL without a host")
     }
 
     async fn has_tls(&self) -> anyhow::Result<bool> {

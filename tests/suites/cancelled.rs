@@ -58,11 +58,30 @@ async fn is_running(cluster: &Cluster) -> anyhow::Result<()> {
 async fn a_dropped_read_ends_on_replicas_and_on_the_primary() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
     launch(&db, &cluster).await?;
+    dropped_reads_end(&cluster, &db).await
+}
+
+/// The driver waits longer before it closes an encrypted connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_read_ends_also_if_its_connection_is_encrypted() -> anyhow::Result<()> {
+    let (cluster, plain) = fleet::launch().await?;
+    launch(&plain, &cluster).await?;
+    let authority = cluster.encrypt().await?;
+    let encrypted = async {
+        let db = sealane::connect(authority.config(&cluster)?.strict()).await?;
+        dropped_reads_end(&cluster, &db).await
+    };
+    let ended = encrypted.await;
+    cluster.speak_plainly().await?;
+    ended
+}
+
+async fn dropped_reads_end(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<()> {
     for asked in [db.session(), db.session().on_primary()] {
         let reading = tokio::spawn(async move { look(&asked, ENDLESS).await });
-        is_running(&cluster).await?;
+        is_running(cluster).await?;
         reading.abort();
-        none_goes_on(&cluster).await?;
+        none_goes_on(cluster).await?;
     }
     Ok(())
 }

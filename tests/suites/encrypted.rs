@@ -18,42 +18,6 @@ use sealane_tests::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Every server has a certificate of this authority for its host, and the application's role needs
-/// encrypted connections.
-async fn encrypt(cluster: &Cluster) -> anyhow::Result<Authority> {
-    let authority = Authority::new()?;
-    for server in cluster.servers() {
-        server.encrypt(&authority.certify(&host(server)?)?).await?;
-    }
-    cluster.make_sealed_role().await?;
-    Ok(authority)
-}
-
-/// Other suites must not pay for the encryption.
-async fn speak_plainly(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.heal().await?;
-    for server in cluster.servers() {
-        server.speak_plainly().await?;
-    }
-    Ok(())
-}
-
-/// The host in the server's URL.
-fn host(server: &Server) -> anyhow::Result<String> {
-    let url = url::Url::parse(&server.url)?;
-    url.host_str().map(str::to_owned).context("a URL without a host")
-}
-
-/// With the strictest mode, which also compares the host's name.
-fn config(cluster: &Cluster, authority: &Authority) -> anyhow::Result<Config> {
-    let file = authority.path()?;
-    let wanted = match cluster.engine() {
-        Engine::Postgres => format!("sslmode=verify-full&sslrootcert={file}"),
-        _ => format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={file}"),
-    };
-    Ok(fleet::config_as(cluster, |server| format!("{}?{wanted}", sealed(server))))
-}
-
 fn is_postgres(cluster: &Cluster) -> bool {
     cluster.engine() == Engine::Postgres
 }
@@ -91,9 +55,9 @@ async fn serves(db: &RoutedConnection, name: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_works_where_servers_take_encrypted_connections_only() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = encrypt(&cluster).await?;
+    let authority = cluster.encrypt().await?;
     let tried = encrypted(&cluster, &authority).await;
-    speak_plainly(&cluster).await?;
+    cluster.speak_plainly().await?;
     tried
 }
 
@@ -105,7 +69,7 @@ async fn encrypted(cluster: &Cluster, authority: &Authority) -> anyhow::Result<(
     let reason = if is_postgres(cluster) { "no encryption" } else { "1045" };
     ensure!(told.to_string().contains(reason), "{told}");
 
-    let db = sealane::connect(config(cluster, authority)?.strict().require_replicas(2)).await?;
+    let db = sealane::connect(authority.config(cluster)?.strict().require_replicas(2)).await?;
     fleet::ready(&db).await?;
     for name in ["replica-1", "replica-2"] {
         serves(&db, name).await?;
@@ -128,15 +92,15 @@ async fn encrypted(cluster: &Cluster, authority: &Authority) -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_certificate_proves_nothing_serves_nothing() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = encrypt(&cluster).await?;
+    let authority = cluster.encrypt().await?;
     let tried = unproved(&cluster, &authority).await;
-    speak_plainly(&cluster).await?;
+    cluster.speak_plainly().await?;
     tried
 }
 
 async fn unproved(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
     let replica = cluster.server("replica-1");
-    let host = host(replica)?;
+    let host = replica.host()?;
     let mut cases = vec![
         ("of another authority", Authority::new()?.certify(&host)?),
         ("of another host", authority.certify("db.example.com")?),
@@ -147,14 +111,14 @@ async fn unproved(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()
     }
     for (what, certificate) in cases {
         replica.encrypt(&certificate).await?;
-        let told = sealane::connect(config(cluster, authority)?.strict()).await.err();
+        let told = sealane::connect(authority.config(cluster)?.strict()).await.err();
         let told = told.with_context(|| format!("a certificate {what} is believed"))?.to_string();
         println!("{what}: {told}");
         ensure!(told.contains("replica-1") && told.contains("certificate"), "{what}: {told}");
         ensure!(told.lines().count() == 1, "{told}");
 
         // Without `strict`, everything works but for this replica, which joins once it can.
-        let db = sealane::connect(config(cluster, authority)?).await?;
+        let db = sealane::connect(authority.config(cluster)?).await?;
         serves(&db, "replica-2").await?;
         for number in 0..50 {
             write_and_read(&db, &format!("{what} {number}")).await?;
@@ -169,16 +133,16 @@ async fn unproved(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_goes_bad_under_load_fails_no_read() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = encrypt(&cluster).await?;
+    let authority = cluster.encrypt().await?;
     let tried = gone_bad(&cluster, &authority).await;
-    speak_plainly(&cluster).await?;
+    cluster.speak_plainly().await?;
     tried
 }
 
 async fn gone_bad(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
     let replica = cluster.server("replica-1");
-    let host = host(replica)?;
-    let db = sealane::connect(config(cluster, authority)?.strict()).await?;
+    let host = replica.host()?;
+    let db = sealane::connect(authority.config(cluster)?.strict()).await?;
     fleet::ready(&db).await?;
     let reading = db.clone();
     let crew = Crew::start(4, move |_, _| {
@@ -203,6 +167,35 @@ async fn gone_bad(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()
         failed.len()
     );
     ensure!(failed.is_empty(), "{failed:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_starts_again_is_written_to_at_once() -> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let authority = cluster.encrypt().await?;
+    let tried = started_again(&cluster, &authority).await;
+    cluster.speak_plainly().await?;
+    tried
+}
+
+async fn started_again(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
+    let db = sealane::connect(authority.config(cluster)?.strict()).await?;
+    let crew = Crew::writing(&db, 4);
+    for _ in 0..3 {
+        crew.more(50).await?;
+        cluster.primary().kill().await?;
+        cluster.primary().start().await?;
+        let answers = std::time::Instant::now();
+        crew.more(1).await?;
+        let first = answers.elapsed();
+        crew.more(50).await?;
+        println!("first {first:?}, fifty more {:?}", answers.elapsed());
+    }
+    let done = crew.stop(SOON).await?;
+    let longest = done.iter().map(|done| done.took()).max();
+    let failed: Vec<_> = done.iter().filter_map(|done| done.failure.as_ref()).collect();
+    println!("{} writes, {} failed, longest {longest:?}: {failed:?}", done.len(), failed.len());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The common part of PostgreSQL and MySQL: pools that check which server run a new connection
 //! leads to.
 
+mod entrance;
 mod hook;
 
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use sea_orm::{
     },
 };
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
-use sealane_monitor::{Admission, RunGuard, TopologyStore};
+use sealane_monitor::TopologyStore;
 
 use super::{OpenPools, Pools, TRUSTED_FOR};
 
+use entrance::Entrance;
 pub(crate) use hook::Hook;
 
 /// How long a read waits for a connection to a replica before it goes to another endpoint, unless
@@ -126,7 +128,7 @@ impl<DB: Driver> Opener<DB> {
         self.store.topology().get(self.endpoint)?.info.read_only
     }
 
-    /// The pool's settings with the guard added.
+    /// The pool's settings with our look at each new connection added.
     fn guarded(
         &self,
         pool: PoolOptions<DB>,
@@ -134,39 +136,18 @@ impl<DB: Driver> Opener<DB> {
         access: Access,
         generation: Option<u64>,
     ) -> PoolOptions<DB> {
-        let (store, endpoint) = (Arc::clone(&self.store), self.endpoint);
-        let (settings, hook) = (self.settings.clone(), Arc::clone(&self.hook));
-        let connect = connect.clone();
-        // True for the plain pool, which is never replaced.
-        let is_plain = generation.is_none();
+        let entrance = Arc::new(Entrance {
+            store: Arc::clone(&self.store),
+            endpoint: self.endpoint,
+            connect: connect.clone(),
+            settings: self.settings.clone(),
+            hook: Arc::clone(&self.hook),
+            access,
+            generation,
+        });
         pool.after_connect(move |connection, _| {
-            let (store, settings) = (Arc::clone(&store), settings.clone());
-            let (hook, connect) = (Arc::clone(&hook), connect.clone());
-            Box::pin(async move {
-                hook.run(connection, &connect, &settings).await?;
-                let generation = generation.unwrap_or_else(|| store.generation(endpoint));
-                // The pool tries again until its time is up, and does not say why it failed.
-                let incarnation = DB::set_up(connection, access, &settings)
-                    .await
-                    .inspect_err(|_| store.probe_anew(endpoint))?;
-                let guard = RunGuard::new(Arc::clone(&store), endpoint, generation);
-                match (guard.admit(&incarnation).await, access) {
-                    _ if is_plain && store.topology().primary() != Some(endpoint) => {
-                        Err(sqlx::Error::Protocol("this endpoint is not the primary now".into()))
-                    }
-                    // Writes go on even if no probe can reach the server.
-                    (Admission::Known, _) | (Admission::Unobserved, Access::Writes) => Ok(()),
-                    // Nothing is proved about the data that it would read, or another run answers
-                    // there now.
-                    (Admission::Unobserved, Access::Reads) | (Admission::Replaced, _) => {
-                        Err(sqlx::Error::Protocol(
-                            "this connection does not lead to the server run that the \
-                             monitor knows"
-                                .into(),
-                        ))
-                    }
-                }
-            })
+            let entrance = Arc::clone(&entrance);
+            Box::pin(async move { entrance.admit(connection).await })
         })
     }
 }

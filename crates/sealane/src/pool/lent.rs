@@ -1,5 +1,7 @@
 //! An sqlx connection that is lent to one statement.
 
+use std::time::Duration;
+
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use futures_util::TryStreamExt;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
@@ -16,23 +18,52 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use tokio::sync::mpsc;
+use tokio::{runtime::Handle, time::timeout};
 
-/// The lent connection. It returns to its pool when dropped.
+const HELD: &str = "the connection is held until it is dropped or passed on";
+
+/// How long an abandoned connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+/// The lent connection. It returns to its pool when dropped, unless a statement is under way on it.
+///
+/// # Abandoned connections
+/// If a statement is cancelled, its connection leaves the pool and is closed: the driver would ping it
+/// and wait for the answer without limit. Closing is limited, too. With TLS (rustls in sqlx 0.9) it
+/// waits until the server says something; but a server that is busy learns only by the end of the
+/// connection that nobody waits for its answer. (So sqlx's `close_on_drop`, which has no limit, is not
+/// enough.) An SQLite connection is returned: it always answers, and the writer's session may hold
+/// objects that the application needs.
 #[derive(Debug)]
-pub(crate) struct Lent<DB: Database>(PoolConnection<DB>);
+pub(crate) struct Lent<DB: Database> {
+    /// `None` once it is dropped or passed on.
+    connection: Option<PoolConnection<DB>>,
+    is_abandoned: bool,
+}
 
 impl<DB: Database> Lent<DB> {
     pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, DbErr> {
-        pool.acquire().await.map(Lent).map_err(|error| match error {
-            Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
-            Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
-            error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
-        })
+        match pool.acquire().await {
+            Ok(connection) => Ok(Lent { connection: Some(connection), is_abandoned: false }),
+            Err(Error::PoolTimedOut) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
+            Err(Error::PoolClosed) => {
+                Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))
+            }
+            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
+        }
     }
 
     /// Passes the connection on to an owner who takes care of it from now on.
-    pub(crate) fn into_inner(self) -> PoolConnection<DB> {
-        self.0
+    pub(crate) fn into_inner(mut self) -> PoolConnection<DB> {
+        let mut connection = self.connection.take().expect(HELD);
+        if self.is_abandoned {
+            connection.close_on_drop();
+        }
+        connection
+    }
+
+    fn held(&mut self) -> &mut PoolConnection<DB> {
+        self.connection.as_mut().expect(HELD)
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), DbErr> {
@@ -63,7 +94,7 @@ where
 {
     pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DbErr> {
         if DB::NAME != "SQLite" && begins_transaction(&statement.sql) {
-            self.0.close_on_drop();
+            self.held().close_on_drop();
         }
         let mut usage = Usage::of(self);
         let result = query(statement).execute(&mut **usage.connection).await;
@@ -72,7 +103,7 @@ where
 
     pub(crate) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
         if DB::NAME != "SQLite" && may_stay_open(sql) {
-            self.0.close_on_drop();
+            self.held().close_on_drop();
         }
         let mut usage = Usage::of(self);
         let result = (&mut **usage.connection).execute(AssertSqlSafe(sql.to_owned())).await;
@@ -159,7 +190,7 @@ impl Lent<sqlx::MySql> {
         &mut self,
         text: &'static str,
     ) -> Option<sqlx::mysql::MySqlStatement> {
-        if self.0.cached_statements_size() == 0 {
+        if self.held().cached_statements_size() == 0 {
             return None;
         }
         let mut usage = Usage::of(self);
@@ -204,18 +235,36 @@ pub(crate) fn query_error(error: Error) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
-/// Guards a running statement. If the statement is cancelled, its connection is closed instead of
-/// returned: the driver would ping it and wait for the answer without limit. An SQLite connection
-/// is returned: it always answers, and the writer's session may hold objects that the application
-/// needs.
+impl<DB: Database> Drop for Lent<DB> {
+    fn drop(&mut self) {
+        if self.is_abandoned
+            && let Some(connection) = self.connection.take()
+        {
+            leave(connection.detach());
+        }
+    }
+}
+
+/// Closes a connection in the background, in bounded time.
+pub(super) fn leave<C: Connection>(connection: C) {
+    // Without a runtime, it is closed without a goodbye.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(timeout(GOODBYE, connection.close()));
+    }
+}
+
+/// Guards a running statement. If the statement is cancelled, its connection is abandoned.
 struct Usage<'a, DB: Database> {
     connection: &'a mut PoolConnection<DB>,
+    is_abandoned: &'a mut bool,
     is_under_way: bool,
 }
 
 impl<'a, DB: Database> Usage<'a, DB> {
     fn of(lent: &'a mut Lent<DB>) -> Self {
-        Usage { connection: &mut lent.0, is_under_way: DB::NAME != "SQLite" }
+        let connection = lent.connection.as_mut().expect(HELD);
+        let is_under_way = DB::NAME != "SQLite";
+        Usage { connection, is_abandoned: &mut lent.is_abandoned, is_under_way }
     }
 
     /// Records the end of the statement and returns the result. The connection stays usable only
@@ -231,9 +280,7 @@ impl<'a, DB: Database> Usage<'a, DB> {
 
 impl<DB: Database> Drop for Usage<'_, DB> {
     fn drop(&mut self) {
-        if self.is_under_way {
-            self.connection.close_on_drop();
-        }
+        *self.is_abandoned |= self.is_under_way;
     }
 }
 

@@ -51,7 +51,8 @@ fn reach(endpoint: &EndpointFacts) -> Option<Finding> {
         TroubleKind::Refused => (
             code::REFUSED,
             "correct user and password of the URL (special characters percent-encoded), or grant \
-             the user access: pg_hba.conf, or CREATE USER … @host",
+             the user access: pg_hba.conf, or CREATE USER … @host; a user that must encrypt \
+             (hostssl, REQUIRE SSL) needs sslmode (MySQL: ssl-mode) in the URL",
         ),
         TroubleKind::Tls => (
             code::TLS_REFUSED,

@@ -14,15 +14,13 @@
 //! all applications. This doubles the cost of connecting for a hook that few applications have.
 //! Rejected: running the hook against a listener of ours, where it would fail and report this.)
 
-use std::{mem, time::Duration};
+use std::mem;
 
-use sea_orm::sqlx::{self, Connection, pool::PoolOptions};
+use sea_orm::sqlx::{self, pool::PoolOptions};
 use tokio::sync::OnceCell;
 
 use super::{Driver, Options};
-
-/// Time for closing an exchanged connection.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+use crate::pool::lent::leave;
 
 /// The hook of one endpoint's options, if there is one.
 pub(crate) struct Hook<DB: Driver> {
@@ -64,7 +62,7 @@ impl<DB: Driver> Hook<DB> {
             Err(error) => return Err(error),
         }
         let plain = mem::replace(connection, self.open(connect).await?);
-        close::<DB>(plain);
+        leave(plain);
         Ok(())
     }
 
@@ -76,7 +74,7 @@ impl<DB: Driver> Hook<DB> {
     ) -> Result<bool, sqlx::Error> {
         let mut theirs = self.open(&DB::named(connect, &self.name)).await?;
         let is_used = DB::is_used(connection, &mut theirs, &self.name, settings).await;
-        close::<DB>(theirs);
+        leave(theirs);
         is_used
     }
 
@@ -84,9 +82,4 @@ impl<DB: Driver> Hook<DB> {
         let pool = self.theirs.clone().connect_lazy_with(connect.clone());
         Ok(pool.acquire().await?.detach())
     }
-}
-
-/// Closes a connection in the background.
-fn close<DB: Driver>(connection: DB::Connection) {
-    tokio::spawn(tokio::time::timeout(CLOSE_LIMIT, connection.close()));
 }
