@@ -21,6 +21,8 @@ struct Flow {
     /// Whether new connections reach their target.
     admits: bool,
     delay: Duration,
+    /// How often connections were forgotten; see [`Relay::forget`].
+    era: u64,
 }
 
 const BUFFER: usize = 16 * 1024;
@@ -54,7 +56,12 @@ impl Relay {
             url,
             target: Arc::new(Mutex::new(server.published())),
             cuts: watch::Sender::new(0),
-            flow: watch::Sender::new(Flow { passes: true, admits: true, delay: Duration::ZERO }),
+            flow: watch::Sender::new(Flow {
+                passes: true,
+                admits: true,
+                delay: Duration::ZERO,
+                era: 0,
+            }),
             listening: None,
         };
         relay.listen(listener);
@@ -109,6 +116,12 @@ impl Relay {
         self.flow.send_modify(|flow| flow.passes = true);
     }
 
+    /// Nothing passes on existing connections ever again, and neither end is told, as where a firewall
+    /// or an address translation has forgotten them. New connections pass.
+    pub fn forget(&self) {
+        self.flow.send_modify(|flow| flow.era += 1);
+    }
+
     /// New connections are accepted and get no further, as where a server's entrance hangs; old ones
     /// live on.
     pub fn hold_new(&self) {
@@ -155,16 +168,17 @@ async fn pass_on(
     mut cuts: watch::Receiver<u64>,
     mut flow: watch::Receiver<Flow>,
 ) {
+    let era = flow.borrow().era;
     let carried = async {
         let _ = flow.wait_for(|flow| flow.admits).await;
-        let _ = open(&mut flow).await;
+        let _ = open(&mut flow, era).await;
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (client, server) = (client.into_split(), server.into_split());
         let mut ways = JoinSet::new();
-        ways.spawn(carry(client.0, server.1, flow.clone()));
-        ways.spawn(carry(server.0, client.1, flow));
+        ways.spawn(carry(client.0, server.1, flow.clone(), era));
+        ways.spawn(carry(server.0, client.1, flow, era));
         // When one direction ends, the connection ends: the other direction would wait for nothing.
         ways.join_next().await;
         std::io::Result::Ok(())
@@ -176,20 +190,26 @@ async fn pass_on(
 }
 
 /// Forwards one direction of a connection until its source ends or its sink is gone.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<Flow>) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut flow: watch::Receiver<Flow>,
+    era: u64,
+) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(open(&mut flow).await).await;
+        tokio::time::sleep(open(&mut flow, era).await).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }
 }
 
-/// Waits until traffic passes, and returns how long it takes.
-async fn open(flow: &mut watch::Receiver<Flow>) -> Duration {
+/// Waits until traffic passes on a connection of `era`, and returns how long it takes.
+async fn open(flow: &mut watch::Receiver<Flow>, era: u64) -> Duration {
     // An error means that the relay is gone, and then the connection is cut anyway.
-    flow.wait_for(|flow| flow.passes).await.map_or(Duration::ZERO, |flow| flow.delay)
+    let passes = |flow: &Flow| flow.passes && flow.era == era;
+    flow.wait_for(passes).await.map_or(Duration::ZERO, |flow| flow.delay)
 }
 
 #[cfg(test)]
@@ -222,6 +242,17 @@ mod tests {
             client.read_u8().await.ok()
         };
         timeout(Duration::from_millis(200), answer).await.ok().flatten()
+    }
+
+    #[tokio::test]
+    async fn forgotten_connections_stay_silent_and_new_ones_pass() {
+        let relay = Relay::to(&server(1).await).await.unwrap();
+        let mut old = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut old).await, Some(1));
+        relay.forget();
+        assert_eq!(ask(&mut old).await, None);
+        let mut new = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!(ask(&mut new).await, Some(1));
     }
 
     #[tokio::test]

@@ -308,7 +308,10 @@ fn hooked(url: &str) -> ConnectOptions {
         .map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|connection, _| {
                 Box::pin(async move {
-                    connection.execute("SET intervalstyle = 'iso_8601'").await.map(drop)
+                    // The last ones change how times are printed.
+                    let settings = "SET intervalstyle = 'iso_8601'; SET datestyle = 'German'; \
+                                    SET TIME ZONE 'Europe/Berlin'";
+                    connection.execute(settings).await.map(drop)
                 })
             })
         });

@@ -37,6 +37,7 @@ pub(crate) mod ahead;
 mod attempt;
 mod deadline;
 pub(crate) mod failover;
+mod forgotten;
 mod hedge;
 mod opening;
 mod overdue;

@@ -27,18 +27,21 @@ use std::time::Duration;
 use sealane_core::{Failure, Incarnation, Position, Replication, Report, Role, ServerInfo};
 use sqlx::{FromRow, Row, postgres::PgRow};
 
-use super::{Link, failure, no_row};
+use super::{Link, failure, greeting::incarnation_sql, no_row};
 
 /// Asks everything in one round trip: the server's own state, with each row of the topology. There
 /// may be no such row.
-pub(super) const PROBE: &str = "SELECT \
+pub(super) const PROBE: &str = concat!(
+    "SELECT \
      pg_is_in_recovery() AS in_recovery, \
      aurora_db_instance_identifier()::text AS instance, \
      current_setting('transaction_read_only') = 'off' AS writable, \
-     (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
-       AS incarnation, \
+     ",
+    incarnation_sql!(),
+    " AS incarnation, \
      server_id::text AS server_id, replica_lag_in_msec::float8 AS lag_ms \
-     FROM (SELECT) AS here LEFT JOIN aurora_replica_status() ON true";
+     FROM (SELECT) AS here LEFT JOIN aurora_replica_status() ON true"
+);
 
 /// Asks in one round trip.
 pub(super) async fn ask(link: &mut Link) -> Result<Report, Failure> {

@@ -3,14 +3,25 @@
 use sealane_core::Incarnation;
 use sqlx::{PgConnection, Row};
 
-/// The start time changes with every start of the postmaster. The statistics are reset when the
-/// postmaster restarts its children after a crash of one of them; after that, too, a replica may
-/// have less data. Both are readable without privileges.
-const GREETING: &str = "SELECT \
-     (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
-       AS incarnation, \
+/// The run of the server, as an expression. The start time changes with every start of the postmaster.
+/// The statistics are reset when the postmaster restarts its children after a crash of one of them;
+/// after that, too, a replica may have less data. Both are readable without privileges. As numbers,
+/// because times are printed as the session wants them.
+macro_rules! incarnation_sql {
+    () => {
+        "(SELECT concat((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8, ' ', \
+                        (extract(epoch FROM stats_reset) * 1000000)::int8) FROM pg_stat_bgwriter)"
+    };
+}
+pub(super) use incarnation_sql;
+
+const GREETING: &str = concat!(
+    "SELECT ",
+    incarnation_sql!(),
+    " AS incarnation, \
      current_setting('default_transaction_read_only') = 'on' AS read_only, \
-     pg_is_in_recovery() AS in_recovery";
+     pg_is_in_recovery() AS in_recovery"
+);
 
 /// What a new connection says about its server and session.
 #[derive(Debug, Clone, PartialEq, Eq)]

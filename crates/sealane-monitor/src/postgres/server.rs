@@ -9,7 +9,8 @@ use sqlx::{FromRow, Row, postgres::PgRow};
 use tokio::time::Instant;
 
 use super::{
-    Link, failure, flush::Tail, no_row, receiver::Receiver, timeline::Timeline, unreadable,
+    Link, failure, flush::Tail, greeting::incarnation_sql, no_row, receiver::Receiver,
+    timeline::Timeline, unreadable,
 };
 
 /// Asks everything in one round trip. Columns of `pg_stat_wal_receiver` that an ordinary role may
@@ -39,8 +40,9 @@ macro_rules! probe {
            THEN age(pg_snapshot_xmin(pg_current_snapshot())::xid) END AS transactions_since, \
          (SELECT pid FROM pg_stat_wal_receiver \
           WHERE coalesce(status, 'streaming') = 'streaming') AS receiver, \
-         (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
-           AS incarnation, \
+         ",
+            incarnation_sql!(),
+            " AS incarnation, \
          current_setting('transaction_read_only') = 'off' AS writable, \
          extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 \
            AS replayed_ago_s, ",

@@ -36,12 +36,13 @@ use sealane_core::{
 };
 use sqlx::{FromRow, Row, postgres::PgRow};
 
-use super::{Link, failure, unreadable};
+use super::{Link, failure, greeting::incarnation_sql, unreadable};
 
 /// Asks everything in one round trip. Workers that copy tables have a `relid`; workers that help to
 /// apply show no positions. `bool_and` over no tables is NULL: a subscription without tables holds
 /// nothing. The subscription's name comes last.
-const PROBE: &str = "SELECT \
+const PROBE: &str = concat!(
+    "SELECT \
      subscription.oid::int8 AS id, \
      subscription.subenabled AS enabled, \
      subscription.subslotname::text AS slot, \
@@ -50,14 +51,16 @@ const PROBE: &str = "SELECT \
      worker.running, worker.applied, worker.received, \
      (SELECT system_identifier FROM pg_control_system()) AS system_id, \
      current_setting('transaction_read_only') = 'off' AS writable, \
-     (SELECT concat(pg_postmaster_start_time(), ' ', stats_reset) FROM pg_stat_bgwriter) \
-       AS incarnation \
+     ",
+    incarnation_sql!(),
+    " AS incarnation \
      FROM pg_subscription AS subscription, \
      LATERAL (SELECT count(pid) > 0 AS running, max(latest_end_lsn)::text AS applied, \
                      max(received_lsn)::text AS received \
               FROM pg_stat_subscription WHERE subid = subscription.oid AND relid IS NULL) AS worker \
      WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-       AND subname = convert_from(decode('";
+       AND subname = convert_from(decode('"
+);
 
 /// The question for the subscription `name`. The text contains the name in hexadecimal digits:
 /// nothing is prepared, because a pooler may be in between.

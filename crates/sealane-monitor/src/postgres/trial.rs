@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use super::{failure, greet};
 
-/// The error code for a refused startup message.
-const PROTOCOL_VIOLATION: &str = "08P01";
+/// The error codes of poolers that refuse an option in the startup message: PgBouncer's, and that of
+/// Amazon's RDS Proxy, which calls it not supported.
+const REFUSALS: [&str; 2] = ["08P01", "0A000"];
 
 /// How long a result is valid. A pooler may be added or configured differently; the next new
 /// connection after this time finds out.
@@ -85,7 +86,7 @@ impl Trial {
 async fn attempt(options: &PgConnectOptions) -> Result<ReadOnly, sqlx::Error> {
     let mut connection = match PgConnection::connect_with(&read_only(options)).await {
         Err(sqlx::Error::Database(error))
-            if error.code().as_deref() == Some(PROTOCOL_VIOLATION) =>
+            if error.code().is_some_and(|code| REFUSALS.contains(&&*code)) =>
         {
             return Ok(ReadOnly::Server);
         }

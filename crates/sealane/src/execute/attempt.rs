@@ -185,6 +185,10 @@ impl Attempt {
         }
     }
 
+    pub(super) fn footing(&self) -> &Footing {
+        &self.footing
+    }
+
     pub(crate) fn endpoint(&self) -> EndpointId {
         self.footing.endpoint
     }
@@ -294,7 +298,13 @@ impl Attempt {
     pub(crate) async fn open<O: Opening>(&self, opening: &O) -> Result<O::Output, Ended> {
         let Some(pools) = self.pools() else { return Err(Ended::Moved) };
         let waiting = self.cluster.loads.wait(self.footing.endpoint);
-        let opened = self.race(Stage::Unsent, opening.on(pools.of(self.footing.role))).await;
+        let pool = pools.of(self.footing.role);
+        let opened = tokio::select! {
+            biased;
+            opened = opening.on(pool) => opened.map_err(Ended::Failed),
+            () = self.cluster.store().moved(&self.footing, Stage::Unsent) => Err(Ended::Moved),
+            ended = self.forget(), if self.may_be_forgotten(pool) => Err(ended),
+        };
         drop(waiting);
         #[cfg(feature = "mysql")]
         let opened = match opened {

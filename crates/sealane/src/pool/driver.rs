@@ -4,7 +4,7 @@
 mod entrance;
 mod hook;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -25,7 +25,12 @@ pub(crate) use hook::Hook;
 /// How long a read waits for a connection to a replica before it goes to another endpoint, unless
 /// configured. For the primary, sqlx's default of half a minute makes sense; a read on a replica
 /// has other endpoints to go to.
-const REPLICA_ACQUIRE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A replica far away gets the time of so many probes, which are one round trip each. A new connection
+/// with TLS takes up to 18, with the search for the application's hook.
+const ROUND_TRIPS: u32 = 40;
+/// The most of that: a slow probe may also have met a busy server.
+const REPLICA_ACQUIRE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,11 @@ pub(crate) enum Access {
     Writes,
     /// The session refuses writes, also after a promotion of the server.
     Reads,
+}
+
+/// Whether `options` say how long to wait for a connection.
+pub(crate) fn sets_patience(options: &ConnectOptions) -> bool {
+    options.get_acquire_timeout().is_some() || options.get_connect_timeout().is_some()
 }
 
 /// How a driver connects.
@@ -74,6 +84,8 @@ pub(crate) struct Opener<DB: Driver> {
     pub(crate) endpoint: EndpointId,
     pub(crate) writes: PoolOptions<DB>,
     pub(crate) reads: PoolOptions<DB>,
+    /// Whether the application says how long it waits for a connection.
+    pub(crate) is_patience_set: bool,
     pub(crate) connect: Options<DB>,
     pub(crate) settings: DB::Settings,
     pub(crate) hook: Arc<Hook<DB>>,
@@ -89,12 +101,7 @@ impl<DB: Driver> Opener<DB> {
     ) -> (PoolOptions<DB>, PoolOptions<DB>) {
         let least = options.get_min_connections().unwrap_or(pool.get_min_connections());
         let (writes_least, reads_least) = if is_first { (least, 0) } else { (0, least) };
-        let writes = pool.clone().min_connections(writes_least);
-        let mut reads = pool.min_connections(reads_least);
-        if options.get_acquire_timeout().is_none() && options.get_connect_timeout().is_none() {
-            reads = reads.acquire_timeout(REPLICA_ACQUIRE_TIMEOUT);
-        }
-        (writes, reads)
+        (pool.clone().min_connections(writes_least), pool.min_connections(reads_least))
     }
 
     /// The settings of a pool for code that needs SeaORM's own connection. This pool lives as long
@@ -112,16 +119,26 @@ impl<DB: Driver> Opener<DB> {
     }
 
     fn open_pool(&self, access: Access, generation: u64) -> super::Pool {
-        let pool = match access {
-            Access::Writes => &self.writes,
-            Access::Reads => &self.reads,
+        let (pool, connect) = match access {
+            Access::Writes => (self.writes.clone(), self.connect.clone()),
+            Access::Reads => {
+                let mut reads = self.reads.clone();
+                if !self.is_patience_set {
+                    reads = reads.acquire_timeout(self.patience_of_reads());
+                }
+                (reads, DB::reading(&self.connect, self.known()))
+            }
         };
-        let connect = match access {
-            Access::Writes => self.connect.clone(),
-            Access::Reads => DB::reading(&self.connect, self.known()),
-        };
-        let pool = self.guarded(pool.clone(), &connect, access, Some(generation));
+        let pool = self.guarded(pool, &connect, access, Some(generation));
         DB::wrap(pool.connect_lazy_with(connect), &self.settings)
+    }
+
+    /// How long a read waits for a connection. A probe has shown how far away the server is.
+    fn patience_of_reads(&self) -> Duration {
+        let topology = self.store.topology();
+        let probe_time = topology.get(self.endpoint).and_then(|it| it.probe_time);
+        let needed = probe_time.unwrap_or_default().saturating_mul(ROUND_TRIPS);
+        needed.clamp(REPLICA_ACQUIRE_TIMEOUT, REPLICA_ACQUIRE_AT_MOST)
     }
 
     fn known(&self) -> Option<ReadOnly> {

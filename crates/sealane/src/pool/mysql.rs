@@ -16,7 +16,7 @@ use sealane_monitor::{TopologyStore, mysql};
 
 use super::{
     EndpointPools, Pool,
-    driver::{Access, Driver, Hook, Opener},
+    driver::{Access, Driver, Hook, Opener, sets_patience},
     quiet, routed,
 };
 
@@ -45,6 +45,7 @@ pub(crate) async fn open(
         endpoint,
         writes,
         reads,
+        is_patience_set: sets_patience(&options),
         connect: connect.clone(),
         settings: Arc::new(Canceller::new(connect.clone(), store.entropy().clone())),
         hook,

@@ -12,7 +12,7 @@ use sealane_monitor::{TopologyStore, postgres};
 
 use super::{
     EndpointPools, Pool,
-    driver::{Access, Driver, Hook, Opener},
+    driver::{Access, Driver, Hook, Opener, sets_patience},
     guard::{self, Replica},
     quiet, routed,
 };
@@ -35,6 +35,7 @@ pub(crate) async fn open(
         endpoint,
         writes,
         reads,
+        is_patience_set: sets_patience(&options),
         connect: connect.clone(),
         settings: Settings {
             search_path: search_path(&options).map(|path| set_search_path(&path).into()),

@@ -1,5 +1,7 @@
 //! The replication filters that servers report.
 
+use std::time::Duration;
+
 use sealane_sql::ReplicationFilter;
 use sqlx::{
     Connection, MySqlConnection,
@@ -7,7 +9,12 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
 };
 
+use tokio::time::timeout;
+
 use crate::{ServerFilters, mysql::text};
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Statements for the replication status, oldest first: newer servers do not know the older
 /// statements.
@@ -21,8 +28,9 @@ pub(super) async fn of_server(options: &MySqlConnectOptions) -> Result<ServerFil
     let applied = told(&mut connection, OF_REPLICAS, of_channel).await?;
     let logged = told(&mut connection, OF_LOGS, of_log).await?;
     // Nobody waits for the goodbye of a server that is far away. (With TLS, even the driver's
-    // `close_hard` waits for it: sqlx 0.9 reads if it has nothing left to send.)
-    drop(connection);
+    // `close_hard` waits for it: sqlx 0.9 reads if it has nothing left to send.) Without a goodbye of
+    // ours, the server would log the connection as aborted.
+    tokio::spawn(timeout(GOODBYE, connection.close()));
     Ok(ServerFilters {
         filters: applied.filters.into_iter().chain(logged.filters).collect(),
         is_hidden: applied.is_hidden || logged.is_hidden,
