@@ -64,6 +64,10 @@ pub(super) async fn spread(
     for row in rows_of(connection, GRANTED).await? {
         told.granted.push((text(&row, "pattern")?, text(&row, "privilege")?));
     }
+    // To ask for foreign keys, MariaDB opens every table. In vain, if it may not show all of them.
+    if !told.shows_all(relations) {
+        return Ok(None);
+    }
     for row in rows_of(connection, TRIGGERS).await? {
         told.triggers.push([
             text(&row, "its_schema")?,
@@ -85,7 +89,7 @@ pub(super) async fn spread(
 impl Told {
     fn tables(&self, relations: &[RelationFact]) -> Option<Vec<TableFact>> {
         let seen = self.schemas();
-        if !relations.iter().all(|relation| seen.contains(&*relation.schema)) {
+        if !self.shows_all(relations) {
             return None;
         }
         let mut tables = Vec::new();
@@ -111,6 +115,12 @@ impl Told {
             tables.push(fact);
         }
         Some(tables)
+    }
+
+    /// Whether the role is shown the triggers and keys of all these tables.
+    fn shows_all(&self, relations: &[RelationFact]) -> bool {
+        let seen = self.schemas();
+        relations.iter().all(|relation| seen.contains(&*relation.schema))
     }
 
     /// The schemas whose triggers and keys the role is shown.
