@@ -57,7 +57,7 @@ impl Authority {
         self.sign(CertificateParams::new([host.to_owned()])?)
     }
 
-    /// One that was valid for a year and is no more.
+    /// One that has expired.
     ///
     /// # Errors
     /// As [`Authority::certify`].

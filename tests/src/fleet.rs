@@ -139,6 +139,12 @@ pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
     Ok((cluster, db))
 }
 
+/// How many proved reads were sent to the endpoint called `name` so far.
+#[must_use]
+pub fn reads(db: &RoutedConnection, name: &str) -> u64 {
+    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
+}
+
 /// Waits until every replica may serve a session that wrote nothing. At the start this takes one or
 /// two probes, more while something writes.
 ///

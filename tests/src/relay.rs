@@ -2,8 +2,8 @@
 //! address or a proxy.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,9 +21,12 @@ struct Flow {
     /// Whether new connections reach their target.
     admits: bool,
     delay: Duration,
-    /// How often connections were forgotten; see [`Relay::forget`].
-    era: u64,
+    /// Connections on which nothing has passed since then are forgotten; see [`Relay::forget`].
+    forgotten: Option<Instant>,
 }
+
+/// When something last passed on a connection.
+type LastPassed = Arc<Mutex<Instant>>;
 
 const BUFFER: usize = 16 * 1024;
 
@@ -39,6 +42,7 @@ pub struct Relay {
     /// Old connections end when this changes; see [`Relay::cut`].
     cuts: watch::Sender<u64>,
     flow: watch::Sender<Flow>,
+    connections: Arc<Mutex<Vec<Weak<Mutex<Instant>>>>>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -60,8 +64,9 @@ impl Relay {
                 passes: true,
                 admits: true,
                 delay: Duration::ZERO,
-                era: 0,
+                forgotten: None,
             }),
+            connections: Arc::default(),
             listening: None,
         };
         relay.listen(listener);
@@ -116,10 +121,16 @@ impl Relay {
         self.flow.send_modify(|flow| flow.passes = true);
     }
 
-    /// Nothing passes on existing connections ever again, and neither end is told, as where a firewall
-    /// or an address translation has forgotten them. New connections pass.
-    pub fn forget(&self) {
-        self.flow.send_modify(|flow| flow.era += 1);
+    /// Nothing passes ever again on connections that have been idle for so long, and neither end is
+    /// told, as where a firewall or an address translation has forgotten them. Returns how many there
+    /// are.
+    pub fn forget(&self, idle: Duration) -> usize {
+        let since = Instant::now().checked_sub(idle);
+        self.flow.send_modify(|flow| flow.forgotten = since);
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|connection| connection.strong_count() > 0);
+        let all = all.iter().filter_map(Weak::upgrade);
+        all.filter(|connection| is_forgotten(since, connection)).count()
     }
 
     /// New connections are accepted and get no further, as where a server's entrance hangs; old ones
@@ -140,12 +151,17 @@ impl Relay {
 
     fn listen(&mut self, listener: TcpListener) {
         let (target, cuts) = (Arc::clone(&self.target), self.cuts.clone());
-        let flow = self.flow.clone();
+        let (flow, connections) = (self.flow.clone(), Arc::clone(&self.connections));
         self.listening = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 // These tasks are not children of this one: they go on after it ends.
-                tokio::spawn(pass_on(client, target, cuts.subscribe(), flow.subscribe()));
+                let passed = LastPassed::new(Mutex::new(Instant::now()));
+                let mut all = connections.lock().unwrap_or_else(PoisonError::into_inner);
+                all.push(Arc::downgrade(&passed));
+                drop(all);
+                let flow = flow.subscribe();
+                tokio::spawn(pass_on(client, target, cuts.subscribe(), flow, passed));
             }
         }));
     }
@@ -167,18 +183,18 @@ async fn pass_on(
     target: String,
     mut cuts: watch::Receiver<u64>,
     mut flow: watch::Receiver<Flow>,
+    passed: LastPassed,
 ) {
-    let era = flow.borrow().era;
     let carried = async {
         let _ = flow.wait_for(|flow| flow.admits).await;
-        let _ = open(&mut flow, era).await;
+        let _ = open(&mut flow, &passed).await;
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (client, server) = (client.into_split(), server.into_split());
         let mut ways = JoinSet::new();
-        ways.spawn(carry(client.0, server.1, flow.clone(), era));
-        ways.spawn(carry(server.0, client.1, flow, era));
+        ways.spawn(carry(client.0, server.1, flow.clone(), Arc::clone(&passed)));
+        ways.spawn(carry(server.0, client.1, flow, passed));
         // When one direction ends, the connection ends: the other direction would wait for nothing.
         ways.join_next().await;
         std::io::Result::Ok(())
@@ -194,22 +210,29 @@ async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut flow: watch::Receiver<Flow>,
-    era: u64,
+    passed: LastPassed,
 ) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(open(&mut flow, era).await).await;
+        tokio::time::sleep(open(&mut flow, &passed).await).await;
+        *passed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }
 }
 
-/// Waits until traffic passes on a connection of `era`, and returns how long it takes.
-async fn open(flow: &mut watch::Receiver<Flow>, era: u64) -> Duration {
+/// Waits until traffic passes on this connection, and returns how long it takes.
+async fn open(flow: &mut watch::Receiver<Flow>, passed: &LastPassed) -> Duration {
+    let passes = |flow: &Flow| flow.passes && !is_forgotten(flow.forgotten, passed);
     // An error means that the relay is gone, and then the connection is cut anyway.
-    let passes = |flow: &Flow| flow.passes && flow.era == era;
     flow.wait_for(passes).await.map_or(Duration::ZERO, |flow| flow.delay)
+}
+
+/// Whether nothing has passed on this connection since then.
+fn is_forgotten(since: Option<Instant>, passed: &LastPassed) -> bool {
+    let last = *passed.lock().unwrap_or_else(PoisonError::into_inner);
+    since.is_some_and(|since| last < since)
 }
 
 #[cfg(test)]
@@ -245,12 +268,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgotten_connections_stay_silent_and_new_ones_pass() {
+    async fn forgotten_connections_stay_silent_and_others_pass() {
+        let idle = Duration::from_millis(200);
         let relay = Relay::to(&server(1).await).await.unwrap();
         let mut old = TcpStream::connect(relay.address).await.unwrap();
-        assert_eq!(ask(&mut old).await, Some(1));
-        relay.forget();
-        assert_eq!(ask(&mut old).await, None);
+        let mut busy = TcpStream::connect(relay.address).await.unwrap();
+        assert_eq!((ask(&mut old).await, ask(&mut busy).await), (Some(1), Some(1)));
+        tokio::time::sleep(idle * 2).await;
+        assert_eq!(ask(&mut busy).await, Some(1));
+        assert_eq!(relay.forget(idle), 1);
+        assert_eq!((ask(&mut old).await, ask(&mut busy).await), (None, Some(1)));
         let mut new = TcpStream::connect(relay.address).await.unwrap();
         assert_eq!(ask(&mut new).await, Some(1));
     }

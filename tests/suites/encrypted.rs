@@ -11,12 +11,15 @@ use sealane_tests::{
     Authority, Cluster, Engine, Server,
     crew::Crew,
     eventually,
-    fleet::{self, all_up, boat, harbour},
+    fleet::{self, all_up, boat, harbour, reads},
     sealed,
     watch::cut_connection,
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// How many write while a primary starts again, and how often it does.
+const MEMBERS: usize = 4;
+const STARTS: usize = 3;
 
 fn is_postgres(cluster: &Cluster) -> bool {
     cluster.engine() == Engine::Postgres
@@ -35,10 +38,6 @@ async fn write_and_read(db: &RoutedConnection, name: &str) -> Result<(), DbErr> 
     boat::Entity::insert(fleet::boat(name)).exec_without_returning(&session).await?;
     let found = boat::Entity::find().filter(boat::Column::Name.eq(name)).one(&session).await?;
     found.map(drop).ok_or_else(|| DbErr::RecordNotFound(format!("{name}, which was just written")))
-}
-
-fn reads(db: &RoutedConnection, name: &str) -> u64 {
-    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
 }
 
 /// Waits until reads are served by the replica called `name`.
@@ -181,8 +180,8 @@ async fn a_primary_that_starts_again_is_written_to_at_once() -> anyhow::Result<(
 
 async fn started_again(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
     let db = sealane::connect(authority.config(cluster)?.strict()).await?;
-    let crew = Crew::writing(&db, 4);
-    for _ in 0..3 {
+    let crew = Crew::writing(&db, MEMBERS);
+    for _ in 0..STARTS {
         crew.more(50).await?;
         cluster.primary().kill().await?;
         cluster.primary().start().await?;
@@ -191,11 +190,14 @@ async fn started_again(cluster: &Cluster, authority: &Authority) -> anyhow::Resu
         let first = answers.elapsed();
         crew.more(50).await?;
         println!("first {first:?}, fifty more {:?}", answers.elapsed());
+        ensure!(first < SOON / 2, "the first write took {first:?}");
     }
     let done = crew.stop(SOON).await?;
     let longest = done.iter().map(|done| done.took()).max();
     let failed: Vec<_> = done.iter().filter_map(|done| done.failure.as_ref()).collect();
     println!("{} writes, {} failed, longest {longest:?}: {failed:?}", done.len(), failed.len());
+    // Those that were under way, one of each member each time.
+    ensure!(failed.len() <= MEMBERS * STARTS, "{failed:?}");
     Ok(())
 }
 

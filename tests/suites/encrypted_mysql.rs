@@ -1,4 +1,4 @@
-//! Encrypted connections on MySQL and MariaDB, where a primary can stop to be one for a moment.
+//! Encrypted connections on MySQL and MariaDB, where a primary can stop being one for a moment.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
 use sealane::{Config, Event, RoutedConnection};
 use sealane_tests::{
     BROKEN_PROMISE, Engine, Server, eventually,
-    fleet::{self, all_up, boat, harbour, reads_on_replica},
+    fleet::{self, all_up, boat, harbour, reads, reads_on_replica},
     watch::{cut_connection, monitors, newest_monitor},
 };
 use tokio::task::JoinSet;
@@ -80,10 +80,6 @@ impl Readers {
         }
         Ok((self.done.load(Ordering::Relaxed), errors))
     }
-}
-
-fn reads(db: &RoutedConnection, name: &str) -> u64 {
-    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
 }
 
 fn is_up(db: &RoutedConnection, name: &str) -> bool {

@@ -13,7 +13,7 @@ use sea_orm::{Database, entity::prelude::*};
 use sealane::RoutedConnection;
 use sealane_tests::{
     Cluster, Engine, Server, eventually,
-    fleet::{self, boat, harbour, reads_on_replica},
+    fleet::{self, boat, harbour, reads, reads_on_replica},
 };
 use tokio::time::sleep;
 
@@ -35,10 +35,6 @@ async fn becomes(db: &RoutedConnection, name: &str, wanted: &str) -> anyhow::Res
         Ok(true)
     };
     eventually(SOON, &format!("{name} is {wanted}"), check).await
-}
-
-fn reads(db: &RoutedConnection, name: &str) -> u64 {
-    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
 }
 
 /// Waits until the endpoint `name` takes writes.

@@ -262,17 +262,6 @@ impl TopologyStore {
         }
     }
 
-    /// Opens the connections of an attempt's endpoint anew, and ends the waits for them. Returns whether
-    /// they are still those that the attempt may use.
-    pub fn renew(&self, footing: &Footing) -> bool {
-        let is_current = self.generation(footing.endpoint) == footing.generation;
-        if is_current {
-            self.renew_connections(footing.endpoint);
-            self.wake_attempts(EndpointSet::from_iter([footing.endpoint]));
-        }
-        is_current
-    }
-
     /// Whether a connection of this age belongs to the current generation. A connection from the
     /// first second of the generation counts as older, because its age is measured a little after
     /// its admission.

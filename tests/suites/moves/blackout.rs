@@ -9,7 +9,7 @@ use sealane_tests::{
     Cluster, Control,
     crew::Crew,
     eventually,
-    fleet::{self, harbour},
+    fleet::{self, harbour, reads},
 };
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -44,10 +44,6 @@ async fn launch() -> anyhow::Result<(Cluster, RoutedConnection, Crew)> {
     };
     crew.more(1_000).await?;
     Ok((cluster, db, crew))
-}
-
-fn reads(db: &RoutedConnection, name: &str) -> u64 {
-    db.status().endpoints.iter().filter(|e| e.name == name).map(|e| e.reads).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{failure, greet};
 
 /// The error codes of poolers that refuse an option in the startup message: PgBouncer's, and that of
-/// Amazon's RDS Proxy, which calls it not supported.
+/// Amazon's RDS Proxy, which calls it not supported (told in go-spatial/tegola#966).
 const REFUSALS: [&str; 2] = ["08P01", "0A000"];
 
 /// How long a result is valid. A pooler may be added or configured differently; the next new

@@ -185,10 +185,6 @@ impl Attempt {
         }
     }
 
-    pub(super) fn footing(&self) -> &Footing {
-        &self.footing
-    }
-
     pub(crate) fn endpoint(&self) -> EndpointId {
         self.footing.endpoint
     }
@@ -299,11 +295,17 @@ impl Attempt {
         let Some(pools) = self.pools() else { return Err(Ended::Moved) };
         let waiting = self.cluster.loads.wait(self.footing.endpoint);
         let pool = pools.of(self.footing.role);
-        let opened = tokio::select! {
-            biased;
-            opened = opening.on(pool) => opened.map_err(Ended::Failed),
-            () = self.cluster.store().moved(&self.footing, Stage::Unsent) => Err(Ended::Moved),
-            ended = self.forget(), if self.may_be_forgotten(pool) => Err(ended),
+        let idle = self.may_be_forgotten(pool);
+        let mut doubtful = idle;
+        let opened = loop {
+            tokio::select! {
+                biased;
+                opened = opening.on(pool) => break opened.map_err(Ended::Failed),
+                () = self.cluster.store().moved(&self.footing, Stage::Unsent) => {
+                    break Err(Ended::Moved);
+                }
+                () = self.is_forgotten(doubtful == idle), if doubtful > 0 => doubtful -= 1,
+            }
         };
         drop(waiting);
         #[cfg(feature = "mysql")]

@@ -42,7 +42,12 @@ impl Pool {
 
     /// Whether a connection is idle, as far as is known.
     pub(crate) fn has_idle(&self) -> bool {
-        self.connections().idle > 0
+        self.idle() > 0
+    }
+
+    /// How many connections are idle, as far as is known.
+    pub(crate) fn idle(&self) -> u32 {
+        self.connections().idle
     }
 
     /// How many connections it may have; 0 if that is unknown.

@@ -4,7 +4,7 @@
 mod entrance;
 mod hook;
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -17,7 +17,7 @@ use sea_orm::{
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::TopologyStore;
 
-use super::{OpenPools, Pools, TRUSTED_FOR};
+use super::{OpenPools, Pools, TRUSTED_FOR, lent::leave};
 
 use entrance::Entrance;
 pub(crate) use hook::Hook;
@@ -26,10 +26,10 @@ pub(crate) use hook::Hook;
 /// configured. For the primary, sqlx's default of half a minute makes sense; a read on a replica
 /// has other endpoints to go to.
 const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A replica far away gets the time of so many probes, which are one round trip each. A new connection
-/// with TLS takes up to 18, with the search for the application's hook.
-const ROUND_TRIPS: u32 = 40;
-/// The most of that: a slow probe may also have met a busy server.
+/// A replica far away gets the time of so many of its quickest probes, which take one round trip each. A
+/// new connection with TLS takes up to 18, with the search for the application's hook.
+const PROBES_PER_LOGIN: u32 = 40;
+/// The most of that: the first probes may have met a busy server.
 const REPLICA_ACQUIRE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a session may do.
@@ -110,11 +110,19 @@ impl<DB: Driver> Opener<DB> {
     pub(crate) fn plain(&self) -> PoolOptions<DB> {
         let (store, endpoint) = (Arc::clone(&self.store), self.endpoint);
         let writes = self.writes.clone().min_connections(0);
-        let pool = self.guarded(writes, &self.connect, Access::Writes, None);
-        pool.before_acquire(move |connection, metadata| {
+        let entrance = Arc::new(self.entrance(&self.connect, Access::Writes, None));
+        guarded(writes, &entrance).before_acquire(move |connection, metadata| {
             let is_current = store.topology().primary() == Some(endpoint)
                 && store.is_younger_than_generation(endpoint, metadata.age);
-            Box::pin(async move { Ok(is_current && lives(connection, metadata).await) })
+            let entrance = Arc::clone(&entrance);
+            Box::pin(async move {
+                if is_current && !lives(connection, metadata).await {
+                    // Not by the pool: with TLS, it would wait for the goodbye of a server that does
+                    // not answer.
+                    leave(mem::replace(connection, entrance.open().await?));
+                }
+                Ok(is_current)
+            })
         })
     }
 
@@ -129,15 +137,16 @@ impl<DB: Driver> Opener<DB> {
                 (reads, DB::reading(&self.connect, self.known()))
             }
         };
-        let pool = self.guarded(pool, &connect, access, Some(generation));
+        let entrance = Arc::new(self.entrance(&connect, access, Some(generation)));
+        let pool = guarded(pool, &entrance);
         DB::wrap(pool.connect_lazy_with(connect), &self.settings)
     }
 
     /// How long a read waits for a connection. A probe has shown how far away the server is.
     fn patience_of_reads(&self) -> Duration {
         let topology = self.store.topology();
-        let probe_time = topology.get(self.endpoint).and_then(|it| it.probe_time);
-        let needed = probe_time.unwrap_or_default().saturating_mul(ROUND_TRIPS);
+        let quickest = topology.get(self.endpoint).and_then(|it| it.least_probe_time);
+        let needed = quickest.unwrap_or_default().saturating_mul(PROBES_PER_LOGIN);
         needed.clamp(REPLICA_ACQUIRE_TIMEOUT, REPLICA_ACQUIRE_AT_MOST)
     }
 
@@ -145,15 +154,13 @@ impl<DB: Driver> Opener<DB> {
         self.store.topology().get(self.endpoint)?.info.read_only
     }
 
-    /// The pool's settings with our look at each new connection added.
-    fn guarded(
+    fn entrance(
         &self,
-        pool: PoolOptions<DB>,
         connect: &Options<DB>,
         access: Access,
         generation: Option<u64>,
-    ) -> PoolOptions<DB> {
-        let entrance = Arc::new(Entrance {
+    ) -> Entrance<DB> {
+        Entrance {
             store: Arc::clone(&self.store),
             endpoint: self.endpoint,
             connect: connect.clone(),
@@ -161,12 +168,17 @@ impl<DB: Driver> Opener<DB> {
             hook: Arc::clone(&self.hook),
             access,
             generation,
-        });
-        pool.after_connect(move |connection, _| {
-            let entrance = Arc::clone(&entrance);
-            Box::pin(async move { entrance.admit(connection).await })
-        })
+        }
     }
+}
+
+/// The pool's settings with a look at each new connection added.
+fn guarded<DB: Driver>(pool: PoolOptions<DB>, entrance: &Arc<Entrance<DB>>) -> PoolOptions<DB> {
+    let entrance = Arc::clone(entrance);
+    pool.after_connect(move |connection, _| {
+        let entrance = Arc::clone(&entrance);
+        Box::pin(async move { entrance.admit(connection).await })
+    })
 }
 
 impl<DB: Driver> OpenPools for Opener<DB> {

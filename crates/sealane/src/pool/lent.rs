@@ -31,8 +31,8 @@ const GOODBYE: Duration = Duration::from_millis(100);
 /// If a statement is cancelled, its connection leaves the pool and is closed: the driver would ping it
 /// and wait for the answer without limit. Closing is limited, too. With TLS (rustls in sqlx 0.9) it
 /// waits until the server says something; but a server that is busy learns only by the end of the
-/// connection that nobody waits for its answer. (So sqlx's `close_on_drop`, which has no limit, is not
-/// enough.) An SQLite connection is returned: it always answers, and the writer's session may hold
+/// connection that nobody waits for its answer. (sqlx's `close_on_drop` waits for five seconds, which is
+/// too long.) An SQLite connection is returned: it always answers, and the writer's session may hold
 /// objects that the application needs.
 #[derive(Debug)]
 pub(crate) struct Lent<DB: Database> {
@@ -247,7 +247,7 @@ impl<DB: Database> Drop for Lent<DB> {
 
 /// Closes a connection in the background, in bounded time.
 pub(super) fn leave<C: Connection>(connection: C) {
-    // Without a runtime, it is closed without a goodbye.
+    // Without a runtime, there is no goodbye.
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(timeout(GOODBYE, connection.close()));
     }

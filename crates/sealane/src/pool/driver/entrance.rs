@@ -23,6 +23,16 @@ pub(super) struct Entrance<DB: Driver> {
 }
 
 impl<DB: Driver> Entrance<DB> {
+    /// A new connection, prepared.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or as [`Entrance::admit`].
+    pub(super) async fn open(&self) -> Result<DB::Connection, Error> {
+        let mut connection = DB::Connection::connect_with(&self.connect).await?;
+        self.admit(&mut connection).await?;
+        Ok(connection)
+    }
+
     /// Prepares a connection. After an error, the pool closes it and tries again until its time is
     /// up, and does not say why it failed.
     ///
