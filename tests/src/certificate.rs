@@ -93,25 +93,22 @@ impl Authority {
 const SEALED: &str = "sealed";
 
 impl Cluster {
-    /// Gives every server a certificate for its host, and the application a role that needs encrypted
-    /// connections. [`Cluster::speak_plainly`] undoes it.
+    /// Does `work` while every server has a certificate for its host and the application a role that
+    /// needs encrypted connections. Then the cluster is healed and encrypts nothing any more: other
+    /// suites must not pay for it.
     ///
     /// # Errors
-    /// As [`Server::encrypt`].
-    pub async fn encrypt(&self) -> anyhow::Result<Authority> {
+    /// Those of `work`; as [`Server::encrypt`]; or when the cluster cannot be healed.
+    pub async fn while_encrypted(
+        &self,
+        work: impl AsyncFnOnce(&Authority) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let authority = Authority::new()?;
         for server in self.servers() {
             server.encrypt(&authority.certify(&server.host()?)?).await?;
         }
         self.make_sealed_role().await?;
-        Ok(authority)
-    }
-
-    /// Heals, and encrypts nothing any more: other suites must not pay for it.
-    ///
-    /// # Errors
-    /// As [`Server::encrypt`], or when the cluster cannot be healed.
-    pub async fn speak_plainly(&self) -> anyhow::Result<()> {
+        let done = work(&authority).await;
         self.heal().await?;
         for server in self.servers() {
             // Healing has undone it on PostgreSQL.
@@ -119,7 +116,7 @@ impl Cluster {
                 server.restart_with(&[]).await?;
             }
         }
-        Ok(())
+        done
     }
 
     async fn make_sealed_role(&self) -> anyhow::Result<()> {
@@ -154,7 +151,7 @@ pub fn sealed(server: &Server) -> String {
     server.url.replacen("sealane:sealane@", &format!("{SEALED}:sealane@"), 1)
 }
 
-/// Encryption of a server's connections. [`Cluster::speak_plainly`] undoes it.
+/// Encryption of a server's connections. [`Cluster::while_encrypted`] undoes it.
 impl Server {
     /// Shows `certificate` to clients that connect from now on. Connections that are open stay as
     /// they are, except that MySQL and MariaDB have to start again for the first certificate.

@@ -66,14 +66,11 @@ async fn a_dropped_read_ends_on_replicas_and_on_the_primary() -> anyhow::Result<
 async fn a_dropped_read_ends_also_if_its_connection_is_encrypted() -> anyhow::Result<()> {
     let (cluster, plain) = fleet::launch().await?;
     launch(&plain, &cluster).await?;
-    let authority = cluster.encrypt().await?;
-    let encrypted = async {
+    let dropped = cluster.while_encrypted(async |authority| {
         let db = sealane::connect(authority.config(&cluster)?.strict()).await?;
         dropped_reads_end(&cluster, &db).await
-    };
-    let ended = encrypted.await;
-    cluster.speak_plainly().await?;
-    ended
+    });
+    dropped.await
 }
 
 async fn dropped_reads_end(cluster: &Cluster, db: &RoutedConnection) -> anyhow::Result<()> {

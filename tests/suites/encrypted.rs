@@ -54,10 +54,7 @@ async fn serves(db: &RoutedConnection, name: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_works_where_servers_take_encrypted_connections_only() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = cluster.encrypt().await?;
-    let tried = encrypted(&cluster, &authority).await;
-    cluster.speak_plainly().await?;
-    tried
+    cluster.while_encrypted(async |authority| encrypted(&cluster, authority).await).await
 }
 
 async fn encrypted(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
@@ -91,10 +88,7 @@ async fn encrypted(cluster: &Cluster, authority: &Authority) -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_certificate_proves_nothing_serves_nothing() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = cluster.encrypt().await?;
-    let tried = unproved(&cluster, &authority).await;
-    cluster.speak_plainly().await?;
-    tried
+    cluster.while_encrypted(async |authority| unproved(&cluster, authority).await).await
 }
 
 async fn unproved(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
@@ -132,10 +126,7 @@ async fn unproved(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_goes_bad_under_load_fails_no_read() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = cluster.encrypt().await?;
-    let tried = gone_bad(&cluster, &authority).await;
-    cluster.speak_plainly().await?;
-    tried
+    cluster.while_encrypted(async |authority| gone_bad(&cluster, authority).await).await
 }
 
 async fn gone_bad(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
@@ -172,10 +163,7 @@ async fn gone_bad(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_starts_again_is_written_to_at_once() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = cluster.encrypt().await?;
-    let tried = started_again(&cluster, &authority).await;
-    cluster.speak_plainly().await?;
-    tried
+    cluster.while_encrypted(async |authority| started_again(&cluster, authority).await).await
 }
 
 async fn started_again(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {

@@ -13,11 +13,7 @@ const SOON: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_tries_again_soon_after_a_connection_that_it_may_not_use() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
-    let authority = cluster.encrypt().await?;
-    let tried = tried_again(&cluster, &authority).await;
-    cluster.primary().sql("SET GLOBAL read_only = OFF").await?;
-    cluster.speak_plainly().await?;
-    tried
+    cluster.while_encrypted(async |authority| tried_again(&cluster, authority).await).await
 }
 
 /// A pool of SeaORM's own type takes no connection to what is not the primary, and its driver tries
