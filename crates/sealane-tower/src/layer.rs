@@ -50,6 +50,14 @@ impl SessionLayer {
         Ok(self.with(|settings| settings.carrier = Carrier::Cookie(cookie)))
     }
 
+    /// Carries tokens in the default cookie, also over unencrypted connections: for development. A
+    /// service behind a proxy that encrypts does not need this.
+    #[must_use]
+    pub fn insecure(self) -> Self {
+        let cookie = TokenCookie::default().insecure();
+        self.with(|settings| settings.carrier = Carrier::Cookie(cookie))
+    }
+
     /// Carries tokens in this header of requests and responses: for clients that are not browsers,
     /// and for gRPC, where the header is metadata. The client sends the last token that it received
     /// with every request. It may send several tokens, in several headers or separated by commas;

@@ -27,7 +27,7 @@ impl Returned {
                 target: "sealane::session",
                 "{GIVEN} responses gave a token to their clients, and no request brought one back: \
                  no client has a session; over plain HTTP, browsers keep the cookie only if it is \
-                 TokenCookie::insecure, and clients without cookies need SessionLayer::header \
+                 SessionLayer::insecure, and clients without cookies need SessionLayer::header \
                  (this is said once)"
             );
         }

@@ -108,6 +108,16 @@ async fn a_request_that_writes_gets_a_token() {
 }
 
 #[tokio::test]
+async fn a_cookie_is_secure_unless_the_layer_is_told_otherwise() {
+    let Harbour { db, layer, _folder } = harbour().await;
+    for (layer, is_secure) in [(layer.clone(), true), (layer.insecure(), false)] {
+        let response = layer.layer(writer(&db)).oneshot(request()).await.unwrap();
+        assert!(!token_in(&response, "sealane").is_empty());
+        assert_eq!(cookies(&response)[0].contains("; Secure"), is_secure);
+    }
+}
+
+#[tokio::test]
 async fn the_applications_handle_uses_the_requests_session() {
     let Harbour { db, layer, _folder } = harbour().await;
     let before = db.progress();
