@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
+use futures_util::future::try_join_all;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
@@ -104,17 +105,17 @@ impl Cluster {
         work: impl AsyncFnOnce(&Authority) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let authority = Authority::new()?;
-        for server in self.servers() {
-            server.encrypt(&authority.certify(&server.host()?)?).await?;
-        }
+        let encrypting = self.servers().iter().map(async |server| {
+            let certificate = authority.certify(&server.host()?)?;
+            server.encrypt(&certificate).await
+        });
+        try_join_all(encrypting).await?;
         self.make_sealed_role().await?;
         let done = work(&authority).await;
         self.heal().await?;
-        for server in self.servers() {
-            // Healing has undone it on PostgreSQL.
-            if server.engine != Engine::Postgres {
-                server.restart_with(&[]).await?;
-            }
+        // Healing has undone it on PostgreSQL.
+        if self.engine() != Engine::Postgres {
+            try_join_all(self.servers().iter().map(|server| server.restart_with(&[]))).await?;
         }
         done
     }

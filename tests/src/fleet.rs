@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
-use sealane::{Config, EjectionPolicy, Refusal, Replica, RoutedConnection};
+use sealane::{Config, EjectionPolicy, Health, Refusal, Replica, RoutedConnection};
 
 use crate::{Cluster, Engine, Server, eventually, watch};
 
@@ -205,6 +205,12 @@ pub fn boat(name: &str) -> boat::ActiveModel {
 pub async fn reads_on_replica(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let here = whereabouts::Entity::find().one(db).await?;
     Ok(here.ok_or_else(|| DbErr::RecordNotFound("whereabouts".to_owned()))?.in_recovery)
+}
+
+/// Whether `db` knows the endpoint called `name` to be up.
+#[must_use]
+pub fn is_up(db: &RoutedConnection, name: &str) -> bool {
+    db.status().endpoints.iter().any(|e| e.name == name && matches!(e.health, Health::Up))
 }
 
 /// Waits until `db` shows all its endpoints as up and both replicas as replicating.

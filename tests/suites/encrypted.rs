@@ -11,7 +11,7 @@ use sealane_tests::{
     Authority, Cluster, Engine, Server,
     crew::Crew,
     eventually,
-    fleet::{self, all_up, boat, harbour, reads},
+    fleet::{self, all_up, boat, harbour, is_up, reads},
     sealed,
     watch::cut_connection,
 };
@@ -20,10 +20,6 @@ const SOON: Duration = Duration::from_secs(20);
 /// How many write while a primary starts again, and how often it does.
 const MEMBERS: usize = 4;
 const STARTS: usize = 3;
-
-fn is_postgres(cluster: &Cluster) -> bool {
-    cluster.engine() == Engine::Postgres
-}
 
 fn plain(cluster: &Cluster) -> Config {
     let mode = match cluster.engine() {
@@ -62,7 +58,8 @@ async fn encrypted(cluster: &Cluster, authority: &Authority) -> anyhow::Result<(
     let told = sealane::connect(plain(cluster).strict()).await.err().context("not refused")?;
     println!("plain: {told}");
     // MySQL and MariaDB say no more of it than of a wrong password.
-    let reason = if is_postgres(cluster) { "no encryption" } else { "1045" };
+    let is_postgres = cluster.engine() == Engine::Postgres;
+    let reason = if is_postgres { "no encryption" } else { "1045" };
     ensure!(told.to_string().contains(reason), "{told}");
 
     let db = sealane::connect(authority.config(cluster)?.strict().require_replicas(2)).await?;
@@ -210,10 +207,4 @@ async fn cut_all(server: &Server) -> anyhow::Result<()> {
         Ok(newest == 0)
     })
     .await
-}
-
-fn is_up(db: &RoutedConnection, name: &str) -> bool {
-    let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
-    let mut endpoints = endpoints.as_array().into_iter().flatten();
-    endpoints.any(|e| e["name"] == name && e["health"]["state"] == "up")
 }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use promotion::{is_up, promote};
+use promotion::promote;
 use sealane_tests::{
     crew::{Crew, Done, missing},
-    eventually, fleet,
+    eventually,
+    fleet::{self, is_up},
 };
 use tokio::time::sleep;
 

@@ -13,7 +13,7 @@ use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
 use sealane::{Config, Event, RoutedConnection};
 use sealane_tests::{
     BROKEN_PROMISE, Engine, Server, eventually,
-    fleet::{self, all_up, boat, harbour, reads, reads_on_replica},
+    fleet::{self, all_up, boat, harbour, is_up, reads, reads_on_replica},
     watch::{cut_connection, monitors, newest_monitor},
 };
 use tokio::task::JoinSet;
@@ -80,12 +80,6 @@ impl Readers {
         }
         Ok((self.done.load(Ordering::Relaxed), errors))
     }
-}
-
-fn is_up(db: &RoutedConnection, name: &str) -> bool {
-    let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
-    let mut endpoints = endpoints.as_array().into_iter().flatten();
-    endpoints.any(|e| e["name"] == name && e["health"]["state"] == "up")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,11 +15,9 @@ use sealane_tests::{
     BROKEN_PROMISE, Cluster, Engine, Relay,
     crew::Crew,
     eventually,
-    fleet::{self, boat},
+    fleet::{self, boat, is_up},
     watch::monitors,
 };
-
-use crate::promotion::is_up;
 
 const SOON: Duration = Duration::from_secs(20);
 /// So many of the reads that replicas served must have been of the reader's own write.

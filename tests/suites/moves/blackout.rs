@@ -9,11 +9,11 @@ use sealane_tests::{
     Cluster, Control,
     crew::Crew,
     eventually,
-    fleet::{self, harbour, reads},
+    fleet::{self, harbour, is_up, reads},
 };
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{promotion::is_up, reads::direct};
+use crate::reads::direct;
 
 const SOON: Duration = Duration::from_secs(20);
 /// What was lost is sent again after 0.2 s, 0.6 s, 1.4 s, 3 s, 6.2 s and 12.6 s: old connections

@@ -43,10 +43,3 @@ pub async fn named(db: &RoutedConnection, name: &str) -> anyhow::Result<Instant>
     }
     bail!("after {LIMIT:?} the primary is {:?}, not {name}", db.status().primary)
 }
-
-/// Whether `db` knows that endpoint to be up.
-pub fn is_up(db: &RoutedConnection, name: &str) -> bool {
-    let endpoints = serde_json::to_value(db.status().endpoints).unwrap_or_default();
-    let mut endpoints = endpoints.as_array().into_iter().flatten();
-    endpoints.any(|e| e["name"] == name && e["health"]["state"] == "up")
-}

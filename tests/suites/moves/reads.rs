@@ -10,10 +10,10 @@ use sealane_tests::{
     Cluster,
     crew::Crew,
     eventually,
-    fleet::{self, boat},
+    fleet::{self, boat, is_up},
 };
 
-use crate::promotion::{is_up, promote};
+use crate::promotion::promote;
 
 const SOON: Duration = Duration::from_secs(20);
 const READERS: usize = 8;

@@ -12,13 +12,13 @@ use sealane_tests::{
     BROKEN_PROMISE, Cluster, Server,
     crew::{Crew, Done, missing},
     eventually,
-    fleet::{self, boat},
+    fleet::{self, boat, is_up},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
     failure::{is_no_primary, is_outcome_unknown, is_transaction_lost},
-    promotion::{Promotion, is_up, promote},
+    promotion::{Promotion, promote},
     reads::direct,
 };
 

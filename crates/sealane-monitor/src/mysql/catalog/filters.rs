@@ -8,7 +8,6 @@ use sqlx::{
     error::DatabaseError,
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
 };
-
 use tokio::time::timeout;
 
 use crate::{ServerFilters, mysql::text};
