@@ -34,6 +34,7 @@
 //! streams.
 
 pub(crate) mod ahead;
+mod arrival;
 mod attempt;
 mod deadline;
 pub(crate) mod failover;

@@ -75,6 +75,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
     pub(crate) connection: DatabaseConnection,
+    /// Whether a read waits for a connection only as long as its server's distance calls for, and not as
+    /// long as the pool.
+    pub(crate) is_left_early: bool,
     /// The pool's role for a split SQLite file.
     #[cfg(feature = "sqlite")]
     pub(crate) seat: Option<sqlite::Seat>,
@@ -90,6 +93,7 @@ impl From<DatabaseConnection> for Pool {
     fn from(connection: DatabaseConnection) -> Self {
         Pool {
             connection,
+            is_left_early: false,
             #[cfg(feature = "sqlite")]
             seat: None,
             #[cfg(feature = "mysql")]

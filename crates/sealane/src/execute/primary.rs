@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{Condition, ErrorCode, Health, RetryDecision, Role, Topology};
+use sealane_core::{Condition, EndpointId, Engine, ErrorCode, Health, RetryDecision, Role, Topology};
 use tokio::time::Instant;
 
 use super::{
@@ -16,6 +16,10 @@ use crate::{Error, cluster::Cluster, error};
 
 /// How long a probe takes, unless its server hangs.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
+/// So soon after its first refusal a demoted server shows that it is read-only.
+const SHOWN_WITHIN: Duration = Duration::from_millis(250);
+/// Between two probes that are asked for.
+const ASKED_AGAIN: Duration = Duration::from_millis(25);
 
 /// How long a statement has been without a primary, and how much longer it waits for one.
 #[derive(Debug, Default)]
@@ -177,12 +181,29 @@ impl PrimaryWait {
         if !cluster.is_watched() || !error::with_code(error, is_refused) {
             return false;
         }
-        // By then all endpoints were probed. A primary that stays one has refused for other
-        // reasons.
-        let (store, asked) = (cluster.store(), writing.attempt().endpoint());
-        let heard = store.heard_after(asked, store.now());
+        let asked = writing.attempt().endpoint();
+        let refused = Instant::now();
+        loop {
+            self.hear(cluster, asked).await;
+            // A primary that stays one has refused for other reasons.
+            if cluster.store().topology().primary() != Some(asked) {
+                return true;
+            }
+            // MySQL and MariaDB refuse writes before `@@read_only` says why: `fix_read_only` gives the
+            // waiting writers way first. A busy machine makes milliseconds of it.
+            if cluster.engine != Engine::MySql || refused.elapsed() >= SHOWN_WITHIN {
+                return false;
+            }
+            tokio::time::sleep(ASKED_AGAIN).await;
+        }
+    }
+
+    /// Waits until `endpoint`, and meanwhile all others, were probed.
+    async fn hear(&self, cluster: &Cluster, endpoint: EndpointId) {
+        let store = cluster.store();
+        let heard = store.heard_after(endpoint, store.now());
+        store.nudge_all();
         let _ = tokio::time::timeout(ASKED_WITHIN, heard).await;
-        store.topology().primary() != Some(asked)
     }
 
     /// When the statement has waited long enough.

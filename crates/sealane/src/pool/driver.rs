@@ -22,14 +22,8 @@ use super::{OpenPools, Pools, TRUSTED_FOR, lent::leave};
 use entrance::Entrance;
 pub(crate) use hook::Hook;
 
-/// How long a read waits for a connection to a replica before it goes to another endpoint, unless
-/// configured. For the primary, sqlx's default of half a minute makes sense; a read on a replica
-/// has other endpoints to go to.
-const REPLICA_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A replica far away gets the time of so many of its quickest probes, which take one round trip each. A
-/// new connection with TLS takes up to 18, with the search for the application's hook.
-const PROBES_PER_LOGIN: u32 = 40;
-/// The most of that: the first probes may have met a busy server.
+/// The most time that a read waits for a connection to a replica, unless configured. It is usually
+/// less: see `execute/arrival`.
 const REPLICA_ACQUIRE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a session may do.
@@ -127,27 +121,18 @@ impl<DB: Driver> Opener<DB> {
     }
 
     fn open_pool(&self, access: Access, generation: u64) -> super::Pool {
-        let (pool, connect) = match access {
+        let is_left_early = access == Access::Reads && !self.is_patience_set;
+        let (mut pool, connect) = match access {
             Access::Writes => (self.writes.clone(), self.connect.clone()),
-            Access::Reads => {
-                let mut reads = self.reads.clone();
-                if !self.is_patience_set {
-                    reads = reads.acquire_timeout(self.patience_of_reads());
-                }
-                (reads, DB::reading(&self.connect, self.known()))
-            }
+            Access::Reads => (self.reads.clone(), DB::reading(&self.connect, self.known())),
         };
+        if is_left_early {
+            pool = pool.acquire_timeout(REPLICA_ACQUIRE_AT_MOST);
+        }
         let entrance = Arc::new(self.entrance(&connect, access, Some(generation)));
         let pool = guarded(pool, &entrance);
-        DB::wrap(pool.connect_lazy_with(connect), &self.settings)
-    }
-
-    /// How long a read waits for a connection. A probe has shown how far away the server is.
-    fn patience_of_reads(&self) -> Duration {
-        let topology = self.store.topology();
-        let quickest = topology.get(self.endpoint).and_then(|it| it.least_probe_time);
-        let needed = quickest.unwrap_or_default().saturating_mul(PROBES_PER_LOGIN);
-        needed.clamp(REPLICA_ACQUIRE_TIMEOUT, REPLICA_ACQUIRE_AT_MOST)
+        let pool = DB::wrap(pool.connect_lazy_with(connect), &self.settings);
+        super::Pool { is_left_early, ..pool }
     }
 
     fn known(&self) -> Option<ReadOnly> {

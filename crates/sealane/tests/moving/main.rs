@@ -14,12 +14,12 @@ use sea_orm::{
     StreamTrait, TransactionTrait,
 };
 use sealane::{
-    Condition, Config, Consistency, Error, PrimaryReads, Role, RoundRobin, RoutedConnection,
+    Condition, Config, Consistency, Engine, Error, PrimaryReads, Role, RoundRobin, RoutedConnection,
     WhenAhead,
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use servers::{Does, Server, cluster};
+use servers::{Does, QUOTED, Server, cluster, cluster_of};
 
 const READ: &str = "SELECT id FROM boat";
 const WRITE: &str = "INSERT INTO boat (name) VALUES ('gull')";
@@ -154,6 +154,30 @@ async fn the_outcome_of_a_write_whose_answer_is_lost_is_unknown() {
     servers[0].does(Does::Breaks);
     let error = write(&db).await.unwrap_err();
     assert!(is_unknown(&error), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_waits_until_its_server_shows_that_it_was_demoted() {
+    let (db, servers) = cluster_of(Engine::MySql, 1, |config| config).await;
+    servers[0].does(Does::Fails("1290"));
+    let moves = async {
+        sleep(Duration::from_millis(100)).await;
+        servers[0].becomes(Role::Replica);
+        servers[1].becomes(Role::Primary);
+    };
+    let (written, ()) = tokio::join!(write(&db), moves);
+    written.unwrap();
+    assert_eq!(heard(&servers), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_stays_one_and_refuses_says_so_soon() {
+    let (db, servers) = cluster_of(Engine::MySql, 1, |config| config).await;
+    servers[0].does(Does::Fails("1290"));
+    let written = timeout(Duration::from_millis(500), write(&db));
+    let error = written.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains(QUOTED), "{error}");
+    assert_eq!(heard(&servers), [1, 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -240,6 +240,15 @@ pub(crate) async fn cluster(
     replicas: usize,
     configure: impl FnOnce(Config) -> Config,
 ) -> (RoutedConnection, Vec<Server>) {
+    cluster_of(Engine::Postgres, replicas, configure).await
+}
+
+/// The same, whose errors are those of `engine`.
+pub(crate) async fn cluster_of(
+    engine: Engine,
+    replicas: usize,
+    configure: impl FnOnce(Config) -> Config,
+) -> (RoutedConnection, Vec<Server>) {
     let roles = std::iter::once(Role::Primary).chain(std::iter::repeat_n(Role::Replica, replicas));
     let endpoints =
         (1..=replicas + 1).map(|n| Endpoint::new(format!("db-{n}"), format!("10.0.0.{n}:5432")));
@@ -248,7 +257,7 @@ pub(crate) async fn cluster(
         roles.enumerate().map(|(index, role)| Server::new(index, role, &store)).collect();
     let parts = Parts {
         config: configure(Config::new("postgres://app@10.0.0.1/shop")),
-        engine: Engine::Postgres,
+        engine,
         dialect: Dialect::PostgreSql,
         store,
         probes: servers.iter().cloned().map(BoxProbe::new).collect(),
