@@ -2,6 +2,7 @@
 //! address or a proxy.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct Flow {
     delay: Duration,
     /// Connections on which nothing has passed since then are forgotten; see [`Relay::forget`].
     forgotten: Option<Instant>,
+    /// What does not arrive; see [`Relay::garble`].
+    garbled: Option<&'static str>,
 }
 
 /// When something last passed on a connection.
@@ -43,6 +46,7 @@ pub struct Relay {
     cuts: watch::Sender<u64>,
     flow: watch::Sender<Flow>,
     connections: Arc<Mutex<Vec<Weak<Mutex<Instant>>>>>,
+    garbled: Arc<AtomicUsize>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -65,8 +69,10 @@ impl Relay {
                 admits: true,
                 delay: Duration::ZERO,
                 forgotten: None,
+                garbled: None,
             }),
             connections: Arc::default(),
+            garbled: Arc::default(),
             listening: None,
         };
         relay.listen(listener);
@@ -144,6 +150,18 @@ impl Relay {
         self.flow.send_modify(|flow| flow.admits = true);
     }
 
+    /// From now on, another letter arrives in place of the last one of each `word`, as where a proxy
+    /// makes something else of a statement.
+    pub fn garble(&self, word: &'static str) {
+        self.flow.send_modify(|flow| flow.garbled = Some(word));
+    }
+
+    /// How many words were garbled.
+    #[must_use]
+    pub fn garbled(&self) -> usize {
+        self.garbled.load(Ordering::Relaxed)
+    }
+
     /// From now on, everything takes this much longer, each way; zero undoes this.
     pub fn delay(&self, delay: Duration) {
         self.flow.send_modify(|flow| flow.delay = delay);
@@ -152,6 +170,7 @@ impl Relay {
     fn listen(&mut self, listener: TcpListener) {
         let (target, cuts) = (Arc::clone(&self.target), self.cuts.clone());
         let (flow, connections) = (self.flow.clone(), Arc::clone(&self.connections));
+        let garbled = Arc::clone(&self.garbled);
         self.listening = Some(tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = target.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -160,8 +179,8 @@ impl Relay {
                 let mut all = connections.lock().unwrap_or_else(PoisonError::into_inner);
                 all.push(Arc::downgrade(&passed));
                 drop(all);
-                let flow = flow.subscribe();
-                tokio::spawn(pass_on(client, target, cuts.subscribe(), flow, passed));
+                let passage = Passage { flow: flow.subscribe(), passed, garbled: garbled.clone() };
+                tokio::spawn(pass_on(client, target, cuts.subscribe(), passage));
             }
         }));
     }
@@ -176,25 +195,32 @@ impl Drop for Relay {
     }
 }
 
+/// How one connection is carried.
+#[derive(Clone)]
+struct Passage {
+    flow: watch::Receiver<Flow>,
+    passed: LastPassed,
+    garbled: Arc<AtomicUsize>,
+}
+
 /// Forwards the traffic between `client` and `target` until one of them closes or the relay cuts
 /// the connection.
 async fn pass_on(
     client: TcpStream,
     target: String,
     mut cuts: watch::Receiver<u64>,
-    mut flow: watch::Receiver<Flow>,
-    passed: LastPassed,
+    mut passage: Passage,
 ) {
     let carried = async {
-        let _ = flow.wait_for(|flow| flow.admits).await;
-        let _ = open(&mut flow, &passed).await;
+        let _ = passage.flow.wait_for(|flow| flow.admits).await;
+        let _ = passage.open().await;
         let server = TcpStream::connect(target).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (client, server) = (client.into_split(), server.into_split());
         let mut ways = JoinSet::new();
-        ways.spawn(carry(client.0, server.1, flow.clone(), Arc::clone(&passed)));
-        ways.spawn(carry(server.0, client.1, flow, passed));
+        ways.spawn(carry(client.0, server.1, passage.clone()));
+        ways.spawn(carry(server.0, client.1, passage));
         // When one direction ends, the connection ends: the other direction would wait for nothing.
         ways.join_next().await;
         std::io::Result::Ok(())
@@ -206,27 +232,34 @@ async fn pass_on(
 }
 
 /// Forwards one direction of a connection until its source ends or its sink is gone.
-async fn carry(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut flow: watch::Receiver<Flow>,
-    passed: LastPassed,
-) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut passage: Passage) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        tokio::time::sleep(open(&mut flow, &passed).await).await;
-        *passed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        tokio::time::sleep(passage.open().await).await;
+        *passage.passed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        passage.garble(&mut buffer[..read]);
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }
 }
 
-/// Waits until traffic passes on this connection, and returns how long it takes.
-async fn open(flow: &mut watch::Receiver<Flow>, passed: &LastPassed) -> Duration {
-    let passes = |flow: &Flow| flow.passes && !is_forgotten(flow.forgotten, passed);
-    // An error means that the relay is gone, and then the connection is cut anyway.
-    flow.wait_for(passes).await.map_or(Duration::ZERO, |flow| flow.delay)
+impl Passage {
+    /// Waits until traffic passes on this connection, and returns how long it takes.
+    async fn open(&mut self) -> Duration {
+        let passed = &self.passed;
+        let passes = |flow: &Flow| flow.passes && !is_forgotten(flow.forgotten, passed);
+        // An error means that the relay is gone, and then the connection is cut anyway.
+        self.flow.wait_for(passes).await.map_or(Duration::ZERO, |flow| flow.delay)
+    }
+
+    fn garble(&self, bytes: &mut [u8]) {
+        let Some(word) = self.flow.borrow().garbled else { return };
+        while let Some(at) = bytes.windows(word.len()).position(|it| it == word.as_bytes()) {
+            bytes[at + word.len() - 1] ^= 1;
+            self.garbled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Whether nothing has passed on this connection since then.

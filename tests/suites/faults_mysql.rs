@@ -7,7 +7,7 @@ use rstest::rstest;
 use sea_orm::{ActiveModelTrait, TransactionTrait};
 use sealane::{Consistency, RoutedConnection};
 use sealane_tests::{
-    BROKEN_PROMISE, Cluster, Engine, Server, eventually,
+    BROKEN_PROMISE, Cluster, Engine, Relay, Server, eventually,
     fleet::{self, reads_on_replica},
 };
 
@@ -58,6 +58,30 @@ async fn a_granted_role_sees_what_each_thread_does() -> anyhow::Result<()> {
     shows("stopped").await?;
     replica.resume_replication().await?;
     shows("running").await
+}
+
+/// Probes and connections agree on which run of the server this is, although the session of a probe
+/// does not remember it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_behind_a_proxy_that_loses_variables_serves_before_and_after_a_restart()
+-> anyhow::Result<()> {
+    let cluster = fleet::moor().await?;
+    let replica = cluster.server("replica-1");
+    let relay = Relay::to(replica).await?;
+    relay.garble("SET @sealane_run");
+    let config = fleet::config_of(cluster.primary().url.clone(), [relay.url().to_owned()]);
+    let db = sealane::connect(config).await?;
+    fleet::ready(&db).await?;
+    fleet::boat("Ida").insert(&db.session()).await?;
+    let serves = async || reads_on_replica(&db.session()).await;
+    eventually(SOON, "the replica serves", serves).await?;
+    let before = relay.garbled();
+    ensure!(before > 0, "the variable was set");
+    replica.kill().await?;
+    replica.start().await?;
+    eventually(SOON, "the replica serves again", serves).await?;
+    ensure!(relay.garbled() > before, "the probe has not connected again");
+    Ok(())
 }
 
 /// Depending on who answers first: a conflict, or, since it holds nothing of its own, a

@@ -43,6 +43,12 @@
 //! set to before the start: then the uptime is negative. A server that crashes and is back within
 //! the second in which it started looks like one run.
 //!
+//! To tell the uptime, a server adds up the status of all its sessions, which takes longer than the rest
+//! of the answer. A session ends with its run, so each session asks once and remembers the answer in a
+//! variable. The server itself computes it there: a proxy that sends the `SET` to several servers, or
+//! again to another run, has each of them remember its own. Where a proxy loses the variable, each probe
+//! asks for the uptime.
+//!
 //! # What a primary shows
 //! Sessions that have read on a replica may wait until the primary shows the same. MySQL shows what
 //! is in `gtid_executed`, and each probe tells it; what MariaDB shows, `mysql/shown.rs` tells.
@@ -55,7 +61,7 @@
 //!
 //! # One round trip
 //! A new connection asks for the version, the server's name, and whether it is Aurora, once, so
-//! that quick probes allocate nothing for it. A probe is one round trip: variables and status,
+//! that quick probes allocate nothing for it. A probe is one round trip: variables (and MariaDB's status),
 //! which everybody may read, and in the same text `SHOW REPLICA STATUS`, which few may. A role
 //! that may not is asked without it until the next connection. A replica whose disk is full may
 //! hold locks that its status waits for; it is then down, as every server that does not answer.
@@ -73,7 +79,7 @@ use std::{fmt, sync::Arc};
 
 use sealane_core::{Ancestry, Database, Failure, Incarnation, Report};
 use sqlx::{
-    ConnectOptions, Connection, MySqlConnection, Row,
+    AssertSqlSafe, ConnectOptions, Connection, MySqlConnection, Row,
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlRow},
 };
 
@@ -94,10 +100,12 @@ use shown::Shown;
 /// One text for both: MariaDB reads `/*M!` and skips `/*!80000`, MySQL does the
 /// opposite. MySQL has no such table in `information_schema`, and MariaDB's
 /// `performance_schema` is off by default.
-const INCARNATION: &str = "SELECT CONCAT(@@global.server_id, ' ', \
-     UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
+const RUN: &str = "(SELECT CONCAT(@@global.server_id, ' ', \
+     UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) \
      FROM /*M! information_schema.global_status */ /*!80000 performance_schema.global_status */ \
-     WHERE variable_name = 'Uptime'";
+     WHERE variable_name = 'Uptime')";
+/// The same, as the session remembers it.
+const REMEMBERED: &str = "@sealane_run";
 
 /// Asks a MySQL or MariaDB server over a connection of its own.
 pub struct MySqlProbe {
@@ -112,8 +120,7 @@ struct Link {
     flavour: Flavour,
     version: Arc<str>,
     identity: Arc<str>,
-    /// Whether this role may ask for details of replication.
-    details: bool,
+    question: Question,
     /// Whether this role may write where `read_only` is on.
     unbound: Option<bool>,
     fleet: Fleet,
@@ -170,7 +177,8 @@ impl Probe for MySqlProbe {
 impl MySqlProbe {
     async fn ask_on(&mut self, mut link: Link) -> Result<Report, Failure> {
         let rows = link.rows().await.map_err(|e| failure(&e))?;
-        let mut report = link.flavour.report(&rows, link.details, link.group.is_galera())?;
+        let details = link.question.details;
+        let mut report = link.flavour.report(&rows, details, link.group.is_galera())?;
         let Link { fleet, group, shown, connection, flavour, .. } = &mut link;
         if *flavour == Flavour::MariaDb {
             let complete = shown.complete(connection, &mut report, self.is_awaited);
@@ -204,23 +212,58 @@ impl Link {
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let Introduction { flavour, version, identity } = Introduction::of(&variables);
         let unbound = is_unbound(&mut connection, &variables).await;
-        let (details, fleet, group) = (true, Fleet::new(), Group::of(&variables));
-        let shown = Shown::new();
-        Ok(Link { connection, flavour, version, identity, details, unbound, fleet, group, shown })
+        remember_run(&mut connection).await?;
+        let (fleet, group, shown) = (Fleet::new(), Group::of(&variables), Shown::new());
+        let question = Question::new(flavour, REMEMBERED, true);
+        Ok(Link { connection, flavour, version, identity, question, unbound, fleet, group, shown })
     }
 
-    /// One round trip, and one more on a new connection of a role that may not see
-    /// the details.
+    /// One round trip, and one more on a new connection of a role that may not see the details, or
+    /// through a proxy that remembers nothing.
     async fn rows(&mut self) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        if self.details {
-            let detailed = sqlx::raw_sql(self.flavour.detailed());
-            match detailed.fetch_all(&mut self.connection).await {
-                Err(error) if is_refused(&error) => self.details = false,
+        loop {
+            let Question { ref sql, run, details } = self.question;
+            let asked = sqlx::raw_sql(AssertSqlSafe(Arc::clone(sql)));
+            self.question = match asked.fetch_all(&mut self.connection).await {
+                Err(error) if details && is_refused(&error) => {
+                    Question::new(self.flavour, run, false)
+                }
+                Ok(rows) if run == REMEMBERED && is_forgotten(&rows) => {
+                    Question::new(self.flavour, RUN, details)
+                }
                 answer => return answer,
-            }
+            };
         }
-        sqlx::raw_sql(self.flavour.plain()).fetch_all(&mut self.connection).await
     }
+}
+
+/// What each probe asks on one connection.
+struct Question {
+    sql: Arc<str>,
+    /// The expression that tells which run this is.
+    run: &'static str,
+    /// Whether this role may ask for details of replication.
+    details: bool,
+}
+
+impl Question {
+    fn new(flavour: Flavour, run: &'static str, details: bool) -> Self {
+        Question { sql: flavour.question(run, details).into(), run, details }
+    }
+}
+
+/// Has the session remember which run it belongs to, unless a proxy in between refuses that.
+async fn remember_run(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let set = format!("SET {REMEMBERED} = {RUN}");
+    match sqlx::raw_sql(AssertSqlSafe(set)).execute(connection).await {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_forgotten(rows: &[MySqlRow]) -> bool {
+    let run = rows.first().map(|row| row.try_get_unchecked::<Option<String>, _>("incarnation"));
+    matches!(run, Some(Ok(None)))
 }
 
 /// In place of a database's name.
@@ -295,7 +338,8 @@ impl fmt::Debug for MySqlProbe {
 /// # Errors
 /// Whatever the server or the connection says.
 pub async fn incarnation(connection: &mut MySqlConnection) -> Result<Incarnation, sqlx::Error> {
-    let row = sqlx::raw_sql(INCARNATION).fetch_one(connection).await?;
+    let sql = AssertSqlSafe(format!("SELECT {RUN} AS incarnation"));
+    let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
     Ok(Incarnation::new(text(&row, "incarnation")?))
 }
 

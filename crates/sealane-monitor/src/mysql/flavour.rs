@@ -61,26 +61,18 @@ impl Flavour {
         }
     }
 
-    /// The statement that every role may use.
-    pub(super) fn plain(self) -> &'static str {
+    /// The probe's statement. `run`: an expression that tells which run this is. With `details`, there is
+    /// one more row for each channel, which few roles may see.
+    pub(super) fn question(self, run: &str, details: bool) -> String {
         match self {
-            Flavour::MySql => mysql::PLAIN,
-            Flavour::MariaDb => mariadb::PLAIN,
-            Flavour::Aurora => aurora::PROBE,
+            Flavour::MySql => mysql::question(run, details),
+            Flavour::MariaDb => mariadb::question(run, details),
+            // Every role may see all of it.
+            Flavour::Aurora => aurora::question(run),
         }
     }
 
-    /// The same statement with the state of replication: one more row for each channel.
-    pub(super) fn detailed(self) -> &'static str {
-        match self {
-            Flavour::MySql => mysql::DETAILED,
-            Flavour::MariaDb => mariadb::DETAILED,
-            // Every role may see this.
-            Flavour::Aurora => aurora::PROBE,
-        }
-    }
-
-    /// Reads the rows of one of the two statements. A member of Galera needs no binary log, because
+    /// Reads the answer, which was asked with or without `details`. A member of Galera needs no binary log, because
     /// what it writes there proves nothing.
     pub(super) fn report(
         self,

@@ -23,12 +23,14 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, is_on, no_row, text, unreadable};
 
 /// The server's own state, with the lag that the topology reports for it, if there is any.
-pub(super) const PROBE: &str = "SELECT @@global.innodb_read_only AS read_only, DATABASE() AS used_database, \
-     @@aurora_server_id AS instance, CONCAT(@@global.server_id, ' ', \
-     UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
-     FROM performance_schema.global_status WHERE variable_name = 'Uptime'; \
-     SELECT server_id, replica_lag_in_milliseconds AS lag_ms \
-     FROM information_schema.replica_host_status";
+pub(super) fn question(run: &str) -> String {
+    format!(
+        "SELECT @@global.innodb_read_only AS read_only, DATABASE() AS used_database, \
+         @@aurora_server_id AS instance, {run} AS incarnation; \
+         SELECT server_id, replica_lag_in_milliseconds AS lag_ms \
+         FROM information_schema.replica_host_status"
+    )
+}
 
 /// Aurora's answer.
 #[derive(Debug, Clone)]

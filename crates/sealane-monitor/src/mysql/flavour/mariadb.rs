@@ -8,27 +8,32 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
 use crate::mysql::{channel::Channel, shown};
 
-/// Returns several rows, one for each status variable. Folding them into one row would cost more,
-/// and is a trap: next to an aggregate function, MariaDB (10.11, 11.8) shows every setting that is
-/// ON as 0.
-macro_rules! plain {
-    () => {
+/// The probe's statement: the settings, then the status variables, one row for each. The details need
+/// `SLAVE MONITOR`. Without them, all is one statement, for proxies that take one at a time.
+///
+/// `SHOW STATUS LIKE` looks at one variable and not, as the table does, at those of all sessions.
+///
+/// (Folding the variables into one row would be a trap: next to an aggregate function, MariaDB (10.11,
+/// 11.8) shows every setting that is ON as 0.)
+pub(super) fn question(run: &str, details: bool) -> String {
+    let settings = format!(
         "SELECT @@global.gtid_slave_pos AS replayed, @@global.gtid_binlog_pos AS written, \
          @@global.gtid_binlog_state AS passed, \
          @@global.log_bin AS log_bin, @@global.read_only AS read_only, \
          @@global.binlog_optimize_thread_scheduling AS in_one_thread, \
-         DATABASE() AS used_database, \
-         @@global.server_id AS server_id, UNIX_TIMESTAMP() AS asked_at, \
-         variable_name, variable_value FROM information_schema.global_status \
-         WHERE variable_name IN \
-         ('Uptime', 'Slave_running', 'Slaves_running', 'Slave_heartbeat_period', \
-         'Binlog_group_commits')"
-    };
+         DATABASE() AS used_database, @@global.server_id AS server_id, {run} AS incarnation"
+    );
+    match details {
+        true => format!(
+            "{settings}; SHOW GLOBAL STATUS LIKE 'Binlog_group_commits'; SHOW ALL SLAVES STATUS"
+        ),
+        false => format!(
+            "{settings}, variable_name AS Variable_name, variable_value AS Value \
+             FROM information_schema.global_status WHERE variable_name IN \
+             ('Slave_running', 'Slaves_running', 'Slave_heartbeat_period', 'Binlog_group_commits')"
+        ),
+    }
 }
-
-pub(super) const PLAIN: &str = plain!();
-/// Needs `SLAVE MONITOR`.
-pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW ALL SLAVES STATUS");
 
 /// MariaDB's answer.
 #[derive(Debug, Clone)]
@@ -63,18 +68,17 @@ struct Status {
 
 impl Words {
     pub(super) fn read(rows: &[MySqlRow], details: bool) -> Result<Self, Failure> {
-        let told = rows.iter().take_while(|row| text(row, "variable_name").is_ok()).count();
-        let (told, channels) = rows.split_at(told);
-        let first = told.first().ok_or_else(no_row)?;
+        let first = rows.first().ok_or_else(no_row)?;
         let setting = |name| text(first, name).map_err(unreadable);
+        let is_status = |row: &&MySqlRow| text(row, "Variable_name").is_ok();
         let status = |name: &str| {
             let says = |row: &&MySqlRow| {
-                text(row, "variable_name").is_ok_and(|its| its.eq_ignore_ascii_case(name))
+                text(row, "Variable_name").is_ok_and(|its| its.eq_ignore_ascii_case(name))
             };
-            told.iter().find(says).map(|row| text_or_empty(row, "variable_value"))
+            rows.iter().find(says).map(|row| text_or_empty(row, "Value"))
         };
-        let asked_at: i64 = setting("asked_at")?.parse().map_err(unreadable)?;
-        let started_at = asked_at - seconds(&status("Uptime").ok_or_else(no_row)?)?;
+        // After the settings and the status.
+        let channels = &rows[1 + rows.iter().skip(1).take_while(is_status).count()..];
         Ok(Words {
             replayed: setting("replayed")?,
             written: setting("written")?,
@@ -82,7 +86,7 @@ impl Words {
             server_id: setting("server_id")?.parse().map_err(unreadable)?,
             log_bin: setting("log_bin")?,
             read_only: setting("read_only")?,
-            incarnation: format!("{} {started_at}", setting("server_id")?),
+            incarnation: setting("incarnation")?,
             groups: status("Binlog_group_commits")
                 .filter(|_| setting("in_one_thread").is_ok_and(|it| is_on(&it)))
                 .and_then(|groups| groups.parse().ok()),
@@ -179,12 +183,6 @@ impl Words {
         let written: GtidList = self.written.parse().map_err(unreadable)?;
         Ok(written.union(replayed))
     }
-}
-
-/// An uptime. MariaDB computes it from the clock, so it is negative if the clock was set to a time
-/// before the start, but MariaDB writes it as an unsigned number.
-fn seconds(text: &str) -> Result<i64, Failure> {
-    text.parse::<u64>().map(u64::cast_signed).map_err(unreadable)
 }
 
 impl Status {
@@ -308,13 +306,6 @@ mod tests {
         let error = words.clone().logged(false).answer().unwrap_err();
         assert!(matches!(&error, Failure::Misconfigured(why) if why.contains("log_bin")));
         assert!(words.logged(true).answer().is_ok(), "a member of Galera needs none");
-    }
-
-    #[test]
-    fn a_clock_set_to_before_the_start_makes_no_other_run() {
-        assert_eq!(seconds("59").unwrap(), 59);
-        assert_eq!(seconds("18446744073709548016").unwrap(), -3_600);
-        assert!(matches!(seconds("soon"), Err(Failure::Unexpected(_))));
     }
 
     #[test]

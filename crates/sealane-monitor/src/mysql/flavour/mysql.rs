@@ -6,20 +6,16 @@ use sqlx::mysql::MySqlRow;
 use super::{Answer, channels_of, is_on, no_row, text, text_or_empty, unreadable};
 use crate::mysql::{channel::Channel, owned};
 
-/// `gtid_owned` is read first: a transaction that the server no longer owns when `gtid_executed` is
-/// read is in `gtid_executed`.
-macro_rules! plain {
-    () => {
-        "SELECT @@global.gtid_owned AS owned, @@global.gtid_executed AS executed, @@global.gtid_mode AS gtid_mode, \
-         @@global.read_only AS read_only, DATABASE() AS used_database, CONCAT(@@global.server_id, ' ', \
-         UNIX_TIMESTAMP() - CAST(variable_value AS SIGNED)) AS incarnation \
-         FROM performance_schema.global_status WHERE variable_name = 'Uptime'"
-    };
+/// The probe's statement. `gtid_owned` is read first: a transaction that the server no longer owns when
+/// `gtid_executed` is read is in `gtid_executed`. The details need `REPLICATION CLIENT`.
+pub(super) fn question(run: &str, details: bool) -> String {
+    let details = if details { "; SHOW REPLICA STATUS" } else { "" };
+    format!(
+        "SELECT @@global.gtid_owned AS owned, @@global.gtid_executed AS executed, \
+         @@global.gtid_mode AS gtid_mode, @@global.read_only AS read_only, \
+         DATABASE() AS used_database, {run} AS incarnation{details}"
+    )
 }
-
-pub(super) const PLAIN: &str = plain!();
-/// Needs `REPLICATION CLIENT`.
-pub(super) const DETAILED: &str = concat!(plain!(), "; SHOW REPLICA STATUS");
 
 /// MySQL's answer.
 #[derive(Debug, Clone)]
