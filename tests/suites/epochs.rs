@@ -175,12 +175,17 @@ async fn goes_on_replaced(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// How many tasks write and read what they wrote during a switchover.
 const WRITERS: usize = 8;
+/// More than a switchover takes.
+const SWITCH: Duration = Duration::from_secs(30);
 
 /// A switchover as people do it, without telling sealane: `read_only` on the old primary, then a
 /// promotion of a replica that has everything, then all others follow it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_that_nobody_announced_fails_no_write_and_loses_none() -> anyhow::Result<()> {
-    let (cluster, db) = fleet::launch().await?;
+    let cluster = fleet::moor().await?;
+    // Writers wait from the first step to the last one.
+    let db = sealane::connect(fleet::config(&cluster).primary_wait(SWITCH)).await?;
+    fleet::ready(&db).await?;
     let outcome = switch_over(&cluster, &db).await;
     cluster.begin_anew().await?;
     outcome

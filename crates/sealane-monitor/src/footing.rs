@@ -27,7 +27,7 @@ use sealane_core::{
 
 use tokio::time::Instant;
 
-use crate::{TopologyStore, topology_store::WatchSignals};
+use crate::TopologyStore;
 
 /// Much longer than a thread is delayed between admitting a connection and recording its age.
 const AGE_TOLERANCE: Duration = Duration::from_secs(1);
@@ -195,26 +195,29 @@ impl TopologyStore {
         }
     }
 
-    /// Remembers a probe's result for [`TopologyStore::heard_after`]. Must be called before the
-    /// result is published.
+    /// Remembers a probe's result for [`TopologyStore::heard_after`]. Must be called after the result is
+    /// published, because who has heard it looks there next; and before the waiters are woken.
     pub(crate) fn note_heard(&self, observation: &Observation) {
         if self.topology().get(observation.endpoint).is_some() {
-            let watch = self.watch(observation.endpoint);
             let result = match &observation.outcome {
                 Outcome::Answered(_) => Ok(()),
                 Outcome::Failed(failure) => Err(failure.clone()),
             };
-            if result.is_ok() {
-                self.note_sign_of_life(observation.endpoint, watch);
-            }
+            let watch = self.watch(observation.endpoint);
             let mut heard = watch.heard.lock().unwrap_or_else(PoisonError::into_inner);
             *heard = Some((observation.started, result));
         }
     }
 
-    /// After an outage the endpoint's connections may be dead without any notice.
-    fn note_sign_of_life(&self, endpoint: EndpointId, watch: &WatchSignals) {
-        let since_ms = watch.silent_since_ms.swap(0, Ordering::AcqRel);
+    /// After an outage the endpoint's connections may be dead without any notice. Must be called before
+    /// the result of the probe is published.
+    pub(crate) fn note_sign_of_life(&self, observation: &Observation) {
+        let endpoint = observation.endpoint;
+        let is_known = self.topology().get(endpoint).is_some();
+        if !is_known || !matches!(observation.outcome, Outcome::Answered(_)) {
+            return;
+        }
+        let since_ms = self.watch(endpoint).silent_since_ms.swap(0, Ordering::AcqRel);
         let outage = Duration::from_millis(self.now_ms().saturating_sub(since_ms));
         if since_ms != 0 && outage >= OUTAGE {
             self.renew_connections(endpoint);

@@ -216,13 +216,14 @@ impl TopologyStore {
     /// statements go to the endpoint until a probe has answered on a new connection. This probe is
     /// sent at once.
     pub fn suspect(&self, endpoint: EndpointId, started: Moment, failure: Failure) {
-        self.take_in(&Observation {
+        let observation = Observation {
             endpoint,
             started,
             finished: self.now(),
             stamp: WriteStamp::NONE,
             outcome: Outcome::Failed(failure),
-        });
+        };
+        self.take_in(&observation, || {});
         #[cfg(feature = "metrics")]
         self.metrics.suspected(&self.topology(), endpoint);
         self.probe_anew(endpoint);
@@ -257,15 +258,15 @@ impl TopologyStore {
 
     /// Applies a probe's result and publishes the new topology.
     pub fn apply(&self, observation: &Observation) {
-        self.note_heard(observation);
-        self.take_in(observation);
+        self.note_sign_of_life(observation);
+        self.take_in(observation, || self.note_heard(observation));
         #[cfg(feature = "metrics")]
         self.metrics.probed(&self.topology(), observation);
     }
 
-    fn take_in(&self, observation: &Observation) {
+    fn take_in(&self, observation: &Observation, published: impl FnOnce()) {
         let (endpoint, at) = (observation.endpoint, observation.finished);
-        self.change(endpoint, at, |reducer| reducer.apply(observation));
+        self.change_and(endpoint, at, |reducer| reducer.apply(observation), published);
     }
 
     /// Changes the topology, publishes it, and reports the changes.
@@ -275,10 +276,22 @@ impl TopologyStore {
         at: Moment,
         change: impl FnOnce(&mut TopologyReducer) -> Vec<Event>,
     ) {
+        self.change_and(endpoint, at, change, || {});
+    }
+
+    /// The same. Calls `published` once the topology is published, and before anybody is told of that.
+    fn change_and(
+        &self,
+        endpoint: EndpointId,
+        at: Moment,
+        change: impl FnOnce(&mut TopologyReducer) -> Vec<Event>,
+        published: impl FnOnce(),
+    ) {
         let mut reducer = self.lock();
         let mut events = change(&mut reducer);
         let before = self.topology();
         let (topology, woken) = self.publish(reducer.topology().clone());
+        published();
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }))
             || topology.epoch() != before.epoch();
         let is_lost = has_primary(&before) && !has_primary(&topology);

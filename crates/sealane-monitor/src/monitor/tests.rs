@@ -10,6 +10,7 @@ use crate::{Admission, RunGuard, Stage};
 
 mod ahead;
 mod cadence;
+mod heard;
 mod membership;
 mod promotion;
 mod stamp;

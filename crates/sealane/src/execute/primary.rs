@@ -16,7 +16,8 @@ use crate::{Error, cluster::Cluster, error};
 
 /// How long a probe takes, unless its server hangs.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
-/// So soon after its first refusal a demoted server shows that it is read-only.
+/// So soon after the first answer a demoted server shows that it is read-only. What is refused for other
+/// reasons is rare, so it may wait as long.
 const SHOWN_WITHIN: Duration = Duration::from_millis(250);
 /// Between two probes that are asked for.
 const ASKED_AGAIN: Duration = Duration::from_millis(25);
@@ -182,16 +183,17 @@ impl PrimaryWait {
             return false;
         }
         let asked = writing.attempt().endpoint();
-        let refused = Instant::now();
+        let mut heard = None;
         loop {
             self.hear(cluster, asked).await;
             // A primary that stays one has refused for other reasons.
             if cluster.store().topology().primary() != Some(asked) {
                 return true;
             }
-            // MySQL and MariaDB refuse writes before `@@read_only` says why: `fix_read_only` gives the
-            // waiting writers way first. A busy machine makes milliseconds of it.
-            if cluster.engine != Engine::MySql || refused.elapsed() >= SHOWN_WITHIN {
+            // MySQL and MariaDB refuse writes a moment before `@@read_only` says why: `fix_read_only`
+            // lets the waiting writers go first.
+            let since = heard.get_or_insert_with(Instant::now).elapsed();
+            if cluster.engine != Engine::MySql || since >= SHOWN_WITHIN {
                 return false;
             }
             tokio::time::sleep(ASKED_AGAIN).await;
