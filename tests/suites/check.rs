@@ -126,7 +126,7 @@ async fn every_command_shows_the_cluster_and_says_by_its_exit_whether_all_is_wel
     let replica = cluster.server("replica-1");
     replica.kill().await?;
     ensure!(!on(&["status"]).await?.0, "a replica is down");
-    let (is_ready, text) = on(&["wait", "--for", "1s"]).await?;
+    let (is_ready, text) = on(&["wait", "--for", "5s"]).await?;
     ensure!(!is_ready && text.contains("1 of 2 replicas"), "{text}");
     ensure!(on(&["wait", "--for", "5s", "--replicas", "1"]).await?.0, "one replica is up");
     replica.start().await

@@ -194,7 +194,7 @@ fn median(mut delays: Vec<Duration>) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_reads_without_pause_leaves_the_primary() -> anyhow::Result<()> {
-    let (_cluster, db) = fleet::launch().await?;
+    let (_cluster, db) = fleet::launch_patient().await?;
     let session = db.session();
     fleet::boat("Ida").insert(&session).await?;
     let begun = Instant::now();
@@ -377,14 +377,16 @@ async fn whoever_waits_for_replication_finds_all_replicas_level() -> anyhow::Res
     let name = "waited for";
     harbour::ActiveModel { name: Set(name.to_owned()), ..Default::default() }.insert(&db).await?;
     ensure!(!db.wait_for_replication(Duration::from_millis(300)).await, "one replica is paused");
-    let behind = |db: &RoutedConnection| {
-        let status = db.status();
-        status.endpoints.into_iter().find(|endpoint| endpoint.name == paused.name)
-    };
-    let status = behind(&db).context("the paused replica")?;
     // The others do not tell an ordinary role.
     if cluster.engine() == Engine::Postgres {
-        ensure!(status.condition == Condition::Paused, "{:?}", status.condition);
+        let shown = async || {
+            let mut endpoints = db.status().endpoints.into_iter();
+            let behind = endpoints.find(|it| it.name == paused.name);
+            let condition = behind.context("the paused replica")?.condition;
+            ensure!(condition == Condition::Paused, "{condition:?}");
+            Ok(true)
+        };
+        eventually(Duration::from_secs(10), "it is seen to be paused", shown).await?;
     }
     paused.resume_replay().await?;
     ensure!(db.wait_for_replication(Duration::from_secs(10)).await, "both replay");
@@ -397,7 +399,7 @@ async fn whoever_waits_for_replication_finds_all_replicas_level() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_primary_shows_no_lag() -> anyhow::Result<()> {
-    let (_cluster, db) = fleet::launch().await?;
+    let (_cluster, db) = fleet::launch_patient().await?;
     let most = fleet::shows_no_lag(&db, Duration::from_secs(10)).await?;
     println!("at most {most:?} stale");
     Ok(())

@@ -32,7 +32,7 @@ async fn a_log_that_nobody_writes_out_does_not_keep_reads_on_the_primary() -> an
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_primary_shows_no_lag_at_the_end_of_a_segment() -> anyhow::Result<()> {
-    let (cluster, db) = fleet::launch().await?;
+    let (cluster, db) = fleet::launch_patient().await?;
     // The record that ends at a segment's end: the next position is a page header.
     cluster.primary().sql("SELECT pg_switch_wal()").await?;
     let most = fleet::shows_no_lag(&db, Duration::from_secs(5)).await?;

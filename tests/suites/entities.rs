@@ -36,7 +36,8 @@ async fn in_recovery(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
 async fn a_handle_that_wrote_nothing_reads_on_replicas_only() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     // The default balancer prefers the replica that is quicker just now.
-    let db = sealane::connect(fleet::config(&cluster).balancer(Random)).await?;
+    let config = fleet::patient(fleet::config(&cluster)).balancer(Random);
+    let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     for _ in 0..100 {
         ensure!(reads_on_replica(&db).await?);
@@ -194,7 +195,7 @@ async fn connections_made_beforehand_are_read_only_too() -> anyhow::Result<()> {
     for _ in 0..5 {
         let replicas = cluster.replicas().iter().map(|it| Replica::new(filled(&it.url)));
         let config = fleet::config_of(Replica::new(&*cluster.primary().url), replicas);
-        let db = sealane::connect(config).await?;
+        let db = sealane::connect(fleet::patient(config)).await?;
         fleet::ready(&db).await?;
         let sql = match cluster.engine() {
             Engine::Postgres => {

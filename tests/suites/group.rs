@@ -24,7 +24,7 @@ async fn synced_members_serve_others_do_not_and_no_session_misses_its_write() ->
     let cluster = fleet::moor().await?;
     let outcome = async {
         cluster.form_group().await?;
-        let db = sealane::connect(fleet::config(&cluster)).await?;
+        let db = sealane::connect(fleet::patient(fleet::config(&cluster))).await?;
         let eventual = db.with_consistency(Consistency::Eventual);
         let serves = async || Ok(reads_on_replica(&eventual).await?);
         eventually(SOON, "members serve", serves).await?;

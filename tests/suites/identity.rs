@@ -100,7 +100,7 @@ async fn a_replica_url_with_another_database_is_told_and_never_read() -> anyhow:
             cluster.server("replica-2").url.clone(),
         ],
     );
-    let db = sealane::connect(config).await?;
+    let db = sealane::connect(fleet::patient(config)).await?;
     let told = ear.heard("replica-1 leads to another database");
     ensure!(told.len() == 1 && told[0].contains("elsewhere"), "{told:?}");
     becomes(&db, "replica-1", "other_database").await?;

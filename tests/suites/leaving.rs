@@ -249,6 +249,9 @@ async fn what_a_merged_session_has_seen_the_shared_handle_does_not_miss() -> any
     eventually(SOON, "the shared handle leaves the primary", leaves).await
 }
 
+/// What is warned of.
+const STRAY: &str = "a read outside any session follows a write";
+
 /// What was written to a log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -289,17 +292,20 @@ async fn a_shared_read_that_would_miss_a_request_s_write_is_warned_of_once(
         .with_writer(move || writer.clone())
         .finish();
     let _logging = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
-    let warnings = || log.lines(" WARN ").len();
+    // A slow machine may be warned of for other reasons.
+    let warnings = || -> Vec<String> {
+        log.lines(STRAY).into_iter().filter(|line| line.contains(" WARN ")).collect()
+    };
     misses_of_spawned_work(&db).await?;
-    ensure!(warnings() == 0, "there is no layer: {:?}", log.lines(" WARN "));
+    ensure!(warnings().is_empty(), "there is no layer: {:?}", warnings());
     let _layer = SessionLayer::new(&db)?;
     // Eventual reads may miss anything.
     fleet::boat("spawned").insert(&db.session()).await?;
     boat::Entity::find().all(&db.with_consistency(Consistency::Eventual)).await?;
-    ensure!(warnings() == 0, "{:?}", log.lines(" WARN "));
+    ensure!(warnings().is_empty(), "{:?}", warnings());
     misses_of_spawned_work(&db).await?;
-    println!("{:?}", log.lines(" WARN "));
-    ensure!(warnings() == 1, "{:?}", log.lines(" WARN "));
+    println!("{:?}", warnings());
+    ensure!(warnings().len() == 1, "{:?}", warnings());
     for session in ["shared", "scoped", "own"] {
         let told = log.lines(&format!("session=\"{session}\""));
         ensure!(!told.is_empty(), "no route of a session that is {session}");

@@ -112,7 +112,16 @@ async fn a_replica_cut_off_the_network() -> anyhow::Result<()> {
     replica.join().await?;
     lookout.shows("replica-1", Serving).await?;
     // Its connection to the primary is dead for some seconds before it notices.
-    let told = ["down", "up", "?stopped", "?lagging", "?stopped", "?running", "?no longer lagging"];
+    let told = [
+        "?lagging",
+        "down",
+        "up",
+        "?stopped",
+        "?lagging",
+        "?stopped",
+        "?running",
+        "?no longer lagging",
+    ];
     lookout.has_told("replica-1", &told).await?;
     lookout.done().await
 }

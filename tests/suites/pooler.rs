@@ -135,7 +135,7 @@ async fn replicas_serve_behind_pgbouncer(
     cluster.primary().sql(MISTAKEN).await?;
     fleet::replayed(&cluster).await?;
     let pooler = Pooler::pgbouncer(cluster.servers(), how).await?;
-    let db = sealane::connect(config(&pooler.urls)).await?;
+    let db = sealane::connect(config(&pooler.urls).probe_timeout(fleet::PATIENCE)).await?;
     fleet::ready(&db).await?;
     ensure!(guards(&db).iter().all(|found| *found == Some(guard)), "{:?}", guards(&db));
 
@@ -188,7 +188,7 @@ async fn replicas_serve_behind_haproxy() -> anyhow::Result<()> {
     let cluster = fleet::moor().await?;
     let [primary, first, second] = sealane_tests::three(&cluster)?;
     let pooler = Pooler::haproxy(&[&[primary], &[first], &[second]]).await?;
-    let db = sealane::connect(config(&pooler.urls)).await?;
+    let db = sealane::connect(config(&pooler.urls).probe_timeout(fleet::PATIENCE)).await?;
     fleet::ready(&db).await?;
     ensure!(guards(&db).iter().all(|found| *found == Some(ReadOnly::Session)));
     let told = Told::by(&db);

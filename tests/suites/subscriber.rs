@@ -41,10 +41,11 @@ async fn published() -> anyhow::Result<Cluster> {
 }
 
 fn config(cluster: &Cluster) -> Config {
-    fleet::config_of(
+    // Only one server may serve most of the reads, so that it must not be out of use for a moment.
+    fleet::patient(fleet::config_of(
         Replica::new(&*cluster.primary().url),
         [Replica::new(&*cluster.server("replica-1").url), subscriber(&cluster.server(NAME).url)],
-    )
+    ))
 }
 
 fn subscriber(url: &str) -> Replica {

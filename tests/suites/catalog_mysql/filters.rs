@@ -315,7 +315,8 @@ async fn comes_later(cluster: &Cluster, replica: &Server) -> anyhow::Result<()> 
     tokio::try_join!(replica.start(), reading)?;
     let took = back.map_or(Duration::ZERO, |back| back.elapsed());
     println!("its filter counts {took:?} after it was back; {missing} of {reads} own reads missed");
-    ensure!(reads >= 100 && missing == 0, "{missing} of {reads} own reads missed it");
+    // Ten rounds at least; a quick machine does a hundred times as much.
+    ensure!(reads >= 30 && missing == 0, "{missing} of {reads} own reads missed it");
     // Otherwise the load of the next minute would find out.
     ensure!(took < Duration::from_secs(10), "{took:?}");
     streaming(cluster).await?;

@@ -21,6 +21,9 @@ use sealane_tests::{
 pub const SOON: Duration = Duration::from_secs(60);
 /// Between probes of one endpoint: ten times as often as by default, so that tests need not wait.
 pub const INTERVAL: Duration = Duration::from_millis(100);
+/// How long a probe may take: a thread of a server on a busy machine may stall for longer than the
+/// usual second, and nothing may be told of servers that are well.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What a bounded read asks for.
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -49,14 +52,20 @@ impl Lookout {
     /// On a healthy cluster whose primary is written to all the time, with everything
     /// serving.
     pub async fn take() -> anyhow::Result<Self> {
-        Self::with(Clock::Here).await
+        Self::waiting(Clock::Here, PATIENCE).await
     }
 
-    /// The same; bounds are measured in that clock's time.
+    /// The same; bounds are measured in that clock's time. A server is down after the usual second
+    /// of silence, so that short troubles take it down, too.
     pub async fn with(clock: Clock) -> anyhow::Result<Self> {
+        Self::waiting(clock, Duration::from_secs(1)).await
+    }
+
+    /// `patience`: how long a probe may take.
+    async fn waiting(clock: Clock, patience: Duration) -> anyhow::Result<Self> {
         let cluster = fleet::moor().await?;
         let markers = Markers::start(&cluster).await?;
-        let db = sealane::connect(config(&cluster)).await?;
+        let db = sealane::connect(config(&cluster).probe_timeout(patience)).await?;
         fleet::ready(&db).await?;
         let (mut addresses, mut rulers) = (BTreeMap::new(), BTreeMap::new());
         for replica in cluster.replicas() {

@@ -3,7 +3,9 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use sea_orm::DbErr;
-use sealane_core::{Condition, EndpointId, Engine, ErrorCode, Health, RetryDecision, Role, Topology};
+use sealane_core::{
+    Condition, EndpointId, Engine, ErrorCode, Health, RetryDecision, Role, Topology,
+};
 use tokio::time::Instant;
 
 use super::{

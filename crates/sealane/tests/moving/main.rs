@@ -14,8 +14,8 @@ use sea_orm::{
     StreamTrait, TransactionTrait,
 };
 use sealane::{
-    Condition, Config, Consistency, Engine, Error, PrimaryReads, Role, RoundRobin, RoutedConnection,
-    WhenAhead,
+    Condition, Config, Consistency, Engine, Error, PrimaryReads, Role, RoundRobin,
+    RoutedConnection, WhenAhead,
 };
 use tokio::time::{Instant, sleep, timeout};
 

@@ -28,7 +28,8 @@ fn who_has_heard_of_a_probe_sees_its_result_in_the_topology() {
         let report = Report::new(role, Incarnation::new("first"));
         let outcome = Outcome::Answered(report);
         let stamp = WriteStamp::NONE;
-        told.send(Observation { endpoint: id, started, finished: started, stamp, outcome }).unwrap();
+        told.send(Observation { endpoint: id, started, finished: started, stamp, outcome })
+            .unwrap();
         while store.heard(id, before).is_none() {
             std::hint::spin_loop();
         }
