@@ -171,28 +171,30 @@ impl TopologyStore {
         last.map(|(_, it)| it.clone())
     }
 
-    /// Records that a probe of `endpoint` had no answer. If the endpoint is out of use, statements
-    /// on its connections may wait forever, so they are woken. Failed statements do not come here:
-    /// one broken connection says nothing about the other connections.
+    /// Notes a probe without an answer. If the endpoint is out of use, statements on its connections may
+    /// wait forever, so they are to be woken: returns whose. Must be called after the result is published.
+    /// Failed statements do not come here: one broken connection says nothing about the others.
     ///
-    /// `is_gone` means that not even a connection was possible, so existing connections are dead.
-    pub(crate) fn note_unanswered(&self, endpoint: EndpointId, is_gone: bool) {
-        let is_idle = self.topology().get(endpoint).is_some_and(|state| !state.is_usable());
-        if is_idle {
-            let watch = self.watch(endpoint);
-            let now_ms = self.now_ms();
-            let _ = watch.silent_since_ms.compare_exchange(
-                0,
-                now_ms,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            if is_gone {
-                self.renew_connections(endpoint);
-            }
-            watch.silences.fetch_add(1, Ordering::AcqRel);
-            self.wake_attempts(EndpointSet::from_iter([endpoint]));
+    /// Where not even a connection was possible, existing connections are dead.
+    pub(crate) fn note_silence(&self, observation: &Observation) -> EndpointSet {
+        let endpoint = observation.endpoint;
+        let is_gone = match &observation.outcome {
+            Outcome::Failed(Failure::Timeout) => false,
+            Outcome::Failed(Failure::Connection(_)) => true,
+            Outcome::Failed(_) | Outcome::Answered(_) => return EndpointSet::EMPTY,
+        };
+        if self.topology().get(endpoint).is_none_or(EndpointState::is_usable) {
+            return EndpointSet::EMPTY;
         }
+        let watch = self.watch(endpoint);
+        let now_ms = self.now_ms();
+        let _ =
+            watch.silent_since_ms.compare_exchange(0, now_ms, Ordering::AcqRel, Ordering::Acquire);
+        if is_gone {
+            self.renew_connections(endpoint);
+        }
+        watch.silences.fetch_add(1, Ordering::AcqRel);
+        EndpointSet::from_iter([endpoint])
     }
 
     /// Remembers a probe's result for [`TopologyStore::heard_after`]. Must be called after the result is
@@ -230,9 +232,12 @@ impl TopologyStore {
     /// runs foreign code.
     pub(crate) fn publish(&self, next: Topology) -> (Arc<Topology>, EndpointSet) {
         let before = self.topology.load_full();
-        // The first observed run is no change: all existing connections lead to it.
+        // The first observed run is a change only for connections that were admitted before: nobody
+        // knows where they lead.
         let is_other = |old: &EndpointState, new: &EndpointState| {
-            old.incarnation.is_some() && old.run != new.run
+            let is_first = old.incarnation.is_none();
+            let was_used = || self.watch(old.id).is_used_unobserved.swap(false, Ordering::AcqRel);
+            old.run != new.run && (!is_first || was_used())
         };
         let (mut restarted, mut left) = (EndpointSet::EMPTY, EndpointSet::EMPTY);
         for (endpoint, old) in before.iter() {

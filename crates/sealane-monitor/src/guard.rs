@@ -10,7 +10,10 @@
 //! each attempt the endpoint is judged again, on the snapshot that its run is taken from. A read
 //! that was served by another run than that is done again (`ReadExecution` in `sealane`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sealane_core::{EndpointId, Incarnation, Topology};
 
@@ -61,9 +64,14 @@ impl RunGuard {
             admission.is_some()
         });
         let _ = tokio::time::timeout(PATIENCE, told).await;
-        admission.unwrap_or_else(|| match self.known(&self.store.topology()) {
-            Some(_) => Admission::Replaced,
-            None => Admission::Unobserved,
+        admission.unwrap_or_else(|| {
+            // Before the topology is looked at: the first probe leaves such connections behind.
+            let watch = self.store.watch(self.endpoint);
+            watch.is_used_unobserved.store(true, Ordering::Release);
+            match self.known(&self.store.topology()) {
+                Some(_) => Admission::Replaced,
+                None => Admission::Unobserved,
+            }
         })
     }
 

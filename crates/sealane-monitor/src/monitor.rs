@@ -241,15 +241,6 @@ impl<P: Probe> Watch<P> {
             if let Outcome::Answered(report) = &observation.outcome {
                 self.monitors = report.info.monitors.unwrap_or(1);
             }
-            match &observation.outcome {
-                Outcome::Failed(Failure::Timeout) => {
-                    self.store.note_unanswered(self.endpoint, false);
-                }
-                Outcome::Failed(Failure::Connection(_)) => {
-                    self.store.note_unanswered(self.endpoint, true);
-                }
-                Outcome::Failed(_) | Outcome::Answered(_) => {}
-            }
             self.failures = match observation.outcome {
                 Outcome::Failed(_) if !self.store.is_needed(self.endpoint) => {
                     self.failures.saturating_add(1)
@@ -265,6 +256,11 @@ impl<P: Probe> Watch<P> {
     }
 
     async fn observe(&mut self) -> Observation {
+        // The stamp and the time are read before the question is sent, so that the answer contains
+        // every write stamped by then; and before the connection is chosen, so that a later suspicion
+        // outweighs the answer.
+        let stamp: WriteStamp = self.store.clock().now();
+        let started = self.store.now();
         if self.store.take_reconnect(self.endpoint) {
             self.probe.disconnect();
         }
@@ -274,10 +270,6 @@ impl<P: Probe> Watch<P> {
             true => self.schedule.timeout,
             false => self.schedule.timeout_to_reconnect(self.connected_in),
         };
-        // The stamp and the time are read before the question is sent, so that the answer contains
-        // every write stamped by then.
-        let stamp: WriteStamp = self.store.clock().now();
-        let started = self.store.now();
         self.allowance.spend(Instant::now(), self.schedule.share(self.monitors));
         self.probe.await_shown(self.store.is_awaited_to_show(self.endpoint));
         let outcome =

@@ -6,6 +6,7 @@ mod membership;
 mod series;
 
 use std::{
+    cell::Cell,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -64,6 +65,8 @@ pub(crate) struct WatchSignals {
     wake: Notify,
     /// The next probe must use a new connection: the old one may lead to another server.
     reconnect: AtomicBool,
+    /// Whether a connection was admitted before any probe had told where it leads.
+    pub(crate) is_used_unobserved: AtomicBool,
     /// Counts the reasons to open new connections; see `footing.rs`.
     pub(crate) generation: AtomicU64,
     /// When the generation last grew.
@@ -216,6 +219,8 @@ impl TopologyStore {
     /// statements go to the endpoint until a probe has answered on a new connection. This probe is
     /// sent at once.
     pub fn suspect(&self, endpoint: EndpointId, started: Moment, failure: Failure) {
+        // A probe that begins after `finished` counts, so it must not use the old connection any more.
+        self.watch(endpoint).reconnect.store(true, Ordering::Release);
         let observation = Observation {
             endpoint,
             started,
@@ -223,10 +228,10 @@ impl TopologyStore {
             stamp: WriteStamp::NONE,
             outcome: Outcome::Failed(failure),
         };
-        self.take_in(&observation, || {});
+        self.change(endpoint, observation.finished, |reducer| reducer.apply(&observation));
         #[cfg(feature = "metrics")]
         self.metrics.suspected(&self.topology(), endpoint);
-        self.probe_anew(endpoint);
+        self.nudge(endpoint);
     }
 
     /// Requests a probe of `endpoint` now.
@@ -259,14 +264,23 @@ impl TopologyStore {
     /// Applies a probe's result and publishes the new topology.
     pub fn apply(&self, observation: &Observation) {
         self.note_sign_of_life(observation);
-        self.take_in(observation, || self.note_heard(observation));
+        let is_taken = Cell::new(false);
+        let take = |reducer: &mut TopologyReducer| {
+            is_taken.set(reducer.takes(observation));
+            reducer.apply(observation)
+        };
+        // Who has heard of a probe goes on with what it has changed: the topology and the connections.
+        let published = || match is_taken.get() {
+            true => {
+                let woken = self.note_silence(observation);
+                self.note_heard(observation);
+                woken
+            }
+            false => EndpointSet::EMPTY,
+        };
+        self.change_and(observation.endpoint, observation.finished, take, published);
         #[cfg(feature = "metrics")]
         self.metrics.probed(&self.topology(), observation);
-    }
-
-    fn take_in(&self, observation: &Observation, published: impl FnOnce()) {
-        let (endpoint, at) = (observation.endpoint, observation.finished);
-        self.change_and(endpoint, at, |reducer| reducer.apply(observation), published);
     }
 
     /// Changes the topology, publishes it, and reports the changes.
@@ -276,22 +290,23 @@ impl TopologyStore {
         at: Moment,
         change: impl FnOnce(&mut TopologyReducer) -> Vec<Event>,
     ) {
-        self.change_and(endpoint, at, change, || {});
+        self.change_and(endpoint, at, change, || EndpointSet::EMPTY);
     }
 
-    /// The same. Calls `published` once the topology is published, and before anybody is told of that.
+    /// The same. Calls `published` once the topology is published, and before anybody is told of that; it
+    /// returns the endpoints whose attempts are woken as well.
     fn change_and(
         &self,
         endpoint: EndpointId,
         at: Moment,
         change: impl FnOnce(&mut TopologyReducer) -> Vec<Event>,
-        published: impl FnOnce(),
+        published: impl FnOnce() -> EndpointSet,
     ) {
         let mut reducer = self.lock();
         let mut events = change(&mut reducer);
         let before = self.topology();
         let (topology, woken) = self.publish(reducer.topology().clone());
-        published();
+        let woken = woken.or(published());
         let elsewhere = events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. }))
             || topology.epoch() != before.epoch();
         let is_lost = has_primary(&before) && !has_primary(&topology);

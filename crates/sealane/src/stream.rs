@@ -4,6 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt};
@@ -21,6 +22,10 @@ use crate::{
     observe::{Measured, Metric, span},
     pool::RowStream,
 };
+
+/// A write whose connection was taken longer ago is opened again: what was checked then (that the
+/// server answers, and that it takes writes) may not hold any more.
+const SENT_WITHIN: Duration = Duration::from_millis(100);
 
 /// A stream of rows from one endpoint.
 ///
@@ -213,8 +218,12 @@ impl Flow {
     fn send(&mut self) -> Option<(Caller, Statement)> {
         let unsent = self.unsent.take()?;
         match &self.running {
-            Running::Write(writing) if !writing.attempt().holds(Stage::Unsent) => Some(unsent),
-            Running::Write(_) | Running::Read(_) => None,
+            Running::Write(writing) => {
+                let attempt = writing.attempt();
+                let is_old = attempt.cluster().is_watched() && attempt.since_open() > SENT_WITHIN;
+                (is_old || !attempt.holds(Stage::Unsent)).then_some(unsent)
+            }
+            Running::Read(_) => None,
         }
     }
 

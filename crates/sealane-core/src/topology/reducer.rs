@@ -151,24 +151,29 @@ impl TopologyReducer {
         Some((self.topology.endpoints.get_mut(index)?, self.watched.get_mut(index)?))
     }
 
+    /// Whether [`apply`](Self::apply) takes `observation` into account. It may be late.
+    #[must_use]
+    pub fn takes(&self, observation: &Observation) -> bool {
+        // The endpoint may have been removed in the meantime.
+        let Some(watched) = self.watched(observation.endpoint) else { return false };
+        // A probe sent before the last answered one says nothing new, however it ended.
+        if watched.answered_at.is_some_and(|at| observation.started < at) {
+            return false;
+        }
+        let is_answer = matches!(observation.outcome, Outcome::Answered(_));
+        !(is_answer && watched.failed_at.is_some_and(|at| observation.started < at))
+    }
+
     /// Applies one observation and returns what it changed.
     pub fn apply(&mut self, observation: &Observation) -> Vec<Event> {
         let mut events = Vec::new();
         let id = observation.endpoint;
-        // The observation may be late, about an endpoint that was removed in the meantime.
-        let Some(watched) = self.watched(id) else { return events };
-        // A probe sent before the last answered one says nothing new, however it ended.
-        if watched.answered_at.is_some_and(|at| observation.started < at) {
+        if !self.takes(observation) {
             return events;
         }
         match &observation.outcome {
             Outcome::Failed(failure) => self.take_failure(observation, failure, &mut events),
-            Outcome::Answered(report) => {
-                if watched.failed_at.is_some_and(|at| observation.started < at) {
-                    return events;
-                }
-                self.take_answer(observation, report, &mut events);
-            }
+            Outcome::Answered(report) => self.take_answer(observation, report, &mut events),
         }
         self.judge_servers(&mut events);
         self.judge_systems(&mut events);

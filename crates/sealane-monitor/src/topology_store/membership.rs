@@ -53,6 +53,7 @@ impl TopologyStore {
     fn forget(&self, id: EndpointId) {
         let watch = self.watch(id);
         watch.reconnect.store(false, Ordering::Release);
+        watch.is_used_unobserved.store(false, Ordering::Release);
         watch.silent_since_ms.store(0, Ordering::Release);
         *watch.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.renew_connections(id);

@@ -171,7 +171,7 @@ impl Attempt {
     }
 
     /// How long its connection has been open; how long it has been running, if it needs none.
-    pub(super) fn since_open(&self) -> Duration {
+    pub(crate) fn since_open(&self) -> Duration {
         let began = self.opened.get().unwrap_or(&self.started);
         self.cluster.store().now().since(*began)
     }

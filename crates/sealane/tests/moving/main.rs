@@ -129,6 +129,19 @@ async fn a_stream_that_is_polled_after_a_write_of_its_session_shows_the_write() 
     assert_eq!(row.try_get::<i32>("", "id").unwrap(), 1);
 }
 
+/// Meanwhile its primary may have been demoted, or its connection may have died.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_writes_and_is_polled_late_checks_its_primary_again() {
+    let (db, servers) = cluster(1, |config| config).await;
+    for (idle, opened) in [(Duration::ZERO, 1), (Duration::from_millis(200), 2)] {
+        servers[0].asked_to_write();
+        let mut rows = db.stream_raw(statement(WRITE)).await.unwrap();
+        sleep(idle).await;
+        rows.try_next().await.unwrap().unwrap();
+        assert_eq!((servers[0].asked_to_write(), heard(&servers)), (opened, vec![1, 0]));
+    }
+}
+
 /// A primary that was made a replica, and another one of which no probe has told yet.
 async fn switched_over() -> (RoutedConnection, Vec<Server>) {
     let (db, servers) = cluster(1, |config| config).await;

@@ -52,11 +52,11 @@ async fn a_late_answer_of_a_removed_endpoint_brings_nothing_back_and_marks_nobod
     assert!(store.add(new, Endpoint::new("next", "d")));
     let (started, stamp) = (store.now(), store.clock().now());
     let report = Report::new(Role::Replica, Incarnation::new("late"));
-    for outcome in [Outcome::Answered(report), Outcome::Failed(Failure::Timeout)] {
+    let gone = Failure::Connection("refused".into());
+    for outcome in [Outcome::Answered(report), Outcome::Failed(gone)] {
         let finished = store.now();
         store.apply(&Observation { endpoint: old, started, finished, stamp, outcome });
     }
-    store.note_unanswered(old, true);
     let topology = store.topology();
     assert!(topology.get(old).is_none());
     assert_eq!(topology.get(new).unwrap().health, Health::Unknown);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use sealane_core::{AttemptOutcome, EndpointSet, Engine, ErrorCode, RetryDecision, Role};
+use sealane_core::{AttemptOutcome, EndpointSet, Engine, ErrorCode, Moment, RetryDecision, Role};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Loss, Next, ReadExecution};
@@ -55,10 +55,10 @@ impl ReadExecution {
                 }
             }
             RetryDecision::Reconnect => {
-                let is_second = self.lost(attempt);
+                let (is_second, asked) = (self.lost(attempt), attempt.cluster().store().now());
                 // Checks whether the server goes on, which is most likely.
                 attempt.cluster().store().probe_anew(attempt.endpoint());
-                if is_second || self.was_terminated(attempt, &error).await {
+                if is_second || self.was_terminated(attempt, &error, asked).await {
                     return Next::GiveUp(error);
                 }
                 if attempt.role() == Role::Primary {
@@ -66,16 +66,16 @@ impl ReadExecution {
                 }
             }
             RetryDecision::Suspect => {
-                let is_second = self.lost(attempt);
+                let (is_second, asked) = (self.lost(attempt), attempt.cluster().store().now());
                 attempt.suspect(&error);
-                if is_second || self.was_terminated(attempt, &error).await {
+                if is_second || self.was_terminated(attempt, &error, asked).await {
                     return Next::GiveUp(error);
                 }
                 if attempt.role() == Role::Primary {
                     // The connection may have died in the pool; one more try finds out. It waits
                     // for a probe first, because other connections of the pool may be dead as well.
                     let store = attempt.cluster().store();
-                    let heard = store.heard_after(attempt.endpoint(), store.now());
+                    let heard = store.heard_after(attempt.endpoint(), asked);
                     let _ = timeout_at(self.sign_of_life(), heard).await;
                     self.plan.retry_primary(attempt.endpoint());
                 }
@@ -181,7 +181,7 @@ impl ReadExecution {
     /// Whether, as far as can be told, an administrator has ended the connection of a statement for
     /// which only the primary is left. The server still answers, so the administrator meant this
     /// statement, and it would burden the primary next.
-    async fn was_terminated(&self, attempt: &Attempt, error: &DbErr) -> bool {
+    async fn was_terminated(&self, attempt: &Attempt, error: &DbErr, asked: Moment) -> bool {
         let cluster = attempt.cluster();
         if !was_ended_there(attempt, error)
             || attempt.role() == Role::Primary
@@ -189,8 +189,8 @@ impl ReadExecution {
         {
             return false;
         }
-        // Earlier probes say nothing: the server may be shutting down.
-        let heard = cluster.store().heard_after(attempt.endpoint(), cluster.store().now());
+        // Earlier probes than that asked for say nothing: the server may be shutting down.
+        let heard = cluster.store().heard_after(attempt.endpoint(), asked);
         matches!(timeout_at(self.sign_of_life(), heard).await, Ok(Ok(())))
     }
 
