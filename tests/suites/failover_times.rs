@@ -64,10 +64,8 @@ impl Figures {
         }
     }
 
-    /// Of two in the middle the shorter one.
     fn median(&self) -> Duration {
-        let middle = self.first.len().saturating_sub(1) / 2;
-        self.first.get(middle).copied().unwrap_or_default()
+        self.first.get(self.first.len() / 2).copied().unwrap_or_default()
     }
 
     fn longest(&self) -> Duration {

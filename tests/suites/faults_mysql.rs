@@ -73,7 +73,7 @@ async fn a_replica_behind_a_proxy_that_loses_variables_serves_before_and_after_a
     let db = sealane::connect(config).await?;
     fleet::ready(&db).await?;
     fleet::boat("Ida").insert(&db.session()).await?;
-    let serves = async || reads_on_replica(&db.session()).await;
+    let serves = async || Ok(reads_on_replica(&db.session()).await?);
     eventually(SOON, "the replica serves", serves).await?;
     let before = relay.garbled();
     ensure!(before > 0, "the variable was set");

@@ -13,6 +13,17 @@ async fn uptime(server: &Server) -> anyhow::Result<i64> {
     server.query_scalar(sql).await
 }
 
+/// A server whose clock was set to before its start tells an uptime that is negative, as an unsigned
+/// number. Its run is computed from that.
+#[tokio::test]
+async fn a_negative_uptime_is_read_as_such() -> anyhow::Result<()> {
+    let cluster = Cluster::healthy().await?;
+    let sql = "SELECT CAST('18446744073709548016' AS SIGNED)";
+    let uptime: i64 = cluster.primary().query_scalar(sql).await?;
+    ensure!(uptime == -3_600, "{uptime}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn transactions_have_gtids_and_servers_have_numbers() -> anyhow::Result<()> {
     let cluster = Cluster::healthy().await?;

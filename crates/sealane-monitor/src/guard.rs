@@ -64,15 +64,19 @@ impl RunGuard {
             admission.is_some()
         });
         let _ = tokio::time::timeout(PATIENCE, told).await;
-        admission.unwrap_or_else(|| {
-            // Before the topology is looked at: the first probe leaves such connections behind.
-            let watch = self.store.watch(self.endpoint);
-            watch.is_used_unobserved.store(true, Ordering::Release);
-            match self.known(&self.store.topology()) {
-                Some(_) => Admission::Replaced,
-                None => Admission::Unobserved,
-            }
-        })
+        admission.unwrap_or_else(|| self.unobserved())
+    }
+
+    /// The first probe that tells a run leaves such connections behind.
+    fn unobserved(&self) -> Admission {
+        // Nothing is published in between.
+        let _reducer = self.store.lock();
+        let watch = self.store.watch(self.endpoint);
+        watch.is_used_unobserved.store(true, Ordering::Release);
+        match self.known(&self.store.topology()) {
+            Some(_) => Admission::Replaced,
+            None => Admission::Unobserved,
+        }
     }
 
     /// `None` as long as the store does not know `incarnation`.

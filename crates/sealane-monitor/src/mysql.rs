@@ -212,9 +212,16 @@ impl Link {
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let Introduction { flavour, version, identity } = Introduction::of(&variables);
         let unbound = is_unbound(&mut connection, &variables).await;
-        remember_run(&mut connection).await?;
+        let run = match flavour {
+            // Its sessions may outlive a restart ("zero-downtime restart").
+            Flavour::Aurora => RUN,
+            Flavour::MySql | Flavour::MariaDb => {
+                remember_run(&mut connection).await?;
+                REMEMBERED
+            }
+        };
         let (fleet, group, shown) = (Fleet::new(), Group::of(&variables), Shown::new());
-        let question = Question::new(flavour, REMEMBERED, true);
+        let question = Question::new(flavour, run, true);
         Ok(Link { connection, flavour, version, identity, question, unbound, fleet, group, shown })
     }
 

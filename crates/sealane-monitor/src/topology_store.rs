@@ -244,10 +244,13 @@ impl TopologyStore {
         self.topology().iter().for_each(|(id, _)| self.nudge(id));
     }
 
-    /// Requests a probe of `endpoint` now, on a new connection.
-    pub fn probe_anew(&self, endpoint: EndpointId) {
+    /// Requests a probe of `endpoint` now, on a new connection. Probes that begin after the returned
+    /// moment do not use the old one.
+    pub fn probe_anew(&self, endpoint: EndpointId) -> Moment {
         self.watch(endpoint).reconnect.store(true, Ordering::Release);
+        let asked = self.now();
         self.nudge(endpoint);
+        asked
     }
 
     /// The signals at the place of `endpoint`. If it was removed, another endpoint may use them
@@ -326,7 +329,7 @@ impl TopologyStore {
         }
         // One of the two addresses may lead elsewhere by now, perhaps to the primary, and the
         // probe's old connection does not show it.
-        twins.into_iter().for_each(|endpoint| self.probe_anew(endpoint));
+        twins.into_iter().for_each(|endpoint| _ = self.probe_anew(endpoint));
         self.telling.tell_all(|told| self.tell(told));
     }
 
@@ -441,7 +444,7 @@ impl TopologyStore {
         u64::try_from(self.now().since(Moment::ZERO).as_millis()).unwrap_or(u64::MAX / 2)
     }
 
-    fn lock(&self) -> MutexGuard<'_, TopologyReducer> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, TopologyReducer> {
         // The reducer does not panic half-way, and a stale topology is safer than no topology.
         self.reducer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -95,6 +95,8 @@ impl Caller {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            // Others may need the connection meanwhile.
+            drop(line);
             let is_undone = V::IS_ONE_STATEMENT && self.cluster().is_undone(&statement.sql);
             if !is_undone || !wait.is_worth_again(&writing, &error).await {
                 return Err(error);

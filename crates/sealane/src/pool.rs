@@ -30,6 +30,7 @@
 mod begun;
 mod connections;
 mod digest;
+pub(crate) mod distance;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod driver;
 #[cfg(feature = "postgres")]

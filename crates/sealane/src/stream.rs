@@ -4,7 +4,6 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt};
@@ -20,12 +19,8 @@ use crate::{
     error::{self, SILENT},
     execute::{Attempt, Ended, Next, PrimaryWait, ReadExecution, TakeLine, Writing},
     observe::{Measured, Metric, span},
-    pool::RowStream,
+    pool::{RowStream, TRUSTED_FOR},
 };
-
-/// A write whose connection was taken longer ago is opened again: what was checked then (that the
-/// server answers, and that it takes writes) may not hold any more.
-const SENT_WITHIN: Duration = Duration::from_millis(100);
 
 /// A stream of rows from one endpoint.
 ///
@@ -220,7 +215,9 @@ impl Flow {
         match &self.running {
             Running::Write(writing) => {
                 let attempt = writing.attempt();
-                let is_old = attempt.cluster().is_watched() && attempt.since_open() > SENT_WITHIN;
+                // What was checked then (that the server answers, and that it takes writes) may not
+                // hold any more.
+                let is_old = attempt.cluster().is_watched() && attempt.since_open() > TRUSTED_FOR;
                 (is_old || !attempt.holds(Stage::Unsent)).then_some(unsent)
             }
             Running::Read(_) => None,

@@ -14,10 +14,7 @@ impl TopologyStore {
     /// on a replica. Returns whether this is proved. Meanwhile the primary is probed quickly.
     /// Cancel safe.
     pub async fn until_shown(&self, session: &SessionView, patience: Duration) -> bool {
-        // While there is no primary, nobody knows what the next one shows.
-        let is_shown = |topology: &Topology| {
-            topology.primary().is_some() && session.ahead_of_primary(topology).is_none()
-        };
+        let is_shown = |topology: &Topology| session.ahead_of_primary(topology).is_none();
         if is_shown(&self.topology()) {
             return true;
         }

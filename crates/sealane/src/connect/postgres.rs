@@ -36,7 +36,7 @@ impl Opener {
     /// From the first subscriber on, all probes ask more, on new connections.
     fn note_subscriber(&self) {
         if !self.has_subscribers.swap(true, Ordering::AcqRel) {
-            self.store.topology().iter().for_each(|(id, _)| self.store.probe_anew(id));
+            self.store.topology().iter().for_each(|(id, _)| _ = self.store.probe_anew(id));
         }
     }
 }

@@ -24,8 +24,7 @@ pub(crate) async fn held_by_primary(caller: &Caller) -> SeenSoFar {
 /// Cancel safe.
 pub(crate) async fn overtaken(caller: &Caller, session: &SessionView) {
     let WhenAhead::Wait(patience) = caller.own_when_ahead() else { return };
-    let cluster = caller.cluster();
-    if cluster.is_watched() && !cluster.store().until_shown(session, patience).await {
+    if !caller.cluster().store().until_shown(session, patience).await {
         tracing::debug!(
             target: "sealane::route",
             ?patience,

@@ -2,10 +2,11 @@
 //!
 //! On the primary the driver's half a minute makes sense. A read on a replica has other endpoints to go
 //! to, so it waits for a second; but a replica far away needs more than that for its first connection.
+//! The quickest probe so far shows how far away it is.
 //!
-//! The quickest probe shows how far away it is. Rejected: to give the pool a limit when it opens. By then
-//! there was one probe, which has met cold caches or a busy machine, and all later reads would wait 40
-//! times as long as it took.
+//! The pool has such a limit as well, since it opened. By then there was one probe, which may have met cold
+//! caches or a busy machine, so for statements the limit is looked at while they wait. Of a transaction
+//! only the pool's limit counts: nobody sees when its connection is there, and its BEGIN may take longer.
 
 use std::time::Duration;
 
@@ -13,14 +14,12 @@ use sea_orm::{ConnAcquireErr, DbErr};
 use tokio::time::sleep;
 
 use super::attempt::{Attempt, Ended};
-use crate::pool::Pool;
+use crate::pool::{
+    Pool,
+    distance::{SOONEST, arrives_within},
+};
 
-/// The least time.
-const SOONEST: Duration = Duration::from_secs(1);
-/// So many quickest probes, which take one round trip each. A new connection with TLS takes up to 18, with
-/// the search for the application's hook.
-const PROBES_PER_LOGIN: u32 = 40;
-/// How often the quickest probe is looked at from then on.
+/// How often the quickest probe is looked at after the least time.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Attempt {
@@ -31,15 +30,9 @@ impl Attempt {
             return std::future::pending().await;
         }
         sleep(SOONEST.saturating_sub(self.age())).await;
-        while self.age() < self.far() {
+        while self.age() < arrives_within(self.cluster().store(), self.endpoint()) {
             sleep(LOOK).await;
         }
         Ended::Failed(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-    }
-
-    fn far(&self) -> Duration {
-        let topology = self.cluster().store().topology();
-        let quickest = topology.get(self.endpoint()).and_then(|it| it.least_probe_time);
-        quickest.unwrap_or_default().saturating_mul(PROBES_PER_LOGIN)
     }
 }

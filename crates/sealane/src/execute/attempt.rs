@@ -304,7 +304,7 @@ impl Attempt {
                 () = self.cluster.store().moved(&self.footing, Stage::Unsent) => {
                     break Err(Ended::Moved);
                 }
-                ended = self.has_no_connection(pool) => break Err(ended),
+                ended = self.has_no_connection(pool), if O::IS_FOLLOWED => break Err(ended),
                 () = self.is_forgotten(doubtful == idle), if doubtful > 0 => doubtful -= 1,
             }
         };

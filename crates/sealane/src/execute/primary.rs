@@ -202,7 +202,7 @@ impl PrimaryWait {
         }
     }
 
-    /// Waits until `endpoint`, and meanwhile all others, were probed.
+    /// Waits until `endpoint` was probed. All others are asked as well.
     async fn hear(&self, cluster: &Cluster, endpoint: EndpointId) {
         let store = cluster.store();
         let heard = store.heard_after(endpoint, store.now());

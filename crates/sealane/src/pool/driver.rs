@@ -4,7 +4,7 @@
 mod entrance;
 mod hook;
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -17,14 +17,10 @@ use sea_orm::{
 use sealane_core::{EndpointId, Incarnation, ReadOnly};
 use sealane_monitor::TopologyStore;
 
-use super::{OpenPools, Pools, TRUSTED_FOR, lent::leave};
+use super::{OpenPools, Pools, TRUSTED_FOR, distance::arrives_within, lent::leave};
 
 use entrance::Entrance;
 pub(crate) use hook::Hook;
-
-/// The most time that a read waits for a connection to a replica, unless configured. It is usually
-/// less: see `execute/arrival`.
-const REPLICA_ACQUIRE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +123,7 @@ impl<DB: Driver> Opener<DB> {
             Access::Reads => (self.reads.clone(), DB::reading(&self.connect, self.known())),
         };
         if is_left_early {
-            pool = pool.acquire_timeout(REPLICA_ACQUIRE_AT_MOST);
+            pool = pool.acquire_timeout(arrives_within(&self.store, self.endpoint));
         }
         let entrance = Arc::new(self.entrance(&connect, access, Some(generation)));
         let pool = guarded(pool, &entrance);

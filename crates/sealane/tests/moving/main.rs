@@ -133,7 +133,7 @@ async fn a_stream_that_is_polled_after_a_write_of_its_session_shows_the_write() 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_writes_and_is_polled_late_checks_its_primary_again() {
     let (db, servers) = cluster(1, |config| config).await;
-    for (idle, opened) in [(Duration::ZERO, 1), (Duration::from_millis(200), 2)] {
+    for (idle, opened) in [(Duration::from_millis(500), 1), (Duration::from_millis(1_500), 2)] {
         servers[0].asked_to_write();
         let mut rows = db.stream_raw(statement(WRITE)).await.unwrap();
         sleep(idle).await;

@@ -51,23 +51,6 @@ async fn only_the_primary_is_asked_quickly_until_it_shows_what_was_seen() {
     assert!(asked(&bench)[0] - before[0] <= 2, "it is still asked quickly");
 }
 
-/// The next primary may show less.
-#[tokio::test(start_paused = true)]
-async fn the_wait_begins_with_the_next_primary_while_there_is_none() {
-    let (bench, session) = ahead().await;
-    let store = bench.monitor.store();
-    bench.primary.set(|state| state.role = Role::Replica);
-    store.nudge(EndpointId::FIRST);
-    store.until(|topology| topology.primary().is_none()).await;
-    assert!(!store.until_shown(&session, Duration::from_millis(250)).await);
-    bench.primary.set(|state| {
-        state.role = Role::Primary;
-        state.transactions = Some(Transactions::Numbered { oldest: 9, next: 9 });
-    });
-    assert!(store.until_shown(&session, HOUR).await);
-    assert_eq!(store.topology().primary(), Some(EndpointId::FIRST));
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_with_its_patience() {
     let (bench, session) = ahead().await;

@@ -55,9 +55,9 @@ impl ReadExecution {
                 }
             }
             RetryDecision::Reconnect => {
-                let (is_second, asked) = (self.lost(attempt), attempt.cluster().store().now());
+                let is_second = self.lost(attempt);
                 // Checks whether the server goes on, which is most likely.
-                attempt.cluster().store().probe_anew(attempt.endpoint());
+                let asked = attempt.cluster().store().probe_anew(attempt.endpoint());
                 if is_second || self.was_terminated(attempt, &error, asked).await {
                     return Next::GiveUp(error);
                 }

@@ -52,7 +52,7 @@ impl<DB: Driver> Entrance<DB> {
         let generation = self.generation.unwrap_or_else(|| store.generation(endpoint));
         let incarnation = DB::set_up(connection, self.access, &self.settings)
             .await
-            .inspect_err(|_| store.probe_anew(endpoint))?;
+            .inspect_err(|_| _ = store.probe_anew(endpoint))?;
         let guard = RunGuard::new(Arc::clone(store), endpoint, generation);
         match (guard.admit(&incarnation).await, self.access) {
             _ if self.is_plain() && store.topology().primary() != Some(endpoint) => {
