@@ -164,7 +164,9 @@ async fn a_primary_that_starts_again_is_written_to_at_once() -> anyhow::Result<(
 }
 
 async fn started_again(cluster: &Cluster, authority: &Authority) -> anyhow::Result<()> {
-    let db = sealane::connect(authority.config(cluster)?.strict()).await?;
+    // On a busy machine a start takes longer than writes usually wait.
+    let config = authority.config(cluster)?.strict().primary_wait(SOON);
+    let db = sealane::connect(config).await?;
     let crew = Crew::writing(&db, MEMBERS);
     for _ in 0..STARTS {
         crew.more(50).await?;

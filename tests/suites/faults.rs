@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use sea_orm::{DbErr, TransactionTrait, entity::prelude::*};
-use sealane::{Config, Event, Failure, RoutedConnection};
+use sealane::{Config, Event, RoutedConnection};
 use sealane_tests::{
     BROKEN_PROMISE, Engine, Server, eventually,
     fleet::{self, all_up, boat, harbour, is_up, reads, reads_on_replica},
@@ -161,7 +161,8 @@ async fn a_hung_replica_is_noticed_and_avoided() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_primary_is_away_replicas_go_on_and_writes_fail_clearly() -> anyhow::Result<()> {
-    let (cluster, db) = fleet::launch().await?;
+    // No read falls back to the primary just before: nothing proves that replicas have what it shows.
+    let (cluster, db) = fleet::launch_patient().await?;
     let readers = Readers::start(&db, 4);
     readers.more(500).await?;
     cluster.primary().kill().await?;
@@ -224,7 +225,8 @@ async fn a_crash_of_a_replicas_backend_is_seen_as_another_run() -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_probe_whose_connection_is_cut_takes_nobody_down() -> anyhow::Result<()> {
-    let (cluster, db) = fleet::launch().await?;
+    // To connect again may take long on a busy machine.
+    let (cluster, db) = fleet::launch_patient().await?;
     let mut events = db.events();
     for server in cluster.servers() {
         let before = newest_monitor(server).await?;
@@ -234,15 +236,8 @@ async fn a_probe_whose_connection_is_cut_takes_nobody_down() -> anyhow::Result<(
         eventually(SOON, "it probes again", again).await?;
     }
     ensure!(reads_on_replica(&db.session()).await?);
-    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(10), events.next()).await
-    {
-        // To connect again may take long on a busy machine.
-        let is_slow = match &event {
-            Event::Down { failure, .. } => *failure == Failure::Timeout,
-            event => matches!(event, Event::Up { .. }),
-        };
-        ensure!(is_slow, "{event:?}");
-    }
+    let event = tokio::time::timeout(Duration::from_millis(10), events.next()).await;
+    ensure!(event.is_err(), "{event:?}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
-use sealane_tests::{Engine, Log, Server, docker, fleet};
+use sealane_tests::{Cluster, Engine, Log, Server, docker, fleet};
 
 use crate::{
     admin,
@@ -97,6 +97,14 @@ impl Damage {
         Ok(())
     }
 
+    /// Sees that reads are served although a replica's table is damaged.
+    async fn is_met(&self, cluster: &Cluster, log: &Log) -> anyhow::Result<()> {
+        let replica = cluster.server("replica-1");
+        self.apply(replica).await?;
+        let mut admin = admin(replica).await?;
+        meets(cluster, &mut admin, self.condition(), log).await
+    }
+
     /// Puts the files back, or makes the table anew, and finds the replica's row.
     async fn undo(&self, replica: &Server) -> anyhow::Result<()> {
         if self.restarts {
@@ -129,12 +137,14 @@ async fn a_damaged_table_fails_no_read() -> anyhow::Result<()> {
     let replica = cluster.server("replica-1");
     let (mut provoked, mut wrong) = (BTreeSet::new(), Vec::new());
     for damage in all(cluster.engine()) {
-        let outcome = async {
-            damage.apply(replica).await?;
-            let mut admin = admin(replica).await?;
-            meets(&cluster, &mut admin, damage.condition(), log).await
-        };
-        let outcome = outcome.await;
+        let mut outcome = damage.is_met(&cluster, log).await;
+        if replica.sql("SELECT 1").await.is_err() {
+            // MariaDB may crash over a damaged index, and then tells no code.
+            println!("{damage:?}: the server crashed");
+            replica.start().await?;
+            damage.undo(replica).await.with_context(|| format!("{damage:?}"))?;
+            outcome = damage.is_met(&cluster, log).await;
+        }
         damage.undo(replica).await.with_context(|| format!("{damage:?}"))?;
         match outcome {
             Ok(()) => {

@@ -17,5 +17,6 @@ const PROBES_PER_LOGIN: u32 = 40;
 pub(crate) fn arrives_within(store: &TopologyStore, endpoint: EndpointId) -> Duration {
     let topology = store.topology();
     let quickest = topology.get(endpoint).and_then(|it| it.least_probe_time);
-    quickest.unwrap_or_default().saturating_mul(PROBES_PER_LOGIN).clamp(SOONEST, LATEST)
+    let far = |quickest: Duration| quickest.saturating_mul(PROBES_PER_LOGIN);
+    quickest.map_or(LATEST, far).clamp(SOONEST, LATEST)
 }
