@@ -90,13 +90,14 @@ impl Caller {
         mut wait: PrimaryWait,
     ) -> Result<V::Output, DbErr> {
         loop {
-            let (writing, mut line) = self.start_write(&statement.sql, &mut wait).await?;
-            let error = match writing.run(V::send(&mut line, statement)).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
+            // The connection returns at the end: others may need it while this waits.
+            let (writing, error) = {
+                let (writing, mut line) = self.start_write(&statement.sql, &mut wait).await?;
+                match writing.run(V::send(&mut line, statement)).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => (writing, error),
+                }
             };
-            // Others may need the connection meanwhile.
-            drop(line);
             let is_undone = V::IS_ONE_STATEMENT && self.cluster().is_undone(&statement.sql);
             if !is_undone || !wait.is_worth_again(&writing, &error).await {
                 return Err(error);
