@@ -144,10 +144,7 @@ pub async fn moor() -> anyhow::Result<Cluster> {
 /// # Errors
 /// When the cluster cannot be healed, or the connection fails.
 pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
-    let cluster = moor().await?;
-    let db = sealane::connect(config(&cluster)).await?;
-    ready(&db).await?;
-    Ok((cluster, db))
+    launch_with(|config| config).await
 }
 
 /// As [`launch`], but the connection is [`patient`].
@@ -155,8 +152,14 @@ pub async fn launch() -> anyhow::Result<(Cluster, RoutedConnection)> {
 /// # Errors
 /// As [`launch`].
 pub async fn launch_patient() -> anyhow::Result<(Cluster, RoutedConnection)> {
+    launch_with(patient).await
+}
+
+async fn launch_with(
+    configure: impl FnOnce(Config) -> Config,
+) -> anyhow::Result<(Cluster, RoutedConnection)> {
     let cluster = moor().await?;
-    let db = sealane::connect(patient(config(&cluster))).await?;
+    let db = sealane::connect(configure(config(&cluster))).await?;
     ready(&db).await?;
     Ok((cluster, db))
 }
